@@ -1,0 +1,95 @@
+"""The base of every model of the contract, and the one place that puts a schema's complaints into words.
+
+One model, two spellings: camelCase in YAML and in the cluster, snake_case in Python and REST.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+
+class ContractModel(BaseModel):
+    """A model that reads both spellings, writes camelCase by default, and refuses an unknown field."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        protected_namespaces=(),
+        use_enum_values=True,
+        allow_inf_nan=False,
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The model as plain camelCase JSON values; what was never set or is None is left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def to_snake_dict(self) -> dict[str, Any]:
+        """The same in snake_case, as the REST API spells it."""
+        return self.model_dump(mode="json", by_alias=False, exclude_none=True)
+
+
+def field_path(location: Iterable[int | str], root: str = "") -> str:
+    """``("hyperparameters", "learning_rate")`` as ``hyperparameters.learningRate``; a number is an index."""
+    path = root
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith("function-"):
+            path += ("." if path else "") + to_camel(part)
+    return path
+
+
+def explain(error: ValidationError, model: type[BaseModel], root: str = "spec") -> list[str]:
+    """One line for each complaint: the field, the rule, the value, and for an unknown field the nearest known one.
+
+    Args:
+        error: what pydantic raised for ``model``.
+        model: the model that was read; its field names serve for suggestions.
+        root: what the field paths start with.
+    """
+    return [_explain_one(dict(item), model, root) for item in error.errors(include_url=False)]
+
+
+def _explain_one(item: dict[str, Any], model: type[BaseModel], root: str) -> str:
+    location = tuple(item["loc"])
+    path = field_path(location, root)
+    if item["type"] == "extra_forbidden":
+        known = list(_field_names(_model_at(model, location[:-1])))
+        near = difflib.get_close_matches(to_camel(str(location[-1])), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known fields: {', '.join(sorted(known))}"
+        return f"{path}: unknown field; {hint}"
+    if item["type"] == "missing":
+        return f"{path}: required field is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return message if message.startswith(root or path) else f"{path}: {message}"
+    return f"{path}: {message}; got {item['input']!r}"
+
+
+def _field_names(model: type[BaseModel] | None) -> Iterator[str]:
+    for name, field in (model.model_fields if model else {}).items():
+        yield field.alias or name
+
+
+def _model_at(model: type[BaseModel] | None, location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model that holds ``location``, followed through optional and list annotations."""
+    for part in location:
+        if model is None:
+            return None
+        if isinstance(part, int):
+            continue
+        by_name = {field.alias or name: field for name, field in model.model_fields.items()} | dict(model.model_fields)
+        model = _nested_model(by_name[part].annotation) if part in by_name else None
+    return model
+
+
+def _nested_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _nested_model(part))), None)

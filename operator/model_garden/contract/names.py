@@ -1,0 +1,52 @@
+"""Names derived from a TrainingJob: of its Jobs, labels and annotations, kept within Kubernetes' limits."""
+
+from __future__ import annotations
+
+import hashlib
+
+GROUP = "model-garden.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "TrainingJob"
+PLURAL = "trainingjobs"
+
+LABEL_JOB = f"{GROUP}/training-job"
+"""On every Job and Pod: the TrainingJob's name, shortened as ``label_value`` does."""
+LABEL_STEP = f"{GROUP}/step"
+"""``train`` or ``prepare``."""
+ANNOTATION_STOP = f"{GROUP}/stop"
+"""A person's wish: ``save`` ends training early, saves and succeeds."""
+ANNOTATION_CANCEL = f"{GROUP}/cancel"
+"""A person's wish: ``true`` ends the job and marks it Cancelled."""
+
+KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+KUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
+
+WORKSPACE = "/workspace"
+TRAINER_CONTAINER = "trainer"
+CONFIG_ENV = "MODEL_GARDEN_CONFIG"
+TERMINATION_LOG = "termination-log"
+"""Relative to the working directory, as all that the trainer touches."""
+POD_ANNOTATIONS = "podinfo/annotations"
+
+_MAX_LABEL = 63
+_POD_SUFFIX = 6  # a Job's pods are called JOB-xxxxx
+
+
+def shortened(name: str, room: int) -> str:
+    """``name`` cut to ``room`` characters, made unique again by a hash of the whole where it was cut."""
+    if len(name) <= room:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: room - 9].rstrip('-.')}-{digest}"
+
+
+def job_name(training_job: str, step: str = "train") -> str:
+    """The name of the Job of one step: short enough that its pods' names are valid labels too."""
+    suffix = f"-{step}"
+    return shortened(training_job.replace(".", "-"), _MAX_LABEL - _POD_SUFFIX - len(suffix)) + suffix
+
+
+def label_value(training_job: str) -> str:
+    """The TrainingJob's name as a label's value."""
+    return shortened(training_job, _MAX_LABEL)

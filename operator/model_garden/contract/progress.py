@@ -1,0 +1,170 @@
+"""What a trainer tells: one JSON event a line on stdout while it runs, one Outcome in the termination message at its end.
+
+The operator follows the pod's log, folds the events into the status, and reads the outcome when the container has ended.
+Lines that are not events are a person's to read; ``parse_event`` returns None for them.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from model_garden.contract.model import ContractModel
+from model_garden.contract.status import DatasetStatus, OutputStatus, Progress
+
+TERMINATION_MESSAGE_BYTES = 4096
+EVENT_PREFIX = '{"event":'
+
+
+class ExitCode(IntEnum):
+    """How a trainer ends. From 2 to 7 a retry cannot help; anything not named here is retried."""
+
+    DONE = 0
+    ERROR = 1
+    BAD_CONFIG = 2
+    BAD_DATASET = 3
+    MODEL_NOT_LOADABLE = 4
+    OUT_OF_MEMORY = 5
+    LOSS_IS_NAN = 6
+    EXPORT_FAILED = 7
+    STOPPED = 143
+
+
+NO_RETRY = tuple(code for code in ExitCode if 2 <= code <= 7)
+
+FailureReason = Literal[
+    "InvalidSpec",
+    "InvalidDataset",
+    "InvalidModel",
+    "ModelNotFound",
+    "OutputNotWritable",
+    "OutOfMemory",
+    "LossIsNaN",
+    "Hung",
+    "ExportFailed",
+    "Preempted",
+    "Evicted",
+    "DeadlineExceeded",
+    "BackoffLimitExceeded",
+    "TrainerError",
+    "JobNameTaken",
+]
+
+Stage = Literal["dataset", "model", "training", "saving", "exporting", "verifying"]
+
+
+class StageEvent(ContractModel):
+    """The trainer enters a stage; ``detail`` is for people (bytes fetched, rows read)."""
+
+    event: Literal["stage"] = "stage"
+    stage: Stage
+    detail: str | None = None
+
+
+class DatasetEvent(ContractModel):
+    """The data set was read and measured."""
+
+    event: Literal["dataset"] = "dataset"
+    dataset: DatasetStatus
+
+
+class ProgressEvent(ContractModel):
+    """Training reached a step: the latest figures."""
+
+    event: Literal["progress"] = "progress"
+    progress: Progress
+
+
+class CheckpointEvent(ContractModel):
+    """A checkpoint is complete on disk; a later attempt resumes from ``step``."""
+
+    event: Literal["checkpoint"] = "checkpoint"
+    step: int
+
+
+class ResumedEvent(ContractModel):
+    """Training goes on from a checkpoint of an earlier attempt."""
+
+    event: Literal["resumed"] = "resumed"
+    step: int
+
+
+class WarningEvent(ContractModel):
+    """Something a person should know that does not end the run."""
+
+    event: Literal["warning"] = "warning"
+    message: str
+
+
+Event = Annotated[
+    StageEvent | DatasetEvent | ProgressEvent | CheckpointEvent | ResumedEvent | WarningEvent,
+    Field(discriminator="event"),
+]
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class Outcome(ContractModel):
+    """How a trainer ended: the whole of its termination message.
+
+    ``result`` is ``Succeeded`` (also when stop-and-save ended training early: ``stoppedEarly``), ``Stopped`` (asked to
+    stop, checkpointed, to be resumed) or ``Failed``.
+    """
+
+    result: Literal["Succeeded", "Stopped", "Failed"]
+    exit_code: int
+    stopped_early: bool = False
+    reason: FailureReason | None = None
+    message: str | None = None
+    output: OutputStatus | None = None
+    progress: Progress | None = None
+    checkpoint_step: int | None = None
+    effective: dict[str, Any] | None = None
+
+
+def event_line(event: Event) -> str:
+    """``event`` as the one line that ``parse_event`` reads, without a line break."""
+    kind = {"event": event.event}
+    return json.dumps(kind | event.to_dict(), separators=(",", ":"), ensure_ascii=False)
+
+
+def parse_event(line: str) -> Event | None:
+    """The event in a line of a trainer's log, None for any other line (also one cut short by a crash)."""
+    if not line.startswith(EVENT_PREFIX):
+        return None
+    try:
+        return _EVENT.validate_json(line)
+    except ValidationError:
+        return None
+
+
+def termination_message(outcome: Outcome) -> str:
+    """``outcome`` as JSON of at most 4096 bytes; a long message loses its middle, never its end."""
+    text = outcome.model_dump_json(by_alias=True, exclude_none=True)
+    excess = len(text.encode()) - TERMINATION_MESSAGE_BYTES
+    if excess <= 0:
+        return text
+    message = outcome.message or ""
+    kept = len(message) - excess
+    while kept > 0:
+        head, tail = message[: kept // 2], message[len(message) - kept // 2 :]
+        shorter = outcome.model_copy(update={"message": f"{head} […] {tail}"})
+        text = shorter.model_dump_json(by_alias=True, exclude_none=True)
+        if len(text.encode()) <= TERMINATION_MESSAGE_BYTES:
+            return text
+        kept -= 64
+    return outcome.model_copy(update={"message": message[:200], "effective": None}).model_dump_json(
+        by_alias=True, exclude_none=True
+    )
+
+
+def parse_outcome(message: str | None) -> Outcome | None:
+    """The outcome in a termination message, None where there is none (the process was killed)."""
+    if not message or not message.lstrip().startswith("{"):
+        return None
+    try:
+        return Outcome.model_validate_json(message)
+    except ValidationError:
+        return None
