@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from model_garden.contract.spec import GPU_RESOURCE, TrainingJobSpec
+from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.spec import TrainingJobSpec
 
 TEXT: dict[str, Any] = {
     "isVision": False,
@@ -86,7 +87,7 @@ _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])")
 
 
 def billions(base_model: str) -> float | None:
-    """Billions of parameters that a model's name states (``Qwen2.5-VL-72B-Instruct`` -> 72.0), None if it states none."""
+    """Billions of parameters as a model's name states them: ``Qwen2.5-VL-72B-Instruct`` -> 72.0, else None."""
     sizes = _SIZE.findall(base_model.rsplit("/", 1)[-1])
     return float(sizes[0]) if sizes else None
 
@@ -121,7 +122,9 @@ def effective(spec: TrainingJobSpec, name: str, *, local_gpus: int | None = None
     given.pop("modelType", None)
     if given.get("backend") == "auto":
         del given["backend"]
-    table = merge(defaults(vision=spec.vision, base_model=spec.base_model, gpus=gpus), {"outputDir": f"./models/{name}"})
+    table = merge(
+        defaults(vision=spec.vision, base_model=spec.base_model, gpus=gpus), {"outputDir": f"./models/{name}"}
+    )
     if given.get("saveMethod") == "gguf":
         table = merge(table, {"ggufQuantization": "q4_k_m"})
     if "pushToHub" in given:

@@ -1,6 +1,6 @@
-"""What a trainer tells: one JSON event a line on stdout while it runs, one Outcome in the termination message at its end.
+"""What a trainer tells: one JSON event a line on stdout while it runs, one Outcome as its termination message.
 
-The operator follows the pod's log, folds the events into the status, and reads the outcome when the container has ended.
+The operator follows the pod's log, folds the events into the status, and reads the outcome when the container ended.
 Lines that are not events are a person's to read; ``parse_event`` returns None for them.
 """
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from model_garden.contract.model import ContractModel
+from model_garden.contract.pod import GPU_RESOURCE, ObjectName, PodTemplate, Resources
 
 Quantization = Literal["4bit", "8bit", "16bit", "none"]
 SaveMethod = Literal["lora", "merged_16bit", "merged_4bit", "gguf"]
@@ -28,14 +29,9 @@ GgufQuantization = Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k
 
 DATASET_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 HUB_DATASET = "hf://datasets/"
-GPU_RESOURCE = "nvidia.com/gpu"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-Quantity = Annotated[
-    int | str, Field(description="a Kubernetes quantity such as 500m, 4 or 16Gi", union_mode="left_to_right")
-]
 
 
 def is_path(model: str) -> bool:
@@ -51,21 +47,25 @@ def _check_base_model(value: str) -> str:
 
 def _check_dataset(value: str) -> str:
     if "://" in value and not value.startswith(HUB_DATASET):
-        raise ValueError(f"{value!r}: only {HUB_DATASET}ORG/NAME is read from elsewhere; copy the data to the data claim")
+        raise ValueError(
+            f"{value!r}: only {HUB_DATASET}ORG/NAME is read from elsewhere; copy the data to the data claim"
+        )
     return value
 
 
 class HubTokenSecret(ContractModel):
     """The Secret that holds a Hugging Face token, for gated models and for pushing."""
 
-    name: Name
+    name: ObjectName
     key: Text = Field(description="key inside the Secret, such as token")
 
 
 class Hyperparameters(ContractModel):
     """How the training runs. Names follow the Hugging Face Trainer where it has one."""
 
-    learning_rate: float | None = Field(None, gt=0, le=1, description="peak learning rate; text 2e-4, vision 2e-5, 72B vision 1e-5")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="peak learning rate; text 2e-4, vision 2e-5, 72B vision 1e-5"
+    )
     num_epochs: float | None = Field(None, gt=0, le=10_000, description="passes over the data; 3")
     max_steps: int | None = Field(None, ge=-1, description="optimizer steps; -1 lets numEpochs decide; -1")
     batch_size: int | None = Field(None, ge=1, le=4096, description="rows a device takes at once; text 2, vision 1")
@@ -73,7 +73,8 @@ class Hyperparameters(ContractModel):
         None, ge=1, le=65_536, description="batches that make one optimizer step; text 4, vision 8, 72B vision 16"
     )
     auto_batch_size: bool | None = Field(
-        None, description="find the largest batch that fits and keep batchSize x gradientAccumulationSteps; true on a GPU"
+        None,
+        description="find the largest batch that fits and keep batchSize x gradientAccumulationSteps; true on a GPU",
     )
     warmup_steps: float | None = Field(None, ge=0, description="steps of warm-up; below 1 a share of all steps; 0.03")
     weight_decay: float | None = Field(None, ge=0, le=1, description="0.01")
@@ -86,11 +87,15 @@ class Hyperparameters(ContractModel):
     logging_steps: int | None = Field(None, ge=1, description="steps between two reports; 1")
     save_steps: int | None = Field(None, ge=1, description="steps between two checkpoints; 100")
     save_total_limit: int | None = Field(None, ge=1, le=1000, description="checkpoints kept; 2")
-    eval_steps: int | None = Field(None, ge=1, description="steps between two evaluations; 100 when there is validation data")
+    eval_steps: int | None = Field(
+        None, ge=1, description="steps between two evaluations; 100 when there is validation data"
+    )
     early_stopping_patience: int | None = Field(
         None, ge=1, description="evaluations without a better loss before training ends early; off"
     )
-    max_grad_norm: float | None = Field(None, ge=0, description="gradients are clipped to this norm; 0 turns it off; 1.0")
+    max_grad_norm: float | None = Field(
+        None, ge=0, description="gradients are clipped to this norm; 0 turns it off; 1.0"
+    )
     packing: bool | None = Field(None, description="several samples in one row, each seeing only itself; false")
 
     @field_validator("max_steps")
@@ -127,7 +132,9 @@ class ImageOptions(ContractModel):
 class PushToHub(ContractModel):
     """Where the finished model goes on the Hugging Face Hub."""
 
-    repo: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$", max_length=200)] = Field(description="ORG/NAME")
+    repo: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$", max_length=200)] = Field(
+        description="ORG/NAME"
+    )
     private: bool | None = Field(None, description="true")
 
 
@@ -139,36 +146,12 @@ class Health(ContractModel):
     non_finite_loss: Literal["Fail", "Skip"] | None = Field(None, description="Fail")
 
 
-class Resources(ContractModel):
-    """Requests and limits of the training container, as Kubernetes spells them."""
-
-    requests: dict[str, Quantity] | None = Field(None, max_length=16)
-    limits: dict[str, Quantity] | None = Field(None, max_length=16, description="nvidia.com/gpu 1 unless given; 0 allowed")
-
-
-class PodTemplate(ContractModel):
-    """What else the training pods need, each field in Kubernetes' own shape."""
-
-    node_selector: dict[str, str] | None = Field(None, max_length=64)
-    tolerations: list[dict[str, Any]] | None = Field(None, max_length=64)
-    affinity: dict[str, Any] | None = None
-    labels: dict[str, str] | None = Field(None, max_length=64)
-    annotations: dict[str, str] | None = Field(None, max_length=64)
-    env: list[dict[str, Any]] | None = Field(None, max_length=128)
-    env_from: list[dict[str, Any]] | None = Field(None, max_length=32)
-    service_account_name: Name | None = None
-    image_pull_secrets: list[dict[str, Any]] | None = Field(None, max_length=16)
-    priority_class_name: Name | None = None
-    runtime_class_name: Name | None = None
-    scheduler_name: Name | None = None
-
-
 class Storage(ContractModel):
     """The PersistentVolumeClaims mounted at data (read-only), models and cache; the operator's settings by default."""
 
-    data_claim: Name | None = None
-    models_claim: Name | None = None
-    cache_claim: Name | None = None
+    data_claim: ObjectName | None = None
+    models_claim: ObjectName | None = None
+    cache_claim: ObjectName | None = None
 
 
 class TrainingJobSpec(ContractModel):
@@ -186,27 +169,35 @@ class TrainingJobSpec(ContractModel):
     )
     dataset_split: Text | None = Field(None, description="train")
     validation_dataset_path: Annotated[Text, AfterValidator(_check_dataset)] | None = None
-    validation_fraction: float | None = Field(None, gt=0, lt=1, description="share of the rows held out for evaluation; none")
+    validation_fraction: float | None = Field(
+        None, gt=0, lt=1, description="share of the rows held out for evaluation; none"
+    )
     output_dir: Text | None = Field(None, description="./models/NAME")
     hyperparameters: Hyperparameters | None = None
     lora_config: LoraConfig | None = None
     quantization: Quantization | None = Field(None, description="how the base model is held; 4bit on a GPU, else none")
     image_options: ImageOptions | None = None
     train_on: Literal["responses", "all"] | None = Field(None, description="which tokens carry loss; responses")
-    selective_loss: SelectiveLoss | None = Field(None, description="leave the JSON structure of answers out of the loss; off")
+    selective_loss: SelectiveLoss | None = Field(
+        None, description="leave the JSON structure of answers out of the loss; off"
+    )
     save_method: SaveMethod | None = Field(None, description="lora")
     gguf_quantization: GgufQuantization | None = Field(None, description="q4_k_m when saveMethod is gguf")
     push_to_hub: PushToHub | None = None
     backend: Backend | None = Field(None, description="auto: unsloth on a GPU, else transformers")
     image: Text | None = Field(None, description="trainer image; the operator's setting")
-    prepare: Literal["auto", "off"] | None = Field(None, description="check data and fetch the model before a GPU is asked for; auto")
+    prepare: Literal["auto", "off"] | None = Field(
+        None, description="check data and fetch the model before a GPU is asked for; auto"
+    )
     health: Health | None = None
     num_nodes: int | None = Field(None, ge=1, le=1024, description="pods that train together; 1")
     resources: Resources | None = None
     pod_template: PodTemplate | None = None
     storage: Storage | None = None
     suspend: bool | None = Field(None, description="stop the pods and keep the job; true to pause, false to go on")
-    ttl_seconds_after_finished: int | None = Field(None, ge=0, description="seconds until the finished Job is deleted; kept")
+    ttl_seconds_after_finished: int | None = Field(
+        None, ge=0, description="seconds until the finished Job is deleted; kept"
+    )
     active_deadline_seconds: int | None = Field(None, ge=1, description="longest time the Job may run; no limit")
     backoff_limit: int | None = Field(None, ge=0, le=1000, description="failed pods before the job fails; 3")
 
@@ -252,7 +243,7 @@ def _leaves_workspace(path: str) -> bool:
 
 
 def contradictions(spec: TrainingJobSpec) -> list[tuple[bool, str]]:
-    """Every rule that spans fields: whether ``spec`` breaks it, and the words for it. ``crd.py`` holds the CEL twins."""
+    """Every rule that spans fields: whether ``spec`` breaks it, and the words for it; ``crd.py`` has the CEL twins."""
     h = spec.hyperparameters or Hyperparameters()
     lora = spec.lora_config or LoraConfig()
     image = spec.image_options or ImageOptions()
@@ -260,8 +251,10 @@ def contradictions(spec: TrainingJobSpec) -> list[tuple[bool, str]]:
     tuned = (lora.finetune_vision_layers, lora.finetune_language_layers)
     return [
         (
-            spec.is_vision is not None and spec.model_type is not None and spec.is_vision != (spec.model_type == "vision"),
-            f"spec.modelType: {spec.model_type!r} contradicts isVision: {str(spec.is_vision).lower()}; give one of them",
+            spec.is_vision is not None
+            and spec.model_type is not None
+            and spec.is_vision != (spec.model_type == "vision"),
+            f"spec.modelType: {spec.model_type} contradicts isVision: {str(spec.is_vision).lower()}; give one of them",
         ),
         (
             spec.validation_dataset_path is not None and spec.validation_fraction is not None,

@@ -1,4 +1,4 @@
-"""TrainingJobStatus: what the operator writes back. Conditions carry the truth; ``phase`` is derived from them, for people."""
+"""TrainingJobStatus: what the operator writes back. Conditions carry the truth; ``phase`` is derived, for people."""
 
 from __future__ import annotations
 

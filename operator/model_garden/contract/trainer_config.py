@@ -1,4 +1,4 @@
-"""What a Job hands its trainer, as JSON in one environment variable; ``model-garden run`` hands the same without a cluster."""
+"""What a Job hands its trainer, as JSON in one environment variable; ``model-garden run`` hands the same."""
 
 from __future__ import annotations
 

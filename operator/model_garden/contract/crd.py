@@ -1,0 +1,273 @@
+"""The CustomResourceDefinition, generated from the models.
+
+``python -m model_garden.contract.crd > manifests/crd.yaml`` writes it. What pydantic says of one field becomes OpenAPI;
+rules that span fields (``spec.contradictions``) have their CEL twins here, so that ``kubectl apply`` refuses what the
+operator would. The schema holds no defaults: the operator applies them.
+Format: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from model_garden.contract.names import GROUP, KIND, PLURAL, VERSION
+from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.status import TrainingJobStatus
+
+Schema = dict[str, Any]
+
+MUTABLE = ("suspend", "ttlSecondsAfterFinished")
+IMMUTABLE_MESSAGE = "field is immutable"  # the very words Flux looks for
+
+_DROPPED = ("title", "default", "discriminator")
+_VISION = "(has(self.isVision) ? self.isVision : (has(self.modelType) && self.modelType == 'vision'))"
+_VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
+_GPUS = (
+    f"(has(self.resources) && has(self.resources.limits) && '{GPU_RESOURCE}' in self.resources.limits"
+    f" ? string(self.resources.limits['{GPU_RESOURCE}']) : '1')"
+)
+
+CROSS_FIELD: list[tuple[str, str, str]] = [
+    (
+        ".modelType",
+        "!has(self.isVision) || !has(self.modelType) || (self.modelType == 'vision') == self.isVision",
+        "contradicts isVision; give one of them",
+    ),
+    (
+        ".validationFraction",
+        "!(has(self.validationDatasetPath) && has(self.validationFraction))",
+        "contradicts validationDatasetPath; give one of them",
+    ),
+    (
+        ".hyperparameters",
+        f"!has(self.hyperparameters) || !has(self.hyperparameters.earlyStoppingPatience) || {_VALIDATED}",
+        "earlyStoppingPatience needs validationDatasetPath or validationFraction",
+    ),
+    (
+        ".hyperparameters",
+        f"!has(self.hyperparameters) || !has(self.hyperparameters.evalSteps) || {_VALIDATED}",
+        "evalSteps needs validationDatasetPath or validationFraction",
+    ),
+    (
+        ".imageOptions",
+        f"!has(self.imageOptions) || {_VISION}",
+        "only for a vision model; set isVision: true or leave it out",
+    ),
+    (
+        ".imageOptions",
+        "!has(self.imageOptions) || !has(self.imageOptions.minPixels) || !has(self.imageOptions.maxPixels)"
+        " || self.imageOptions.minPixels <= self.imageOptions.maxPixels",
+        "minPixels is above maxPixels",
+    ),
+    (
+        ".ggufQuantization",
+        "!has(self.ggufQuantization) || (has(self.saveMethod) && self.saveMethod == 'gguf')",
+        "only for saveMethod: gguf",
+    ),
+    (
+        ".loraConfig",
+        "!has(self.loraConfig) || !has(self.loraConfig.finetuneVisionLayers)"
+        f" || !self.loraConfig.finetuneVisionLayers || {_VISION}",
+        "finetuneVisionLayers is only for a vision model; set isVision: true or leave it out",
+    ),
+    (
+        ".loraConfig",
+        "!has(self.loraConfig) || !has(self.loraConfig.finetuneLanguageLayers)"
+        " || self.loraConfig.finetuneLanguageLayers"
+        " || (has(self.loraConfig.finetuneVisionLayers) && self.loraConfig.finetuneVisionLayers)",
+        "finetuneLanguageLayers: false leaves nothing to train; set finetuneVisionLayers: true",
+    ),
+    (
+        ".loraConfig",
+        "!has(self.loraConfig) || !has(self.loraConfig.finetuneAttentionModules)"
+        " || !has(self.loraConfig.finetuneMlpModules)"
+        " || self.loraConfig.finetuneAttentionModules || self.loraConfig.finetuneMlpModules",
+        "finetuneMlpModules: false with finetuneAttentionModules: false leaves nothing to train",
+    ),
+    (
+        ".pushToHub",
+        "!has(self.pushToHub) || has(self.hubTokenSecret)",
+        "needs hubTokenSecret, the Secret that holds a token with write access",
+    ),
+    (
+        ".backend",
+        f"!has(self.backend) || self.backend != 'unsloth' || {_GPUS} != '0'",
+        "unsloth needs a GPU; ask for one in resources.limits or use backend: transformers",
+    ),
+    (
+        ".quantization",
+        f"!has(self.quantization) || !(self.quantization in ['4bit', '8bit']) || {_GPUS} != '0'",
+        "4bit and 8bit need a GPU; ask for one in resources.limits or use none",
+    ),
+    (
+        ".selectiveLoss",
+        "!has(self.selectiveLoss) || self.selectiveLoss == 'off' || !has(self.trainOn) || self.trainOn != 'all'",
+        "works on answers; use trainOn: responses or selectiveLoss: off",
+    ),
+    (
+        ".hyperparameters",
+        "!has(self.hyperparameters) || !has(self.hyperparameters.maxSteps) || self.hyperparameters.maxSteps != 0",
+        "maxSteps: 0 would train nothing; use -1 to let numEpochs decide, or a positive number",
+    ),
+]
+
+_PATHS = ("datasetPath", "validationDatasetPath", "outputDir", "baseModel")
+_LEAVES = "self.{0}.matches('^(/|~|[.][.](/|$)|[.]/[.][.](/|$))') && !self.{0}.startsWith('/workspace/')"
+
+COLUMNS = [
+    ("Phase", "string", ".status.phase", 0),
+    ("Progress", "number", ".status.progress.percent", 0),
+    ("Loss", "number", ".status.progress.loss", 0),
+    ("ETA", "string", ".status.progress.estimatedCompletionTime", 0),
+    ("Model", "string", ".spec.baseModel", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Queue", "string", r".metadata.labels.kueue\.x-k8s\.io/queue-name", 1),
+    ("Step", "integer", ".status.progress.step", 1),
+    ("Output", "string", ".status.output.path", 1),
+]
+
+
+def custom_resource_definition() -> Schema:
+    """The whole CRD as plain values."""
+    spec = structural(TrainingJobSpec.model_json_schema(by_alias=True))
+    spec["description"] = "What to train, on what, and how. Defaults are shown in status.effective."
+    spec["x-kubernetes-validations"] = _rules(list(spec["properties"]))
+    status = structural(TrainingJobStatus.model_json_schema(by_alias=True))
+    status["description"] = "Written by the operator."
+    status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    schema = {
+        "type": "object",
+        "description": "A TrainingJob fine-tunes a text or vision-language model.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    }
+    version = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [
+            {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
+            for name, kind, path, priority in COLUMNS
+        ],
+        "schema": {"openAPIV3Schema": schema},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["tj"],
+                "categories": ["all", "training"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def _rules(fields: list[str]) -> list[Schema]:
+    immutable = [
+        {
+            "rule": f"has(self.{f}) == has(oldSelf.{f}) && (!has(self.{f}) || self.{f} == oldSelf.{f})",
+            "message": IMMUTABLE_MESSAGE,
+            "fieldPath": f".{f}",
+        }
+        for f in fields
+        if f not in MUTABLE
+    ]
+    crossing = [{"rule": rule, "message": message, "fieldPath": path} for path, rule, message in CROSS_FIELD]
+    below = [
+        {
+            "rule": f"!has(self.{f}) || !({_LEAVES.format(f)})",
+            "message": "leaves the workspace; give a path below it, such as ./data/… or ./models/…",
+            "fieldPath": f".{f}",
+        }
+        for f in _PATHS
+    ]
+    return crossing + below + immutable
+
+
+def structural(schema: Schema) -> Schema:
+    """A pydantic JSON schema as the structural schema that a CRD takes.
+
+    Raises:
+        ValueError: for a union that no structural schema can express.
+    """
+    return _convert(schema, schema.get("$defs", {}))
+
+
+def _convert(node: Schema, defs: dict[str, Schema]) -> Schema:
+    if "$ref" in node:
+        rest = {key: value for key, value in node.items() if key != "$ref"}
+        return _convert(defs[node["$ref"].rsplit("/", 1)[-1]] | rest, defs)
+    if "anyOf" in node:
+        return _convert(_without_null(node), defs)
+    result: Schema = {}
+    for key, value in node.items():
+        if key in _DROPPED or key == "$defs":
+            continue
+        if key == "properties":
+            result[key] = {name: _convert(child, defs) for name, child in value.items()}
+        elif key == "items":
+            result[key] = _convert(value, defs)
+        elif key == "additionalProperties":
+            result |= _additional(value, defs)
+        elif key in ("exclusiveMinimum", "exclusiveMaximum"):
+            result[key.removeprefix("exclusive").lower()] = value
+            result[key] = True
+        elif key == "const":
+            result["enum"] = [value]
+        elif key == "description":
+            result[key] = " ".join(str(value).split())
+        else:
+            result[key] = value
+    return result
+
+
+def _without_null(node: Schema) -> Schema:
+    options = [option for option in node["anyOf"] if option.get("type") != "null"]
+    rest = {key: value for key, value in node.items() if key != "anyOf"}
+    if len(options) == 1:
+        only: Schema = options[0]
+        return only | rest
+    if {option.get("type") for option in options} == {"integer", "string"}:
+        return {"x-kubernetes-int-or-string": True} | {k: v for k, v in rest.items() if k == "description"}
+    raise ValueError(f"a structural schema cannot say {node['anyOf']}")
+
+
+def _additional(value: bool | Schema, defs: dict[str, Schema]) -> Schema:
+    if value is False:
+        return {}
+    if value is True:
+        return {"x-kubernetes-preserve-unknown-fields": True}
+    return {"additionalProperties": _convert(value, defs)}
+
+
+def main() -> None:
+    """Print the CRD as YAML."""
+    from ruamel.yaml import YAML  # the one thing here that only this command needs
+
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 120
+    sys.stdout.write("# Generated by `python -m model_garden.contract.crd`; change the models, not this file.\n")
+    yaml.dump(custom_resource_definition(), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Every field of the spec, one after another, as read from the models: for the command line's flags and for people.
+
+``python -m model_garden.contract.fields`` prints the README's table.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from model_garden.contract.model import field_path
+from model_garden.contract.spec import TrainingJobSpec
+
+
+@dataclass(frozen=True)
+class SpecField:
+    """One field that holds a value of its own.
+
+    ``path`` is in snake_case, ``type`` is its type without None and without constraints, ``description`` says what it
+    means and, after the last semicolon, its default.
+    """
+
+    path: tuple[str, ...]
+    type: Any
+    description: str
+    required: bool
+
+    @property
+    def dotted(self) -> str:
+        """The path as YAML spells it: ``hyperparameters.learningRate``."""
+        return field_path(self.path)
+
+
+def spec_fields(model: type[BaseModel] = TrainingJobSpec, prefix: tuple[str, ...] = ()) -> Iterator[SpecField]:
+    """The fields of ``model`` in the order of the source, those of nested models in the place of their parent."""
+    for name, field in model.model_fields.items():
+        kind = plain_type(field.annotation)
+        path = (*prefix, name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from spec_fields(kind, path)
+        else:
+            yield SpecField(path, kind, field.description or "", field.is_required())
+
+
+def plain_type(annotation: Any) -> Any:
+    """``annotation`` without None and without what Annotated adds; a union of several types stays one."""
+    if get_origin(annotation) is Annotated:
+        return plain_type(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        return plain_type(parts[0]) if len(parts) == 1 else annotation
+    return annotation
+
+
+def type_words(kind: Any) -> str:
+    """A type as people read it: ``number``, ``4bit / 8bit``, ``list of string``, ``map of quantity``."""
+    words = {str: "string", int: "integer", float: "number", bool: "boolean", int | str: "quantity"}
+    kind = plain_type(kind)
+    if kind in words:
+        return words[kind]
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind.__name__
+    if get_origin(kind) is Literal:
+        return " / ".join(get_args(kind))
+    inner = get_args(kind)
+    if get_origin(kind) is list:
+        return f"list of {type_words(inner[0])}"
+    return f"map of {type_words(inner[1])}" if inner and inner[1] is not Any else "object"
+
+
+def markdown_table() -> str:
+    """The table of fields for the README."""
+    rows = ["| field | type | meaning; default |", "|---|---|---|"]
+    for field in spec_fields():
+        name = f"`{field.dotted}`" + (" (required)" if field.required else "")
+        rows.append(f"| {name} | {type_words(field.type)} | {field.description or 'as in Kubernetes'} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

@@ -1,0 +1,98 @@
+"""The parts of a Kubernetes pod that a TrainingJob passes on, in Kubernetes' own shape (core/v1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from model_garden.contract.model import ContractModel
+
+ObjectName = Annotated[
+    str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
+Quantity = Annotated[int | str, Field(union_mode="left_to_right")]
+ShortText = Annotated[str, StringConstraints(max_length=1024)]
+
+GPU_RESOURCE = "nvidia.com/gpu"
+
+
+class LocalObjectReference(ContractModel):
+    """An object of the same namespace."""
+
+    name: ObjectName
+
+
+class KeySelector(ContractModel):
+    """One key of a Secret or ConfigMap."""
+
+    name: ObjectName
+    key: ShortText
+    optional: bool | None = None
+
+
+class EnvVarSource(ContractModel):
+    """Where an environment variable's value comes from."""
+
+    secret_key_ref: KeySelector | None = None
+    config_map_key_ref: KeySelector | None = None
+
+
+class EnvVar(ContractModel):
+    """One environment variable."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    value: Annotated[str, StringConstraints(max_length=32_768)] | None = None
+    value_from: EnvVarSource | None = None
+
+
+class EnvSource(ContractModel):
+    """All keys of a Secret or ConfigMap as environment variables."""
+
+    secret_ref: LocalObjectReference | None = None
+    config_map_ref: LocalObjectReference | None = None
+    prefix: ShortText | None = None
+
+
+class Toleration(ContractModel):
+    """A taint that the pods tolerate."""
+
+    key: ShortText | None = None
+    operator: Literal["Exists", "Equal", "Lt", "Gt"] | None = None
+    value: ShortText | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = None
+
+
+class PodTemplate(ContractModel):
+    """What else the training pods need."""
+
+    node_selector: dict[str, ShortText] | None = Field(None, max_length=64)
+    tolerations: list[Toleration] | None = Field(None, max_length=64)
+    affinity: dict[str, Any] | None = None
+    labels: dict[str, ShortText] | None = Field(None, max_length=64)
+    annotations: dict[str, ShortText] | None = Field(None, max_length=64)
+    env: list[EnvVar] | None = Field(None, max_length=128)
+    env_from: list[EnvSource] | None = Field(None, max_length=32)
+    service_account_name: ObjectName | None = None
+    image_pull_secrets: list[LocalObjectReference] | None = Field(None, max_length=16)
+    priority_class_name: ObjectName | None = None
+    runtime_class_name: ObjectName | None = None
+    scheduler_name: ObjectName | None = None
+
+
+class Resources(ContractModel):
+    """Requests and limits of the training container."""
+
+    requests: dict[str, Quantity] | None = Field(None, max_length=16)
+    limits: dict[str, Quantity] | None = Field(
+        None, max_length=16, description=f"{GPU_RESOURCE} 1 unless given; 0 allowed"
+    )
+
+    @field_validator("requests", "limits")
+    @classmethod
+    def _whole_gpus(cls, amounts: dict[str, Quantity] | None) -> dict[str, Quantity] | None:
+        gpus = (amounts or {}).get(GPU_RESOURCE, 0)
+        if not str(gpus).isdigit():
+            raise ValueError(f"{GPU_RESOURCE} must be a whole number of GPUs, 0 or more; got {gpus!r}")
+        return amounts

@@ -1,0 +1,80 @@
+"""Specs that break one rule each: what is wrong, and the field that every refusal must name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BASE: dict[str, Any] = {"baseModel": "org/model", "datasetPath": "./data/rows.jsonl"}
+NO_GPU = {"limits": {"nvidia.com/gpu": 0}}
+
+# (what it is, changes to BASE, the field named, refused by the API server too)
+BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
+    ("missing model", {"baseModel": None}, "spec.baseModel", True),
+    ("missing data set", {"datasetPath": None}, "spec.datasetPath", True),
+    ("empty model", {"baseModel": ""}, "spec.baseModel", True),
+    ("unknown field", {"epochs": 3}, "spec.epochs", True),
+    ("unknown nested field", {"loraConfig": {"alpha": 3}}, "spec.loraConfig.alpha", True),
+    ("wrong type", {"hyperparameters": {"numEpochs": "three"}}, "spec.hyperparameters.numEpochs", True),
+    ("learning rate of zero", {"hyperparameters": {"learningRate": 0}}, "spec.hyperparameters.learningRate", True),
+    ("batch of zero", {"hyperparameters": {"batchSize": 0}}, "spec.hyperparameters.batchSize", True),
+    ("zero steps", {"hyperparameters": {"maxSteps": 0}}, "spec.hyperparameters", True),
+    (
+        "unknown scheduler",
+        {"hyperparameters": {"lrSchedulerType": "cosin"}},
+        "spec.hyperparameters.lrSchedulerType",
+        True,
+    ),
+    ("dropout of one", {"loraConfig": {"loraDropout": 1}}, "spec.loraConfig.loraDropout", True),
+    ("unknown quantization", {"quantization": "3bit"}, "spec.quantization", True),
+    ("isVision and modelType contradict", {"isVision": True, "modelType": "text"}, "spec.modelType", True),
+    (
+        "two sources of validation data",
+        {"validationDatasetPath": "./v", "validationFraction": 0.1},
+        "spec.validationFraction",
+        True,
+    ),
+    (
+        "early stopping without validation",
+        {"hyperparameters": {"earlyStoppingPatience": 2}},
+        "spec.hyperparameters",
+        True,
+    ),
+    ("evaluation without validation", {"hyperparameters": {"evalSteps": 2}}, "spec.hyperparameters", True),
+    ("picture bounds for a text model", {"imageOptions": {"maxPixels": 50176}}, "spec.imageOptions", True),
+    (
+        "bounds crossed",
+        {"isVision": True, "imageOptions": {"minPixels": 2000, "maxPixels": 1000}},
+        "spec.imageOptions",
+        True,
+    ),
+    ("GGUF type without GGUF", {"ggufQuantization": "q8_0"}, "spec.ggufQuantization", True),
+    ("vision layers of a text model", {"loraConfig": {"finetuneVisionLayers": True}}, "spec.loraConfig", True),
+    ("no layers", {"loraConfig": {"finetuneLanguageLayers": False}}, "spec.loraConfig", True),
+    (
+        "no modules",
+        {"loraConfig": {"finetuneAttentionModules": False, "finetuneMlpModules": False}},
+        "spec.loraConfig",
+        True,
+    ),
+    ("push without a token", {"pushToHub": {"repo": "me/model"}}, "spec.pushToHub", True),
+    ("unsloth without a GPU", {"backend": "unsloth", "resources": NO_GPU}, "spec.backend", True),
+    ("4-bit without a GPU", {"quantization": "4bit", "resources": NO_GPU}, "spec.quantization", True),
+    ("selective loss on all tokens", {"trainOn": "all", "selectiveLoss": "moderate"}, "spec.selectiveLoss", True),
+    ("a claim with a bad name", {"storage": {"dataClaim": "My Claim"}}, "spec.storage.dataClaim", True),
+    ("an unknown toleration field", {"podTemplate": {"tolerations": [{"efect": "NoSchedule"}]}}, "efect", True),
+    ("neither Hub id nor path", {"baseModel": "org/some model"}, "spec.baseModel", False),
+    ("a data set on the web", {"datasetPath": "https://example.org/rows.jsonl"}, "spec.datasetPath", False),
+    ("half a GPU", {"resources": {"limits": {"nvidia.com/gpu": "500m"}}}, "spec.resources.limits", False),
+]
+
+OUTSIDE: list[tuple[str, dict[str, Any], str]] = [
+    ("an absolute data set", {"datasetPath": "/etc/passwd"}, "spec.datasetPath"),
+    ("a data set above the workspace", {"datasetPath": "../rows.jsonl"}, "spec.datasetPath"),
+    ("an output above the workspace", {"outputDir": "./../models"}, "spec.outputDir"),
+    ("a model in the home folder", {"baseModel": "~/model"}, "spec.baseModel"),
+]
+
+
+def broken(changes: dict[str, Any]) -> dict[str, Any]:
+    """BASE with the changes of one case; None takes a field away."""
+    return {key: value for key, value in (BASE | changes).items() if value is not None}

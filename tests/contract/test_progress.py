@@ -1,0 +1,68 @@
+"""What a trainer tells survives the way to the operator."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_garden.contract.progress import (
+    TERMINATION_MESSAGE_BYTES,
+    CheckpointEvent,
+    Event,
+    Outcome,
+    ProgressEvent,
+    StageEvent,
+    event_line,
+    parse_event,
+    parse_outcome,
+    termination_message,
+)
+from model_garden.contract.status import Progress
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        StageEvent(stage="model", detail="äöü\nsecond line"),
+        CheckpointEvent(step=10),
+        ProgressEvent(progress=Progress(step=3, total_steps=10, loss=1.5, gpu_memory_gib=2.5)),
+    ],
+)
+def test_an_event_is_one_line_and_reads_back(event: Event) -> None:
+    line = event_line(event)
+    assert "\n" not in line
+    assert parse_event(line) == event
+
+
+@pytest.mark.parametrize(
+    "line", ["", "Loading weights", '{"event":"progress","prog', '{"event":"unheard"}', '{"loss": 1}']
+)
+def test_other_lines_and_broken_ones_are_not_events(line: str) -> None:
+    assert parse_event(line) is None
+
+
+@given(message=st.text(max_size=9000))
+def test_a_termination_message_fits_and_reads_back(message: str) -> None:
+    outcome = Outcome(result="Failed", exit_code=3, reason="InvalidDataset", message=message)
+    text = termination_message(outcome)
+    assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+    read = parse_outcome(text)
+    assert read is not None
+    assert (read.exit_code, read.reason) == (3, "InvalidDataset")
+    if len(message.encode()) < 500:
+        assert read.message == message
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
+    outcome = parse_outcome(
+        termination_message(Outcome(result="Failed", exit_code=3, message="first " + "x" * 9000 + " the fix"))
+    )
+    assert outcome and outcome.message
+    assert outcome.message.startswith("first ")
+    assert outcome.message.endswith(" the fix")
+
+
+@pytest.mark.parametrize("message", [None, "", "Killed", '{"result":'])
+def test_no_outcome_is_made_up(message: str | None) -> None:
+    assert parse_outcome(message) is None
