@@ -1,0 +1,27 @@
+"""The Kubernetes API server, seen by the operator and the command line; the only importer of the Kubernetes client."""
+
+from model_garden.cluster.client import Cluster, Listing, Object, connect
+from model_garden.cluster.errors import Cause, ClusterError
+from model_garden.cluster.logs import follow_log
+from model_garden.cluster.resources import CLAIMS, EVENTS, JOBS, LEASES, PODS, TRAINING_JOBS, Resource
+from model_garden.cluster.watching import Change, Snapshot, observe
+
+__all__ = [
+    "CLAIMS",
+    "EVENTS",
+    "JOBS",
+    "LEASES",
+    "PODS",
+    "TRAINING_JOBS",
+    "Cause",
+    "Change",
+    "Cluster",
+    "ClusterError",
+    "Listing",
+    "Object",
+    "Resource",
+    "Snapshot",
+    "connect",
+    "follow_log",
+    "observe",
+]

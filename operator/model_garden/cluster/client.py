@@ -1,0 +1,259 @@
+"""A small asynchronous client of plain dicts: what the operator and the command line need of the API server, no more.
+
+Typed models of the Kubernetes client dominate an operator's memory and import time, so only its configuration and its
+HTTP layer are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+from urllib.parse import urlencode
+
+from model_garden.cluster.configuration import load
+from model_garden.cluster.errors import UNREACHABLE, ClusterError, from_body
+from model_garden.cluster.resources import PODS, Resource
+
+Object = dict[str, Any]
+Propagation = Literal["Background", "Foreground", "Orphan"]
+
+PAGE = 500
+REQUEST_SECONDS = 30
+_TOO_MANY_REQUESTS_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The objects of a collection, and the version from which a watch goes on."""
+
+    items: list[Object]
+    resource_version: str
+
+
+async def connect(context: str | None = None) -> Cluster:
+    """A client of the cluster that the environment names (see ``configuration.load``).
+
+    Raises:
+        ClusterError: when no cluster is configured; an unreachable one shows at the first request.
+    """
+    from kubernetes.aio.client.configuration import Configuration
+    from kubernetes.aio.client.rest import RESTClientObject
+
+    configuration = Configuration()
+    namespace = await load(configuration, context)
+    return Cluster(configuration, RESTClientObject(configuration), namespace, context)
+
+
+class Cluster:
+    """One API server. Use as an async context manager, or call ``close``.
+
+    Every method raises ClusterError. ``namespace`` is the context's default namespace. ``on_request`` is told of every
+    answered request: method, plural, HTTP status.
+    """
+
+    def __init__(self, configuration: Any, rest: Any, namespace: str, context: str | None) -> None:
+        self.namespace = namespace
+        self.on_request: Callable[[str, str, int], None] = lambda _method, _plural, _status: None
+        self.configuration = configuration
+        self._rest = rest
+        self._context = context
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._rest.close()
+
+    @property
+    def host(self) -> str:
+        """The API server's address."""
+        return str(self.configuration.host)
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
+        """One object; ``namespace`` is the default one when left out, here and in all that follows."""
+        return await self._json("GET", resource, self._path(resource, namespace, name))
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+        trim: Callable[[Object], Object] = lambda item: item,
+    ) -> Listing:
+        """A whole collection, read in pages; ``namespace=None`` means all namespaces.
+
+        Args:
+            resource: the kind.
+            namespace: one namespace, or None for all.
+            labels: a label selector.
+            fields: a field selector.
+            trim: applied to each object on arrival, so that a page is small before the next one comes.
+        """
+        items: list[Object] = []
+        query = {"limit": str(PAGE)} | _selectors(labels, fields)
+        while True:
+            try:
+                page = await self._json("GET", resource, resource.path(namespace), query)
+            except ClusterError as error:
+                if error.status != 410 or "continue" not in query:
+                    raise
+                items.clear()  # the token outlived its snapshot: from the start
+                del query["continue"]
+                continue
+            items += map(trim, page.get("items") or ())
+            metadata = page["metadata"]
+            if not metadata.get("continue"):
+                return Listing(items, metadata["resourceVersion"])
+            query["continue"] = metadata["continue"]
+
+    async def create(
+        self, resource: Resource, body: Object, namespace: str | None = None, *, dry_run: bool = False
+    ) -> Object:
+        """Create an object and return it as stored; ``dry_run`` lets the server check it without storing."""
+        namespace = namespace or body.get("metadata", {}).get("namespace")
+        query = {"dryRun": "All"} if dry_run else {}
+        query["fieldValidation"] = "Strict"
+        return await self._json("POST", resource, self._path(resource, namespace), query, body)
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Object,
+        namespace: str | None = None,
+        *,
+        subresource: str | None = None,
+    ) -> Object:
+        """Merge ``body`` into an object (RFC 7386: None removes a key, lists are replaced); return the result."""
+        path = self._path(resource, namespace, name, subresource)
+        return await self._json("PATCH", resource, path, {}, body, content_type="application/merge-patch+json")
+
+    async def replace(self, resource: Resource, name: str, body: Object, namespace: str | None = None) -> Object:
+        """Put ``body`` in an object's place; a stale ``metadata.resourceVersion`` raises reason ``Conflict``."""
+        return await self._json("PUT", resource, self._path(resource, namespace, name), {}, body)
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        propagation: Propagation = "Background",
+        uid: str | None = None,
+    ) -> None:
+        """Delete an object; with ``uid`` only that very one, so that a namesake created since stays (``Conflict``)."""
+        body: Object = {"propagationPolicy": propagation}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        await self._json("DELETE", resource, self._path(resource, namespace, name), {}, body)
+
+    async def read_log(
+        self, pod: str, namespace: str | None = None, *, container: str, tail_lines: int | None = None
+    ) -> str:
+        """A container's log as it stands, or its last lines."""
+        query = {"container": container} | ({"tailLines": str(tail_lines)} if tail_lines is not None else {})
+        async with self.open("GET", PODS, self._path(PODS, namespace, pod, "log"), query) as response:
+            return (await _read(response)).decode(errors="replace")
+
+    async def raw(self, path: str) -> bytes:
+        """The body of a GET of any path, such as ``/version`` or ``/openapi/v3``."""
+        async with self.open("GET", Resource("", "", ""), path, {}) as response:
+            return await _read(response)
+
+    def _path(
+        self, resource: Resource, namespace: str | None, name: str | None = None, subresource: str | None = None
+    ) -> str:
+        return resource.path(namespace or self.namespace, name, subresource)
+
+    async def _json(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        async with self.open(method, resource, path, query or {}, body, content_type) as response:
+            answer: Object = json.loads(await _read(response))
+            return answer
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None = None,
+        content_type: str = "application/json",
+        timeout: Any = None,
+    ) -> AsyncIterator[Any]:
+        """A successful answer whose body is still to be read: an ``aiohttp.ClientResponse``.
+
+        Asked to wait (429) it waits as long as the server says and asks again; refused credentials (401) are loaded
+        anew once, since tokens rotate.
+        """
+        url = f"{self.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        reloaded = False
+        for attempt in range(_TOO_MANY_REQUESTS_TRIES):
+            response = await self._send(method, url, body, content_type, timeout)
+            self.on_request(method, resource.plural, response.status)
+            if response.status < 400:
+                try:
+                    yield response
+                finally:
+                    response.release()
+                return
+            error = from_body(response.status, await _read(response), response.headers.get("Retry-After"))
+            response.release()
+            if error.status == 401 and not reloaded:
+                reloaded = True
+                await load(self.configuration, self._context)
+            elif error.status == 429 and error.retry_after is not None and attempt + 1 < _TOO_MANY_REQUESTS_TRIES:
+                await asyncio.sleep(min(error.retry_after, REQUEST_SECONDS))
+            else:
+                raise error
+
+    async def _send(self, method: str, url: str, body: Object | None, content_type: str, timeout: Any) -> Any:
+        import aiohttp
+
+        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        auth = await self.configuration.auth_settings()
+        if "BearerToken" in auth:
+            headers["Authorization"] = auth["BearerToken"]["value"]
+        timeout = timeout or aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+        try:
+            answer = await self._rest.request(method, url, headers=headers, body=body, _request_timeout=timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(self.host, error) from error
+        return answer.response
+
+
+async def _read(response: Any) -> bytes:
+    import aiohttp
+
+    try:
+        body: bytes = await response.read()
+    except (aiohttp.ClientError, OSError) as error:
+        raise _unreachable(str(response.url.origin()), error) from error
+    return body
+
+
+def _unreachable(host: str, error: Exception) -> ClusterError:
+    return ClusterError(0, UNREACHABLE, f"the API server at {host} does not answer: {error or type(error).__name__}")
+
+
+def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
+    wanted = {"labelSelector": labels, "fieldSelector": fields}
+    return {key: value for key, value in wanted.items() if value}

@@ -1,0 +1,33 @@
+"""The kinds of objects this project reads or writes, and where the API server serves them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model_garden.contract.names import API_VERSION, KIND, PLURAL
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind: its ``apiVersion``, its plural in URLs, and its kind in bodies."""
+
+    api_version: str
+    plural: str
+    kind: str
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of a collection (all namespaces without ``namespace``), an object, or its subresource."""
+        root = "/api/" if "/" not in self.api_version else "/apis/"
+        parts = [root + self.api_version]
+        if namespace:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, subresource) if part]
+        return "/".join(parts)
+
+
+TRAINING_JOBS = Resource(API_VERSION, PLURAL, KIND)
+JOBS = Resource("batch/v1", "jobs", "Job")
+PODS = Resource("v1", "pods", "Pod")
+EVENTS = Resource("v1", "events", "Event")
+CLAIMS = Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
