@@ -43,7 +43,7 @@ def spec_fields(model: type[BaseModel] = TrainingJobSpec, prefix: tuple[str, ...
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from spec_fields(kind, path)
         else:
-            yield SpecField(path, kind, field.description or "", field.is_required())
+            yield SpecField(path, kind, field.description or "", field.is_required() and not prefix)
 
 
 def plain_type(annotation: Any) -> Any:

@@ -56,7 +56,7 @@ def _check_dataset(value: str) -> str:
 class HubTokenSecret(ContractModel):
     """The Secret that holds a Hugging Face token, for gated models and for pushing."""
 
-    name: ObjectName
+    name: ObjectName = Field(description="name of the Secret")
     key: Text = Field(description="key inside the Secret, such as token")
 
 
@@ -77,13 +77,15 @@ class Hyperparameters(ContractModel):
         description="find the largest batch that fits and keep batchSize x gradientAccumulationSteps; true on a GPU",
     )
     warmup_steps: float | None = Field(None, ge=0, description="steps of warm-up; below 1 a share of all steps; 0.03")
-    weight_decay: float | None = Field(None, ge=0, le=1, description="0.01")
-    lr_scheduler_type: LrSchedulerType | None = Field(None, description="text linear, vision cosine")
-    optim: Optim | None = Field(None, description="adamw_8bit on a GPU, else adamw_torch")
+    weight_decay: float | None = Field(None, ge=0, le=1, description="decay of the weights at each step; 0.01")
+    lr_scheduler_type: LrSchedulerType | None = Field(
+        None, description="how the learning rate falls; text linear, vision cosine"
+    )
+    optim: Optim | None = Field(None, description="the optimizer; adamw_8bit on a GPU, else adamw_torch")
     max_seq_length: int | None = Field(
         None, ge=16, le=4_194_304, description="longest example in tokens, images included; text 2048, vision 4096"
     )
-    seed: int | None = Field(None, ge=0, le=4_294_967_295, description="42")
+    seed: int | None = Field(None, ge=0, le=4_294_967_295, description="of shuffling, dropout and new weights; 42")
     logging_steps: int | None = Field(None, ge=1, description="steps between two reports; 1")
     save_steps: int | None = Field(None, ge=1, description="steps between two checkpoints; 100")
     save_total_limit: int | None = Field(None, ge=1, le=1000, description="checkpoints kept; 2")
@@ -111,31 +113,33 @@ class LoraConfig(ContractModel):
 
     r: int | None = Field(None, ge=1, le=1024, description="rank; 16, 72B vision 32")
     lora_alpha: int | None = Field(None, ge=1, le=4096, description="scale is loraAlpha / r; 16, 72B vision 32")
-    lora_dropout: float | None = Field(None, ge=0, lt=1, description="0")
+    lora_dropout: float | None = Field(None, ge=0, lt=1, description="share of adapter inputs left out at random; 0")
     target_modules: list[Text] | None = Field(
         None, min_length=1, max_length=64, description="module names; all attention and MLP projections"
     )
     use_rslora: bool | None = Field(None, description="scale by loraAlpha / sqrt(r); false")
     finetune_vision_layers: bool | None = Field(None, description="adapt the vision tower too; false")
-    finetune_language_layers: bool | None = Field(None, description="true")
-    finetune_attention_modules: bool | None = Field(None, description="true")
-    finetune_mlp_modules: bool | None = Field(None, description="true")
+    finetune_language_layers: bool | None = Field(None, description="adapt the language model; true")
+    finetune_attention_modules: bool | None = Field(None, description="adapt the attention projections; true")
+    finetune_mlp_modules: bool | None = Field(None, description="adapt the MLP projections; true")
 
 
 class ImageOptions(ContractModel):
     """Bounds for a picture's area in pixels; a picture outside them is resized, its shape kept."""
 
-    min_pixels: int | None = Field(None, ge=1, description="3136 (56 x 56)")
-    max_pixels: int | None = Field(None, ge=784, description="1003520 (about 1000 x 1000)")
+    min_pixels: int | None = Field(None, ge=1, description="smallest area; 3136 (56 x 56)")
+    max_pixels: int | None = Field(
+        None, ge=784, description="largest area, smaller is faster; 1003520 (about 1000 x 1000)"
+    )
 
 
 class PushToHub(ContractModel):
     """Where the finished model goes on the Hugging Face Hub."""
 
     repo: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$", max_length=200)] = Field(
-        description="ORG/NAME"
+        description="repository on the Hub, ORG/NAME"
     )
-    private: bool | None = Field(None, description="true")
+    private: bool | None = Field(None, description="keep the repository private; true")
 
 
 class Health(ContractModel):
@@ -143,15 +147,17 @@ class Health(ContractModel):
 
     first_step_seconds: int | None = Field(None, ge=1, description="longest wait for the first step; 3600")
     step_seconds: int | None = Field(None, ge=1, description="longest time for a later step; 1800")
-    non_finite_loss: Literal["Fail", "Skip"] | None = Field(None, description="Fail")
+    non_finite_loss: Literal["Fail", "Skip"] | None = Field(
+        None, description="what a loss of NaN or infinity does: end the run, or skip the update; Fail"
+    )
 
 
 class Storage(ContractModel):
     """The PersistentVolumeClaims mounted at data (read-only), models and cache; the operator's settings by default."""
 
-    data_claim: ObjectName | None = None
-    models_claim: ObjectName | None = None
-    cache_claim: ObjectName | None = None
+    data_claim: ObjectName | None = Field(None, description="claim mounted read-only at data")
+    models_claim: ObjectName | None = Field(None, description="claim mounted at models")
+    cache_claim: ObjectName | None = Field(None, description="claim mounted at cache: downloads and compiled code")
 
 
 class TrainingJobSpec(ContractModel):
@@ -167,12 +173,14 @@ class TrainingJobSpec(ContractModel):
     dataset_path: Annotated[Text, AfterValidator(_check_dataset)] = Field(
         description="file or folder below the workspace (jsonl, json, csv, parquet), or hf://datasets/ORG/NAME"
     )
-    dataset_split: Text | None = Field(None, description="train")
-    validation_dataset_path: Annotated[Text, AfterValidator(_check_dataset)] | None = None
+    dataset_split: Text | None = Field(None, description="split of a Hub data set; train")
+    validation_dataset_path: Annotated[Text, AfterValidator(_check_dataset)] | None = Field(
+        None, description="rows to evaluate on, in the formats of datasetPath; none"
+    )
     validation_fraction: float | None = Field(
         None, gt=0, lt=1, description="share of the rows held out for evaluation; none"
     )
-    output_dir: Text | None = Field(None, description="./models/NAME")
+    output_dir: Text | None = Field(None, description="where the model goes; ./models/NAME")
     hyperparameters: Hyperparameters | None = None
     lora_config: LoraConfig | None = None
     quantization: Quantization | None = Field(None, description="how the base model is held; 4bit on a GPU, else none")
@@ -181,11 +189,13 @@ class TrainingJobSpec(ContractModel):
     selective_loss: SelectiveLoss | None = Field(
         None, description="leave the JSON structure of answers out of the loss; off"
     )
-    save_method: SaveMethod | None = Field(None, description="lora")
-    gguf_quantization: GgufQuantization | None = Field(None, description="q4_k_m when saveMethod is gguf")
+    save_method: SaveMethod | None = Field(None, description="what is written at the end; lora")
+    gguf_quantization: GgufQuantization | None = Field(
+        None, description="type of the GGUF file; q4_k_m when saveMethod is gguf"
+    )
     push_to_hub: PushToHub | None = None
     backend: Backend | None = Field(None, description="auto: unsloth on a GPU, else transformers")
-    image: Text | None = Field(None, description="trainer image; the operator's setting")
+    image: Text | None = Field(None, description="image that trains; the operator's setting")
     prepare: Literal["auto", "off"] | None = Field(
         None, description="check data and fetch the model before a GPU is asked for; auto"
     )

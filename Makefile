@@ -1,0 +1,53 @@
+# Model Garden on Kubernetes. `make help` lists what there is.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+PY := .venv/bin/python
+export UV_PROJECT_ENVIRONMENT := .venv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down test lint generate clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.complete ## install the Python environment and the cluster's binaries
+
+demo: .venv/.complete ## the whole idea in one run: a cluster, the operator, a job that trains a tiny model
+	$(PY) -m demo
+
+demo-down: .venv/.tools ## stop the demo's cluster and remove what it wrote
+	$(PY) -m demo --down
+
+test: .venv/.complete lint ## run every check and every test
+	$(PY) -m pytest
+
+lint: .venv/.tools ## style, types, import rules, generated files
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PY) -m tools.generate --check
+
+generate: .venv/.tools ## rewrite the generated files: CRD, operator.yaml, the README's table of fields
+	$(PY) -m tools.generate
+
+clean: ## remove the environment; clusters and caches stay
+	rm -rf .venv .uv
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "» uv $(UV_VERSION), which installs the rest"
+	@$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.tools: pyproject.toml uv.lock | $(UV)
+	@echo "» the operator, the command line and the development tools"
+	@$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra dev
+	@touch $@
+
+# The binaries build or download while the training stack, about 6 GB, installs.
+.venv/.complete: .venv/.tools
+	@echo "» the training stack (about 6 GB) and, beside it, the cluster's binaries"
+	@$(PY) -m devcluster build & building=$$!; \
+	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra dev --extra trainer && wait $$building
+	@touch $@

@@ -1,0 +1,94 @@
+"""The chart as people set it: every value reaches the operator, a wrong one is refused by name."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from devcluster.binaries import ensure_binaries
+from tools.generate import CHART
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    binary = ensure_binaries(print, ["helm"]) / "helm"
+    return subprocess.run([str(binary), *arguments], capture_output=True, text=True, check=False)
+
+
+def render(*settings: str, namespace: str = "mg") -> list[dict[str, Any]]:
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    answer = helm("template", "release", str(CHART), "--namespace", namespace, *flags)
+    assert answer.returncode == 0, answer.stderr
+    return [document for document in YAML(typ="safe").load_all(answer.stdout) if document]
+
+
+def one(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = [document for document in documents if document["kind"] == kind]
+    return found
+
+
+def environment(documents: list[dict[str, Any]]) -> dict[str, str]:
+    container = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    return {item["name"]: item["value"] for item in container["env"] if "value" in item}
+
+
+def test_helm_finds_nothing_to_complain_about() -> None:
+    answer = helm("lint", "--strict", str(CHART))
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_settings_reach_the_operator() -> None:
+    rendered = environment(
+        render(
+            "trainer.image.repository=reg/trainer", "trainer.image.tag=v2", "storage.dataClaim=rows", "log.format=json"
+        )
+    )
+    assert rendered["MODEL_GARDEN_TRAINER_IMAGE"] == "reg/trainer:v2"
+    assert rendered["MODEL_GARDEN_DATA_CLAIM"] == "rows"
+    assert rendered["MODEL_GARDEN_LOG_FORMAT"] == "json"
+
+
+def test_an_operator_of_two_namespaces_gets_no_cluster_wide_rights() -> None:
+    documents = render("watchNamespaces={team-a,team-b}")
+    bound = {
+        (document["kind"], document["metadata"].get("namespace")) for document in documents if "roleRef" in document
+    }
+    assert bound == {("RoleBinding", "team-a"), ("RoleBinding", "team-b"), ("RoleBinding", "mg")}
+    assert environment(documents)["MODEL_GARDEN_NAMESPACES"] == "team-a,team-b"
+
+
+def test_several_replicas_choose_a_leader() -> None:
+    assert environment(render("replicas=2"))["MODEL_GARDEN_LEADER_ELECTION"] == "true"
+    assert environment(render())["MODEL_GARDEN_LEADER_ELECTION"] == "false"
+
+
+def test_the_operator_runs_restricted_and_never_reads_secrets() -> None:
+    documents = render()
+    pod = one(documents, "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    granted = {
+        resource for document in documents for rule in document.get("rules", []) for resource in rule["resources"]
+    }
+    assert "secrets" not in granted
+
+
+def test_uninstalling_keeps_the_jobs() -> None:
+    definition = one(render(), "CustomResourceDefinition")
+    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert not [document for document in render("crds.install=false") if document["kind"] == "CustomResourceDefinition"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"), [("replicas=9", "replicas"), ("log.format=xml", "format"), ("storge.dataClaim=x", "storge")]
+)
+def test_a_wrong_value_is_refused_by_name(setting: str, named: str) -> None:
+    answer = helm("template", "release", str(CHART), "--set", setting)
+    assert answer.returncode != 0
+    assert named in answer.stderr

@@ -1,0 +1,86 @@
+"""Rewrites, or with --check compares, every file that is generated from another one.
+
+``manifests/crd.yaml`` and the chart's copy come from the models, ``manifests/operator.yaml`` from the chart, and the
+README's table of fields from the models. Continuous integration runs --check.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from devcluster.binaries import ensure_binaries
+from model_garden.contract.crd import custom_resource_definition
+from model_garden.contract.fields import markdown_table
+
+ROOT = Path(__file__).parents[1]
+CHART = ROOT / "charts" / "model-garden"
+CRD_HEADER = "# Generated from the models by `make generate`; change operator/model_garden/contract, not this file.\n"
+OPERATOR_HEADER = "# Rendered from charts/model-garden by `make generate`; change the chart, not this file.\n"
+NAMESPACE = "model-garden"
+FIELDS = re.compile(r"(<!-- fields:begin -->\n).*?(<!-- fields:end -->)", re.DOTALL)
+
+
+def crd() -> str:
+    """The CRD as YAML."""
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 120
+    text = io.StringIO()
+    yaml.dump(custom_resource_definition(), text)
+    return CRD_HEADER + text.getvalue()
+
+
+def operator() -> str:
+    """All objects of the chart with its default values, the namespace first, so that one apply installs everything."""
+    helm = ensure_binaries(_say, ["helm"]) / "helm"
+    command = [str(helm), "template", "model-garden", str(CHART), "--namespace", NAMESPACE]
+    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    namespace = f"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n"
+    return OPERATOR_HEADER + "---\n" + namespace + rendered
+
+
+def readme() -> str:
+    """The README with a current table of fields."""
+    return FIELDS.sub(lambda found: found[1] + markdown_table() + "\n" + found[2], (ROOT / "README.md").read_text())
+
+
+GENERATED: list[tuple[Path, Callable[[], str]]] = [
+    (ROOT / "manifests" / "crd.yaml", crd),
+    (CHART / "files" / "crd.yaml", crd),
+    (ROOT / "manifests" / "operator.yaml", operator),
+    (ROOT / "README.md", readme),
+]
+
+
+def stale() -> list[Path]:
+    """The generated files that are not what their sources say now."""
+    return [path for path, generate in GENERATED if not path.exists() or path.read_text() != generate()]
+
+
+def main(arguments: list[str]) -> int:
+    """Write all, or with --check list what is stale and return 1."""
+    if arguments == ["--check"]:
+        old = stale()
+        for path in old:
+            print(f"{path.relative_to(ROOT)} is stale; run: make generate", file=sys.stderr)
+        return 1 if old else 0
+    for path, generate in GENERATED:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(generate())
+        print(path.relative_to(ROOT))
+    return 0
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
