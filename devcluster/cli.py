@@ -1,0 +1,131 @@
+"""The command line: `devcluster up | down | status | kubectl | build | kubeconfig`."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from devcluster import lifecycle
+from devcluster.binaries import BinariesError, ensure_binaries
+from devcluster.cluster import Cluster, cluster_folder, load, state_root
+from devcluster.download import ChecksumError
+from devcluster.gobuild import BuildError
+from devcluster.versions import CLUSTER, PACKAGES
+
+EXPECTED = (BinariesError, BuildError, ChecksumError, lifecycle.ClusterError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code. Expected failures print one message and no traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows `kubectl` is kubectl's own, whatever it looks like.
+    end = words.index("kubectl") + 1 if "kubectl" in words else len(words)
+    options, rest = _parser().parse_args(words[:end]), words[end:]
+    try:
+        return int(COMMANDS[options.command](options, rest))
+    except EXPECTED as error:
+        print(f"devcluster: {error}", file=sys.stderr)
+        return 1
+
+
+def _up(options: argparse.Namespace, _: list[str]) -> int:
+    say = Progress()
+    binaries = ensure_binaries(say)
+    cluster = lifecycle.up(_folder(options), binaries, options.gpus, say)
+    say(f"ready: export KUBECONFIG={cluster.kubeconfig}")
+    return 0
+
+
+def _down(options: argparse.Namespace, _: list[str]) -> int:
+    say = Progress()
+    folders = {_folder(options)}
+    if options.all and state_root().is_dir():
+        folders |= {folder for folder in state_root().iterdir() if load(folder)}
+    for folder in sorted(folders):
+        lifecycle.down(folder, say, options.delete)
+    return 0
+
+
+def _status(options: argparse.Namespace, _: list[str]) -> int:
+    cluster = _cluster(options)
+    states = lifecycle.status(cluster)
+    print(f"{cluster.directory}\n{cluster.server}")
+    for name, state in states.items():
+        print(f"  {name:24} port {cluster.ports[name]}  {state}")
+    return 0 if set(states.values()) == {"ok"} else 1
+
+
+def _kubectl(options: argparse.Namespace, rest: list[str]) -> int:
+    cluster = _cluster(options)
+    kubectl = ensure_binaries(Progress(), ["kubectl"]) / "kubectl"
+    os.execve(kubectl, ["kubectl", *rest], dict(os.environ) | {"KUBECONFIG": str(cluster.kubeconfig)})
+
+
+def _build(options: argparse.Namespace, _: list[str]) -> int:
+    names = list(PACKAGES) if options.helm else list(CLUSTER)
+    print(ensure_binaries(Progress(sys.stderr), names, options.keep_go_cache))
+    return 0
+
+
+def _kubeconfig(options: argparse.Namespace, _: list[str]) -> int:
+    print(_cluster(options).kubeconfig)
+    return 0
+
+
+COMMANDS = {
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "kubectl": _kubectl,
+    "build": _build,
+    "kubeconfig": _kubeconfig,
+}
+
+
+class Progress:
+    """Prints one line for each step, led by the seconds since the command began."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.began = time.monotonic()
+        self.stream = stream
+
+    def __call__(self, message: str) -> None:
+        """Prints the line."""
+        print(f"{time.monotonic() - self.began:6.1f} s  {message}", file=self.stream, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    which = argparse.ArgumentParser(add_help=False)
+    which.add_argument("--name", default=argparse.SUPPRESS, help="which cluster, by name (default: default)")
+    which.add_argument("--dir", default=argparse.SUPPRESS, help="which cluster, by its folder (or DEVCLUSTER_DIR)")
+    parser = argparse.ArgumentParser(
+        prog="devcluster", parents=[which], description="A Kubernetes on your own machine, for demo and tests."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", parents=[which], help="bring the cluster up, or back to health")
+    up.add_argument("--gpus", type=int, help="how many nvidia.com/gpu the node claims to have (default: 1)")
+    down = commands.add_parser("down", parents=[which], help="stop the cluster and everything in it")
+    down.add_argument("--all", action="store_true", help="every cluster of this user, not one")
+    down.add_argument("--delete", action="store_true", help="remove the folder too, with all data in it")
+    commands.add_parser("status", parents=[which], help="what runs; exit code 1 unless all is well")
+    commands.add_parser("kubeconfig", parents=[which], help="print the path of the administrator's kubeconfig")
+    commands.add_parser("kubectl", add_help=False, help="run kubectl: devcluster [--name NAME] kubectl ARGS...")
+    build = commands.add_parser("build", help="fetch or build the binaries and print their folder")
+    build.add_argument("--helm", action="store_true", help="helm too")
+    build.add_argument("--keep-go-cache", action="store_true", help="keep the Go build cache (3 GB)")
+    return parser
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    return cluster_folder(getattr(options, "name", "default"), getattr(options, "dir", None))
+
+
+def _cluster(options: argparse.Namespace) -> Cluster:
+    folder = _folder(options)
+    cluster = load(folder)
+    if cluster is None:
+        raise lifecycle.ClusterError(f"no cluster in {folder}: run `devcluster up` first")
+    return cluster

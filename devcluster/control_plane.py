@@ -1,0 +1,100 @@
+"""The command line of each of the cluster's processes (pure), and how each is asked whether it is well."""
+
+import sys
+from pathlib import Path
+
+from devcluster.cluster import Cluster
+
+ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "node")
+"""The order of starting; stopping goes the other way."""
+
+QUICK = ("--kube-api-qps=500", "--kube-api-burst=1000")
+"""The default of 20 requests a second makes the controllers' own start-up take most of 10 seconds."""
+
+
+def commands(cluster: Cluster, binaries: Path) -> dict[str, list[str]]:
+    """Process name -> command line."""
+    return {
+        "etcd": [str(binaries / "etcd"), *_etcd(cluster)],
+        "kube-apiserver": [str(binaries / "kube-apiserver"), *_api_server(cluster)],
+        "kube-controller-manager": [str(binaries / "kube-controller-manager"), *_controller_manager(cluster)],
+        "kube-scheduler": [str(binaries / "kube-scheduler"), *_scheduler(cluster)],
+        "node": [sys.executable, "-m", "devcluster.node", str(cluster.directory), f"--gpus={cluster.gpus}"],
+    }
+
+
+def health_url(cluster: Cluster, name: str) -> str:
+    """What answers 200 when the process `name` is well."""
+    port = cluster.ports[name]
+    scheme, path = {"etcd": ("http", "health"), "kube-apiserver": ("https", "readyz")}.get(name, ("https", "healthz"))
+    return f"{scheme}://127.0.0.1:{port}/{path}"
+
+
+def _etcd(cluster: Cluster) -> list[str]:
+    client, peer = (f"http://127.0.0.1:{cluster.ports[name]}" for name in ("etcd", "etcd-peer"))
+    return [
+        "--name=devcluster",
+        f"--data-dir={cluster.directory / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=devcluster={peer}",
+        # A machine's crash may cost the last writes of a cluster for demo and tests; every write is quicker for it.
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    ]
+
+
+def _api_server(cluster: Cluster) -> list[str]:
+    pki = cluster.pki
+    return [
+        f"--etcd-servers=http://127.0.0.1:{cluster.ports['etcd']}",
+        f"--secure-port={cluster.ports['kube-apiserver']}",
+        "--bind-address=127.0.0.1",
+        "--advertise-address=127.0.0.1",
+        # Loopback is refused as an endpoint of the `kubernetes` Service: publish none.
+        "--endpoint-reconciler-type=none",
+        "--service-cluster-ip-range=10.96.0.0/24",
+        "--allow-privileged=true",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        f"--tls-cert-file={pki / 'apiserver.crt'}",
+        f"--tls-private-key-file={pki / 'apiserver.key'}",
+        f"--client-ca-file={pki / 'ca.crt'}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={pki / 'service-accounts.pub'}",
+        f"--service-account-signing-key-file={pki / 'service-accounts.key'}",
+        f"--kubelet-client-certificate={pki / 'apiserver-to-node.crt'}",
+        f"--kubelet-client-key={pki / 'apiserver-to-node.key'}",
+        f"--kubelet-certificate-authority={pki / 'ca.crt'}",
+        "--kubelet-preferred-address-types=Hostname",
+    ]
+
+
+def _controller_manager(cluster: Cluster) -> list[str]:
+    return [
+        *_client(cluster, "kube-controller-manager"),
+        # Without credentials of its own for each controller, pods with claims are never scheduled.
+        "--use-service-account-credentials=true",
+        f"--service-account-private-key-file={cluster.pki / 'service-accounts.key'}",
+        f"--root-ca-file={cluster.pki / 'ca.crt'}",
+    ]
+
+
+def _scheduler(cluster: Cluster) -> list[str]:
+    return _client(cluster, "kube-scheduler")
+
+
+def _client(cluster: Cluster, name: str) -> list[str]:
+    kubeconfig = cluster.pki / f"{name}.kubeconfig"
+    return [
+        f"--kubeconfig={kubeconfig}",
+        f"--authentication-kubeconfig={kubeconfig}",
+        f"--authorization-kubeconfig={kubeconfig}",
+        "--bind-address=127.0.0.1",
+        f"--secure-port={cluster.ports[name]}",
+        f"--cert-dir={cluster.pki / name}",
+        "--leader-elect=false",
+        *QUICK,
+    ]

@@ -1,0 +1,103 @@
+"""One run of a container on disk: what its shim was told, what it started and how it ended. See shim.py."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from devcluster.cluster import write_whole
+from devcluster.processes import Process
+
+SHIM = Path(__file__).with_name("shim.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Exit:
+    """How a run ended; times are seconds since 1970. `reason` is empty for an ordinary end."""
+
+    code: int
+    started: float
+    finished: float
+    reason: str = ""
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The folder of one run of a container."""
+
+    folder: Path
+
+    @property
+    def rootfs(self) -> Path:
+        """What the container takes for /."""
+        return self.folder / "rootfs"
+
+    @property
+    def log(self) -> Path:
+        """The container's output in the CRI log format."""
+        return self.folder / "log"
+
+    @property
+    def number(self) -> int:
+        """How many runs came before: the restart count."""
+        return int(self.folder.name)
+
+    def launch(self, command: list[str], environment: dict[str, str], directory: Path) -> "subprocess.Popen[bytes]":
+        """Starts the shim, which starts the container. The result serves only to reap the shim."""
+        orders = {"command": command, "environment": environment, "directory": str(directory)}
+        write_whole(self.folder / "launch.json", json.dumps(orders))
+        with (self.folder / "shim.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", str(SHIM), str(self.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def exit(self) -> Exit | None:
+        """How it ended, or None while it did not."""
+        found = _read(self.folder / "exit.json")
+        return Exit(**found) if found else None
+
+    def started(self) -> float | None:
+        """When the container was started, or None before."""
+        found = _read(self.folder / "run.json")
+        return found["started"] if found else None
+
+    def shim(self) -> Process | None:
+        """The process that watches over the container."""
+        return self._process("shim")
+
+    def container(self) -> Process | None:
+        """The container's main process."""
+        return self._process("container")
+
+    def kill(self) -> None:
+        """SIGKILL to all of the container; its shim ends by itself and writes down the end."""
+        container = self.container()
+        if container:
+            container.signal_group(signal.SIGKILL)
+
+    def _process(self, which: str) -> Process | None:
+        found = _read(self.folder / "run.json")
+        return Process(**found[which]) if found else None
+
+
+def runs_of(container_folder: Path) -> list[Run]:
+    """All runs of a container, oldest first."""
+    if not container_folder.is_dir():
+        return []
+    return sorted((Run(entry) for entry in container_folder.iterdir()), key=lambda run: run.number)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return content

@@ -1,0 +1,18 @@
+"""Fixtures for the whole project."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster import TestCluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
+    """A devcluster of this test session. The first use brings it up (seconds; minutes where binaries must be built)."""
+    cluster = TestCluster(tmp_path_factory.mktemp("cluster") / "devcluster")
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.down()

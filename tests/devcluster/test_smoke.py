@@ -1,0 +1,2 @@
+def test_node_is_ready(cluster):
+    assert "Ready" in cluster.kubectl("get", "nodes")
