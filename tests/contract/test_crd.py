@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ruamel.yaml import YAML
 from model_garden.contract.crd import custom_resource_definition
 from model_garden.contract.names import API_VERSION, KIND
 from model_garden.contract.resource import parse_resource
+from tests.cluster import TestCluster
 from tests.contract.cases import BASE, BROKEN, OUTSIDE, broken
 
 ROOT = Path(__file__).parents[2]
@@ -20,22 +20,18 @@ EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
-def crd(cluster: Any) -> Any:
+def crd(cluster: TestCluster) -> TestCluster:
     cluster.kubectl("apply", "--server-side", "-f", str(ROOT / "manifests" / "crd.yaml"))
     cluster.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.model-garden.dev", "--timeout=60s")
     return cluster
 
 
-def apply(cluster: Any, spec: dict[str, Any], name: str = "case", dry_run: bool = True) -> str | None:
+def apply(cluster: TestCluster, spec: dict[str, Any], name: str = "case", dry_run: bool = True) -> str | None:
     """Apply a TrainingJob; None when it was taken, else what the server said."""
     resource = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
     flags = ["--dry-run=server"] if dry_run else []
-    command = ["apply", *flags, "-f", "-"]
-    try:
-        cluster.kubectl(*command, stdin=json.dumps(resource))
-    except subprocess.CalledProcessError as error:
-        return str(error.stderr)
-    return None
+    done = cluster.try_kubectl("apply", *flags, "-f", "-", content=json.dumps(resource))
+    return done.stderr if done.returncode else None
 
 
 def test_the_committed_crd_is_the_generated_one() -> None:
@@ -49,7 +45,7 @@ def test_no_defaults_that_gitops_would_see_as_drift() -> None:
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_every_example_is_taken(crd: Any, example: Path) -> None:
+def test_every_example_is_taken(crd: TestCluster, example: Path) -> None:
     crd.kubectl("apply", "--dry-run=server", "-f", str(example))
     parse_resource(YAML(typ="safe", pure=True).load(example.read_text()))
 
@@ -60,14 +56,14 @@ def test_every_example_is_taken(crd: Any, example: Path) -> None:
     [case[1:3] for case in BROKEN if case[3]] + [case[1:] for case in OUTSIDE],
     ids=[case[0] for case in BROKEN if case[3]] + [case[0] for case in OUTSIDE],
 )
-def test_the_api_server_refuses_what_the_operator_would(crd: Any, changes: dict[str, Any], field: str) -> None:
+def test_the_api_server_refuses_what_the_operator_would(crd: TestCluster, changes: dict[str, Any], field: str) -> None:
     refusal = apply(crd, broken(changes))
     assert refusal is not None, "the server took it"
     assert field in refusal
 
 
 @pytest.mark.cluster
-def test_only_suspend_and_ttl_may_change(crd: Any) -> None:
+def test_only_suspend_and_ttl_may_change(crd: TestCluster) -> None:
     spec = BASE | {"podTemplate": {"affinity": {"nodeAffinity": {"x": 1}}}}
     assert apply(crd, spec, "immutable", dry_run=False) is None
     assert apply(crd, spec | {"suspend": True, "ttlSecondsAfterFinished": 60}, "immutable") is None
