@@ -3,7 +3,7 @@
 How the trainer and ``validate`` use it::
 
     examples = open_examples(path, vision=True, split="train", root=workspace_or_None)   # lazy, random access
-    report = check_examples(examples, measure=TokenCounter(model_folder, max_pixels=…), max_length=4096)
+    report = check_examples(examples, measure=TokenCounter.load(model, vision=True), max_length=4096)
     report.raise_for_problems()                                                          # DatasetError
     examples[3].images[0].open()                                                         # a picture, only now
 
@@ -12,8 +12,22 @@ The flow through the files: ``source`` (files, folder, Hub) -> ``rows`` (a row b
 ``DatasetError`` holds one line a problem: file, row, reason, fix.
 """
 
+from model_garden_trainer.datasets.check import CheckReport, check_examples
 from model_garden_trainer.datasets.errors import DatasetError
 from model_garden_trainer.datasets.example import Example, ImageRef, Message, Origin
 from model_garden_trainer.datasets.examples import Examples, open_examples
+from model_garden_trainer.datasets.tokens import TokenCounter, UncountableError
 
-__all__ = ["DatasetError", "Example", "Examples", "ImageRef", "Message", "Origin", "open_examples"]
+__all__ = [
+    "CheckReport",
+    "DatasetError",
+    "Example",
+    "Examples",
+    "ImageRef",
+    "Message",
+    "Origin",
+    "TokenCounter",
+    "UncountableError",
+    "check_examples",
+    "open_examples",
+]

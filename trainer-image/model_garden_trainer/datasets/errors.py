@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from model_garden_trainer.datasets.example import Origin
+if TYPE_CHECKING:  # example imports pictures, which raises these errors
+    from model_garden_trainer.datasets.example import Origin
 
 LISTED = 20
 """Problems that a message lists one by one; the rest are counted."""

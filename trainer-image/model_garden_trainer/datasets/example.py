@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
+
+from model_garden_trainer.datasets.pictures import decode
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -31,9 +32,11 @@ class ImageRef:
     source: Path | bytes
 
     def open(self) -> Image.Image:
-        """Decode the picture as RGB; the caller drops it after use, so that memory does not grow with the data."""
-        with Image.open(self.source if isinstance(self.source, Path) else io.BytesIO(self.source)) as image:
-            return image.convert("RGB")
+        """Decode the picture as RGB, upright, on white where it is transparent.
+
+        The caller drops it after use, so that memory does not grow with the data.
+        """
+        return decode(self.source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,16 @@ csv.field_size_limit(2**31 - 1)  # the usual 128 KiB is less than a picture as a
 
 
 class Rows(Protocol):
-    """The rows of one file. ``base`` is the folder that relative image paths start from."""
+    """The rows of one file."""
 
-    base: Path | None
-    blank: int
+    @property
+    def base(self) -> Path | None:
+        """The folder that relative image paths start from; None for a data set of the Hub."""
+
+    @property
+    def blank(self) -> int:
+        """Blank lines, which are no rows."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -77,7 +83,8 @@ class TextRows:
         first: int = 1,
         blank: array[int] | None = None,
     ):
-        self.path, self.base = path, path.parent
+        self.path = path
+        self.base: Path | None = path.parent
         self._starts, self._parse, self._first = starts, parse, first
         self._blank = blank if blank is not None else array("Q")
         self._file: int | None = None
@@ -265,7 +272,8 @@ def _element_starts(text: str, path: Path) -> Iterator[int]:
 
 def _open_csv(path: Path) -> TextRows:
     """Records of a CSV file with a header line; numbered as a spreadsheet does, so that the first one is row 2."""
-    starts, blank, lengths = array("Q"), array("Q"), []
+    starts, blank = array("Q"), array("Q")
+    lengths: list[int] = []  # bytes of the lines that make up one record
     with path.open("rb") as file:
         mark = _after_mark(file.read(4), path)
         file.seek(mark)
