@@ -53,6 +53,8 @@ def plain_type(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
         parts = [part for part in get_args(annotation) if part is not type(None)]
         return plain_type(parts[0]) if len(parts) == 1 else annotation
+    if get_origin(annotation) is list:
+        return list[plain_type(get_args(annotation)[0])]  # type: ignore[misc]
     return annotation
 
 

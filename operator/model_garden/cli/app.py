@@ -1,0 +1,314 @@
+"""Every command of ``model-garden``: its flags and its one line of help. What it does stands in the module it calls.
+
+Nothing heavy is imported here: ``--help`` answers at once, and a command loads what it needs when it is called.
+"""
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from model_garden.cli.help import CONTEXT, ClusterCommand, Command, Group, SpecCommand, TextCommand
+from model_garden.cli.output import CommandError, error
+
+app = typer.Typer(
+    name="model-garden",
+    cls=Group,
+    help="Fine-tune text and vision-language models, on this machine or on Kubernetes.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings=CONTEXT,
+)
+
+HERE = "On this machine"
+CLUSTER = "On a cluster"
+ABOUT = "About"
+
+
+def complete_names(incomplete: str) -> list[str]:
+    """Names of the jobs in the current namespace, for the shell's completion."""
+    from model_garden.cli.jobs import names_for_completion
+
+    return [name for name in names_for_completion() if name.startswith(incomplete)]
+
+
+Format = Literal["table", "json"]
+Name = Annotated[str, typer.Argument(help="the job's name, or @latest", autocompletion=complete_names)]
+File = Annotated[str, typer.Argument(metavar="FILE", help="a TrainingJob in YAML or JSON; - reads stdin")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="set any field of the spec, such as hyperparameters.maxSteps=100"
+    ),
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="how the result is printed")]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="the context's namespace unless given")]
+Context = Annotated[
+    str | None, typer.Option("--context", help="the kubeconfig's context; the current one unless given")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="return when the job has ended; exit code 0 only if it succeeded")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="show live progress until the job has ended")]
+Logs = Annotated[bool, typer.Option("--logs", help="print the trainer's log until the job has ended")]
+JobName = Annotated[str | None, typer.Option("--name", help="the new job's name")]
+
+
+@app.command("train", rich_help_panel=HERE, cls=TextCommand)
+def train(ctx: typer.Context, sets: Sets = None, output: Output = "table") -> None:
+    """Fine-tune a text model."""
+    from model_garden.cli.local import train_from_flags
+
+    train_from_flags(ctx.obj, sets, vision=False, output=output)
+
+
+@app.command("train-vision", rich_help_panel=HERE, cls=SpecCommand)
+def train_vision(ctx: typer.Context, sets: Sets = None, output: Output = "table") -> None:
+    """Fine-tune a vision-language model."""
+    from model_garden.cli.local import train_from_flags
+
+    train_from_flags(ctx.obj, sets, vision=True, output=output)
+
+
+@app.command("run", rich_help_panel=HERE, cls=Command)
+def run(file: File, sets: Sets = None, output: Output = "table") -> None:
+    """Run a TrainingJob from its file, without a cluster."""
+    from model_garden.cli.local import run_file
+
+    run_file(file, sets, output=output)
+
+
+@app.command("validate", rich_help_panel=HERE, cls=Command)
+def validate(
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="a data set (jsonl, json, csv, parquet) or a TrainingJob (yaml)")
+    ],
+    vision: Annotated[
+        bool | None, typer.Option("--vision/--text", help="what the rows are for; found out from the rows unless given")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="which split of a data set with several")] = "train",
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", help="a model's folder: lengths are measured with its tokenizer")
+    ] = None,
+    max_seq_length: Annotated[
+        int | None, typer.Option("--max-seq-length", min=16, help="longest example allowed, in tokens")
+    ] = None,
+    output: Output = "table",
+) -> None:
+    """Check a data set row by row, or a TrainingJob and its data set."""
+    from model_garden.cli.data import validate as check
+
+    check(path, vision=vision, split=split, base_model=base_model, max_seq_length=max_seq_length, output=output)
+
+
+@app.command("create-dataset", rich_help_panel=HERE, cls=Command)
+def create_dataset(
+    output: Annotated[str, typer.Option("--output", help="the file to write")] = "./data/sample.jsonl",
+    num_examples: Annotated[int, typer.Option("--num-examples", min=1, help="rows to write")] = 10,
+) -> None:
+    """Write a sample text data set."""
+    from model_garden.cli.data import create
+
+    create(output, num_examples, vision=False)
+
+
+@app.command("create-vision-dataset", rich_help_panel=HERE, cls=Command)
+def create_vision_dataset(
+    output: Annotated[str, typer.Option("--output", help="the file to write; pictures go beside it")] = (
+        "./data/sample_vision.jsonl"
+    ),
+    num_examples: Annotated[int, typer.Option("--num-examples", min=1, help="rows and pictures to write")] = 10,
+) -> None:
+    """Write a sample vision data set, pictures included."""
+    from model_garden.cli.data import create
+
+    create(output, num_examples, vision=True)
+
+
+@app.command("submit", rich_help_panel=CLUSTER, cls=ClusterCommand)
+def submit(
+    ctx: typer.Context,
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="a TrainingJob in YAML or JSON; - reads stdin; flags lie over it"),
+    ] = None,
+    name: JobName = None,
+    vision: Annotated[bool | None, typer.Option("--vision/--text", help="the kind of model")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs a pod trains on")] = None,
+    sets: Sets = None,
+    wait: Wait = False,
+    watch: Watch = False,
+    logs: Logs = False,
+    dry_run: Annotated[
+        Literal["none", "client", "server"],
+        typer.Option("--dry-run", help="client prints the TrainingJob; server lets the API server check it too"),
+    ] = "none",
+    output: Annotated[
+        Literal["name", "yaml", "json"] | None, typer.Option("--output", "-o", help="print the TrainingJob so")
+    ] = None,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """Create a TrainingJob from a file or from flags."""
+    from model_garden.cli.follow import Follow
+    from model_garden.cli.submit import job_to_submit, submit_job
+
+    job = job_to_submit(file, ctx.obj, sets, name=name, vision=vision, gpus=gpus)
+    submit_job(job, Follow.of(wait, watch, logs), dry_run=dry_run, output=output, namespace=namespace, context=context)
+
+
+@app.command("render", rich_help_panel=CLUSTER, cls=Command)
+def render(
+    file: File,
+    sets: Sets = None,
+    output: Annotated[Literal["yaml", "json"], typer.Option("--output", "-o", help="how the Job is printed")] = "yaml",
+    namespace: Namespace = None,
+) -> None:
+    """Print the Kubernetes Job that a TrainingJob becomes."""
+    from model_garden.cli.render import render_job
+
+    render_job(file, sets, output=output, namespace=namespace)
+
+
+@app.command("list", rich_help_panel=CLUSTER, cls=Command)
+def list_(
+    output: Annotated[
+        Literal["wide", "json", "yaml", "name"] | None, typer.Option("--output", "-o", help="how the jobs are printed")
+    ] = None,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="jobs of all namespaces")] = False,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """List TrainingJobs, the newest last."""
+    from model_garden.cli.jobs import list_jobs
+
+    list_jobs(output=output, all_namespaces=all_namespaces, namespace=namespace, context=context)
+
+
+@app.command("get", rich_help_panel=CLUSTER, cls=Command)
+def get(
+    name: Name,
+    output: Annotated[
+        Literal["json", "yaml", "name"] | None, typer.Option("--output", "-o", help="how the job is printed")
+    ] = None,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """Show one TrainingJob: progress, attempts, output, and why it waits or failed."""
+    from model_garden.cli.jobs import get_job
+
+    get_job(name, output=output, namespace=namespace, context=context)
+
+
+@app.command("watch", rich_help_panel=CLUSTER, cls=Command)
+def watch_(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """Show live progress until the job has ended; exit code 0 only if it succeeded."""
+    from model_garden.cli.follow import Follow, follow_job
+
+    follow_job(name, Follow.WATCH, namespace=namespace, context=context)
+
+
+@app.command("logs", rich_help_panel=CLUSTER, cls=Command)
+def logs_(
+    name: Name,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the job has ended")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=0, help="the last lines only")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="print progress as the JSON events that the trainer writes")
+    ] = False,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """Print the trainer's log."""
+    from model_garden.cli.follow import print_logs
+
+    print_logs(name, follow=follow, tail=tail, raw=raw, namespace=namespace, context=context)
+
+
+@app.command("stop", rich_help_panel=CLUSTER, cls=Command)
+def stop(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """End training early and save the model; the job succeeds."""
+    from model_garden.cli.jobs import change_job
+
+    change_job("stop", name, namespace=namespace, context=context)
+
+
+@app.command("cancel", rich_help_panel=CLUSTER, cls=Command)
+def cancel(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """End the job and mark it Cancelled."""
+    from model_garden.cli.jobs import change_job
+
+    change_job("cancel", name, namespace=namespace, context=context)
+
+
+@app.command("suspend", rich_help_panel=CLUSTER, cls=Command)
+def suspend(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """Pause the job: save a checkpoint and give its GPUs back."""
+    from model_garden.cli.jobs import change_job
+
+    change_job("suspend", name, namespace=namespace, context=context)
+
+
+@app.command("resume", rich_help_panel=CLUSTER, cls=Command)
+def resume(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """Go on with a suspended job from its last checkpoint."""
+    from model_garden.cli.jobs import change_job
+
+    change_job("resume", name, namespace=namespace, context=context)
+
+
+@app.command("rerun", rich_help_panel=CLUSTER, cls=Command)
+def rerun(
+    name: Name,
+    new_name: JobName = None,
+    sets: Sets = None,
+    wait: Wait = False,
+    watch: Watch = False,
+    logs: Logs = False,
+    dry_run: Annotated[Literal["none", "client", "server"], typer.Option("--dry-run", help="as for submit")] = "none",
+    output: Annotated[
+        Literal["name", "yaml", "json"] | None, typer.Option("--output", "-o", help="print the TrainingJob so")
+    ] = None,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """Create a new job from an old one, with changes."""
+    from model_garden.cli.follow import Follow
+    from model_garden.cli.submit import rerun_job
+
+    follow = Follow.of(wait, watch, logs)
+    rerun_job(name, new_name, sets, follow, dry_run=dry_run, output=output, namespace=namespace, context=context)
+
+
+@app.command("delete", rich_help_panel=CLUSTER, cls=Command)
+def delete(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="jobs to delete", autocompletion=complete_names)
+    ],
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """Delete jobs and their pods; models already written stay."""
+    from model_garden.cli.jobs import delete_jobs
+
+    delete_jobs(names, namespace=namespace, context=context)
+
+
+@app.command("version", rich_help_panel=ABOUT, cls=Command)
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    print(f"model-garden {installed('model-garden')}")
+
+
+def run_app() -> None:
+    """Run the command that the arguments name; a CommandError becomes its lines and its exit code."""
+    try:
+        app()
+    except CommandError as failed:
+        for problem in failed.problems:
+            error(problem)
+        sys.exit(failed.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,205 @@
+"""``list``, ``get``, ``delete``, and what changes a running job: ``stop``, ``cancel``, ``suspend``, ``resume``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from model_garden.cli import words
+from model_garden.cli.access import by_age, find_job, reference, with_cluster
+from model_garden.cli.output import FAILED, CommandError, note, print_json, print_rows, print_table, print_yaml
+from model_garden.cli.state import FINAL, explanation, is_vision, losses, phase
+from model_garden.cluster import TRAINING_JOBS, Cluster, Object
+from model_garden.contract.names import ANNOTATION_CANCEL, ANNOTATION_STOP, API_VERSION, KIND
+
+PHASE_COLOURS = {
+    "Succeeded": "green",
+    "Running": "cyan",
+    "Failed": "red",
+    "Cancelled": "bright_black",
+    "Suspended": "bright_black",
+}
+CURVE_WIDTH = 32
+
+Change = Literal["stop", "cancel", "suspend", "resume"]
+CHANGES: dict[Change, tuple[Object, str]] = {
+    "stop": (
+        {"metadata": {"annotations": {ANNOTATION_STOP: "save"}}},
+        "stopping: training ends now and the model is saved",
+    ),
+    "cancel": ({"metadata": {"annotations": {ANNOTATION_CANCEL: "true"}}}, "cancelling"),
+    "suspend": ({"spec": {"suspend": True}}, "suspending: its checkpoint is kept"),
+    "resume": ({"spec": {"suspend": False}}, "resuming"),
+}
+
+
+def list_jobs(*, output: str | None, all_namespaces: bool, namespace: str | None, context: str | None) -> None:
+    """Print all jobs of a namespace, or of all, the newest last."""
+
+    async def work(cluster: Cluster, namespace: str) -> tuple[list[Object], str]:
+        where = None if all_namespaces else namespace
+        return by_age((await cluster.list(TRAINING_JOBS, where)).items), namespace
+
+    jobs, where = with_cluster(work, context=context, namespace=namespace)
+    match output:
+        case "json" | "yaml":
+            listed = {"apiVersion": API_VERSION, "kind": f"{KIND}List", "items": [complete(job) for job in jobs]}
+            (print_json if output == "json" else print_yaml)(listed)
+        case "name":
+            for job in jobs:
+                print(reference(job))
+        case _ if not jobs:
+            note("no TrainingJobs" + ("" if all_namespaces else f" in namespace {where}"))
+        case _:
+            _print_jobs(jobs, wide=output == "wide", namespaces=all_namespaces)
+
+
+def complete(job: Object) -> Object:
+    """A job with its kind, which a list's items lack, and without the bookkeeping that nobody reads."""
+    metadata = {key: value for key, value in job["metadata"].items() if key != "managedFields"}
+    return {"apiVersion": API_VERSION, "kind": KIND} | job | {"metadata": metadata}
+
+
+def _print_jobs(jobs: list[Object], *, wide: bool, namespaces: bool) -> None:
+    rows = [row(job, wide=wide, namespaces=namespaces) for job in jobs]
+    print_table(rows, {"PHASE": PHASE_COLOURS})
+
+
+def row(job: Object, *, wide: bool, namespaces: bool) -> dict[str, str]:
+    """One job's cells by their column's name."""
+    metadata, spec, status = job["metadata"], job["spec"], job.get("status") or {}
+    progress = status.get("progress") or {}
+    left = words.seconds_left(progress) if phase(job) == "Running" and progress else None
+    cells = {"NAMESPACE": metadata["namespace"]} if namespaces else {}
+    cells |= {
+        "NAME": metadata["name"],
+        "PHASE": phase(job),
+        "STEP": words.steps(progress),
+        "LOSS": words.loss(progress.get("loss")),
+        "LEFT": words.duration(left) if left is not None else "",
+        "AGE": words.age(metadata["creationTimestamp"]),
+    }
+    if wide:
+        from model_garden.contract.pod import GPU_RESOURCE  # brings pydantic, which nothing else here needs
+
+        limits = ((status.get("effective") or spec).get("resources") or {}).get("limits") or {}
+        cells |= {
+            "MODEL": spec["baseModel"],
+            "GPUS": str(limits.get(GPU_RESOURCE, "")),
+            "POD": status.get("podName") or "",
+            "OUTPUT": (status.get("output") or {}).get("path") or "",
+            "WHY": explanation(job),
+        }
+    return cells
+
+
+def get_job(name: str, *, output: str | None, namespace: str | None, context: str | None) -> None:
+    """Print one job."""
+
+    async def work(cluster: Cluster, namespace: str) -> Object:
+        return await find_job(cluster, namespace, name)
+
+    job = complete(with_cluster(work, context=context, namespace=namespace))
+    match output:
+        case "json":
+            print_json(job)
+        case "yaml":
+            print_yaml(job)
+        case "name":
+            print(reference(job))
+        case _:
+            print_rows(description(job))
+
+
+def description(job: Object) -> list[tuple[str, str]]:
+    """A job's rows: label and value."""
+    metadata, status = job["metadata"], job.get("status") or {}
+    spec = status.get("effective") or job["spec"]
+    output, progress = status.get("output") or {}, status.get("progress") or {}
+    how = ["vision" if is_vision(job) else "text", spec.get("quantization"), spec.get("backend")]
+    rows = [
+        (
+            "name",
+            f"{metadata['name']}  (namespace {metadata['namespace']}, {words.age(metadata['creationTimestamp'])} old)",
+        ),
+        ("phase", f"{phase(job)}: {explanation(job)}".removesuffix(": ")),
+        ("model", f"{spec['baseModel']}  ({', '.join(str(word) for word in how if word)})"),
+        ("data", spec["datasetPath"]),
+        ("", words.dataset_line(status["dataset"]) if status.get("dataset") else ""),
+        ("progress", words.step_line(progress) if progress else ""),
+        ("loss", _loss_words(losses(job))),
+        ("pod", status.get("podName") or ""),
+    ]
+    rows += [("attempts" if first else "", _attempt(attempt)) for first, attempt in _numbered(status.get("attempts"))]
+    if output:
+        rows += [("output", words.output(output)), ("load it", words.load_hint(output, vision=is_vision(job)))]
+    tail = (status.get("failure") or {}).get("logTail") or ()
+    return rows + [("log" if first else "", line) for first, line in _numbered(tail)]
+
+
+def _numbered(items: Any) -> list[tuple[bool, Any]]:
+    """Each item with whether it is the first: only that one gets a label."""
+    return [(index == 0, item) for index, item in enumerate(items or ())]
+
+
+def _loss_words(values: list[float]) -> str:
+    if len(values) < 2:
+        return words.loss(values[0]) if values else ""
+    return f"{words.loss(values[0])} → {words.loss(values[-1])}  {words.sparkline(values, CURVE_WIDTH)}"
+
+
+def _attempt(attempt: dict[str, Any]) -> str:
+    parts = [attempt["pod"] + (f" on {attempt['node']}" if attempt.get("node") else "")]
+    if attempt.get("toStep") is not None:
+        parts.append(f"steps {attempt.get('fromStep') or 0} to {attempt['toStep']}")
+    if attempt.get("reason"):
+        parts.append(attempt["reason"] + (f": {attempt['message']}" if attempt.get("message") else ""))
+    seconds = words.seconds_between(attempt.get("startTime"), attempt.get("endTime"))
+    return "  ".join(parts + ([f"after {words.duration(seconds)}"] if seconds is not None else []))
+
+
+def change_job(change: Change, name: str, *, namespace: str | None, context: str | None) -> None:
+    """Ask for a change; the operator carries it out.
+
+    Raises:
+        CommandError: there is no such job, or it has ended already.
+    """
+    patch, said = CHANGES[change]
+
+    async def work(cluster: Cluster, namespace: str) -> Object:
+        job = await find_job(cluster, namespace, name)
+        if phase(job) in FINAL:
+            raise CommandError(f"{job['metadata']['name']} has ended already: {phase(job)}", FAILED)
+        return await cluster.patch(TRAINING_JOBS, job["metadata"]["name"], patch, namespace)
+
+    print(f"{reference(with_cluster(work, context=context, namespace=namespace))} {said}")
+
+
+def delete_jobs(names: list[str], *, namespace: str | None, context: str | None) -> None:
+    """Delete jobs; what cannot be deleted is said at the end, when the others are gone."""
+
+    async def work(cluster: Cluster, namespace: str) -> list[str]:
+        problems = []
+        for name in names:
+            try:
+                metadata = (await find_job(cluster, namespace, name))["metadata"]
+                await cluster.delete(TRAINING_JOBS, metadata["name"], namespace, uid=metadata["uid"])
+                print(f"{reference(metadata['name'])} deleted", flush=True)
+            except CommandError as failed:
+                problems += failed.problems
+        return problems
+
+    if problems := with_cluster(work, context=context, namespace=namespace):
+        raise CommandError(problems, FAILED)
+
+
+def names_for_completion() -> list[str]:
+    """Names of the jobs in the current namespace; none where no cluster answers."""
+
+    async def work(cluster: Cluster, namespace: str) -> list[Object]:
+        return by_age((await cluster.list(TRAINING_JOBS, namespace)).items)
+
+    try:
+        jobs = with_cluster(work, context=None, namespace=None)
+    except CommandError:
+        return []
+    return ["@latest", *(job["metadata"]["name"] for job in jobs)]

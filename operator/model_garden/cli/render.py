@@ -1,0 +1,43 @@
+"""``render``: the Kubernetes Job that a TrainingJob becomes, by the operator's own pure function."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from model_garden.cli.job_file import parse_sets, read_job
+from model_garden.cli.output import CommandError, print_json, print_yaml
+from model_garden.contract.resource import InvalidResource
+from model_garden.controller.desired import plan, training_job
+from model_garden.controller.settings import Settings, from_environment
+
+
+def render_job(file: str, sets: list[str] | None, *, output: str, namespace: str | None) -> None:
+    """Print the Job.
+
+    Raises:
+        CommandError: one line for each thing that is wrong.
+    """
+    job = read_job(file, parse_sets(sets))
+    resource = job.resource(namespace or job.metadata.get("namespace") or "default")
+    resource["metadata"]["uid"] = ""  # the API server gives it
+    settings = _settings()
+    try:
+        rendered = training_job(plan(resource, settings), settings)
+    except InvalidResource as wrong:
+        raise CommandError(wrong.problems) from wrong
+    del rendered["metadata"]["ownerReferences"]  # names a TrainingJob that is not there yet
+    (print_json if output == "json" else print_yaml)(rendered)
+
+
+def _settings() -> Settings:
+    """The chart's defaults; an operator that was set up otherwise is told by the same ``MODEL_GARDEN_*`` variables."""
+    try:
+        settings = from_environment()
+    except ValueError as wrong:
+        raise CommandError(str(wrong).splitlines()) from wrong
+    return replace(
+        settings,
+        data_claim=settings.data_claim or "model-garden-data",
+        models_claim=settings.models_claim or "model-garden-models",
+        cache_claim=settings.cache_claim or "model-garden-cache",
+    )

@@ -1,0 +1,127 @@
+"""The spec's fields as flags: read from the schema, so that a field exists everywhere or nowhere.
+
+``--learning-rate`` is ``hyperparameters.learningRate``: the field's own name, but for a few better
+known by another.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from model_garden.contract.fields import SpecField, spec_fields
+from model_garden.contract.model import field_path
+
+FLAGS = {
+    "datasetPath": "--dataset",
+    "validationDatasetPath": "--validation-dataset",
+    "hyperparameters.numEpochs": "--epochs",
+    "loraConfig.r": "--lora-r",
+    "pushToHub.repo": "--push-to-hub",
+    "pushToHub.private": "--hub-private",
+    "hubTokenSecret.name": "--hub-token-secret",
+    "hubTokenSecret.key": "--hub-token-key",
+}
+PANELS = {
+    "hyperparameters": "Hyperparameters",
+    "lora_config": "LoRA",
+    "image_options": "Pictures",
+    "push_to_hub": "Hub",
+    "hub_token_secret": "Hub",
+    "health": "Health",
+    "storage": "Storage",
+}
+ONLY_VISION = ("image_options",)
+ONLY_CLUSTER = (
+    "hub_token_secret",
+    "push_to_hub",
+    "image",
+    "prepare",
+    "num_nodes",
+    "storage",
+    "suspend",
+    "ttl_seconds_after_finished",
+    "active_deadline_seconds",
+    "backoff_limit",
+)
+BY_COMMAND = ("is_vision", "model_type", "resources", "pod_template")
+"""What the command itself decides, or what only ``--set`` can say."""
+
+
+def flag(field: SpecField) -> str:
+    """The flag that gives ``field``."""
+    return FLAGS.get(field.dotted, "--" + field.path[-1].replace("_", "-"))
+
+
+def fields(*, cluster: bool, vision: bool) -> Iterator[SpecField]:
+    """The fields that have a flag: single values, and lists of words."""
+    hidden = BY_COMMAND + (() if cluster else ONLY_CLUSTER) + (() if vision else ONLY_VISION)
+    for field in spec_fields():
+        if field.path[0] not in hidden:
+            yield field
+
+
+@cache
+def options(*, cluster: bool, vision: bool) -> list[Any]:
+    """An option for each field, as Typer makes them from a function's signature."""
+
+    def command(**_: Any) -> None:
+        pass
+
+    parameters = []
+    for field in fields(cluster=cluster, vision=vision):
+        required = field.required and not cluster
+        kind: Any = field.type if required else field.type | None
+        default = inspect.Parameter.empty if required else None
+        parameters.append(
+            inspect.Parameter(
+                "__".join(field.path),
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[kind, _option(field)],
+            )
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(command)
+    return list(typer.main.get_command(app).params)
+
+
+def _option(field: SpecField) -> Any:
+    name = flag(field)
+    meaning, _, default = field.description.rpartition("; ")
+    words = f"{meaning} [default: {default}]" if meaning else field.description
+    choices = get_args(field.type) if get_origin(field.type) is Literal else ()
+    listed = len(" ".join(choices)) > 30
+    return typer.Option(
+        f"{name}/--no-{name[2:]}" if field.type is bool else name,
+        help=f"{words}: {', '.join(choices)}" if listed else words,
+        metavar="CHOICE" if listed else "NAME" if get_origin(field.type) is list else None,
+        show_default=False,
+        rich_help_panel=PANELS.get(field.path[0], "Job"),
+    )
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of ``options`` that were given, as a partial spec in camelCase."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is None or value == ():  # a list flag that was not given
+            continue
+        *parents, last = field_path(name.split("__")).split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = list(value) if isinstance(value, tuple) else value
+    return result
+
+
+def with_flag(problem: str) -> str:
+    """``problem`` with the flag that gives the field it speaks of."""
+    path, colon, rest = problem.partition(": ")
+    by_path = {f"spec.{field.dotted}": flag(field) for field in fields(cluster=True, vision=True)}
+    return f"{by_path[path]} ({path}): {rest}" if colon and path in by_path else problem

@@ -1,0 +1,42 @@
+"""What a TrainingJob's status says, read from the plain resource, for ``list``, ``get`` and ``watch``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Object = dict[str, Any]
+
+FINAL = ("Succeeded", "Failed", "Cancelled")
+
+
+def phase(job: Object) -> str:
+    """The job's phase; ``Pending`` until the operator has seen it."""
+    return str((job.get("status") or {}).get("phase") or "Pending")
+
+
+def explanation(job: Object) -> str:
+    """Why the job is where it is, in the operator's words; '' when all goes well."""
+    status = job.get("status") or {}
+    if failure := status.get("failure"):
+        return f"{failure['reason']}: {failure['message']}"
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    if not conditions:
+        return "" if status else "the operator has not seen it yet"
+    if phase(job) == "Running":
+        return ""
+    for kind in ("Stalled", "Failed", "Queued", "Reconciling"):
+        if (found := conditions.get(kind)) and found["status"] == "True":
+            return str(found["message"])
+    return ""
+
+
+def losses(job: Object) -> list[float]:
+    """The losses of ``status.history``, the first one first."""
+    history = (job.get("status") or {}).get("history") or ()
+    return [point["loss"] for point in history if point.get("loss") is not None]
+
+
+def is_vision(job: Object) -> bool:
+    """Whether the job trains a vision-language model, by either of its two spellings."""
+    spec = job["spec"]
+    return bool(spec.get("isVision") or spec.get("modelType") == "vision")

@@ -1,0 +1,131 @@
+"""Figures of a run in words, the same for local runs, ``watch``, ``get`` and ``list``: pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """``values`` as a curve of at most ``width`` characters, the lowest at the bottom; '' for fewer than two."""
+    if len(values) < 2:
+        return ""
+    if len(values) > width:
+        values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
+    low, high = min(values), max(values)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0
+    return "".join(_BLOCKS[round((value - low) * scale)] for value in values)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``8s``, ``2m 5s``, ``3h 12m``, ``4d 2h``."""
+    whole = max(0, round(seconds))
+    for unit, size, small, parts in (("d", 86_400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // parts
+            return f"{whole // size}{unit} {rest}{small}" if rest else f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def age(timestamp: str | None, now: datetime | None = None) -> str:
+    """The time since an RFC 3339 timestamp, as ``duration`` says it; '' without one."""
+    seconds = seconds_between(timestamp, (now or datetime.now(UTC)).isoformat())
+    return "" if seconds is None else duration(seconds)
+
+
+def seconds_between(start: str | None, end: str | None) -> float | None:
+    """Seconds from one RFC 3339 timestamp to another, None where one is missing."""
+    if not start or not end:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def size(count: float | None) -> str:
+    """Bytes as people say them: ``512 B``, ``12.3 MiB``; '' without a count."""
+    if count is None:
+        return ""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def loss(value: float | None) -> str:
+    """A loss with the digits that mean something; '' without one."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def steps(progress: Mapping[str, Any]) -> str:
+    """``12/30``, '' before the first report."""
+    return f"{progress['step']}/{progress['totalSteps']}" if progress.get("totalSteps") else ""
+
+
+def seconds_left(progress: Mapping[str, Any], now: datetime | None = None) -> float | None:
+    """Seconds until the last step, as the trainer estimated it, else from the time a step takes."""
+    end = progress.get("estimatedCompletionTime")
+    if end:
+        return seconds_between((now or datetime.now(UTC)).isoformat(), end)
+    pace = progress.get("secondsPerStep")
+    return pace * (progress["totalSteps"] - progress["step"]) if pace and progress.get("totalSteps") else None
+
+
+def details(progress: Mapping[str, Any]) -> list[str]:
+    """What is worth saying of a step besides its number and its loss."""
+    parts = (
+        ("eval loss {:.4f}", "evalLoss"),
+        ("lr {:.1e}", "learningRate"),
+        ("epoch {:.2f}", "epoch"),
+        ("{:.2f} s/step", "secondsPerStep"),
+        ("{:,.0f} tokens/s", "tokensPerSecond"),
+        ("{:.1f} GiB", "gpuMemoryGiB"),
+    )
+    return [text.format(progress[key]) for text, key in parts if progress.get(key) is not None]
+
+
+def step_line(progress: Mapping[str, Any]) -> str:
+    """One plain line for a step: ``step 12/30 (40%)  loss 2.3104  lr 1.8e-05  … 21s left``."""
+    parts = [f"step {steps(progress)}"]
+    if progress.get("totalSteps"):
+        parts[0] += f" ({100 * progress['step'] / progress['totalSteps']:.0f}%)"
+    if progress.get("loss") is not None:
+        parts.append(f"loss {loss(progress['loss'])}")
+    parts += details(progress)
+    left = seconds_left(progress)
+    if left is not None and left >= 1:
+        parts.append(f"{duration(left)} left")
+    return "  ".join(parts)
+
+
+def dataset_line(dataset: Mapping[str, Any]) -> str:
+    """What was measured of a data set, in a line."""
+    parts = [f"{dataset['rows']:,} rows"]
+    if dataset.get("validationRows"):
+        parts.append(f"{dataset['validationRows']:,} for evaluation")
+    if dataset.get("images"):
+        parts.append(f"{dataset['images']:,} images")
+    if dataset.get("tokens"):
+        parts.append("tokens median {median:,}, 95% below {p95:,}, longest {maximum:,}".format(**dataset["tokens"]))
+    parts += [f"{dropped['rows']:,} dropped ({dropped['reason']})" for dropped in dataset.get("dropped") or ()]
+    return ", ".join(parts)
+
+
+def output(made: Mapping[str, Any]) -> str:
+    """Where a model is, how large it is, and whether it was loaded back."""
+    remarks = [size(made.get("sizeBytes")), "verified" if made.get("verified") else ""]
+    said = ", ".join(remark for remark in remarks if remark)
+    places = [made["path"], *(made[key] for key in ("hubUrl",) if made.get(key))]
+    return "  ".join(places) + (f"  ({said})" if said else "")
+
+
+def load_hint(made: Mapping[str, Any], *, vision: bool) -> str:
+    """The line of Python, or the command, that loads a model."""
+    if made.get("ggufPath"):
+        return f"llama-cli -m {made['ggufPath']}"
+    path = json.dumps(made.get("mergedPath") or made.get("adapterPath") or made["path"])
+    kind = "AutoModelForImageTextToText" if vision else "AutoModelForCausalLM"
+    return f"transformers.{kind}.from_pretrained({path})"
