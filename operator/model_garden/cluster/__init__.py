@@ -1,6 +1,6 @@
 """The Kubernetes API server, seen by the operator and the command line; the only importer of the Kubernetes client."""
 
-from model_garden.cluster.client import Cluster, Listing, Object, connect
+from model_garden.cluster.client import Cluster, Listing, Object, Propagation, connect
 from model_garden.cluster.errors import Cause, ClusterError
 from model_garden.cluster.logs import follow_log
 from model_garden.cluster.resources import CLAIMS, EVENTS, JOBS, LEASES, PODS, TRAINING_JOBS, Resource
@@ -19,6 +19,7 @@ __all__ = [
     "ClusterError",
     "Listing",
     "Object",
+    "Propagation",
     "Resource",
     "Snapshot",
     "connect",

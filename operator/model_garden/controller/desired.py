@@ -1,0 +1,288 @@
+"""PURE: what a TrainingJob asks for, as the Job that should exist. No clock, no network; equal input, equal output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from model_garden.contract import defaults, names
+from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.progress import NO_RETRY
+from model_garden.contract.resource import InvalidResource, parse_spec
+from model_garden.contract.spec import HUB_DATASET, TrainingJobSpec, outside_workspace
+from model_garden.contract.trainer_config import TrainerConfig
+from model_garden.controller.settings import Settings
+
+Object = dict[str, Any]
+
+GRACE_SECONDS = 120
+"""From SIGTERM to SIGKILL: enough for the checkpoint of a large model's adapters and optimizer."""
+SUSPENDED_BY_SPEC = f"{names.GROUP}/suspended-by-spec"
+"""On a Job that ``spec.suspend`` suspended, so that only that suspension is ever lifted here."""
+
+_TRAINER_USER = 1000
+_READ_ONLY_ROOT_NEEDS = {
+    "HOME": f"{names.WORKSPACE}/tmp",
+    "HF_HOME": f"{names.WORKSPACE}/cache/huggingface",
+    "XDG_CACHE_HOME": f"{names.WORKSPACE}/cache",
+    "TORCHINDUCTOR_CACHE_DIR": f"{names.WORKSPACE}/cache/torchinductor",
+    "TRITON_CACHE_DIR": f"{names.WORKSPACE}/cache/triton",
+    "UNSLOTH_COMPILE_LOCATION": f"{names.WORKSPACE}/tmp/unsloth",
+}
+_REQUESTS_ON_GPU = {"cpu": "2", "memory": "8Gi"}
+_REQUESTS_ON_CPU = {"cpu": "500m", "memory": "1Gi"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid TrainingJob, ready to be run: ``spec`` has every default applied, image and claims included."""
+
+    name: str
+    namespace: str
+    uid: str
+    spec: TrainingJobSpec
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+    @property
+    def job_name(self) -> str:
+        """The name of the training Job."""
+        return names.job_name(self.name)
+
+    @property
+    def stop_and_save(self) -> bool:
+        """Whether a person asked to end training early and save."""
+        return self.annotations.get(names.ANNOTATION_STOP) == "save"
+
+    @property
+    def queued_by_kueue(self) -> bool:
+        """Whether Kueue decides when the Job starts."""
+        return names.KUEUE_QUEUE in self.labels
+
+
+def plan(resource: Object, settings: Settings) -> Plan:
+    """Check a TrainingJob and apply every default.
+
+    Raises:
+        InvalidResource: with one line for each thing that is wrong.
+    """
+    metadata = resource["metadata"]
+    given = parse_spec(resource.get("spec"))
+    spec = _with_settings(defaults.effective(given, metadata["name"]), settings)
+    if problems := outside_workspace(spec) + _cannot_run(spec):
+        raise InvalidResource(problems)
+    return Plan(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        uid=metadata["uid"],
+        spec=spec,
+        labels=metadata.get("labels") or {},
+        annotations=metadata.get("annotations") or {},
+    )
+
+
+def training_job(plan: Plan, settings: Settings) -> Object:
+    """The Job that trains: one pod, restarted by the Job while its exit code says that trying again can help."""
+    spec = plan.spec
+    labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: "train"}
+    kueue = {key: plan.labels[key] for key in (names.KUEUE_QUEUE, names.KUEUE_PRIORITY) if key in plan.labels}
+    job_spec: Object = {
+        "completions": 1,
+        "parallelism": 1,
+        "backoffLimit": spec.backoff_limit,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": _pod_failure_policy(),
+        "suspend": bool(spec.suspend),
+        "template": _pod_template(plan, settings, labels),
+    }
+    if spec.active_deadline_seconds is not None:
+        job_spec["activeDeadlineSeconds"] = spec.active_deadline_seconds
+    metadata = {
+        "name": plan.job_name,
+        "namespace": plan.namespace,
+        "labels": labels | kueue,
+        "ownerReferences": [_owner(plan)],
+    }
+    if spec.suspend:
+        metadata["annotations"] = {SUSPENDED_BY_SPEC: "true"}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job_spec}
+
+
+def _with_settings(spec: TrainingJobSpec, settings: Settings) -> TrainingJobSpec:
+    storage = {
+        "dataClaim": settings.data_claim,
+        "modelsClaim": settings.models_claim,
+        "cacheClaim": settings.cache_claim,
+    }
+    claims = {key: name for key, name in storage.items() if name}
+    ours: Object = {"image": settings.trainer_image} | ({"storage": claims} if claims else {})
+    return TrainingJobSpec.model_validate(defaults.merge(ours, spec.to_dict()))
+
+
+def _cannot_run(spec: TrainingJobSpec) -> list[str]:
+    """What is a valid spec but cannot run here."""
+    storage = spec.storage
+    problems = []
+    if spec.num_nodes and spec.num_nodes > 1:
+        problems.append(f"spec.numNodes: {spec.num_nodes} is not supported yet; leave it out to train on one node")
+    if not (storage and storage.models_claim) and not spec.push_to_hub:
+        problems.append(
+            "spec.storage.modelsClaim: required, since the operator has no default claim and the trained model would "
+            "be lost with its pod; name a PersistentVolumeClaim"
+        )
+    if not (storage and storage.data_claim) and _in_data(spec.dataset_path):
+        problems.append(
+            f"spec.storage.dataClaim: required to read {spec.dataset_path!r}, since the operator has no default claim; "
+            f"name a PersistentVolumeClaim that holds the data, or use {HUB_DATASET}ORG/NAME"
+        )
+    env = (spec.pod_template and spec.pod_template.env) or []
+    if any(variable.name == names.CONFIG_ENV for variable in env):
+        problems.append(f"spec.podTemplate.env: {names.CONFIG_ENV} is the operator's own; leave it out")
+    return problems
+
+
+def _in_data(path: str) -> bool:
+    return path.removeprefix("./").removeprefix(f"{names.WORKSPACE}/").split("/")[0] == "data"
+
+
+def _owner(plan: Plan) -> Object:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "name": plan.name,
+        "uid": plan.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _pod_failure_policy() -> Object:
+    """Errors that a retry cannot help fail the Job at once; preempted and evicted pods are not counted as failures."""
+    return {
+        "rules": [
+            {
+                "action": "FailJob",
+                "onExitCodes": {
+                    "containerName": names.TRAINER_CONTAINER,
+                    "operator": "In",
+                    "values": [int(code) for code in NO_RETRY],
+                },
+            },
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        ]
+    }
+
+
+def _pod_template(plan: Plan, settings: Settings, labels: dict[str, str]) -> Object:
+    given = plan.spec.pod_template.to_dict() if plan.spec.pod_template else {}
+    annotations = dict(given.get("annotations") or {})
+    if plan.stop_and_save:
+        annotations[names.ANNOTATION_STOP] = "save"
+    passed_on = (
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "serviceAccountName",
+        "imagePullSecrets",
+        "priorityClassName",
+        "runtimeClassName",
+        "schedulerName",
+    )
+    pod_spec: Object = {key: given[key] for key in passed_on if key in given}
+    pod_spec |= {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _TRAINER_USER,
+            "runAsGroup": _TRAINER_USER,
+            "fsGroup": _TRAINER_USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(plan, settings, given)],
+        "volumes": _volumes(plan.spec),
+    }
+    metadata: Object = {"labels": (given.get("labels") or {}) | labels}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {"metadata": metadata, "spec": pod_spec}
+
+
+def _container(plan: Plan, settings: Settings, given: Object) -> Object:
+    container: Object = {
+        "name": names.TRAINER_CONTAINER,
+        "image": plan.spec.image,
+        "command": list(settings.trainer_command),
+        "workingDir": names.WORKSPACE,
+        "env": _environment(plan, given.get("env") or []),
+        "resources": _resources(plan.spec),
+        "terminationMessagePath": f"{names.WORKSPACE}/{names.TERMINATION_LOG}",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "workspace", "mountPath": names.WORKSPACE},
+            {"name": "data", "mountPath": f"{names.WORKSPACE}/data", "readOnly": True},
+            {"name": "models", "mountPath": f"{names.WORKSPACE}/models"},
+            {"name": "cache", "mountPath": f"{names.WORKSPACE}/cache"},
+            {"name": "podinfo", "mountPath": f"{names.WORKSPACE}/podinfo", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+    }
+    if "envFrom" in given:
+        container["envFrom"] = given["envFrom"]
+    return container
+
+
+def _environment(plan: Plan, given: list[Object]) -> list[Object]:
+    """The caches' places (a job may choose others), what the job sets, the token, and the config."""
+    chosen = {variable.get("name") for variable in given}
+    result: list[Object] = [
+        {"name": name, "value": value} for name, value in _READ_ONLY_ROOT_NEEDS.items() if name not in chosen
+    ]
+    result += given
+    if (secret := plan.spec.hub_token_secret) and "HF_TOKEN" not in chosen:
+        reference = {"name": secret.name, "key": secret.key}
+        result.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
+    config = TrainerConfig(name=plan.name, spec=plan.spec)
+    result.append({"name": names.CONFIG_ENV, "value": config.model_dump_json(by_alias=True, exclude_none=True)})
+    return result
+
+
+def _resources(spec: TrainingJobSpec) -> Object:
+    """What the container asks for. Kueue counts requests, so there always are some; no GPU is left out, not zero."""
+    given = spec.resources.to_dict() if spec.resources else {}
+    limits, requests = dict(given.get("limits") or {}), dict(given.get("requests") or {})
+    for amounts in (limits, requests):
+        if not int(amounts.get(GPU_RESOURCE, 1)):
+            del amounts[GPU_RESOURCE]
+    for name, amount in (_REQUESTS_ON_GPU if spec.gpus else _REQUESTS_ON_CPU).items():
+        if name not in limits:  # with a limit alone, Kubernetes requests as much
+            requests.setdefault(name, amount)
+    return {"requests": requests, "limits": limits}
+
+
+def _volumes(spec: TrainingJobSpec) -> list[Object]:
+    storage = spec.storage.to_dict() if spec.storage else {}
+    annotations = {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}
+    return [
+        {"name": "workspace", "emptyDir": {}},
+        _claim("data", storage.get("dataClaim")),
+        _claim("models", storage.get("modelsClaim")),
+        _claim("cache", storage.get("cacheClaim")),
+        {"name": "podinfo", "downwardAPI": {"items": [annotations]}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
+
+
+def _claim(volume: str, claim: str | None) -> Object:
+    if claim is None:
+        return {"name": volume, "emptyDir": {}}
+    return {"name": volume, "persistentVolumeClaim": {"claimName": claim}}

@@ -1,0 +1,114 @@
+"""One replica works at a time: the one that holds the Lease. One that loses it ends, to start again as a follower."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from model_garden.cluster import LEASES, Cluster, ClusterError
+
+_log = logging.getLogger(__name__)
+
+LEASE = "model-garden-operator"
+DURATION_SECONDS = 15
+RENEW_SECONDS = 5
+
+
+class LostLease(RuntimeError):
+    """Another replica may be at work: end at once."""
+
+
+class Leader:
+    """A candidate for the Lease.
+
+    Clocks of two machines are never compared: a holder counts as gone when its record has not changed for the whole
+    duration on this machine's clock.
+    """
+
+    def __init__(self, cluster: Cluster, identity: str, namespace: str) -> None:
+        self._cluster = cluster
+        self._identity = identity
+        self._namespace = namespace
+        self._seen: tuple[object, float] = (None, 0.0)
+
+    async def acquire(self) -> None:
+        """Return when this replica holds the Lease."""
+        _log.info("waiting for the Lease %s/%s", self._namespace, LEASE)
+        while not await self._try():
+            await asyncio.sleep(RENEW_SECONDS)
+        _log.info("this replica, %s, is at work", self._identity)
+
+    async def keep(self) -> None:
+        """Renew for ever.
+
+        Raises:
+            LostLease: when the Lease could not be renewed in time.
+        """
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            asked = time.monotonic()
+            if await self._try():
+                renewed = asked
+            elif time.monotonic() - renewed > DURATION_SECONDS - RENEW_SECONDS:
+                raise LostLease(f"the Lease {self._namespace}/{LEASE} could not be renewed")
+
+    async def release(self) -> None:
+        """Let the next replica begin at once."""
+        try:
+            lease = await self._cluster.get(LEASES, LEASE, self._namespace)
+            if lease["spec"].get("holderIdentity") == self._identity:
+                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                await self._cluster.replace(LEASES, LEASE, lease, self._namespace)
+        except ClusterError as error:
+            _log.warning("the Lease is not released: %s", error)
+
+    async def _try(self) -> bool:
+        """Take or renew the Lease; False if another holds it, or if the cluster does not answer."""
+        try:
+            lease = await self._cluster.get(LEASES, LEASE, self._namespace)
+        except ClusterError as error:
+            if error.status == 404:
+                return await self._write(None)
+            _log.warning("the Lease cannot be read: %s", error)
+            return False
+        holder = lease["spec"].get("holderIdentity")
+        if holder and holder != self._identity and not self._expired(lease):
+            return False
+        return await self._write(lease)
+
+    def _expired(self, lease: dict[str, Any]) -> bool:
+        version = lease["metadata"]["resourceVersion"]
+        if self._seen[0] != version:
+            self._seen = (version, time.monotonic())
+        duration = int(lease["spec"].get("leaseDurationSeconds") or DURATION_SECONDS)
+        return time.monotonic() - self._seen[1] > duration
+
+    async def _write(self, lease: dict[str, Any] | None) -> bool:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        held = lease is not None and lease["spec"].get("holderIdentity") == self._identity
+        spec = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": DURATION_SECONDS,
+            "renewTime": now,
+            "acquireTime": lease["spec"].get("acquireTime", now) if lease and held else now,
+        }
+        try:
+            if lease is None:
+                body = {
+                    "apiVersion": "coordination.k8s.io/v1",
+                    "kind": "Lease",
+                    "metadata": {"name": LEASE},
+                    "spec": spec,
+                }
+                await self._cluster.create(LEASES, body, self._namespace)
+            else:
+                await self._cluster.replace(LEASES, LEASE, lease | {"spec": spec}, self._namespace)
+        except ClusterError as error:
+            if error.status != 409:
+                _log.warning("the Lease cannot be written: %s", error)
+            return False
+        return True

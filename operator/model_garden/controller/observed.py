@@ -1,0 +1,277 @@
+"""PURE: what a TrainingJob's Job, Pods and Events say, as facts. Here alone Kubernetes' shapes are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from model_garden.contract import names
+from model_garden.contract.progress import Outcome, parse_outcome
+from model_garden.contract.status import EndReason
+from model_garden.controller import words
+from model_garden.controller.desired import SUSPENDED_BY_SPEC
+from model_garden.controller.words import Waiting
+
+Object = dict[str, Any]
+
+GONE = "model-garden/gone"
+"""Set on the last state seen of a pod that exists no more."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a pod ended. ``message`` is in words when the trainer left none of its own."""
+
+    reason: EndReason
+    exit_code: int | None
+    message: str | None
+    outcome: Outcome | None
+    time: str | None
+    killed_for: Literal["OutOfMemory", "Evicted", "Preempted"] | None = None
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """One pod of the training Job: started or not, ended or not."""
+
+    name: str
+    uid: str
+    node: str | None
+    created: str
+    started: str | None
+    end: End | None
+    waiting: Waiting | None
+    terminating: bool
+    told_to_stop: bool
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """The training Job. ``failed`` is the reason and message of its Failed condition."""
+
+    name: str
+    uid: str
+    created: str
+    ours: bool
+    other_owner: str | None
+    deleting: bool
+    suspended: bool
+    suspended_by_spec: bool
+    complete: bool
+    failed: tuple[str, str] | None
+    end_time: str | None
+    ttl: int | None
+    start_problem: Waiting | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the Job has ended, either way."""
+        return self.complete or self.failed is not None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The Job, None if there is none, and its pods, the oldest first."""
+
+    job: JobFacts | None
+    pods: tuple[PodFacts, ...] = ()
+
+    @property
+    def current(self) -> PodFacts | None:
+        """The newest pod that has not ended."""
+        return next((pod for pod in reversed(self.pods) if pod.end is None), None)
+
+    @property
+    def last_ended(self) -> PodFacts | None:
+        """The newest pod that has ended."""
+        return next((pod for pod in reversed(self.pods) if pod.end is not None), None)
+
+
+def observe(owner: Object, job: Object | None, pods: Sequence[Object], events: Sequence[Object] = ()) -> Facts:
+    """The facts of a TrainingJob.
+
+    Args:
+        owner: the TrainingJob's metadata, to tell its own Job and pods from those of a namesake.
+        job: the Job of its name.
+        pods: the pods of Jobs of that name: of this Job, and of one before it that was deleted.
+        events: Events about the Job and its pods; only needed to say why nothing starts.
+    """
+    facts = _job_facts(owner["uid"], job, events) if job else None
+    foreign = facts.uid if facts and not facts.ours else None
+    mine = [pod for pod in pods if _created(pod) >= owner["creationTimestamp"] and foreign not in _owners(pod)]
+    mine.sort(key=lambda pod: (_created(pod), pod["metadata"]["name"]))
+    return Facts(facts, tuple(_one_pod(pod, events) for pod in mine))
+
+
+def _created(item: Object) -> str:
+    return str(item["metadata"]["creationTimestamp"])
+
+
+def _job_facts(uid: str, job: Object, events: Sequence[Object]) -> JobFacts:
+    metadata, status = job["metadata"], job.get("status") or {}
+    owner: Object = next((owner for owner in metadata.get("ownerReferences") or () if owner.get("controller")), {})
+    failed = condition(job, "Failed")
+    complete = condition(job, "Complete")
+    end = failed or complete
+    return JobFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created=metadata["creationTimestamp"],
+        ours=owner.get("uid") == uid,
+        other_owner=f"{owner['kind']} {owner['name']}" if owner else None,
+        deleting="deletionTimestamp" in metadata,
+        suspended=bool(job["spec"].get("suspend")),
+        suspended_by_spec=SUSPENDED_BY_SPEC in (metadata.get("annotations") or {}),
+        complete=complete is not None,
+        failed=(failed.get("reason", ""), failed.get("message", "")) if failed else None,
+        end_time=status.get("completionTime") or (end or {}).get("lastTransitionTime"),
+        ttl=job["spec"].get("ttlSecondsAfterFinished"),
+        start_problem=words.why_no_pod(_messages(events, metadata["uid"], "FailedCreate")),
+    )
+
+
+def _one_pod(pod: Object, events: Sequence[Object]) -> PodFacts:
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    state = _trainer_state(status)
+    end = _end(pod, state)
+    started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
+    waiting = None
+    if end is None and not started:
+        mounts = _messages(events, metadata["uid"], "FailedMount", "FailedAttachVolume")
+        waiting = words.why_not_running(condition(pod, "PodScheduled", "False"), state.get("waiting"), mounts)
+    return PodFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        node=pod["spec"].get("nodeName"),
+        created=metadata["creationTimestamp"],
+        started=started,
+        end=end,
+        waiting=waiting,
+        terminating="deletionTimestamp" in metadata,
+        told_to_stop=names.ANNOTATION_STOP in (metadata.get("annotations") or {}),
+    )
+
+
+def _end(pod: Object, state: Object) -> End | None:
+    status = pod.get("status") or {}
+    terminated: Object = state.get("terminated") or {}
+    if not terminated and status.get("phase") not in ("Succeeded", "Failed") and not pod.get(GONE):
+        return None
+    outcome = parse_outcome(terminated.get("message"))
+    exit_code = terminated.get("exitCode")
+    disruption = condition(pod, "DisruptionTarget") or {}
+    evicted = status.get("reason") if status.get("reason") in ("Evicted", "NodeLost", "Preempting") else None
+    reason: EndReason = "Error"
+    message = outcome.message if outcome else None
+    killed_for: Literal["OutOfMemory", "Evicted", "Preempted"] | None = None
+    if outcome and outcome.result == "Succeeded" and exit_code == 0:
+        reason = "Stopped" if outcome.stopped_early else "Completed"
+    elif status.get("phase") == "Succeeded" or exit_code == 0:
+        reason = "Completed"
+    elif disruption.get("reason") == "PreemptionByScheduler":
+        reason, killed_for = "Preempted", "Preempted"
+        message = words.preempted(disruption.get("message"))
+    elif disruption or evicted:
+        reason, killed_for = "Evicted", "Evicted"
+        message = words.evicted(disruption.get("message") or status.get("message"), pod["spec"].get("nodeName"))
+    elif terminated.get("reason") == "OOMKilled":
+        killed_for, message = "OutOfMemory", words.out_of_memory(_memory_limit(pod))
+    elif outcome and outcome.result == "Stopped":
+        reason = "Stopped"
+    elif outcome is None and "deletionTimestamp" in pod["metadata"]:
+        reason, message = "Stopped", "the pod was deleted"
+    elif outcome is None and terminated:
+        message = words.died(exit_code, terminated.get("reason"), terminated.get("message"))
+    elif outcome is None:
+        message = status.get("message") or "the pod is gone, and how it ended was not seen"
+    return End(
+        reason=reason,
+        exit_code=exit_code,
+        message=message,
+        outcome=outcome,
+        time=terminated.get("finishedAt"),
+        killed_for=killed_for,
+    )
+
+
+def _trainer_state(status: Object) -> Object:
+    for container in status.get("containerStatuses") or ():
+        if container["name"] == names.TRAINER_CONTAINER:
+            state: Object = container.get("state") or {}
+            return state
+    return {}
+
+
+def _memory_limit(pod: Object) -> str | None:
+    for container in pod["spec"].get("containers") or ():
+        if container["name"] == names.TRAINER_CONTAINER:
+            limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+            return str(limit) if limit else None
+    return None
+
+
+def condition(item: Object, kind: str, wanted: str = "True") -> Object | None:
+    """An object's condition of a type, if it has the wanted status."""
+    for found in (item.get("status") or {}).get("conditions") or ():
+        if found["type"] == kind and found["status"] == wanted:
+            result: Object = found
+            return result
+    return None
+
+
+def _owners(item: Object) -> list[str]:
+    return [owner["uid"] for owner in item["metadata"].get("ownerReferences") or ()]
+
+
+def _messages(events: Sequence[Object], uid: str, *reasons: str) -> str | None:
+    """The message of the latest Event about an object, for one of the reasons."""
+    found = [e for e in events if e["involvedObject"].get("uid") == uid and e.get("reason") in reasons]
+    found.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or e["metadata"]["creationTimestamp"])
+    return found[-1].get("message") if found else None
+
+
+def trim_job(job: Object) -> Object:
+    """What is kept of a Job in memory: not its pod template, nor who managed which field."""
+    metadata, spec, status = job["metadata"], job["spec"], job.get("status") or {}
+    return {
+        "metadata": _trim_metadata(metadata),
+        "spec": {key: spec[key] for key in ("suspend", "ttlSecondsAfterFinished") if key in spec},
+        "status": {key: status[key] for key in ("conditions", "active", "completionTime") if key in status},
+    }
+
+
+def trim_pod(pod: Object) -> Object:
+    """What is kept of a Pod in memory."""
+    spec, status = pod["spec"], pod.get("status") or {}
+    containers = [
+        {"name": c["name"], "resources": c.get("resources") or {}}
+        for c in spec.get("containers") or ()
+        if c["name"] == names.TRAINER_CONTAINER
+    ]
+    statuses = [
+        {"name": c["name"], "state": c.get("state") or {}}
+        for c in status.get("containerStatuses") or ()
+        if c["name"] == names.TRAINER_CONTAINER
+    ]
+    kept = {key: status[key] for key in ("phase", "reason", "message", "conditions") if key in status}
+    return {
+        "metadata": _trim_metadata(pod["metadata"]),
+        "spec": {"nodeName": spec.get("nodeName"), "containers": containers},
+        "status": kept | {"containerStatuses": statuses},
+    }
+
+
+def _trim_metadata(metadata: Object) -> Object:
+    kept = (
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "labels",
+        "annotations",
+        "ownerReferences",
+    )
+    return {key: metadata[key] for key in kept if key in metadata}

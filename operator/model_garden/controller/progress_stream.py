@@ -1,0 +1,97 @@
+"""Follow the trainers' logs, one task a pod, and fold what they tell; wake the job whenever there is news."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from model_garden.cluster import Cluster, ClusterError, follow_log
+from model_garden.contract.names import TRAINER_CONTAINER
+from model_garden.contract.progress import parse_event
+from model_garden.contract.status import TrainingJobStatus
+from model_garden.controller.store import Key
+from model_garden.controller.training import Training, fold, recorded
+
+_log = logging.getLogger(__name__)
+
+TAIL_LINES = 20
+_TAIL_CHARACTERS = 500
+
+
+@dataclass
+class _Stream:
+    task: asyncio.Task[None]
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+
+
+@dataclass
+class _Run:
+    """What is known of one TrainingJob's training, and the streams it comes from, by pod."""
+
+    training: Training
+    streams: dict[str, _Stream] = field(default_factory=dict)
+
+
+class ProgressStreams:
+    """The streams of all running jobs. A TrainingJob is known by its uid, so that a namesake starts afresh."""
+
+    def __init__(self, cluster: Cluster, wake: Callable[[Key], None]) -> None:
+        self._cluster = cluster
+        self._wake = wake
+        self._runs: dict[str, _Run] = {}
+
+    def training(self, uid: str, status: TrainingJobStatus) -> Training:
+        """What the trainers of a job have told until now; from its status when this process has not followed it."""
+        return self._run(uid, status).training
+
+    def follow(self, uid: str, key: Key, pod: str, status: TrainingJobStatus) -> None:
+        """Read a started pod's log from its start to its end, unless that is under way or done."""
+        run = self._run(uid, status)
+        if pod not in run.streams:
+            task = asyncio.create_task(self._read(run, key, pod), name=f"log of {key.namespace}/{pod}")
+            run.streams[pod] = _Stream(task)
+
+    def read_to_end(self, uid: str, pod: str) -> bool:
+        """Whether a followed pod's log has been read to its end."""
+        run = self._runs.get(uid)
+        stream = run.streams.get(pod) if run else None
+        return stream is None or stream.task.done()
+
+    def tail(self, uid: str, pod: str | None) -> list[str]:
+        """The last lines of a followed pod's log that are not events."""
+        run = self._runs.get(uid)
+        stream = run.streams.get(pod) if run and pod else None
+        return list(stream.tail) if stream else []
+
+    def forget(self, uid: str) -> None:
+        """Stop following a job that is finished or gone."""
+        if run := self._runs.pop(uid, None):
+            for stream in run.streams.values():
+                stream.task.cancel()
+
+    def uids(self) -> set[str]:
+        """The jobs that are followed."""
+        return set(self._runs)
+
+    def _run(self, uid: str, status: TrainingJobStatus) -> _Run:
+        if uid not in self._runs:
+            self._runs[uid] = _Run(recorded(status))
+        return self._runs[uid]
+
+    async def _read(self, run: _Run, key: Key, pod: str) -> None:
+        """What goes wrong here costs figures, never the job."""
+        try:
+            async for line in follow_log(self._cluster, pod, key.namespace, container=TRAINER_CONTAINER):
+                event = parse_event(line)
+                if event is not None:
+                    run.training = fold(run.training, pod, event)
+                    self._wake(key)
+                elif line.strip():
+                    run.streams[pod].tail.append(line[:_TAIL_CHARACTERS])
+        except ClusterError as error:
+            _log.warning("the log of pod %s cannot be followed, so its progress is unknown: %s", pod, error)
+        finally:
+            self._wake(key)

@@ -1,0 +1,307 @@
+"""The level-based loop: read a TrainingJob and its children from the caches, make what is missing, write what is so.
+
+Running it twice changes nothing, and it may be cut off anywhere: names are deterministic, the Job carries its owner,
+and the status is written last.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from model_garden.cluster import EVENTS, JOBS, PODS, TRAINING_JOBS, Cluster, ClusterError, Propagation
+from model_garden.contract import names
+from model_garden.contract.resource import InvalidResource
+from model_garden.contract.status import TrainingJobStatus
+from model_garden.controller import desired
+from model_garden.controller.desired import SUSPENDED_BY_SPEC, Plan
+from model_garden.controller.events import EventPoster
+from model_garden.controller.observed import Facts, PodFacts, observe, trim_job, trim_pod
+from model_garden.controller.progress_stream import ProgressStreams
+from model_garden.controller.settings import Settings
+from model_garden.controller.status import (
+    ENDED,
+    Moment,
+    Verdict,
+    about_to_end,
+    finished,
+    invalid,
+    judge,
+    message,
+    moment,
+    next_status,
+    urgent,
+)
+from model_garden.controller.store import Key, Store, key_of
+
+_log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+LOG_END_SECONDS = 20
+"""How long an ended pod's log is waited for: its node may be gone, and the log with it."""
+_LONGEST_LOOK_SECONDS = 30.0
+
+
+@dataclass
+class Reconciler:
+    """All that a reconcile needs; ``reconcile`` is its one entry."""
+
+    cluster: Cluster
+    store: Store
+    streams: ProgressStreams
+    events: EventPoster
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        self._patched: dict[str, float] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring one TrainingJob forward; return in how many seconds to look again if nothing wakes it before.
+
+        Raises:
+            ClusterError: when the cluster does not do as asked; to be tried again later.
+        """
+        resource = self.store.training_job(key)
+        if resource is None or "deletionTimestamp" in resource["metadata"]:
+            self._forget_all_but_known()
+            return None
+        status = TrainingJobStatus.model_validate(resource.get("status") or {})
+        at = moment(resource["metadata"]["generation"])
+        if finished(status):
+            return await self._after_the_end(resource)
+        try:
+            plan = desired.plan(resource, self.settings)
+            return await self._advance(resource, plan, status, at)
+        except InvalidResource as error:
+            await self._record(resource, status, invalid(status, error.problems, at))
+            return None
+
+    async def _advance(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Moment) -> float | None:
+        cancelled = plan.annotations.get(names.ANNOTATION_CANCEL) == "true"
+        facts = self._observe(plan, resource)
+        if facts.job is None and not cancelled:
+            job = await self._create(resource, plan, status, at)
+            if job is None:
+                return None
+            facts = self._observe(plan, resource, job)
+        elif cancelled:
+            await self._cancel(plan, facts)
+        else:
+            await self._steer(plan, facts)
+            facts = self._observe(plan, resource)
+        if self._logs_are_behind(plan, facts, status, at) or about_to_end(plan, facts):
+            return 1.0  # the end of the log, or of the Job, wakes the job; this is for a node that says nothing
+        if waits := _waits_silently(facts, at):
+            facts = self._observe(plan, resource, events=await self._events_about(plan, facts))
+        verdict = self._judge(plan, facts, status, at, cancelled=cancelled)
+        after = next_status(
+            status,
+            verdict,
+            plan,
+            facts,
+            self.streams.training(plan.uid, status),
+            at,
+            self.streams.tail(plan.uid, facts.last_ended.name if facts.last_ended else None),
+        )
+        later = await self._record_in_time(resource, status, after)
+        if verdict.phase in ENDED:
+            return await self._after_the_end(self.store.training_job(_key(plan)) or resource)
+        look = waits or (self.settings.missing_seconds / 4 if verdict.stalled else self.settings.resync_seconds)
+        return min(later or look, look)
+
+    def _judge(self, plan: Plan, facts: Facts, status: TrainingJobStatus, at: Moment, *, cancelled: bool) -> Verdict:
+        training = self.streams.training(plan.uid, status)
+        verdict = judge(plan, facts, training, at, self.settings.missing_seconds)
+        if not cancelled or verdict.phase in ENDED:
+            return verdict
+        if facts.job is None or not facts.job.ours:
+            return Verdict("Cancelled", "Cancelled", f"cancelled by the annotation {names.ANNOTATION_CANCEL}")
+        return Verdict(status.phase or "Pending", "Cancelling", "cancelled; the pods are stopping")
+
+    def _observe(
+        self, plan: Plan, resource: Object, job: Object | None = None, events: list[Object] | None = None
+    ) -> Facts:
+        key = Key(plan.namespace, plan.job_name)
+        return observe(resource["metadata"], job or self.store.job(key), self.store.pods(key), events or ())
+
+    async def _create(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Moment) -> Object | None:
+        """Create the Job, or find the one that has its name; None if the TrainingJob is not as it was read.
+
+        Raises:
+            InvalidResource: when the API server says that the Job cannot be.
+            ClusterError: any other refusal, which the status tells of.
+        """
+        job_existed = any(c.type == "Reconciling" and c.status == "False" for c in status.conditions or ())
+        try:
+            if status.phase and not await self._still_as_read(resource):
+                return None
+            job = await self.cluster.create(JOBS, desired.training_job(plan, self.settings))
+        except ClusterError as error:
+            if error.reason == "AlreadyExists":
+                return trim_job(await self.cluster.get(JOBS, plan.job_name, plan.namespace))
+            if error.status in (400, 422):
+                raise InvalidResource([f"the Job is refused: {problem}" for problem in error.problems()]) from error
+            if not error.retryable:
+                verdict = Verdict("Pending", "JobRefused", f"the Job cannot be created: {error}", stalled=True)
+                training = self.streams.training(plan.uid, status)
+                await self._record(resource, status, next_status(status, verdict, plan, Facts(None), training, at))
+            raise
+        _log.info("created Job %s", plan.job_name)
+        if job_existed:
+            why = f"the Job {plan.job_name} was deleted; its successor resumes from the last checkpoint"
+            self.events.post(resource, "JobRecreated", why, "Warning")
+        trimmed = trim_job(job)
+        self.store.put_job(trimmed)
+        return trimmed
+
+    async def _still_as_read(self, resource: Object) -> bool:
+        """A missed deletion must not bring a Job back: look before creating one for what was seen a while ago."""
+        key = key_of(resource)
+        try:
+            now = await self.cluster.get(TRAINING_JOBS, key.name, key.namespace)
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+            self.store.remove_training_job(key)
+            return False
+        self.store.put_training_job(now)
+        return bool(now["metadata"]["resourceVersion"] == resource["metadata"]["resourceVersion"])
+
+    async def _steer(self, plan: Plan, facts: Facts) -> None:
+        """Pass on what people may change while a job runs: suspend, and stop-and-save."""
+        job = facts.job
+        if job is None or not job.ours or job.deleting or job.finished:
+            return
+        wanted = bool(plan.spec.suspend)
+        if not plan.queued_by_kueue and (not job.suspended if wanted else job.suspended and job.suspended_by_spec):
+            annotations = {SUSPENDED_BY_SPEC: "true" if wanted else None}
+            change = {"metadata": {"annotations": annotations}, "spec": {"suspend": wanted}}
+            self.store.put_job(trim_job(await self.cluster.patch(JOBS, job.name, change, plan.namespace)))
+        pod = facts.current
+        if plan.stop_and_save and pod and not pod.told_to_stop:
+            change = {"metadata": {"annotations": {names.ANNOTATION_STOP: "save"}}}
+            self.store.put_pod(trim_pod(await self.cluster.patch(PODS, pod.name, change, plan.namespace)))
+
+    async def _cancel(self, plan: Plan, facts: Facts) -> None:
+        job = facts.job
+        if job and job.ours and not job.deleting and not job.finished:
+            await self._delete_job(Key(plan.namespace, job.name), job.uid, "Foreground")
+
+    async def _delete_job(self, key: Key, uid: str, propagation: Propagation) -> None:
+        try:
+            await self.cluster.delete(JOBS, key.name, key.namespace, propagation=propagation, uid=uid)
+        except ClusterError as error:
+            if error.status not in (404, 409):
+                raise
+
+    def _logs_are_behind(self, plan: Plan, facts: Facts, status: TrainingJobStatus, at: Moment) -> bool:
+        """Follow the log of each pod whose ending is not in the status; whether one that has ended is still being read.
+
+        The last figures come by the log, and the status of an ended job never changes again: so it waits for them.
+        """
+        noted = {attempt.pod for attempt in status.attempts or () if attempt.end_time}
+        behind = False
+        for pod in facts.pods:
+            if pod.started and pod.name not in noted:
+                self.streams.follow(plan.uid, _key(plan), pod.name, status)
+                behind |= _ended_lately(pod, at) and not self.streams.read_to_end(plan.uid, pod.name)
+        return behind
+
+    async def _events_about(self, plan: Plan, facts: Facts) -> list[Object]:
+        assert facts.job is not None
+        uid = facts.current.uid if facts.current else facts.job.uid
+        listing = await self.cluster.list(EVENTS, plan.namespace, fields=f"involvedObject.uid={uid},type=Warning")
+        return listing.items
+
+    async def _after_the_end(self, resource: Object) -> float | None:
+        """Once the result is recorded the Job may go: by its TTL, or at once if it was given up while unfinished."""
+        metadata = resource["metadata"]
+        self.streams.forget(metadata["uid"])
+        self._patched.pop(metadata["uid"], None)
+        key = Key(metadata["namespace"], names.job_name(metadata["name"]))
+        self.store.forget_gone(key)
+        job = observe(metadata, self.store.job(key), ()).job
+        if job is None or not job.ours or job.deleting:
+            return None
+        ttl = resource["spec"].get("ttlSecondsAfterFinished")
+        if not job.finished:
+            await self._delete_job(key, job.uid, "Background")
+        elif job.ttl != ttl:
+            change = {"spec": {"ttlSecondsAfterFinished": ttl}}
+            self.store.put_job(trim_job(await self.cluster.patch(JOBS, job.name, change, key.namespace)))
+        return None
+
+    async def _record_in_time(
+        self, resource: Object, before: TrainingJobStatus, after: TrainingJobStatus
+    ) -> float | None:
+        """Record a change at once if it is urgent, else when the last is long enough ago; return when that will be."""
+        since = time.monotonic() - self._patched.get(resource["metadata"]["uid"], float("-inf"))
+        if urgent(before, after) or since >= self.settings.progress_seconds:
+            await self._record(resource, before, after)
+            return None
+        return self.settings.progress_seconds - since if after != before else None
+
+    async def _record(self, resource: Object, before: TrainingJobStatus, after: TrainingJobStatus) -> None:
+        """Write a status if it differs, and tell of a new phase."""
+        key, uid = key_of(resource), resource["metadata"]["uid"]
+        change = merge_patch(resource.get("status") or {}, after.to_dict())
+        if not change:
+            return
+        try:
+            body = {"status": change}
+            now = await self.cluster.patch(TRAINING_JOBS, key.name, body, key.namespace, subresource="status")
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+            self.store.remove_training_job(key)
+            return
+        self._patched[uid] = time.monotonic()
+        self.store.put_training_job(now)
+        self.store.forget_gone(Key(key.namespace, names.job_name(key.name)))
+        if after.phase != before.phase:
+            why = message(after)
+            _log.info("%s -> %s: %s", before.phase or "new", after.phase, why)
+            self.events.post(resource, str(after.phase), why, "Warning" if after.phase == "Failed" else "Normal")
+
+    def _forget_all_but_known(self) -> None:
+        known = {resource["metadata"]["uid"] for resource in self.store}
+        for uid in self.streams.uids() - known:
+            self.streams.forget(uid)
+        for uid in self._patched.keys() - known:
+            del self._patched[uid]
+
+
+def _key(plan: Plan) -> Key:
+    return Key(plan.namespace, plan.name)
+
+
+def _ended_lately(pod: PodFacts, at: Moment) -> bool:
+    return pod.end is not None and (pod.end.time is None or at.since(pod.end.time).total_seconds() < LOG_END_SECONDS)
+
+
+def _waits_silently(facts: Facts, at: Moment) -> float | None:
+    """Seconds until the next look at a job that waits for something no watch tells of; None if it does not.
+
+    A Job whose pod is refused, and a pod whose volume cannot be mounted, show in Events alone.
+    """
+    job, pod = facts.job, facts.current
+    if job is None or not job.ours or job.finished or job.deleting or job.suspended or (pod and pod.started):
+        return None
+    waited = at.since(pod.created if pod else job.created).total_seconds()
+    return min(max(1.0, waited / 2), _LONGEST_LOOK_SECONDS)
+
+
+def merge_patch(before: Object, after: Object) -> Object:
+    """The RFC 7386 patch that turns one document into the other; empty if they are equal."""
+    change: Object = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            if nested := merge_patch(old, value):
+                change[key] = nested
+        elif value != old:
+            change[key] = value
+    return change

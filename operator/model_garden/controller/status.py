@@ -1,0 +1,369 @@
+"""PURE: facts -> status. First a verdict (the phase, and why), then the status that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+from model_garden.contract.defaults import merge
+from model_garden.contract.names import KIND
+from model_garden.contract.progress import NO_RETRY, ExitCode, Outcome
+from model_garden.contract.status import (
+    MAX_ATTEMPTS,
+    Attempt,
+    Condition,
+    ConditionType,
+    Failure,
+    Phase,
+    TrainingJobStatus,
+)
+from model_garden.controller.desired import Plan
+from model_garden.controller.observed import End, Facts, JobFacts, PodFacts
+from model_garden.controller.training import Training
+from model_garden.controller.words import Waiting
+
+ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Cancelled")
+
+_REASON_BY_EXIT_CODE: dict[int, str] = {
+    ExitCode.BAD_CONFIG: "InvalidSpec",
+    ExitCode.BAD_DATASET: "InvalidDataset",
+    ExitCode.MODEL_NOT_LOADABLE: "ModelNotFound",
+    ExitCode.OUT_OF_MEMORY: "OutOfMemory",
+    ExitCode.LOSS_IS_NAN: "LossIsNaN",
+    ExitCode.EXPORT_FAILED: "ExportFailed",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The phase, a CamelCase reason and a sentence; ``stalled``: it will not go on without somebody's help."""
+
+    phase: Phase
+    reason: str
+    message: str
+    stalled: bool = False
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When and about which generation a status is computed."""
+
+    now: datetime
+    generation: int
+
+    def text(self) -> str:
+        """The time as ``metav1.Time`` spells it."""
+        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def since(self, time: str) -> timedelta:
+        """How long ago a ``metav1.Time`` was."""
+        return self.now - datetime.fromisoformat(time)
+
+
+def moment(generation: int) -> Moment:
+    """Now."""
+    return Moment(datetime.now(UTC), generation)
+
+
+def finished(status: TrainingJobStatus) -> bool:
+    """Whether a status is final: from then on nothing is created for it and nothing in it changes."""
+    return any(c.type == "Finished" and c.status == "True" for c in status.conditions or ())
+
+
+def judge(plan: Plan, facts: Facts, training: Training, at: Moment, missing_seconds: float) -> Verdict:
+    """Where a valid TrainingJob that nobody cancelled stands.
+
+    Args:
+        plan: what should be.
+        facts: what is.
+        training: what the trainers told.
+        at: now.
+        missing_seconds: how long something that is missing is waited for before the job fails.
+    """
+    job = facts.job
+    if job is None:
+        return Verdict("Pending", "CreatingJob", "the Job is being created")
+    if not job.ours:
+        return _name_taken(plan, job)
+    if job.complete:
+        return Verdict("Succeeded", "Succeeded", _success(facts, training))
+    if job.failed:
+        failure = _failure(plan, facts, None)
+        return Verdict("Failed", failure.reason, failure.message, stalled=True)
+    if job.deleting:
+        return Verdict("Pending", "JobDeleted", "the Job is being deleted; another one will take its place and resume")
+    if job.suspended:
+        return _suspended(plan, job)
+    return _unfinished(facts, training, at, missing_seconds)
+
+
+def _name_taken(plan: Plan, job: JobFacts) -> Verdict:
+    if job.other_owner == f"{KIND} {plan.name}":
+        return Verdict("Pending", "PreviousJobEnding", f"waiting for a deleted namesake's Job {job.name} to go")
+    owner = f"it belongs to {job.other_owner}" if job.other_owner else "nobody owns it"
+    fix = "delete that Job, or give the TrainingJob another name"
+    return Verdict("Pending", "JobNameTaken", f"a Job {job.name} exists already and {owner}; {fix}", stalled=True)
+
+
+def _suspended(plan: Plan, job: JobFacts) -> Verdict:
+    if plan.queued_by_kueue and not job.suspended_by_spec:
+        return Verdict("Queued", "WaitingForQuota", "waiting for Kueue to admit the Job")
+    if job.suspended_by_spec:
+        return Verdict("Suspended", "Suspended", "suspended by spec.suspend; set it to false to go on")
+    return Verdict(
+        "Suspended",
+        "SuspendedByOthers",
+        f"somebody suspended the Job {job.name}; it goes on when its spec.suspend is false",
+    )
+
+
+def _unfinished(facts: Facts, training: Training, at: Moment, missing_seconds: float) -> Verdict:
+    assert facts.job is not None
+    pod = facts.current
+    if pod is None:
+        if problem := facts.job.start_problem:
+            return _waiting(problem, at.since(facts.job.created), missing_seconds)
+        if last := facts.last_ended:
+            assert last.end is not None
+            return Verdict("Starting", "Retrying", f"pod {last.name} ended ({_ending(last.end)}); the next one follows")
+        return Verdict("Starting", "CreatingPod", "the Job's pod is being created")
+    if pod.started:
+        told = training.warning or training.stage or "the trainer starts"
+        return Verdict("Running", "Running", told if not pod.told_to_stop else f"stopping early and saving; {told}")
+    if pod.waiting:
+        return _waiting(pod.waiting, at.since(pod.created), missing_seconds)
+    return Verdict("Starting", "Starting", "the pod is starting")
+
+
+def _waiting(why: Waiting, waited: timedelta, missing_seconds: float) -> Verdict:
+    if why.kind in ("Missing", "Refused") and waited > timedelta(seconds=missing_seconds):
+        return Verdict("Failed", why.reason, f"{why.message}; gave up after {int(missing_seconds)} s", stalled=True)
+    phase: Phase = "Queued" if why.kind == "Capacity" else "Starting"
+    return Verdict(phase, why.reason, why.message, stalled=why.kind not in ("Capacity", "Starting"))
+
+
+def _success(facts: Facts, training: Training) -> str:
+    outcome = _outcome(facts)
+    if outcome is None:
+        return "the trainer ended well, but left no word about its output"
+    progress = outcome.progress or training.progress
+    steps = f"trained {progress.step} of {progress.total_steps} steps" if progress else "trained"
+    early = ", stopped early and saved as asked" if outcome.stopped_early else ""
+    return f"{steps}{early}; the model is at {outcome.output.path}" if outcome.output else f"{steps}{early}"
+
+
+def next_status(
+    previous: TrainingJobStatus,
+    verdict: Verdict,
+    plan: Plan,
+    facts: Facts,
+    training: Training,
+    at: Moment,
+    log_tail: Sequence[str] = (),
+) -> TrainingJobStatus:
+    """The status for a verdict. What is known stays: a status never loses a figure because a pod is gone.
+
+    Args:
+        previous: the status until now.
+        verdict: see ``judge``.
+        plan: what should be.
+        facts: what is.
+        training: what the trainers told.
+        at: now.
+        log_tail: the last lines of the failed pod's log; for a failure only.
+    """
+    outcome = _outcome(facts)
+    told = (outcome and outcome.progress) or training.progress
+    pod = facts.current or facts.last_ended
+    starts = [pod.started for pod in facts.pods if pod.started]
+    ended = verdict.phase in ENDED
+    effective = plan.spec.to_dict()
+    checkpoint = outcome.checkpoint_step if outcome and outcome.checkpoint_step is not None else training.checkpoint
+    return TrainingJobStatus(
+        phase=verdict.phase,
+        conditions=conditions(previous, verdict, at, job_exists=facts.job is not None and facts.job.ours),
+        effective=merge(effective, outcome.effective) if outcome and outcome.effective else effective,
+        progress=told,
+        history=list(training.history) or None,
+        dataset=training.dataset,
+        attempts=attempts(previous.attempts or (), facts, training, at) or None,
+        output=(outcome.output if outcome else None) or previous.output,
+        failure=_failure_of(verdict, plan, facts, log_tail) if verdict.phase == "Failed" else None,
+        job_name=plan.job_name,
+        pod_name=pod.name if pod else previous.pod_name,
+        last_checkpoint_step=checkpoint,
+        start_time=previous.start_time or min(starts, default=None),
+        completion_time=((facts.job and facts.job.end_time) or at.text()) if ended else None,
+        observed_generation=at.generation,
+    )
+
+
+def invalid(previous: TrainingJobStatus, problems: Sequence[str], at: Moment) -> TrainingJobStatus:
+    """The final status of a spec that cannot be run, one line of the message for each field that is wrong."""
+    message = "\n".join(problems)
+    verdict = Verdict("Failed", "InvalidSpec", message, stalled=True)
+    return previous.model_copy(
+        update={
+            "phase": "Failed",
+            "conditions": conditions(previous, verdict, at, job_exists=True),
+            "failure": Failure(reason="InvalidSpec", message=message),
+            "completion_time": at.text(),
+            "observed_generation": at.generation,
+        }
+    )
+
+
+def conditions(previous: TrainingJobStatus, verdict: Verdict, at: Moment, *, job_exists: bool) -> list[Condition]:
+    """All seven conditions; ``Running`` carries the message also while it is False.
+
+    ``Reconciling`` and ``Stalled`` are kstatus': in progress until the Job exists, and failed.
+    """
+    ended = verdict.phase in ENDED
+    truth: dict[ConditionType, bool] = {
+        "Reconciling": not job_exists and not verdict.stalled and not ended,
+        "Stalled": verdict.stalled,
+        "Queued": verdict.phase == "Queued",
+        "Running": verdict.phase == "Running",
+        "Complete": verdict.phase == "Succeeded",
+        "Failed": verdict.phase == "Failed",
+        "Finished": ended,
+    }
+    before = {condition.type: condition for condition in previous.conditions or ()}
+    return [_condition(kind, truth[kind], verdict, before.get(kind), at) for kind in get_args(ConditionType)]
+
+
+def _condition(kind: ConditionType, holds: bool, verdict: Verdict, before: Condition | None, at: Moment) -> Condition:
+    status = "True" if holds else "False"
+    reason = verdict.phase if kind == "Finished" and holds else verdict.reason
+    return Condition(
+        type=kind,
+        status="True" if holds else "False",
+        reason=reason,
+        message=verdict.message[:32_000] if holds or kind == "Running" else "",
+        observed_generation=at.generation,
+        last_transition_time=before.last_transition_time if before and before.status == status else at.text(),
+    )
+
+
+def attempts(previous: Sequence[Attempt], facts: Facts, training: Training, at: Moment) -> list[Attempt]:
+    """The last ten pods that started: each once, its ending noted once."""
+    records = {attempt.pod: attempt for attempt in previous}
+    for pod in facts.pods:
+        if pod.started or pod.end:
+            records[pod.name] = _attempt(records.get(pod.name), pod, training, at)
+    alive = {pod.name for pod in facts.pods}
+    suspended = facts.job is not None and facts.job.suspended
+    for name, attempt in records.items():
+        if attempt.end_time is None and name not in alive:
+            update = {
+                "reason": "Stopped" if suspended else "Error",
+                "message": "the pod is gone, and how it ended was not seen",
+                "end_time": at.text(),
+            }
+            records[name] = attempt.model_copy(update=update)
+    return list(records.values())[-MAX_ATTEMPTS:]
+
+
+def _attempt(before: Attempt | None, pod: PodFacts, training: Training, at: Moment) -> Attempt:
+    steps = training.steps_of(pod.name)
+    end = pod.end
+    to_step = steps.last
+    if end and end.outcome and end.outcome.progress:
+        to_step = end.outcome.progress.step
+    end_time = (before and before.end_time) or (end and (end.time or at.text())) or None
+    return Attempt(
+        pod=pod.name,
+        node=pod.node,
+        reason=end.reason if end else None,
+        message=end.message if end else None,
+        exit_code=end.exit_code if end else None,
+        from_step=steps.first,
+        to_step=to_step,
+        start_time=pod.started or (before.start_time if before else None),
+        end_time=end_time,
+    )
+
+
+def _outcome(facts: Facts) -> Outcome | None:
+    """The outcome of the newest pod that ended, unless another one is at work."""
+    last = facts.last_ended
+    if last is None or last.end is None or (facts.current and facts.current.started):
+        return None
+    return last.end.outcome
+
+
+def _failure_of(verdict: Verdict, plan: Plan, facts: Facts, log_tail: Sequence[str]) -> Failure:
+    if facts.job and facts.job.failed:
+        return _failure(plan, facts, list(log_tail) or None)
+    return Failure(reason=verdict.reason, message=verdict.message)
+
+
+def _failure(plan: Plan, facts: Facts, log_tail: list[str] | None) -> Failure:
+    """Why a Job failed: its trainer's own words, else the kernel's or the node's, else the Job's."""
+    assert facts.job is not None and facts.job.failed is not None
+    job_reason, job_message = facts.job.failed
+    end = facts.last_ended.end if facts.last_ended else None
+    exit_code = end.exit_code if end else None
+    if job_reason == "DeadlineExceeded":
+        limit = plan.spec.active_deadline_seconds
+        message = f"ran longer than spec.activeDeadlineSeconds ({limit}); raise it to train on from the last checkpoint"
+        return Failure(reason="DeadlineExceeded", message=message, exit_code=exit_code, log_tail=log_tail)
+    if end is None:
+        return Failure(reason=job_reason or "TrainerError", message=job_message or "the Job failed", log_tail=log_tail)
+    message = end.message or f"the trainer ended with exit code {exit_code}"
+    if job_reason == "BackoffLimitExceeded":
+        message += f" (the last of {len(facts.pods)} pods; spec.backoffLimit is {plan.spec.backoff_limit})"
+    return Failure(reason=_reason(end), message=message, exit_code=exit_code, log_tail=log_tail)
+
+
+def _reason(end: End) -> str:
+    if end.outcome and end.outcome.reason:
+        return end.outcome.reason
+    return end.killed_for or _REASON_BY_EXIT_CODE.get(end.exit_code or 0, "TrainerError")
+
+
+def _ending(end: End) -> str:
+    return f"{end.reason}: {end.message}" if end.message else end.reason
+
+
+def about_to_end(plan: Plan, facts: Facts) -> bool:
+    """Whether a pod has ended in a way that ends the Job, which does not say so yet: no moment to write a status of."""
+    last = facts.last_ended
+    if (
+        facts.job is None
+        or facts.job.finished
+        or facts.job.suspended
+        or facts.current
+        or last is None
+        or last.end is None
+    ):
+        return False
+    if last.end.exit_code == 0 or last.end.exit_code in NO_RETRY:
+        return True
+    failed = sum(1 for pod in facts.pods if pod.end and pod.end.killed_for not in ("Evicted", "Preempted"))
+    return failed > (plan.spec.backoff_limit or 0)
+
+
+def message(status: TrainingJobStatus) -> str:
+    """The sentence that goes with a status' phase."""
+    return next((c.message for c in status.conditions or () if c.type == "Running"), "")
+
+
+def urgent(before: TrainingJobStatus, after: TrainingJobStatus) -> bool:
+    """Whether a change is more than figures and wording, and so worth a patch at once."""
+    return _outline(before) != _outline(after)
+
+
+def _outline(status: TrainingJobStatus) -> object:
+    return (
+        status.phase,
+        [(c.type, c.status, c.reason) for c in status.conditions or ()],
+        [(a.pod, a.reason, a.end_time) for a in status.attempts or ()],
+        status.progress is None,
+        status.dataset,
+        status.output,
+        status.failure,
+        status.observed_generation,
+    )

@@ -1,0 +1,169 @@
+"""What the watches have seen: TrainingJobs, and their Jobs and Pods trimmed to what is needed, in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from model_garden.cluster import Change, Snapshot
+from model_garden.contract import names
+from model_garden.controller.observed import GONE
+
+Object = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """A namespaced object's place."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def key_of(item: Object) -> Key:
+    """Where an object is."""
+    return Key(item["metadata"]["namespace"], item["metadata"]["name"])
+
+
+class Store:
+    """The caches. ``wake`` is called with a TrainingJob's key whenever something of it changed.
+
+    An answer to a write may come before the watch tells of it or of what was before: an older version never takes a
+    newer one's place.
+    """
+
+    def __init__(self, wake: Callable[[Key], None]) -> None:
+        self._wake = wake
+        self._training_jobs: dict[Key, Object] = {}
+        self._jobs: dict[Key, Object] = {}
+        self._pods: dict[Key, dict[str, Object]] = defaultdict(dict)  # by their Job, then by name
+        self._by_job: dict[Key, set[Key]] = defaultdict(set)
+
+    def __iter__(self) -> Iterator[Object]:
+        return iter(list(self._training_jobs.values()))
+
+    def training_job(self, key: Key) -> Object | None:
+        """The whole TrainingJob."""
+        return self._training_jobs.get(key)
+
+    def job(self, key: Key) -> Object | None:
+        """A Job, by its own key."""
+        return self._jobs.get(key)
+
+    def pods(self, job: Key) -> list[Object]:
+        """The pods of the Job of a name, with the last state of those that are gone until ``forget_gone``."""
+        return list(self._pods.get(job, {}).values())
+
+    def put_training_job(self, item: Object) -> None:
+        """A TrainingJob was seen, or written."""
+        key = key_of(item)
+        if _older(item, self._training_jobs.get(key)):
+            return
+        item["metadata"].pop("managedFields", None)
+        self._training_jobs[key] = item
+        self._by_job[_job_key(key)].add(key)
+        self._wake(key)
+
+    def remove_training_job(self, key: Key) -> None:
+        """A TrainingJob is gone."""
+        if self._training_jobs.pop(key, None) is None:
+            return
+        job = _job_key(key)
+        self._by_job[job].discard(key)
+        if not self._by_job[job]:
+            del self._by_job[job]
+        self.forget_gone(job)
+        self._wake(key)
+
+    def put_job(self, item: Object) -> None:
+        """A Job was seen, or written."""
+        key = key_of(item)
+        if not _older(item, self._jobs.get(key)):
+            self._jobs[key] = item
+            self._wake_owners(key)
+
+    def on_jobs(self, seen: Snapshot | Change, namespace: str | None) -> None:
+        """Take in what the watch of Jobs tells."""
+        if isinstance(seen, Snapshot):
+            present = {key_of(item) for item in seen.items}
+            for key in [k for k in self._jobs if k not in present and namespace in (None, k.namespace)]:
+                self._remove_job(key)
+            for item in seen.items:
+                self.put_job(item)
+        elif seen.type == "DELETED":
+            current = self._jobs.get(key_of(seen.object))
+            if current and current["metadata"]["uid"] == seen.object["metadata"]["uid"]:
+                self._remove_job(key_of(seen.object))
+        else:
+            self.put_job(seen.object)
+
+    def on_pods(self, seen: Snapshot | Change, namespace: str | None) -> None:
+        """Take in what the watch of Pods tells."""
+        if isinstance(seen, Snapshot):
+            present = {item["metadata"]["uid"] for item in seen.items}
+            for known, pods in list(self._pods.items()):
+                for pod in list(pods.values()):
+                    if pod["metadata"]["uid"] not in present and namespace in (None, known.namespace):
+                        self._pod_gone(known, pod)
+            for item in seen.items:
+                self.put_pod(item)
+        elif seen.type == "DELETED":
+            if job := _owning_job(seen.object):
+                self._pod_gone(job, seen.object)
+        else:
+            self.put_pod(seen.object)
+
+    def put_pod(self, pod: Object) -> None:
+        """A Pod was seen, or written."""
+        job = _owning_job(pod)
+        if job is None:
+            return
+        pods = self._pods[job]
+        if not _older(pod, pods.get(pod["metadata"]["name"])):
+            pods[pod["metadata"]["name"]] = pod
+            self._wake_owners(job)
+
+    def forget_gone(self, job: Key) -> None:
+        """Drop the pods that exist no more; called when the status holds how they ended."""
+        pods = self._pods.get(job, {})
+        for name in [name for name, pod in pods.items() if pod.get(GONE)]:
+            del pods[name]
+        if not pods:
+            self._pods.pop(job, None)
+
+    def _remove_job(self, key: Key) -> None:
+        del self._jobs[key]
+        self._wake_owners(key)
+
+    def _pod_gone(self, job: Key, pod: Object) -> None:
+        if job in self._by_job:
+            self._pods[job][pod["metadata"]["name"]] = pod | {GONE: True}
+        elif job in self._pods:
+            self._pods[job].pop(pod["metadata"]["name"], None)
+            self.forget_gone(job)
+        self._wake_owners(job)
+
+    def _wake_owners(self, job: Key) -> None:
+        for key in self._by_job.get(job, ()):
+            self._wake(key)
+
+
+def _job_key(training_job: Key) -> Key:
+    return Key(training_job.namespace, names.job_name(training_job.name))
+
+
+def _owning_job(pod: Object) -> Key | None:
+    for owner in pod["metadata"].get("ownerReferences") or ():
+        if owner["kind"] == "Job":
+            return Key(pod["metadata"]["namespace"], owner["name"])
+    return None
+
+
+def _older(item: Object, known: Object | None) -> bool:
+    """Whether ``item`` is an older version of the object that is known; resource versions are ordered numbers."""
+    if known is None or known["metadata"]["uid"] != item["metadata"]["uid"] or known.get(GONE):
+        return False
+    return int(item["metadata"]["resourceVersion"]) < int(known["metadata"]["resourceVersion"])

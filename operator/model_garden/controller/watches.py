@@ -1,0 +1,53 @@
+"""Keep the caches of Jobs and Pods: one label-selected list and watch of each, trimmed on arrival."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from model_garden.cluster import JOBS, PODS, Change, Cluster, ClusterError, Resource, Snapshot, observe
+from model_garden.contract.names import LABEL_JOB
+from model_garden.controller.observed import trim_job, trim_pod
+from model_garden.controller.store import Store
+
+_log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+Sink = Callable[[Snapshot | Change, str | None], None]
+
+_RETRY_SECONDS = 3
+
+
+async def watch_children(cluster: Cluster, store: Store, namespaces: tuple[str, ...], seen_all: asyncio.Event) -> None:
+    """Watch for ever; ``seen_all`` is set once the first list of each has arrived."""
+    places = namespaces or (None,)
+    first = [asyncio.Event() for _ in range(2 * len(places))]
+    arrived = iter(first)
+    async with asyncio.TaskGroup() as group:
+        for place in places:
+            group.create_task(_watch(cluster, JOBS, place, trim_job, store.on_jobs, next(arrived)))
+            group.create_task(_watch(cluster, PODS, place, trim_pod, store.on_pods, next(arrived)))
+        for event in first:
+            await event.wait()
+        seen_all.set()
+
+
+async def _watch(
+    cluster: Cluster,
+    resource: Resource,
+    namespace: str | None,
+    trim: Callable[[Object], Object],
+    sink: Sink,
+    arrived: asyncio.Event,
+) -> None:
+    """Without its eyes the operator is of no use, so it keeps asking, whatever the answer: RBAC may yet be granted."""
+    while True:
+        try:
+            async for seen in observe(cluster, resource, namespace, labels=LABEL_JOB, trim=trim):
+                sink(seen, namespace)
+                arrived.set()
+        except ClusterError as error:
+            _log.warning("%s cannot be watched, again in %d s: %s", resource.plural, _RETRY_SECONDS, error)
+            await asyncio.sleep(_RETRY_SECONDS)

@@ -1,0 +1,133 @@
+"""PURE: Kubernetes' and the kernel's ways of saying no, put into words that name what to do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Object = dict[str, Any]
+
+Blocked = Literal[
+    "Capacity",  # the cluster is full: the job is queued
+    "Missing",  # something the job names does not exist; it may yet be created, so the job waits for a while
+    "Image",  # the image cannot be pulled (now)
+    "Refused",  # the API server refuses the pod
+    "Starting",  # on its way
+]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a pod does not run: the kind, a CamelCase reason for the condition, and a sentence for people."""
+
+    kind: Blocked
+    reason: str
+    message: str
+
+
+_INSUFFICIENT = re.compile(r"(\d+) Insufficient ([\w./-]+)")
+_NO_CLAIM = re.compile(r'persistentvolumeclaim "?([\w.-]+)"? not found')
+_UNBOUND = re.compile(r"unbound immediate PersistentVolumeClaims")
+_NO_OBJECT = re.compile(r'(secret|configmap) "?([\w.-]+)"? not found', re.IGNORECASE)
+
+_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_problem: str | None) -> Waiting:
+    """Why a pod that exists does not run.
+
+    Args:
+        unscheduled: its ``PodScheduled=False`` condition.
+        waiting: its container's waiting state.
+        mount_problem: the message of an Event about a volume that cannot be mounted.
+    """
+    if unscheduled is not None:
+        return _unscheduled(str(unscheduled.get("message") or ""))
+    reason = str((waiting or {}).get("reason") or "")
+    said = str((waiting or {}).get("message") or "")
+    if reason in _IMAGE:
+        return Waiting(
+            "Image" if reason != "InvalidImageName" else "Missing",
+            "ImageNotPullable",
+            f"the trainer image cannot be pulled ({reason}: {said or 'no details'}); check spec.image, that the "
+            "registry can be reached from the node, and spec.podTemplate.imagePullSecrets",
+        )
+    problem = said if reason in _CONFIG else mount_problem
+    if problem and (missing := _NO_OBJECT.search(problem)):
+        kind, name = missing[1].lower(), missing[2]
+        field = "spec.hubTokenSecret or spec.podTemplate" if kind == "secret" else "spec.podTemplate"
+        return Waiting("Missing", "NotFound", f"the {kind} {name!r} that {field} names does not exist; create it")
+    if problem:
+        return Waiting("Missing", reason or "MountFailed", f"the pod cannot start: {problem}")
+    return Waiting("Starting", "Starting", "the pod has a node; its container is being created")
+
+
+def _unscheduled(said: str) -> Waiting:
+    if missing := _NO_CLAIM.search(said):
+        return Waiting(
+            "Missing",
+            "ClaimNotFound",
+            f"the PersistentVolumeClaim {missing[1]!r} does not exist in this namespace; create it, or name another "
+            "in spec.storage",
+        )
+    if _UNBOUND.search(said):
+        return Waiting(
+            "Missing",
+            "ClaimNotBound",
+            f"a PersistentVolumeClaim has no volume yet; check its storage class and its events ({said})",
+        )
+    lacking = [name for _, name in _INSUFFICIENT.findall(said)]
+    gpus = [name for name in lacking if name.endswith("/gpu")]
+    if gpus:
+        return Waiting("Capacity", "NoFreeGPU", f"waiting for a GPU: no node has enough free {gpus[0]} ({said})")
+    if lacking:
+        return Waiting("Capacity", "NoFreeCapacity", f"waiting for a node with enough free {lacking[0]} ({said})")
+    return Waiting(
+        "Capacity",
+        "Unschedulable",
+        f"no node takes the pod; check nodeSelector, affinity and tolerations in spec.podTemplate ({said})",
+    )
+
+
+def why_no_pod(failed_create: str | None) -> Waiting | None:
+    """Why a Job has no pod, from its ``FailedCreate`` Event; None if there is none."""
+    if failed_create is None:
+        return None
+    if "exceeded quota" in failed_create:
+        return Waiting("Capacity", "QuotaExceeded", f"waiting for the namespace's quota: {failed_create}")
+    if "violates PodSecurity" in failed_create:
+        fix = "the namespace's Pod Security level forbids what spec.podTemplate asks for"
+        return Waiting("Refused", "PodRefused", f"{fix}: {failed_create}")
+    return Waiting("Refused", "PodRefused", f"the pod cannot be created: {failed_create}")
+
+
+def preempted(said: str | None) -> str:
+    """A pod that had to make room."""
+    return f"made room for a pod of higher priority ({said or 'no details'}); training goes on from the last checkpoint"
+
+
+def evicted(said: str | None, node: str | None) -> str:
+    """A pod whose node let it go, or was lost."""
+    return f"evicted from node {node or 'unknown'} ({said or 'no details'}); training goes on from the last checkpoint"
+
+
+def out_of_memory(limit: str | None) -> str:
+    """A container that the kernel killed."""
+    bound = f"its memory limit of {limit}" if limit else "the node's memory"
+    return (
+        f"killed by the kernel: the container used more than {bound}; raise spec.resources.limits.memory, or lower "
+        "hyperparameters.batchSize, maxSeqLength or imageOptions.maxPixels"
+    )
+
+
+def died(exit_code: int | None, reason: str | None, said: str | None) -> str:
+    """A container that ended without an outcome."""
+    if reason in ("StartError", "ContainerCannotRun"):
+        return f"the container could not start: {said or reason}"
+    if exit_code == 137:
+        return "killed (SIGKILL) without a word: a node shutting down, or more memory used than the node has"
+    if exit_code is not None and exit_code > 128:
+        return f"ended by signal {exit_code - 128} without reporting an outcome"
+    return f"ended with exit code {exit_code} without reporting an outcome{f' ({said})' if said else ''}"

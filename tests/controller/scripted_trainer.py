@@ -1,0 +1,104 @@
+"""A trainer without torch: it prints the event lines of the real one and ends as told, so that faults can be tried quickly.
+
+Environment: STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its last step),
+HANG_ON_SIGTERM, SILENT (no outcome). It works in its working directory, as the real one: a checkpoint in
+`models/NAME/checkpoint.json`, the wish to stop in `podinfo/annotations`, the outcome in `termination-log`.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from model_garden.contract.names import ANNOTATION_STOP, CONFIG_ENV, POD_ANNOTATIONS, TERMINATION_LOG
+from model_garden.contract.progress import (
+    CheckpointEvent,
+    DatasetEvent,
+    Event,
+    Outcome,
+    ProgressEvent,
+    ResumedEvent,
+    StageEvent,
+    event_line,
+    termination_message,
+)
+from model_garden.contract.status import DatasetStatus, OutputStatus, Progress
+from model_garden.contract.trainer_config import parse_config
+
+STEPS = int(os.environ.get("STEPS", "20"))
+STEP_SECONDS = float(os.environ.get("STEP_SECONDS", "0.1"))
+SAVE_EVERY = int(os.environ.get("SAVE_EVERY", "5"))
+EXIT_CODE = int(os.environ.get("EXIT_CODE", "0"))
+FAIL_AT_STEP = int(os.environ.get("FAIL_AT_STEP", str(STEPS)))
+
+
+class Stop(Exception):
+    """SIGTERM came."""
+
+
+def tell(event: Event) -> None:
+    print(event_line(event), flush=True)
+
+
+def end(outcome: Outcome) -> None:
+    if "SILENT" not in os.environ:
+        Path(TERMINATION_LOG).write_text(termination_message(outcome))
+    sys.exit(outcome.exit_code)
+
+
+def progress(step: int) -> Progress:
+    return Progress(step=step, total_steps=STEPS, percent=100 * step / STEPS, loss=4.0 / (step + 1), learning_rate=1e-4)
+
+
+def train(folder: Path) -> None:
+    checkpoint = folder / "checkpoint.json"
+    step = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
+    tell(StageEvent(stage="dataset"))
+    tell(DatasetEvent(dataset=DatasetStatus(rows=10, images=10, measured_by="trainer")))
+    if step:
+        tell(ResumedEvent(step=step))
+    tell(StageEvent(stage="training"))
+    print("a line for people", flush=True)
+    stopped_early = False
+    try:
+        while step < STEPS and not stopped_early:
+            time.sleep(STEP_SECONDS)
+            step += 1
+            tell(ProgressEvent(progress=progress(step)))
+            if step % SAVE_EVERY == 0:
+                checkpoint.write_text(json.dumps(step))
+                tell(CheckpointEvent(step=step))
+            if EXIT_CODE and step == FAIL_AT_STEP:
+                print("Traceback: scripted failure", flush=True)
+                end(
+                    Outcome(
+                        result="Failed", exit_code=EXIT_CODE, message="it was told to fail", progress=progress(step)
+                    )
+                )
+            stopped_early = stop_asked()
+    except Stop:
+        checkpoint.write_text(json.dumps(step))
+        tell(CheckpointEvent(step=step))
+        end(Outcome(result="Stopped", exit_code=143, progress=progress(step), checkpoint_step=step))
+    output = OutputStatus(path=str(folder), adapter_path=str(folder / "adapter"), trained_steps=step, verified=True)
+    end(Outcome(result="Succeeded", exit_code=0, stopped_early=stopped_early, output=output, progress=progress(step)))
+
+
+def stop_asked() -> bool:
+    annotations = Path(POD_ANNOTATIONS)
+    return annotations.exists() and f'{ANNOTATION_STOP}="save"' in annotations.read_text()
+
+
+def on_sigterm(*_: object) -> None:
+    if "HANG_ON_SIGTERM" not in os.environ:
+        raise Stop
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, on_sigterm)
+    config = parse_config(os.environ[CONFIG_ENV])
+    folder = Path("models") / config.name
+    folder.mkdir(parents=True, exist_ok=True)
+    train(folder)
