@@ -32,6 +32,10 @@ STUCK_AFTER = 5.0
 """Seconds a process found running has to answer before it counts as stuck and is replaced."""
 
 
+PORT_FREE_WITHIN = 2.0
+"""Seconds the kernel may take to free the port of a process that was killed a moment ago."""
+
+
 class ClusterError(RuntimeError):
     """The cluster did not come up; the message names the part, its log and what it said last."""
 
@@ -101,7 +105,8 @@ def _settle(directory: Path, gpus: int | None) -> Cluster:
         cluster = Cluster(directory, choose_ports(), 1 if gpus is None else gpus)
     else:
         cluster = Cluster(directory, found.ports, found.gpus if gpus is None else gpus)
-        if any(not is_free(cluster.ports[name]) for name in control_plane.ORDER if not _process(cluster, name)):
+        idle = [cluster.ports[name] for name in control_plane.ORDER if not _process(cluster, name)]
+        if not any(all(map(is_free, idle)) for _ in _until(PORT_FREE_WITHIN)):
             _stop(cluster, control_plane.ORDER)
             cluster = Cluster(directory, choose_ports(), cluster.gpus)
     cluster.save()
@@ -115,7 +120,7 @@ def _ensure_running(cluster: Cluster, name: str, command: list[str], say: Say) -
         return
     if process:
         say(f"{name} (pid {process.pid}) is stuck or out of date: replacing it")
-        stop([process])
+        stop([process], grace=2)
     process = start(command, cluster.log(name), _environment())
     process.write(cluster.record(name))
     say(f"{name} started (pid {process.pid})")

@@ -97,7 +97,7 @@ class Node:
 
     def find_pod(self, namespace: str, name: str) -> Path | None:
         """The folder of a pod."""
-        for worker in self.workers.values():
+        for worker in reversed(self.workers.values()):  # of two of one name, the newer
             metadata = worker.pod["metadata"]
             if (metadata["namespace"], metadata["name"]) == (namespace, name):
                 return worker.folder

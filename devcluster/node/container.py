@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -56,7 +57,7 @@ class ContainerRunner:
 
     async def run(self) -> None:
         """Until it has ended for good or the pod is stopping. Goes on from what an earlier node process left."""
-        run = self._adopt()
+        run = await self._adopt()
         while run or not self.around.stopping.is_set():
             run = run or await self._begin()
             if run is None:
@@ -78,9 +79,13 @@ class ContainerRunner:
         else:
             container.signal(number)
 
-    def _adopt(self) -> Run | None:
+    async def _adopt(self) -> Run | None:
         """The run an earlier node process started, if it left one; its exit, if it ended meanwhile, is still news."""
-        runs = [run for run in runs_of(self.around.folder) if run.started() or run.exit()]
+        runs = runs_of(self.around.folder)
+        while runs and runs[-1].is_beginning():
+            await asyncio.sleep(0.05)
+        if runs and not (runs[-1].started() or runs[-1].exit()):
+            shutil.rmtree(runs.pop().folder)  # prepared, but never begun
         if len(runs) > 1 and (before := runs[-2].exit()):
             self.view.last_state = self._terminated(runs[-2], before)
         return runs[-1] if runs else None
@@ -113,6 +118,8 @@ class ContainerRunner:
             raise ConfigError(problem[1], problem[0])
 
     async def _launch(self) -> Run:
+        if "restartPolicy" in self.spec:
+            raise ConfigError(f"container {self.spec['name']}: devcluster knows no restartPolicy of a single container")
         declared = await self.around.declared_environment(self.spec)
         command = command_line(self.spec, declared)
         number = len(runs_of(self.around.folder))

@@ -44,9 +44,15 @@ def references(container: Object) -> set[tuple[str, str, bool]]:
 
 
 def image_environment(machine: Mapping[str, str], python_folder: str) -> dict[str, str]:
-    """What stands for the image's own environment: the project's Python first on PATH, and the variables KEPT."""
+    """What stands for the image's own environment: the project's Python first on PATH, and the variables KEPT.
+
+    PYTHONUNBUFFERED is what images of Python programs set, so that their logs come line by line.
+    """
     kept = {name: value for name, value in machine.items() if KEPT.fullmatch(name)}
-    return kept | {"PATH": f"{python_folder}:{machine.get('PATH', '/usr/local/bin:/usr/bin:/bin')}"}
+    return kept | {
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{python_folder}:{machine.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
+    }
 
 
 def declared_environment(

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from devcluster.node.runs import Run, runs_of
-from devcluster.processes import Process
 
 
 def kill_pods(pods: Path, grace: float = 3.0) -> None:
@@ -23,9 +22,10 @@ def unfinished_runs(pod: Path) -> Iterator[Run]:
 
 def kill_runs(runs: Iterable[Run], grace: float) -> None:
     """Ends runs and their shims. A shim that was itself killed leaves its container: that is ended too."""
-    left = [run for run in runs if run.shim()]
+    left = list(runs)
     for run in left:
-        _signal(run.container(), signal.SIGTERM)
+        if container := run.container():
+            container.signal(signal.SIGTERM)
     deadline = time.monotonic() + grace
     while left := [run for run in left if _alive(run)]:
         if time.monotonic() > deadline:
@@ -35,9 +35,4 @@ def kill_runs(runs: Iterable[Run], grace: float) -> None:
 
 
 def _alive(run: Run) -> bool:
-    return any(process and process.alive for process in (run.container(), run.shim()))
-
-
-def _signal(process: Process | None, number: int) -> None:
-    if process:
-        process.signal(number)
+    return run.is_beginning() or any(process and process.alive for process in (run.container(), run.shim()))

@@ -17,7 +17,8 @@ from devcluster.node import status
 from devcluster.node.api import UNREACHABLE, Api, ApiError
 from devcluster.node.container import RETRY_SECONDS, ContainerRunner, Surroundings
 from devcluster.node.environment import ConfigError, declared_environment, references
-from devcluster.node.tokens import Tokens, token_volume, write_kubeconfig
+from devcluster.node.leftovers import kill_runs, unfinished_runs
+from devcluster.node.tokens import Tokens, mounts_token, token_volume, write_kubeconfig
 from devcluster.node.volumes import VolumeError, Volumes, data_of
 
 Object = dict[str, Any]
@@ -108,7 +109,17 @@ class PodWorker:
         stopping.cancel()
         if not live.done():
             await self._end(live)
-        await live
+        if problem := live.exception():
+            self._break(problem)
+
+    def _break(self, problem: BaseException) -> None:
+        """A fault of the node's own must not leave the pod hanging: it ends as Failed and says why."""
+        log.error("%s: fault while running the pod", self.name, exc_info=problem)
+        kill_runs(unfinished_runs(self.folder), grace=0)
+        self._failure = status.Failure("NodeFault", f"devcluster's node could not run the pod: {problem!r}")
+        for runner in [*self.init, *self.main]:
+            if "running" in runner.view.state:
+                runner.view.state = status.waiting("NodeFault")
 
     def _exceed(self) -> None:
         self._failure = status.Failure("DeadlineExceeded", "Pod was active on the node longer than its deadline")
@@ -210,7 +221,8 @@ class PodWorker:
         """Writes the pod's status, if it differs from what was written last."""
         self._dirty.clear()
         views = [runner.view for runner in self.init], [runner.view for runner in self.main]
-        wanted = status.pod_status(self.pod, *views, time.time(), self.stopping.is_set(), self._failure)
+        pod = self.pod if self._published is None else {**self.pod, "status": self._published}
+        wanted = status.pod_status(pod, *views, time.time(), self.stopping.is_set(), self._failure)
         if wanted == self._published:
             return
         wanted = json.loads(json.dumps(wanted))  # the views go on changing
@@ -255,7 +267,7 @@ class PodWorker:
         policy = spec.get("restartPolicy", "Always")
         is_init = container in spec.get("initContainers", [])
         own = {"HOSTNAME": spec.get("hostname") or self.pod["metadata"]["name"]}
-        if token_volume(self.pod):
+        if mounts_token(container):
             own["KUBECONFIG"] = str(self.folder / "kubeconfig")
         return Surroundings(
             folder=self.folder / "containers" / container["name"],

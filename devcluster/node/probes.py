@@ -46,7 +46,7 @@ async def ask(probe: Object, container: Object, run: Run) -> str:
             return f"devcluster knows no probe of kind {', '.join(probe)}"
     except TimeoutError:
         return f"timeout after {probe.get('timeoutSeconds', 1)} s"
-    except (OSError, aiohttp.ClientError) as error:
+    except (OSError, ValueError, aiohttp.ClientError) as error:
         return str(error)
 
 

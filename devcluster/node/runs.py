@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from devcluster.cluster import write_whole
 from devcluster.processes import Process
 
 SHIM = Path(__file__).with_name("shim.py")
+
+SHIM_SPEAKS_WITHIN = 3.0
+"""Seconds from its start to its first word, on a busy machine; 0.05 are usual."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,14 @@ class Run:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def is_beginning(self) -> bool:
+        """Whether a shim was started a moment ago and has yet to say what it did."""
+        try:
+            age = time.time() - (self.folder / "launch.json").stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return age < SHIM_SPEAKS_WITHIN and self.started() is None and self.exit() is None
 
     def exit(self) -> Exit | None:
         """How it ended, or None while it did not."""

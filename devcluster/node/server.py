@@ -1,5 +1,6 @@
 """The node's HTTPS endpoint, which the API server asks for logs: what `kubectl logs` ends up at."""
 
+import contextlib
 import datetime
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,7 +26,7 @@ async def serve(cluster: Cluster, find_pod: FindPod) -> web.AppRunner:
             web.route("*", "/{rest:.*}", _not_here),
         ]
     )
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", cluster.ports["node"], ssl_context=_tls(cluster)).start()
     return runner
@@ -68,9 +69,10 @@ def _logs_of(find_pod: FindPod) -> Callable[[web.Request], Awaitable[web.StreamR
         run = _chosen_run(find_pod, request.match_info, options.previous)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        async for chunk in read_log(run.log, options, lambda: has_ended(run)):
-            await response.write(chunk)
-        await response.write_eof()
+        with contextlib.suppress(ConnectionError):  # the reader may leave at any time
+            async for chunk in read_log(run.log, options, lambda: has_ended(run)):
+                await response.write(chunk)
+            await response.write_eof()
         return response
 
     return logs

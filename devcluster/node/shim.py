@@ -25,12 +25,16 @@ LONGEST_LINE = 16 * 1024
 SET_CHILD_SUBREAPER = 36
 """prctl option: orphans below this process become its children and not those of the machine's first process."""
 
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The shim ends after its container and not before."""
+
 START_FAILED = 128
+"""Exit code of a container whose program could not be started, as container runtimes have it."""
 
 
 def main(folder: Path) -> None:
     """Starts the container, copies its output, waits for its end, ends what it left running."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -54,12 +58,12 @@ def main(folder: Path) -> None:
     _write(folder / "run.json", {"shim": vars(shim), "container": vars(container), "started": started})
     with (folder / "log").open("ab", buffering=0) as log:
         _copy_output(child, log)
-    code = child.wait()
+    code = child.returncode
     _write(folder / "exit.json", _ending(code if code >= 0 else 128 - code, started))
 
 
 def _default_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (*IGNORED, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
 
 
@@ -82,27 +86,49 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _copy_output(child: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
-    """Copies both streams to the log until the container's main process has ended and its output is read.
+    """Copies both streams to the log until the container's main process has ended and all its output is read.
 
     What the main process leaves running ends with it, as in a container: else an orphan could hold the pipe for ever.
     """
     pending: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
     with selectors.DefaultSelector() as selector:
+        bell = _bell_for_ended_children()
+        selector.register(bell, selectors.EVENT_READ)
         for name in pending:
             selector.register(getattr(child, name), selectors.EVENT_READ, name)
-        ended = False
-        while selector.get_map():
-            for key, _ in selector.select(timeout=None if ended else 0.05):
+        _reap(child)  # it may have ended before the bell was there
+        while child.returncode is None or len(selector.get_map()) > 1:
+            for key, _ in selector.select():
                 data = os.read(key.fd, 65536)
+                if key.fd == bell:
+                    _reap(child)
+                    continue
                 if not data:
                     selector.unregister(key.fileobj)
                 _append(log, key.data, pending[key.data], data)
-            if not ended and child.poll() is not None:
-                ended = True
-                _end_remains(child.pid)
-    if not ended:
-        child.wait()
-        _end_remains(child.pid)
+
+
+def _bell_for_ended_children() -> int:
+    """A file descriptor that becomes readable when a child ends."""
+    listen, ring = os.pipe()
+    os.set_blocking(ring, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler must be there for the wakeup to be written
+    signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
+    return listen
+
+
+def _reap(child: "subprocess.Popen[bytes]") -> None:
+    """Waits for all ended children, orphans of the container included; after the main process, ends the rest."""
+    while True:
+        try:
+            pid, code = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if pid == child.pid:
+            child.returncode = os.waitstatus_to_exitcode(code)
+            _end_remains(child.pid)
 
 
 def _append(log: IO[bytes], stream: str, pending: bytearray, data: bytes) -> None:

@@ -95,13 +95,14 @@ def phase(policy: str, init: Sequence[ContainerView], main: Sequence[ContainerVi
 
     `stopping` says that nothing is started any more, because the pod is deleted or its deadline is over.
     """
+    final = stopping or policy == "Never"
     if any(view.exit_code not in (None, 0) for view in init):
-        return "Failed"
+        return "Failed" if final else "Pending"
     codes = [view.exit_code for view in main]
     if None not in codes:
-        if stopping or policy != "Always":
-            return "Succeeded" if not any(codes) else "Failed"
-        return "Running"
+        if not any(codes):
+            return "Succeeded" if stopping or policy != "Always" else "Running"
+        return "Failed" if final else "Running"
     if stopping and not any("running" in view.state for view in [*init, *main]):
         return "Failed"
     begun = any("running" in view.state or view.last_state or view.exit_code is not None for view in main)
