@@ -33,8 +33,8 @@ Measure = Callable[[Example, Sequence[Size]], tuple[int, int]]
 
 SPAN = 128
 """Rows checked at a time."""
-WORTH_PROCESSES = 4.0
-"""Seconds of checking left from which on starting processes pays."""
+WORTH_PROCESSES = 10.0
+"""Seconds of checking left from which on starting processes, which takes a few, pays."""
 BUCKETS = 16
 
 
@@ -208,7 +208,7 @@ def _checked_spans(
         yield checker.span(spans[0][1:])
         seconds_left = (time.perf_counter() - started) * (len(spans) - 1)
         spans = spans[1:]
-        processes = len(os.sched_getaffinity(0)) if seconds_left > WORTH_PROCESSES else 1
+        processes = _cores() if seconds_left > WORTH_PROCESSES else 1
     if processes == 1 or len(spans) < 2 or not _picklable(checker):
         yield from map(checker.span, spans)
         return
@@ -216,6 +216,10 @@ def _checked_spans(
         min(processes, len(spans)), mp_context=get_context("spawn"), initializer=_start, initargs=(checker,)
     ) as pool:
         yield from pool.map(_check_span, spans)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _picklable(checker: _Checker) -> bool:

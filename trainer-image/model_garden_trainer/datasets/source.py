@@ -98,6 +98,10 @@ def _open_hub(path: str, split: str) -> Rows:
             [f"{path}: write it as {HUB}ORG/NAME, or {HUB}ORG/NAME/CONFIG for one of its configurations"]
         )
     name, config = "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
+    if Path(name).exists():  # the library would read it in place of the Hub's
+        raise DatasetError(
+            [f"{path}: a local ./{name} hides it; give datasetPath: ./{name} if that is meant, or rename it"]
+        )
     try:
         dataset = quietly(lambda library: library.load_dataset(name, config, split=split))
     except Exception as error:  # the library and its network clients raise from a dozen unrelated classes

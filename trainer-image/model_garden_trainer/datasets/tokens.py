@@ -18,7 +18,6 @@ from typing import Any
 
 import jinja2
 from tokenizers import Tokenizer
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from model_garden_trainer.datasets.errors import RowError, shown
 from model_garden_trainer.datasets.example import Example
@@ -154,6 +153,8 @@ class TokenCounter:
     def _rendered(self, example: Example) -> str:
         if self._template is None:
             raise RowError("the model has no chat template, which this format needs", 'write the row as "text"')
+        from transformers.utils.chat_template_utils import render_jinja_template  # a second to load, and no torch
+
         messages = chat_messages(example, structured=self.images is not None)
         try:
             rendered, _ = render_jinja_template([messages], chat_template=self._template, **self._special_tokens)

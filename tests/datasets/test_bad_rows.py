@@ -1,0 +1,206 @@
+"""Rows that cannot be trained on: each is refused in words that name what is wrong and the fix."""
+
+import pytest
+
+from model_garden_trainer.datasets.convert import convert
+from model_garden_trainer.datasets.errors import RowError
+from model_garden_trainer.datasets.example import Origin
+from model_garden_trainer.datasets.locate import Locator
+
+
+def turn(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+def question(**changed):
+    return {"text": "What?", "image": "a.png", "response": "A cat."} | changed
+
+
+USER, ANSWER = turn("user", "Hi"), turn("assistant", "Hello")
+
+TEXT = [
+    ("a list", [1], 'the row is a list, not an object; accepted: {"messages"'),
+    ("no keys", {}, 'no known format (its keys: none); accepted: {"messages"'),
+    ("unknown keys", {"question": "a", "answer": "b"}, 'its keys: "question", "answer"); accepted:'),
+    ("no completion", {"prompt": "a"}, '"completion" is missing; add "completion" or remove the row'),
+    ("no prompt", {"completion": "a"}, '"prompt" is missing'),
+    ("null completion", {"prompt": "a", "completion": None}, '"completion" is missing'),
+    ("empty completion", {"prompt": "a", "completion": " \n"}, '"completion" is empty; fill it in or remove the row'),
+    (
+        "a number",
+        {"prompt": "a", "completion": 4},
+        '"completion" is a number (4), not text; write it as text, in quotes',
+    ),
+    ("no output", {"instruction": "a", "input": "b"}, '"output" is missing'),
+    ("no instruction", {"output": "a"}, '"instruction" is missing'),
+    ("empty text", {"text": ""}, '"text" is empty'),
+    ("half a character", {"text": "a\ud800"}, "holds half a character ('\\ud800' at position 1); write the text again"),
+    ("messages as text", {"messages": "Hi"}, "\"messages\" is text ('Hi'), not a list"),
+    ("no messages", {"messages": []}, '"messages" is an empty list'),
+    ("a turn as text", {"messages": ["Hi"]}, "messages[0] is text ('Hi'); write each turn as an object with \"role\""),
+    ("no role", {"messages": [{"content": "Hi"}]}, 'messages[0] has no "role"'),
+    ("no content", {"messages": [USER, {"role": "assistant"}]}, 'messages[1] has no "content"'),
+    ("unknown role", {"messages": [turn("bot", "Hi")]}, "messages[0].role is 'bot'; use one of system, user"),
+    ("a list as role", {"messages": [turn([], "Hi")]}, "messages[0].role is []; use one of"),
+    ("no answer", {"messages": [USER]}, "no assistant turn: there is no answer to learn"),
+    ("empty answer", {"messages": [USER, turn("assistant", "")]}, "messages[1].content is empty"),
+    ("open end", {"messages": [USER, ANSWER, USER]}, "the last turn is the user's and has no answer"),
+    ("answer first", {"messages": [ANSWER, USER, ANSWER]}, "the first turn after the system's is the assistant's"),
+    (
+        "late system",
+        {"messages": [USER, turn("system", "S"), ANSWER]},
+        "turn 2 is a system turn; put the one system turn",
+    ),
+    ("tool after user", {"messages": [USER, turn("tool", "x"), ANSWER]}, "a tool turn follows the user's"),
+    (
+        "tool calls",
+        {"messages": [USER, turn("assistant", "a", tool_calls=[{"id": 1}])]},
+        'messages[1] has "tool_calls"',
+    ),
+    ("weights", {"messages": [USER, turn("assistant", "a", weight=0)]}, 'messages[1] has "weight"'),
+    ("tools", {"messages": [USER, ANSWER], "tools": [{"name": "f"}]}, 'the column "tools" has no place'),
+    ("history", {"instruction": "a", "output": "b", "history": [["c", "d"]]}, 'the column "history" has no place'),
+    ("two answers", {"prompt": "a", "completion": "b", "output": "c"}, 'the column "output" has no place'),
+    (
+        "two systems",
+        {"system": "S", "messages": [turn("system", "T"), USER, ANSWER]},
+        '"system" column and a system turn',
+    ),
+    ("system of plain text", {"system": "S", "text": "a"}, '"system" cannot be kept: this format has no turns'),
+    ("answers in the prompt", {"prompt": [USER, ANSWER, USER], "completion": [ANSWER]}, '"prompt" has assistant turns'),
+    ("mixed prompt", {"prompt": [USER], "completion": "b"}, "\"completion\" is text ('b'), not a list"),
+    ("unknown speaker", {"conversations": [{"from": "me", "value": "a"}]}, "conversations[0].from is 'me'; use one of"),
+    ("nothing said", {"conversations": [{"from": "human"}]}, 'conversations[0] has no "value"'),
+    (
+        "unknown part",
+        {"messages": [turn("user", [{"type": "video", "video": "a"}])]},
+        "content[0].type is 'video'; use text",
+    ),
+    ("part without text", {"messages": [turn("user", [{"type": "text"}])]}, 'content[0] has no "text"'),
+    ("part as text", {"messages": [turn("user", ["Hi"])]}, "content[0] is text ('Hi'); write each part as"),
+    (
+        "two in a part",
+        {"messages": [turn("user", [{"type": "text", "text": "a", "image": "b"}])]},
+        'also holds "image"',
+    ),
+    (
+        "blank parts",
+        {"messages": [turn("user", [{"type": "text", "text": " "}]), ANSWER]},
+        "turn 1, the user's, is empty",
+    ),
+    ("pictures for a text model", question(), "the job trains a text model; set isVision: true"),
+    (
+        "a response for a text model",
+        {"text": "a", "response": "b"},
+        'has a "response", the answer of the vision format',
+    ),
+    (
+        "image parts for a text model",
+        {"messages": [turn("user", [{"type": "image", "image": "a.png"}]), ANSWER]},
+        "the job trains a text model",
+    ),
+]
+
+VISION = [
+    (
+        "no response",
+        {"text": "What?", "image": "a.png"},
+        '"response" missing beside "text"; accepted: {"text", "image"',
+    ),
+    ("text alone", {"text": "What?"}, '"image" and "response" missing beside "text"'),
+    ("no text", {"image": "a.png", "response": "A cat."}, '"text" is missing'),
+    ("no image", {"text": "What?", "response": "A cat."}, '"image" is missing; add "image" or "images"'),
+    ("no pictures", {"text": "What?", "images": [], "response": "A cat."}, '"image" is missing'),
+    ("empty response", question(response=""), '"response" is empty'),
+    ("a list as image", question(image=["a.png"]), '"image" is a list; call it "images"'),
+    ("text as images", {"text": "a", "images": "a.png", "response": "b"}, "\"images\" is text ('a.png'), not a list"),
+    ("image and images", question(images=["b.png"]), 'both "image" and "images"; put all pictures into "images"'),
+    ("a number as image", question(image=3), '"image" is a number; give a path, a data URI'),
+    ("an empty path", question(image=""), "\"image\" is ''; give the path of a picture"),
+    ("a zero byte in a path", question(image="a\0.png"), "give the path of a picture"),
+    ("no bytes", question(image=b""), '"image" holds no bytes'),
+    (
+        "an address",
+        question(image="https://example.org/a.png"),
+        "nothing is fetched while training; download the picture",
+    ),
+    ("a file address", question(image="file:///a.png"), "nothing is fetched while training"),
+    ("a data URI of text", question(image="data:text/plain;base64,aGk="), "is a data URI of text/plain"),
+    ("a data URI without base64", question(image="data:image/svg+xml,%3Csvg"), "is a data URI without base64"),
+    ("broken base64", question(image="data:image/png;base64,iVBOR!"), "with broken base64"),
+    ("an empty data URI", question(image="data:image/png;base64,"), '"image" holds no bytes'),
+    ("too many marks", question(text="<image> or <image>?"), "marks 2 pictures and its"),
+    (
+        "a picture that no turn refers to",
+        {"image": "a.png", "messages": [turn("user", "What?"), turn("assistant", "A cat.")]},
+        'marks 0 pictures and its "image" or "images" column holds 1; write <image>',
+    ),
+    (
+        "a picture beside image parts",
+        {
+            "image": "b.png",
+            "messages": [turn("user", [{"type": "image", "image": "a.png"}, {"type": "text", "text": "?"}]), ANSWER],
+        },
+        "marks 0 pictures",
+    ),
+    (
+        "a mark without a picture",
+        {"conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]},
+        "marks 1 pictures and its",
+    ),
+    (
+        "a picture in an answer",
+        {"messages": [USER, turn("assistant", [{"type": "image", "image": "a.png"}])]},
+        "turn 2, the assistant's, holds a picture; move it to a user turn",
+    ),
+    (
+        "two sources",
+        {"messages": [turn("user", [{"type": "image", "image": "a.png", "path": "b.png"}]), ANSWER]},
+        "names its picture twice (image and path)",
+    ),
+    ("no address", {"messages": [turn("user", [{"type": "image_url"}]), ANSWER]}, "image_url.url is null"),
+]
+
+
+def complaint(row, tmp_path, *, vision):
+    with pytest.raises(RowError) as caught:
+        convert(row, Origin("data.jsonl", 7), Locator(tmp_path), vision=vision)
+    return caught.value.at(Origin("data.jsonl", 7))
+
+
+@pytest.mark.parametrize(("row", "words"), [case[1:] for case in TEXT], ids=[case[0] for case in TEXT])
+def test_a_bad_row_for_a_text_model_is_refused(row, words, tmp_path):
+    message = complaint(row, tmp_path, vision=False)
+    assert message.startswith("data.jsonl row 7: ")
+    assert words in message
+
+
+@pytest.mark.parametrize(("row", "words"), [case[1:] for case in VISION], ids=[case[0] for case in VISION])
+def test_a_bad_row_for_a_vision_model_is_refused(row, words, tmp_path):
+    message = complaint(row, tmp_path, vision=True)
+    assert message.startswith("data.jsonl row 7: ")
+    assert words in message
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "/etc/passwd", "link.png", "folder/../../secret.png", "out/a.png"])
+def test_a_picture_may_not_leave_the_root(path, tmp_path):
+    root = tmp_path / "workspace"
+    (root / "data" / "folder").mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(b"x")
+    (root / "data" / "link.png").symlink_to(tmp_path / "secret.png")
+    (root / "data" / "out").symlink_to(tmp_path)
+    locator = Locator(root / "data", root)
+    if path.startswith(".."):
+        path = "../" + path  # from data, one up is still inside
+    if path.startswith("folder"):
+        path = "../" + path
+    with pytest.raises(RowError, match="leads out of"):
+        convert(question(image=path), Origin("data.jsonl", 1), locator, vision=True)
+
+
+def test_a_picture_elsewhere_below_the_root_is_fine(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "pictures").mkdir()
+    locator = Locator(tmp_path / "data", tmp_path)
+    for path in ("../pictures/a.png", str(tmp_path / "pictures" / "a.png")):
+        convert(question(image=path), Origin("data.jsonl", 1), locator, vision=True)
