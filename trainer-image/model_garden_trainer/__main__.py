@@ -1,0 +1,194 @@
+"""The process: environment, signals, events on stdout, the outcome in the termination message, exit codes.
+
+    MODEL_GARDEN_CONFIG='{"name": …, "spec": {…}}' python -m model_garden_trainer
+
+Everything is relative to the working directory, which is ``/workspace`` in a pod.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from model_garden.contract.names import CONFIG_ENV, TERMINATION_LOG
+from model_garden.contract.progress import (
+    CheckpointEvent,
+    Event,
+    ExitCode,
+    Outcome,
+    ProgressEvent,
+    ResumedEvent,
+    termination_message,
+)
+from model_garden.contract.status import Progress
+from model_garden.contract.trainer_config import TrainerConfig, parse_config
+from model_garden_trainer.errors import Stopped, TrainingError
+from model_garden_trainer.progress import EventPrinter, Report, log
+from model_garden_trainer.stopping import StopRequests
+
+TERMINATION_ENV = "MODEL_GARDEN_TERMINATION_LOG"
+_CACHES = {
+    "HF_HOME": "huggingface",
+    "TORCH_HOME": "torch",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "UNSLOTH_COMPILE_LOCATION": "unsloth",
+    "XDG_CACHE_HOME": "xdg",
+    "MPLCONFIGDIR": "matplotlib",
+}
+_SETTINGS = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "UNSLOTH_DISABLE_STATISTICS": "1",
+    "UNSLOTH_DISABLE_CPU_FALLBACK": "1",
+    "UNSLOTH_AUTO_INSTALL": "0",
+    "TORCH_COMPILE_MAX_WORKERS": "2",
+}
+
+
+class Memory:
+    """Passes events on and remembers what an outcome tells of a run that does not end well."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.progress: Progress | None = None
+        self.checkpoint: int | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Remember ``event`` and pass it on."""
+        if isinstance(event, ProgressEvent):
+            self.progress = event.progress
+        elif isinstance(event, (CheckpointEvent, ResumedEvent)):
+            self.checkpoint = event.step
+        self._report(event)
+
+
+def main() -> NoReturn:
+    """Run what the environment asks for, and exit as the contract says."""
+    set_environment(Path.cwd())
+    if sys.argv[1:2] == ["verify"]:
+        _verify(sys.argv[2])
+    report = Memory(EventPrinter(sys.stdout))
+    sys.stdout = sys.stderr  # what libraries print is for people; stdout holds events alone
+    requests = StopRequests()
+    requests.on_interrupt = lambda: _end(_stopped(report))
+    requests.listen()
+    try:
+        config = _config()
+        outcome = _run(config, report, requests)
+    except TrainingError as error:
+        outcome = _failed(error, report)
+    except Stopped as stopped:
+        report.checkpoint = stopped.checkpoint_step or report.checkpoint
+        outcome = _stopped(report)
+    except Exception as error:
+        traceback.print_exc()
+        outcome = _failed(_named(error), report)
+    _end(outcome)
+
+
+def set_environment(folder: Path) -> None:
+    """Settings and caches that libraries read when they are imported; what is set already stays.
+
+    Caches go below ``folder``/cache where there is one, as in a pod, whose root is read-only.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    cache = folder / "cache"
+    if cache.is_dir():
+        for name, place in _CACHES.items():
+            os.environ.setdefault(name, str(cache / place))
+
+
+def _run(config: TrainerConfig, report: Report, requests: StopRequests) -> Outcome:
+    from model_garden_trainer.health import Watchdog
+    from model_garden_trainer.run import train
+
+    health = config.spec.health
+    watchdog = Watchdog(
+        (health and health.first_step_seconds) or 3600,
+        (health and health.step_seconds) or 1800,
+        lambda message: _end(_failed(TrainingError("Hung", message), report)),
+    )
+    return train(config, report, requests, watchdog)
+
+
+def _config() -> TrainerConfig:
+    text = os.environ.get(CONFIG_ENV)
+    if not text:
+        raise TrainingError("InvalidSpec", f"{CONFIG_ENV} is not set; it holds a job's name and spec as JSON")
+    try:
+        return parse_config(text)
+    except ValueError as error:
+        raise TrainingError("InvalidSpec", str(error)) from error
+
+
+def _verify(request: str) -> NoReturn:
+    try:
+        from model_garden_trainer import verify
+
+        verify.main(request, _config())
+    except TrainingError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _named(error: Exception) -> TrainingError:
+    """What an unforeseen exception is called."""
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return TrainingError(
+            "OutOfMemory",
+            f"memory ran out at the smallest batch: {text.splitlines()[0] if text else 'MemoryError'}; lower "
+            "hyperparameters.maxSeqLength or imageOptions.maxPixels, use quantization: 4bit, or a larger GPU",
+        )
+    return TrainingError("TrainerError", f"{type(error).__name__}: {error}")
+
+
+def _failed(error: TrainingError, report: Memory) -> Outcome:
+    log(f"{error.reason}: {error}")
+    return Outcome(
+        result="Failed",
+        exit_code=error.exit_code,
+        reason=error.reason,
+        message=str(error),
+        progress=report.progress,
+        checkpoint_step=report.checkpoint,
+    )
+
+
+def _stopped(report: Memory) -> Outcome:
+    log("stopped; " + (f"step {report.checkpoint} is kept" if report.checkpoint else "nothing was trained yet"))
+    return Outcome(
+        result="Stopped",
+        exit_code=ExitCode.STOPPED,
+        progress=report.progress,
+        checkpoint_step=report.checkpoint,
+    )
+
+
+def _end(outcome: Outcome) -> NoReturn:
+    """Leave the outcome where it is looked for and exit at once: no library's thread may hold the process."""
+    path = os.environ.get(TERMINATION_ENV) or (TERMINATION_LOG if Path(TERMINATION_LOG).exists() else None)
+    if path:
+        try:
+            Path(path).write_text(termination_message(outcome), encoding="utf-8")
+        except OSError as error:
+            log(f"{path}: the outcome could not be written: {error}")
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            if stream:
+                stream.flush()
+        except OSError:
+            pass
+    os._exit(outcome.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""transformers and peft as they are: any model that the auto classes load, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig
+
+from model_garden.contract.spec import LoraConfig, TrainingJobSpec
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.lora import choose
+
+OWN_LOSS = False
+"""Whether the model computes its loss itself, in a way that ours would undo."""
+
+
+def dtype_of(spec: TrainingJobSpec) -> torch.dtype:
+    """What the weights are held in, never guessed: float32 on a CPU unless 16 bit was asked for, bfloat16 on a GPU."""
+    if torch.cuda.is_available() or spec.quantization == "16bit":
+        return torch.bfloat16
+    return torch.float32
+
+
+def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
+    """The base model, frozen, on the device that it trains on.
+
+    Raises:
+        TrainingError: InvalidModel for weights that do not load or do not fit their config.
+    """
+    auto = AutoModelForImageTextToText if spec.vision else AutoModelForCausalLM
+    options: dict[str, Any] = {"dtype": dtype_of(spec), "attn_implementation": "sdpa", "local_files_only": True}
+    if torch.cuda.is_available():
+        options["device_map"] = {"": torch.cuda.current_device()}
+    if spec.quantization in ("4bit", "8bit"):
+        options["quantization_config"] = _quantization(spec.quantization)
+    try:
+        model, info = auto.from_pretrained(folder, output_loading_info=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise TrainingError("InvalidModel", f"spec.baseModel: {spec.base_model} does not load: {error}") from error
+    if info["missing_keys"] or info["mismatched_keys"]:
+        missing = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
+        raise TrainingError(
+            "InvalidModel",
+            f"spec.baseModel: {spec.base_model} lacks {len(missing)} of its weights or has them in another shape "
+            f"(such as {missing[0]}); they would be random numbers; bring the model again",
+        )
+    if spec.quantization == "4bit":
+        assert_quantized(model, "Linear4bit")
+    model.config.use_cache = False
+    return model
+
+
+def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
+    """The model with fresh adapters on the layers that ``loraConfig`` chooses, all else frozen."""
+    config = spec.lora_config or LoraConfig()
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    targets, excluded = choose(linears, config)
+    checkpointing = torch.cuda.is_available()
+    if spec.quantization in ("4bit", "8bit"):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if checkpointing:  # saves memory where memory is short; a CPU's time is shorter than its memory
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    settings = PeftLoraConfig(
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        use_rslora=bool(config.use_rslora),
+        target_modules=targets,
+        exclude_modules=excluded,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
+        return get_peft_model(model, settings)
+
+
+def assert_quantized(model: Any, kind: str) -> None:
+    """Raise unless the model holds layers of ``kind``: a missing library makes some loaders go on in 16 bit."""
+    if not any(type(module).__name__ == kind for module in model.modules()):
+        raise TrainingError(
+            "InvalidModel",
+            f"spec.quantization: the model was loaded without a {kind} layer, so bitsandbytes does not work here",
+        )
+
+
+def _quantization(kind: str) -> BitsAndBytesConfig:
+    if kind == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )

@@ -1,0 +1,40 @@
+"""Why a run ends: each failure names its reason, and the reason decides the exit code of the contract."""
+
+from __future__ import annotations
+
+from model_garden.contract.progress import ExitCode, FailureReason
+
+EXIT_CODES: dict[FailureReason, ExitCode] = {
+    "InvalidSpec": ExitCode.BAD_CONFIG,
+    "OutputNotWritable": ExitCode.BAD_CONFIG,
+    "InvalidDataset": ExitCode.BAD_DATASET,
+    "InvalidModel": ExitCode.MODEL_NOT_LOADABLE,
+    "ModelNotFound": ExitCode.MODEL_NOT_LOADABLE,
+    "OutOfMemory": ExitCode.OUT_OF_MEMORY,
+    "LossIsNaN": ExitCode.LOSS_IS_NAN,
+    "ExportFailed": ExitCode.EXPORT_FAILED,
+    "Hung": ExitCode.ERROR,
+    "TrainerError": ExitCode.ERROR,
+}
+
+
+class TrainingError(Exception):
+    """A run cannot go on.
+
+    Args:
+        reason: one of the contract's failure reasons; it decides the exit code.
+        message: what is wrong (field, or file and row), the value, the rule and the fix.
+    """
+
+    def __init__(self, reason: FailureReason, message: str) -> None:
+        super().__init__(message)
+        self.reason: FailureReason = reason
+        self.exit_code = EXIT_CODES[reason]
+
+
+class Stopped(Exception):
+    """The process was asked to stop; ``checkpoint_step`` is where a later attempt goes on, None where there is none."""
+
+    def __init__(self, checkpoint_step: int | None = None) -> None:
+        super().__init__("asked to stop")
+        self.checkpoint_step = checkpoint_step

@@ -1,0 +1,221 @@
+"""The training loop: transformers' Trainer, with the loss taken on answers alone, a clock, and a guard against NaN.
+
+transformers' Trainer and not TRL's SFTTrainer: rows are rendered, masked and batched by our own Encoder, so that of
+SFTTrainer's additions only the cost would be left (a second pass over the logits, seconds of imports).
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainingArguments
+
+from model_garden.contract.progress import WarningEvent
+from model_garden.contract.spec import Health, Hyperparameters
+from model_garden_trainer.encoding import IGNORED
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.progress import Report
+
+PARTS = ("data", "forward", "backward", "optimizer")
+
+
+def arguments(
+    h: Hyperparameters, *, checkpoints: str, evaluated: bool, micro_batch: int, accumulation: int, workers: int
+) -> TrainingArguments:
+    """All that bites stands here in words: nothing is left to a default that a library changed before."""
+    cuda = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=checkpoints,
+        per_device_train_batch_size=micro_batch,
+        per_device_eval_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=h.num_epochs or 1,
+        max_steps=h.max_steps or -1,
+        learning_rate=h.learning_rate or 0.0,
+        warmup_steps=h.warmup_steps or 0.0,
+        weight_decay=h.weight_decay or 0.0,
+        lr_scheduler_type=h.lr_scheduler_type or "linear",
+        optim=h.optim or "adamw_torch",
+        max_grad_norm=h.max_grad_norm or 0.0,
+        seed=h.seed or 0,
+        data_seed=h.seed or 0,
+        use_cpu=not cuda,
+        bf16=False,  # the weights' dtype is chosen at load; adapters are float32
+        fp16=False,
+        gradient_checkpointing=False,  # switched on with the adapters, where it is
+        save_strategy="steps",
+        save_steps=h.save_steps or 100,
+        save_total_limit=None,  # checkpoints.prune: an older one goes only after a newer one is sealed
+        eval_strategy="steps" if evaluated else "no",
+        eval_steps=h.eval_steps if evaluated else None,
+        metric_for_best_model="eval_loss" if evaluated else None,
+        greater_is_better=False if evaluated else None,
+        prediction_loss_only=True,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        label_names=["labels"],
+        remove_unused_columns=False,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=False,
+        dataloader_pin_memory=cuda,
+        dataloader_drop_last=False,
+        average_tokens_across_devices=True,
+        report_to="none",
+        push_to_hub=False,
+        disable_tqdm=True,
+    )
+
+
+class Clock:
+    """Where a step's time goes, in seconds: data, forward, backward, optimizer, summed until ``take``.
+
+    On a GPU a part ends when the GPU has ended it, so that the figures are the work and not the launching of it.
+    """
+
+    def __init__(self) -> None:
+        self._wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+        self._spent = dict.fromkeys(PARTS, 0.0)
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time within to ``part``."""
+        start = time.perf_counter()
+        yield
+        self._wait()
+        self._spent[part] += time.perf_counter() - start
+
+    def add(self, part: str, seconds: float) -> None:
+        """Add ``seconds`` to ``part``; negative ones take away what another part has counted."""
+        self._spent[part] += seconds
+
+    def spent(self, part: str) -> float:
+        """The sum of ``part`` so far."""
+        return self._spent[part]
+
+    def take(self) -> dict[str, float]:
+        """The sums, which start again at 0."""
+        spent, self._spent = self._spent, dict.fromkeys(PARTS, 0.0)
+        return spent
+
+
+@dataclass
+class Window:
+    """Figures since the last report; checkpoints keep ``loss`` and ``steps``, so that a resumed run reports the same."""
+
+    loss: float = 0.0
+    steps: int = 0
+    samples: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    timed_steps: int = 0
+    parts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+
+
+class Loop(Trainer):
+    """Trains the adapters of ``model`` on batches of the Encoder.
+
+    Args:
+        model_has_own_loss: leave the loss to the model (unsloth computes it in a fused kernel).
+        health: what happens when loss or gradient is no finite number.
+        report: gets a warning for each update that was skipped.
+    """
+
+    def __init__(self, *, model_has_own_loss: bool, health: Health, report: Report, **options: Any) -> None:
+        super().__init__(**options)
+        self.model_accepts_loss_kwargs = True  # the loss is a sum over tokens divided by those of the whole step
+        self._loss_shifts_labels = True
+        self._own_loss = not model_has_own_loss
+        self._takes_positions = "logits_to_keep" in inspect.signature(_innermost(self.model).forward).parameters
+        self._skip_non_finite = health.non_finite_loss == "Skip"
+        self._report = report
+        self._step_loss: torch.Tensor | float = 0.0
+        self._step_began = time.perf_counter()
+        self.clock = Clock()
+        self.window = Window()
+        self.grad_norm = math.nan
+        self.skipped_updates = 0
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """One optimizer step's micro-batches, and the number of trained tokens in them all."""
+        self._step_began = time.perf_counter()
+        with self.clock.measure("data"):
+            batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.window.samples += sum(len(batch["input_ids"]) for batch in batches)
+        self.window.tokens += sum(int(batch["attention_mask"].sum()) for batch in batches)
+        return batches, items
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of one micro-batch; its share of the step's loss."""
+        before = self.clock.spent("forward")
+        with self.clock.measure("backward"):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        self.clock.add("backward", before - self.clock.spent("forward"))  # the forward pass ran within
+        self._step_loss = self._step_loss + loss
+        return loss
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Cross entropy summed over trained tokens, divided by ``num_items_in_batch`` (those of all micro-batches of
+        the step, so that splitting a batch changes nothing), or by its own where there is none.
+
+        Logits are computed only where some row of the batch is trained: of a picture's thousand tokens none is, and
+        each would cost a vocabulary's width of memory.
+        """
+        with self.clock.measure("forward"):
+            if not self._own_loss:
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            targets = inputs["labels"][:, 1:]
+            positions = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
+            options = {key: value for key, value in inputs.items() if key != "labels"}
+            if self._takes_positions:
+                options["logits_to_keep"] = positions
+            outputs = model(**options, use_cache=False)
+            logits = outputs.logits if self._takes_positions else outputs.logits[:, positions]
+            targets = targets[:, positions]
+            total = torch.nn.functional.cross_entropy(
+                logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+            )
+            if num_items_in_batch is None:
+                loss = total / (targets != IGNORED).sum()
+            else:
+                loss = total / num_items_in_batch * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The gradient's norm; the last place before the update where a bad step can still be kept from the weights."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        self.grad_norm = float(norm)
+        loss, self._step_loss = float(self._step_loss), 0.0
+        if math.isfinite(loss) and math.isfinite(self.grad_norm):
+            self.window.loss += loss
+            self.window.steps += 1
+            return norm
+        step = self.state.global_step + 1
+        if not self._skip_non_finite:
+            raise TrainingError(
+                "LossIsNaN",
+                f"step {step}: loss {loss}, gradient norm {self.grad_norm}; the update was not made and the last "
+                f"checkpoint is kept. Lower hyperparameters.learningRate ({self.args.learning_rate:g}) or maxGradNorm, "
+                "look at the rows, or set health.nonFiniteLoss: Skip",
+            )
+        model.zero_grad()  # an optimizer passes over parameters without a gradient
+        self.skipped_updates += 1
+        self._report(WarningEvent(message=f"step {step}: loss {loss}, gradient norm {self.grad_norm}; update skipped"))
+        return norm
+
+    def step_seconds(self) -> float:
+        """Seconds since this step began to gather its data."""
+        return time.perf_counter() - self._step_began
+
+
+def _innermost(model: Any) -> Any:
+    """The model under its adapters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

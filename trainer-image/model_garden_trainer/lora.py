@@ -1,0 +1,98 @@
+"""Which layers get an adapter: a pure choice by module names, the same for every backend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from model_garden.contract.spec import LoraConfig
+from model_garden_trainer.errors import TrainingError
+
+_VISION = {
+    "visual",
+    "vision_tower",
+    "vision_model",
+    "vision_encoder",
+    "vision_embed_tokens",
+    "image_encoder",
+    "vpm",
+    "vit",
+}
+_CONNECTOR = {"multi_modal_projector", "connector", "mm_projector", "modality_projection", "aligner", "merger"}
+_HEADS = {"lm_head", "embed_out", "score", "classifier"}
+_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+_MLP = re.compile(r"mlp|feed_forward|ffn|experts", re.IGNORECASE)
+
+
+def choose(linears: Collection[str], config: LoraConfig) -> tuple[list[str], str | None]:
+    """What peft is told: last names of the modules to adapt, and a pattern of those of the same name to leave alone.
+
+    Args:
+        linears: full names of all linear layers of the model.
+        config: an effective ``loraConfig``.
+
+    Returns:
+        ``target_modules`` and ``exclude_modules`` of ``peft.LoraConfig``.
+
+    Raises:
+        TrainingError: InvalidSpec where nothing matches; it lists names that exist.
+    """
+    wanted = [name for name in linears if _wanted(name, config)]
+    if config.target_modules:
+        missing = [target for target in config.target_modules if not any(_is(name, target) for name in wanted)]
+        if missing:
+            there = sorted({name.rpartition(".")[2] for name in linears if _wanted_kind(name, config)})
+            raise TrainingError(
+                "InvalidSpec",
+                f"spec.loraConfig.targetModules: no layer is called {', '.join(map(repr, missing))} among those that "
+                f"finetuneVisionLayers and finetuneLanguageLayers select; there are {', '.join(there) or 'none'}",
+            )
+    if not wanted:
+        raise TrainingError(
+            "InvalidSpec",
+            "spec.loraConfig: its finetune… switches leave no layer to train; there are "
+            + ", ".join(sorted({name.rpartition(".")[2] for name in linears})),
+        )
+    targets = sorted(config.target_modules or {name.rpartition(".")[2] for name in wanted})
+    chosen = set(wanted)
+    unwanted = [name for name in linears if name not in chosen and any(_is(name, target) for target in targets)]
+    return targets, _excluding(wanted, unwanted)
+
+
+def _wanted(name: str, config: LoraConfig) -> bool:
+    if not _wanted_kind(name, config):
+        return False
+    if config.target_modules:
+        return any(_is(name, target) for target in config.target_modules)
+    parts = name.split(".")
+    if _CONNECTOR & set(parts) or _HEADS & set(parts):
+        return False
+    inside = ".".join(parts[-3:])
+    attention, mlp = bool(_ATTENTION.search(inside)), bool(_MLP.search(inside))
+    if attention or mlp:
+        return bool((attention and config.finetune_attention_modules) or (mlp and config.finetune_mlp_modules))
+    return bool(re.search(r"\.\d+\.", name) and config.finetune_attention_modules and config.finetune_mlp_modules)
+
+
+def _wanted_kind(name: str, config: LoraConfig) -> bool:
+    vision = bool(_VISION & set(name.split(".")))
+    return bool(config.finetune_vision_layers if vision else config.finetune_language_layers)
+
+
+def _is(name: str, target: str) -> bool:
+    """As peft matches a target against a module's name."""
+    return name == target or name.endswith("." + target)
+
+
+def _excluding(wanted: list[str], unwanted: list[str]) -> str | None:
+    """A pattern of the subtrees that hold unwanted modules and no wanted one: ``(model\\.visual)\\..*``."""
+    if not unwanted:
+        return None
+    kept = {prefix for name in wanted for prefix in _prefixes(name)}
+    roots = {next(prefix for prefix in _prefixes(name) if prefix not in kept) for name in unwanted}
+    return "(" + "|".join(re.escape(root) for root in sorted(roots)) + r")(\..*)?"
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[: length + 1]) for length in range(len(parts))]

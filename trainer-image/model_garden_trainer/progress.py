@@ -1,0 +1,94 @@
+"""What a run tells while it lasts: events on stdout for the operator, the same figures in ``metrics.jsonl`` for later.
+
+Telling never ends a run: a closed pipe or a full disk costs the report, not the training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from model_garden.contract.progress import Event, ProgressEvent, event_line
+from model_garden.contract.status import Progress
+
+Report = Callable[[Event], None]
+METRICS_FILE = "metrics.jsonl"
+
+
+def now(seconds_ahead: float = 0.0) -> str:
+    """The time as Kubernetes writes it: UTC, whole seconds, ``Z``."""
+    moment = datetime.fromtimestamp(datetime.now(UTC).timestamp() + seconds_ahead, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def log(message: str) -> None:
+    """A line for people; they read stderr and events have stdout to themselves."""
+    with contextlib.suppress(OSError, ValueError):
+        print(message, file=sys.stderr, flush=True)
+
+
+class EventPrinter:
+    """Prints each event as one line to a stream of its own, which nothing else writes to."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+
+    def __call__(self, event: Event) -> None:
+        """Print ``event``; once the reader has gone, do nothing."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(event_line(event) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = None
+
+
+class Metrics:
+    """``metrics.jsonl``: one line of figures a report, in the order of steps, each step and kind once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS_FILE
+
+    def append(self, progress: Progress, **more: Any) -> None:
+        """Add one line; a failure to write is told once a line and costs that line alone."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(progress.to_dict() | more) + "\n")
+        except OSError as error:
+            log(f"{self.path}: a line of metrics could not be written: {error}")
+
+    def rewind(self, step: int) -> None:
+        """Drop lines past ``step``, which training goes on from: what an earlier attempt did after its checkpoint."""
+        if not self.path.exists():
+            return
+        kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(self.path)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The lines so far; one cut short by a crash is left out."""
+        if not self.path.exists():
+            return
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                yield record
+
+    def replay(self, report: Report) -> Progress | None:
+        """Report all lines again, for a run that finished before and is asked for again; the last one."""
+        known = {field.alias or name for name, field in Progress.model_fields.items()}
+        last = None
+        for line in self.lines():
+            last = Progress.model_validate({key: value for key, value in line.items() if key in known})
+            report(ProgressEvent(progress=last))
+        return last
