@@ -8,11 +8,20 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from model_garden_trainer.datasets.errors import RowError, shown
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+Image.preinit()  # loads the other plugins; with formats named, Pillow looks for no plugin by itself
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "GIF",
+    "BMP",
+    "PPM",
+    TiffImagePlugin.TiffImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+)
 """Pillow's names of the formats that are read; others (EPS, PSD, …) are programs or stacks of layers."""
 MAX_PIXELS = 89_478_485
 """Pillow's own limit: a larger picture takes over a quarter of a GiB decoded and is a mistake or an attack."""
@@ -85,6 +94,10 @@ def _verify(source: Path | bytes, name: str) -> tuple[int, int]:
                 image.load()
         except RowError:
             raise
+        except UnidentifiedImageError:
+            raise RowError(
+                f"{name} is none of {', '.join(FORMATS)}", "save it as PNG or JPEG, or remove the row"
+            ) from None
         except Image.DecompressionBombError:
             raise RowError(f"{name} is larger than {MAX_PIXELS} pixels", "scale it down") from None
         except Exception as error:  # broken pictures make Pillow's plugins raise from a dozen unrelated classes
@@ -112,5 +125,5 @@ def _check_header(image: Image.Image, name: str) -> None:
     if image.mode in _DEEP_MODES:
         raise RowError(f"{name} has more than eight bits a colour (mode {image.mode})", "save it with eight")
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
+    if frames > 1 and image.format != "MPO":  # a phone's JPEG that carries a second, auxiliary picture
         raise RowError(f"{name} has {frames} frames or pages", 'save each as a picture and list them in "images"')

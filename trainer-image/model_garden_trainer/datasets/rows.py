@@ -145,8 +145,9 @@ def parse_json(data: bytes) -> Any:
     Raises:
         RowError: it is not UTF-8 or not JSON.
     """
+    text = _utf8(data)
     try:
-        return _DECODER.decode(_utf8(data))
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise RowError(
             f"not JSON: {error.msg} at character {error.pos + 1}",

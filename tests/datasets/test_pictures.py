@@ -1,0 +1,125 @@
+"""Pictures that can be trained on, decoded upright and on white; and pictures that cannot, in words."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from model_garden_trainer.datasets.errors import RowError
+from model_garden_trainer.datasets.example import ImageRef
+from model_garden_trainer.datasets.pictures import verify
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def noise(width: int = 60, height: int = 40) -> Image.Image:
+    return Image.effect_noise((width, height), 80).convert("RGB")
+
+
+def complaint(source) -> str:
+    with pytest.raises(RowError) as caught:
+        verify(source)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_common_formats_are_read(kind, tmp_path):
+    data = encoded(noise(), kind)
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    assert verify(data) == verify(path) == (60, 40)
+    image = ImageRef(path).open()
+    assert (image.mode, image.size) == ("RGB", (60, 40))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK"])
+def test_common_modes_become_rgb(mode):
+    data = encoded(noise().convert(mode), "TIFF" if mode == "CMYK" else "PNG")
+    assert verify(data) == (60, 40)
+    assert ImageRef(data).open().mode == "RGB"
+
+
+def test_a_transparent_picture_stands_on_white():
+    image = Image.new("RGBA", (10, 10), (0, 0, 0, 0))
+    image.putpixel((0, 0), (0, 0, 0, 255))
+    opened = ImageRef(encoded(image)).open()
+    assert opened.getpixel((0, 0)) == (0, 0, 0)
+    assert opened.getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_a_photo_is_turned_upright_and_measured_so():
+    image = Image.new("RGB", (40, 20), "white")
+    image.paste("black", (0, 0, 10, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    data = encoded(image, "JPEG", exif=exif)
+    opened = ImageRef(data).open()
+    assert verify(data) == opened.size == (20, 40)
+    assert opened.getpixel((10, 2))[0] < 60 < 200 < opened.getpixel((10, 30))[0]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_truncated_picture_is_found(kind, tmp_path):
+    data = encoded(noise(), kind)
+    path = tmp_path / "cut"
+    path.write_bytes(data[: len(data) * 2 // 3])
+    assert f"the picture {path} cannot be decoded" in complaint(path)
+    assert "embedded bytes cannot be decoded" in complaint(data[: len(data) * 2 // 3])
+
+
+def test_what_is_no_picture(tmp_path):
+    text = tmp_path / "a.png"
+    text.write_text("I am text")
+    assert "is none of PNG, JPEG, GIF, BMP, PPM, TIFF, WEBP; save it as PNG or JPEG" in complaint(text)
+    empty = tmp_path / "b.png"
+    empty.touch()
+    assert complaint(empty) == f"the picture {empty} is empty (0 bytes); copy it again or remove the row"
+    assert "cannot be read: No such file or directory; check the path" in complaint(tmp_path / "c.png")
+    assert "is no regular file" in complaint(tmp_path)
+    assert "base64 starts with data:image/png;base64," in complaint(Path("iVBORw0KGgo" * 1000))
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG that only says it is that large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (png_of_size(10_000, 9_000), "has 10000 x 9000 pixels, more than 89478485; scale it down"),
+        (png_of_size(100_000, 100_000), "is larger than 89478485 pixels; scale it down"),
+        (
+            encoded(Image.new("RGB", (10_000, 1))),
+            "is 10000 x 1: one side is 200 times the other or more; cut or pad it",
+        ),
+        (encoded(Image.new("RGB", (10, 2000))), "is 10 x 2000: one side is 200 times"),
+        (encoded(Image.new("RGB", (3, 3))), "is 3 x 3: a side is below 4 pixels"),
+        (encoded(Image.new("I;16", (40, 40))), "has more than eight bits a colour (mode I;16)"),
+        (
+            encoded(noise(), "GIF", save_all=True, append_images=[noise()]),
+            "has 2 frames or pages; save each as a picture",
+        ),
+        (encoded(noise(), "TIFF", save_all=True, append_images=[noise()]), "has 2 frames or pages"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "is none of PNG, JPEG"),
+    ],
+    ids=["large", "bomb", "thin", "tall", "tiny", "deep", "animated", "pages", "program"],
+)
+def test_a_picture_that_cannot_be_trained_on(data, words):
+    assert words in complaint(data)
+
+
+def test_a_picture_of_nearly_the_widest_shape_is_fine():
+    assert verify(encoded(Image.new("RGB", (1990, 10)))) == (1990, 10)
