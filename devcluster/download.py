@@ -21,6 +21,9 @@ Say = Callable[[str], None]
 KUBERNETES_BASE = "https://dl.k8s.io"
 ETCD_BASE = "https://github.com/etcd-io/etcd/releases/download"
 
+NOT_RELEASED = ("helm",)
+"""Programs that these sites do not have."""
+
 ROUTE_TIMEOUT = 4.0
 """Seconds a release site has to answer its first, small request: name resolution, connection and all."""
 
@@ -37,27 +40,25 @@ class Unavailable(Exception):
 
 
 def download(names: Sequence[str], target: Path, say: Say, environment: Mapping[str, str]) -> list[str]:
-    """Fetches what can be fetched of `names` into `target`; returns the names that are still missing."""
+    """Fetches what can be fetched of `names` into `target`; returns the names that are still missing.
+
+    Each site gets one chance: after its first failure nothing more is asked of it.
+    """
     system, architecture = go_platform()
     kubernetes = environment.get("DEVCLUSTER_RELEASE_BASE", KUBERNETES_BASE).rstrip("/")
     etcd = environment.get("DEVCLUSTER_ETCD_RELEASE_BASE", ETCD_BASE).rstrip("/")
-    if system != "linux":
-        return list(names)
-    left = []
+    left, closed = [], set()
     for name in names:
-        base = etcd if name == "etcd" else kubernetes
-        try:
-            if name == "helm" or not base:
-                raise Unavailable(f"{name} is not fetched, by setting or by nature")
-            fetch = _fetch_etcd if name == "etcd" else _fetch_kubernetes
-            content = fetch(base, name, architecture, say)
-        except Unavailable as error:
-            say(str(error))
+        base, fetch = (etcd, _fetch_etcd) if name == "etcd" else (kubernetes, _fetch_kubernetes)
+        if system != "linux" or name in NOT_RELEASED or not base or fetch in closed:
             left.append(name)
-            if name != "etcd":
-                kubernetes = ""  # one try for each site is enough
             continue
-        _install(content, target / name)
+        try:
+            _install(fetch(base, name, architecture, say), target / name)
+        except Unavailable as error:
+            say(f"{error}: building from source instead")
+            closed.add(fetch)
+            left.append(name)
     return left
 
 
@@ -116,8 +117,12 @@ def _checked(url: str, expected: str) -> bytes:
 
 
 def _read(url: str, timeout: float) -> bytes:
-    with urllib.request.urlopen(url, timeout=timeout) as response:
-        return bytes(response.read())
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            return bytes(response.read())
+    except urllib.error.HTTPError as error:
+        with error:  # it holds the connection
+            raise OSError(f"HTTP {error.code} {error.reason}") from None
 
 
 def _install(content: bytes, path: Path) -> None:

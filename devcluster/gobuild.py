@@ -83,12 +83,12 @@ def _count_packages(go: Path, packages: Sequence[str], environment: dict[str, st
 
 def _compile(command: Sequence[str], environment: dict[str, str], total: int, say: Say) -> None:
     """Runs `go build -v`, which prints a line for each package it begins, and turns that into a line every tenth."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=GO_MODULE, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    assert process.stderr is not None
-    tail = _report(process.stderr, total, say)
-    if process.wait():
+    ) as process:
+        assert process.stderr is not None
+        tail = _report(process.stderr, total, say)
+    if process.returncode:
         raise BuildError(f"go build failed with exit code {process.returncode}:\n{''.join(tail[-20:])}")
 
 

@@ -159,7 +159,7 @@ def test_taken_ports_are_changed(own):
         own.up()
     moved = load(own.directory)
     assert moved and moved.ports["kube-apiserver"] != found.ports["kube-apiserver"]
-    assert own.get("configmap", "kept")
+    assert own.get("node", "localhost")
 
 
 def test_more_gpus_on_request(own):
