@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -210,7 +209,7 @@ def _check(example: str, status: dict[str, Any]) -> None:
 
 def _summary(kubectl: Kubectl, example: str, status: dict[str, Any], seconds: float) -> None:
     progress, history, output = status["progress"], status["history"], status["output"]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    _step(f"{example} is done")
     for name, value in (
         ("phase", status["phase"]),
         ("steps", f"{progress['step']} of {progress['totalSteps']}"),
@@ -220,9 +219,7 @@ def _summary(kubectl: Kubectl, example: str, status: dict[str, Any], seconds: fl
         ("size", f"{output['sizeBytes'] / 1e6:.1f} MB"),
         ("took", f"{seconds:.0f} s"),
     ):
-        table.add_row(f"[dim]{name}[/dim]", str(value))
-    _step(f"{example} is done")
-    console.print(table)
+        console.print(f"  [dim]{name:12}[/dim]{value}", soft_wrap=True)
     console.print("\n[bold]Try next[/bold]")
     if "KUBE_CONTEXT" not in os.environ:
         console.print(
@@ -235,7 +232,7 @@ def _summary(kubectl: Kubectl, example: str, status: dict[str, Any], seconds: fl
         ("model-garden submit manifests/examples/text.yaml --watch", "a text model"),
         ("make demo-down", "stop it all and remove what it wrote"),
     ):
-        console.print(f"  {command:58} [dim]{purpose}[/dim]")
+        console.print(f"  {command:58} [dim]{purpose}[/dim]", soft_wrap=True)
 
 
 if __name__ == "__main__":
