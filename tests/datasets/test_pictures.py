@@ -6,11 +6,11 @@ import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from model_garden_trainer.datasets.errors import RowError
 from model_garden_trainer.datasets.example import ImageRef
-from model_garden_trainer.datasets.pictures import verify
+from model_garden_trainer.datasets.pictures import bounded, verify
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -123,3 +123,21 @@ def test_a_picture_that_cannot_be_trained_on(data, words):
 
 def test_a_picture_of_nearly_the_widest_shape_is_fine():
     assert verify(encoded(Image.new("RGB", (1990, 10)))) == (1990, 10)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_picture_is_brought_between_the_bounds_and_looks_the_same(kind, orientation):
+    gradient = Image.linear_gradient("L").resize((1203, 801))
+    photo = Image.merge("RGB", (gradient, gradient.rotate(180), gradient))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photo, kind, exif=exif)
+    whole = ImageRef(data).open()
+    for bounds in ((None, 200_000), (None, 40_000), (2_000_000, None), (1000, 2_000_000)):
+        opened = ImageRef(data).open(*bounds)
+        expected = whole.resize(bounded(whole.size, *bounds), Image.Resampling.BICUBIC)
+        assert opened.size == expected.size == bounded(verify(data), *bounds)
+        difference = ImageChops.difference(opened, expected)
+        assert max(high for _, high in difference.getextrema()) <= 12
+        assert max(ImageStat.Stat(difference).mean) < 1

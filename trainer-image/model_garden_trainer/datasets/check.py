@@ -25,9 +25,8 @@ from model_garden.contract.status import DatasetStatus, TokenLengths
 from model_garden_trainer.datasets.errors import LISTED, DatasetError, RowError
 from model_garden_trainer.datasets.example import Example
 from model_garden_trainer.datasets.examples import Examples
-from model_garden_trainer.datasets.pictures import verify
+from model_garden_trainer.datasets.pictures import Size, verify
 
-Size = tuple[int, int]
 Measure = Callable[[Example, Sequence[Size]], tuple[int, int]]
 """An example and the sizes (width, height) of its pictures -> its text tokens and image tokens; may raise RowError."""
 

@@ -31,12 +31,13 @@ class ImageRef:
 
     source: Path | bytes
 
-    def open(self) -> Image.Image:
-        """Decode the picture as RGB, upright, on white where it is transparent.
+    def open(self, min_pixels: int | None = None, max_pixels: int | None = None) -> Image.Image:
+        """Decode the picture as RGB, upright, on white where it is transparent, its area brought between the bounds.
 
-        The caller drops it after use, so that memory does not grow with the data.
+        The caller drops it after use, so that memory does not grow with the data. Within bounds its size is that of
+        ``pictures.bounded``, by which tokens are counted.
         """
-        return decode(self.source)
+        return decode(self.source, min_pixels, max_pixels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import stat
 import warnings
 from functools import lru_cache
@@ -29,28 +30,57 @@ MAX_ASPECT_RATIO = 200
 """Qwen's processors refuse a picture from this ratio of its sides on."""
 MIN_SIDE = 4
 """A side of 1 or 3 pixels is taken for colour channels by image processors that guess them from the shape."""
+REDUCING_GAP = 1.5
+"""Pillow calls 2 and 3 good and better for its own thumbnails; below 1 sharpness would be lost."""
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
 
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPOSED = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 
 
-def decode(source: Path | bytes) -> Image.Image:
-    """The picture as RGB, turned upright as its EXIF data says, on white where it is transparent.
+def bounded(size: Size, min_pixels: int | None, max_pixels: int | None) -> Size:
+    """``size`` scaled so that its area lies between the bounds, its shape kept; as it is where it does already."""
+    area = size[0] * size[1]
+    target = min(max(area, min_pixels or 0), max_pixels or area)
+    if target == area:
+        return size
+    scale = math.sqrt(target / area)
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
+
+
+def decode(source: Path | bytes, min_pixels: int | None = None, max_pixels: int | None = None) -> Image.Image:
+    """The picture as RGB, turned upright as its EXIF data says, on white where it is transparent, its area in bounds.
+
+    A JPEG that is to shrink is decoded at a half, a quarter or an eighth as long as that is ``REDUCING_GAP`` times the
+    size wanted or more: a quarter of the work or less, and no visible difference.
 
     Raises:
         OSError, ValueError: it cannot be decoded; ``verify`` says so in words beforehand.
     """
     with Image.open(_opened(source), formats=FORMATS) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            solid = Image.new("RGBA", upright.size, "white")
-            solid.alpha_composite(upright.convert("RGBA"))
-            return solid.convert("RGB")
-        return upright.convert("RGB")
+        stored = image.size
+        if image.getexif().get(_ORIENTATION, 1) in _TRANSPOSED:
+            stored = (image.height, image.width)
+        wanted = bounded(stored, min_pixels, max_pixels)
+        if image.format in ("JPEG", "MPO") and wanted[0] < stored[0]:
+            gap = REDUCING_GAP * wanted[0] / stored[0]
+            image.draft(None, (math.ceil(image.width * gap), math.ceil(image.height * gap)))
+        picture = _on_white(ImageOps.exif_transpose(image))
+    return picture if picture.size == wanted else picture.resize(wanted, Image.Resampling.BICUBIC)
 
 
-def verify(source: Path | bytes) -> tuple[int, int]:
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    solid = Image.new("RGBA", image.size, "white")
+    solid.alpha_composite(image.convert("RGBA"))
+    return solid.convert("RGB")
+
+
+def verify(source: Path | bytes) -> Size:
     """Width and height in pixels, as ``decode`` gives them, of a picture that is known to decode.
 
     Every byte is decoded (a JPEG at an eighth of its size, which reads all the same data), so that a truncated file is
@@ -63,7 +93,7 @@ def verify(source: Path | bytes) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def _verify_file(path: Path) -> tuple[int, int]:
+def _verify_file(path: Path) -> Size:
     name = f"the picture {path}"
     try:
         status = path.stat()
@@ -81,7 +111,7 @@ def _verify_file(path: Path) -> tuple[int, int]:
     return _verify(path, name)
 
 
-def _verify(source: Path | bytes, name: str) -> tuple[int, int]:
+def _verify(source: Path | bytes, name: str) -> Size:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow only warns of is decided here
         try:

@@ -21,23 +21,11 @@ from tokenizers import Tokenizer
 
 from model_garden_trainer.datasets.errors import RowError, shown
 from model_garden_trainer.datasets.example import Example
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
+from model_garden_trainer.datasets.pictures import Size, bounded
 
 
 class UncountableError(ValueError):
     """The model's files do not let tokens be counted without loading it; its own processor has to."""
-
-
-def bounded(size: Size, min_pixels: int | None, max_pixels: int | None) -> Size:
-    """``size`` scaled so that its area lies between the bounds, its shape kept; as it is where it does already."""
-    area = size[0] * size[1]
-    target = min(max(area, min_pixels or 0), max_pixels or area)
-    if target == area:
-        return size
-    scale = math.sqrt(target / area)
-    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
 
 
 @dataclass(frozen=True)
