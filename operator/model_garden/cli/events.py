@@ -53,7 +53,9 @@ def event_words(event: Event) -> str:
             return f"warning: {event.message}"
 
 
-def log_line(line: str) -> str:
-    """A line of the trainer's log for people: events in words, any other line as it is."""
+def log_line(line: str) -> str | None:
+    """A line of the trainer's log for people; None for an event whose words stand in the log already."""
     event = parse_event(line)
-    return line if event is None else event_words(event)
+    if event is None:
+        return line
+    return event_words(event) if isinstance(event, DatasetEvent | CheckpointEvent) else None

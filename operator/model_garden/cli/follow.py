@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from enum import Enum
 
 from model_garden.cli import words
@@ -59,7 +59,7 @@ async def until_end(cluster: Cluster, job: Object, how: Follow) -> Object:
         CommandError: it was deleted.
     """
     if how is Follow.LOGS:
-        return await _with_log(cluster, job)
+        return await _with_log(cluster, job, _print_log_line)
     if how is Follow.WAIT:
         return [state async for state in states(cluster, job)][-1]
     with Display("Waiting for the operator") as display:
@@ -101,13 +101,13 @@ def conclude(job: Object) -> None:
         print_summary(result, status["output"], status.get("progress") or {}, losses(job), is_vision(job))
     if phase(job) == "Succeeded":
         sys.exit(0)
-    for line in (status.get("failure") or {}).get("logTail") or ():
-        note(f"  {log_line(line)}")
+    for line in filter(log_line, (status.get("failure") or {}).get("logTail") or ()):
+        note(f"  {line}")
     error(f"{job['metadata']['name']} {phase(job).lower()}: {explanation(job)}".removesuffix(": "))
     sys.exit(FAILED)
 
 
-async def _with_log(cluster: Cluster, job: Object) -> Object:
+async def _with_log(cluster: Cluster, job: Object, show: Callable[[str], None]) -> Object:
     followed: set[str] = set()
     told = ""
     async for state in states(cluster, job):
@@ -116,7 +116,7 @@ async def _with_log(cluster: Cluster, job: Object) -> Object:
         if pod and pod not in followed:
             followed.add(pod)
             async for line in follow_log(cluster, pod, job["metadata"]["namespace"], container=TRAINER_CONTAINER):
-                print(log_line(line), flush=True)
+                show(line)
         elif not pod and (waiting := f"{phase(job)}: {explanation(job)}".removesuffix(": ")) != told:
             told = waiting
             note(waiting)
@@ -128,18 +128,28 @@ def print_logs(
 ) -> None:
     """Print the log of the job's latest pod, and with ``follow`` of this one and all later ones until the job's end."""
 
-    def shown(line: str) -> str:
-        return line if raw else log_line(line)
+    if follow and tail is not None:
+        raise CommandError("--follow and --tail: give one of them")
+    show = _print_raw if raw else _print_log_line
 
     async def work(cluster: Cluster, namespace: str) -> None:
         job = await find_job(cluster, namespace, name)
         if follow and phase(job) not in FINAL:
-            await _with_log(cluster, job)
+            await _with_log(cluster, job, show)
             return
         for line in await _log_lines(cluster, job, tail):
-            print(shown(line))
+            show(line)
 
     with_cluster(work, context=context, namespace=namespace, goes_on=goes_on(name))
+
+
+def _print_raw(line: str) -> None:
+    print(line, flush=True)
+
+
+def _print_log_line(line: str) -> None:
+    if (shown := log_line(line)) is not None:
+        print(shown, flush=True)
 
 
 async def _log_lines(cluster: Cluster, job: Object, tail: int | None) -> list[str]:

@@ -24,13 +24,15 @@ from model_garden.cli.output import FAILED, CommandError, print_json
 from model_garden.cli.report import report
 from model_garden.contract.defaults import effective, merge
 from model_garden.contract.names import CONFIG_ENV
-from model_garden.contract.progress import FailureReason, Outcome, ProgressEvent, parse_event, parse_outcome
+from model_garden.contract.progress import FailureReason, Outcome, ProgressEvent, Stage, parse_event, parse_outcome
 from model_garden.contract.trainer_config import TrainerConfig
 
 TERMINATION_LOG_ENV = "MODEL_GARDEN_TERMINATION_LOG"
 TRAINER = "model_garden_trainer"
 _LAST_WORDS = re.compile(rf"({'|'.join(get_args(FailureReason))}): ")
 """How the trainer's log says why it fails: held back, since the outcome says it again."""
+_ECHO = re.compile(rf"({'|'.join(get_args(Stage))})(: .*)?|step \d+/\d+  .*")
+"""What the trainer's log says of stages and steps, which the events say too."""
 
 
 def train_from_flags(given: dict[str, Any], sets: list[str] | None, *, vision: bool, output: str) -> None:
@@ -145,7 +147,7 @@ class TrainerRun:
         if event is None:
             if self._last_words or _LAST_WORDS.match(line):
                 self._last_words.append(line)
-            else:
+            elif not _ECHO.fullmatch(line):
                 display.line(line)
             return
         self._say_last_words(display)

@@ -94,7 +94,7 @@ def print_json(value: Any) -> None:
 
 
 def print_yaml(value: Any) -> None:
-    """``value`` as YAML on stdout, readable by YAML 1.1 too: Kubernetes takes a bare ``off`` for a boolean."""
+    """``value`` as YAML on stdout, the same to readers of YAML 1.1, for which ``off`` is false and ``2e-5`` a string."""
     from ruamel.yaml import YAML
     from ruamel.yaml.representer import SafeRepresenter
 
@@ -106,7 +106,13 @@ def print_yaml(value: Any) -> None:
         style = '"' if quoted else "|" if "\n" in text else None
         return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
+    def number(representer: SafeRepresenter, value: float) -> Any:
+        mantissa, exponent, power = repr(value).partition("e")
+        dotted = mantissa if "." in mantissa or not exponent else f"{mantissa}.0"
+        return representer.represent_scalar("tag:yaml.org,2002:float", dotted + exponent + power)
+
     Representer.add_representer(str, string)
+    Representer.add_representer(float, number)
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = Representer
     yaml.default_flow_style = False

@@ -1,0 +1,70 @@
+"""Sample data sets are real, and validate finds what is wrong without the training stack."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cli.conftest import JOB, Done
+
+ROW = '{"text": "What is it?", "image": "nowhere.png", "response": "A circle."}\n'
+
+
+def test_a_vision_sample_has_real_pictures_and_is_valid(cli: Callable[..., Done], tmp_path: Path) -> None:
+    made = cli("create-vision-dataset", "--output", "./data/sample.jsonl", "--num-examples", "4")
+    assert made.stdout == "data/sample.jsonl\n"
+    assert len(list(tmp_path.glob("data/sample_images/*.png"))) == 4
+    checked = json.loads(cli("validate", "./data/sample.jsonl", "-o", "json").stdout)
+    assert (checked["kind"], checked["ok"], checked["rows"], checked["images"]) == ("vision", True, 4, 4)
+
+
+def test_a_text_sample_is_valid(cli: Callable[..., Done]) -> None:
+    cli("create-dataset", "--output", "text.jsonl", "--num-examples", "6")
+    checked = json.loads(cli("validate", "text.jsonl", "-o", "json").stdout)
+    assert (checked["kind"], checked["ok"], checked["rows"]) == ("text", True, 6)
+
+
+def test_a_sample_never_replaces_other_data(cli: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text("precious\n")
+    done = cli("create-dataset", "--output", "mine.jsonl")
+    assert done.returncode == 1
+    assert "mine.jsonl" in done.stderr
+    assert (tmp_path / "mine.jsonl").read_text() == "precious\n"
+
+
+def test_a_broken_row_is_named_with_file_and_row(cli: Callable[..., Done], tmp_path: Path) -> None:
+    cli("create-vision-dataset", "--output", "data.jsonl", "--num-examples", "2")
+    with (tmp_path / "data.jsonl").open("a") as file:
+        file.write(ROW)
+    done = cli("validate", "data.jsonl")
+    assert done.returncode == 1
+    assert "1 problem" in done.stdout
+    assert done.stderr.startswith("error: data.jsonl row 3: ")
+    assert "nowhere.png" in done.stderr
+
+
+def test_a_job_is_checked_with_its_data(cli: Callable[..., Done], tmp_path: Path, job_file: Path) -> None:
+    assert cli("validate", "job.yaml").returncode == 0  # its data is elsewhere
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "receipts.jsonl").write_text(ROW)
+    done = cli("validate", "job.yaml")
+    assert done.returncode == 1
+    assert "receipts.jsonl row 1" in done.stderr
+
+
+def test_a_job_that_breaks_a_rule_is_a_usage_error(cli: Callable[..., Done], job_file: Path) -> None:
+    job_file.write_text(JOB.replace("isVision: true", "isVision: maybe"))
+    assert cli("validate", "job.yaml").returncode == 2
+
+
+def test_validate_needs_no_torch(cli: Callable[..., Done], tmp_path: Path) -> None:
+    cli("create-vision-dataset", "--output", "data.jsonl", "--num-examples", "1")
+    program = (
+        "import sys\n"
+        "from model_garden.cli import main\n"
+        "sys.argv = ['model-garden', 'validate', 'data.jsonl']\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "False"

@@ -1,0 +1,71 @@
+"""Help is quick, complete, and names the flags that are promised."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from model_garden.cli.app import app
+from model_garden.cli.spec_flags import BY_COMMAND, fields, flag
+from model_garden.contract.fields import spec_fields
+from tests.cli.conftest import Done
+
+COMMANDS = [info.name or "" for info in app.registered_commands]
+HEAVY = ("pydantic", "rich", "ruamel", "kubernetes", "aiohttp", "torch", "model_garden_trainer")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from model_garden.cli import main\n"
+        "sys.argv = ['model-garden', '--help']\n"
+        "try:\n    main()\n"
+        f"finally:\n    print([name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_lists_every_command_in_a_section(cli: Callable[..., Done]) -> None:
+    shown = cli("--help").stdout
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+    assert shown.index("On this machine:") < shown.index("On a cluster:") < shown.index("About:")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(cli: Callable[..., Done], command: str) -> None:
+    done = cli(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: model-garden {command}")
+
+
+def test_train_vision_takes_the_promised_flags(cli: Callable[..., Done]) -> None:
+    shown = cli("train-vision", "--help").stdout
+    promised = ("--base-model", "--dataset", "--output-dir", "--epochs", "--batch-size", "--max-steps")
+    assert all(f"  {name} " in shown for name in promised)
+
+
+def test_every_field_of_the_spec_has_a_flag_of_its_own() -> None:
+    flags = [flag(field) for field in fields(cluster=True, vision=True)]
+    assert len(flags) == len(set(flags))
+    hidden = {field.path[0] for field in spec_fields()} - {field.path[0] for field in fields(cluster=True, vision=True)}
+    assert hidden == set(BY_COMMAND)
+
+
+def test_a_mistyped_command_is_corrected(cli: Callable[..., Done]) -> None:
+    done = cli("lst")
+    assert done.returncode == 2
+    assert "Did you mean 'list'?" in done.stderr
+
+
+def test_a_mistyped_flag_is_corrected(cli: Callable[..., Done]) -> None:
+    done = cli("train", "--learing-rate", "1e-4")
+    assert done.returncode == 2
+    assert "--learning-rate" in done.stderr
+
+
+def test_completion_names_flags_of_the_spec(cli: Callable[..., Done]) -> None:
+    words = "model-garden train --gradient"
+    done = cli(_MODEL_GARDEN_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="2")
+    assert done.stdout.split() == ["--gradient-accumulation-steps"]
