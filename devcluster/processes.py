@@ -20,7 +20,7 @@ def birth(pid: int) -> str | None:
     """When process `pid` started, as an opaque text; None when there is no such process or only its zombie."""
     if sys.platform != "linux":
         answer = subprocess.run(
-            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+            ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
         )
         state, _, started = answer.stdout.strip().partition(" ")
         return started.strip() if started and not state.startswith("Z") else None

@@ -19,7 +19,8 @@ argument, or the part behind the first `=` of an argument that *is* a path at or
 replaced by its place below `rootfs`. Nothing inside longer texts is touched: a shell script uses relative paths or
 $DEVCLUSTER_ROOTFS.
 
-Not done here, on purpose: limits, users, capabilities and read-only roots are not enforced; all pods share the
-machine's network (pod IP 127.0.0.1, no Services, no cluster DNS); no exec, attach or port-forward; no preStop or
-postStart hooks; no restartPolicy of a single container; files of a ConfigMap or Secret are those of the pod's start.
+Pods run with the rights of the user who brought the cluster up. Not done here, on purpose: limits, users, capabilities
+and read-only roots are not enforced; all pods share the machine's network (pod IP 127.0.0.1, no Services, no cluster
+DNS); no exec, attach or port-forward; no preStop or postStart hooks; no restartPolicy of a single container; files of
+a ConfigMap or Secret are those of the pod's start.
 """

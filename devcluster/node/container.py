@@ -122,8 +122,7 @@ class ContainerRunner:
             raise ConfigError(f"container {self.spec['name']}: devcluster knows no restartPolicy of a single container")
         declared = await self.around.declared_environment(self.spec)
         command = command_line(self.spec, declared)
-        number = len(runs_of(self.around.folder))
-        run = Run(self.around.folder / str(number))
+        run = self._next_run()
         roots, rootfs = container_roots(self.spec), str(run.rootfs)
         own = {**self.around.own_environment, "DEVCLUSTER_ROOTFS": rootfs}
         own |= {name: str(inside(run.rootfs, path)) for name, path in (("HOME", "/root"), ("TMPDIR", "/tmp"))}
@@ -136,6 +135,13 @@ class ContainerRunner:
         while not (run.started() or run.exit()) and self._child.poll() is None:
             await asyncio.sleep(0.005)
         return run
+
+    def _next_run(self) -> Run:
+        """A new run; of the earlier ones only the last is kept, for `kubectl logs --previous`."""
+        earlier = runs_of(self.around.folder)
+        for old in earlier[:-1]:
+            shutil.rmtree(old.folder, ignore_errors=True)
+        return Run(self.around.folder / str(earlier[-1].number + 1 if earlier else 0))
 
     def _make_rootfs(self, run: Run) -> Path:
         """The container's folders, mounts and empty termination message; returns its working directory."""

@@ -102,7 +102,8 @@ class PodWorker:
         live = asyncio.create_task(self._live())
         stopping = asyncio.create_task(self.stopping.wait())
         deadline = self.pod["spec"].get("activeDeadlineSeconds")
-        timer = asyncio.get_running_loop().call_later(deadline, self._exceed) if deadline else None
+        left = deadline - status.age(self.pod, time.time()) if deadline else None
+        timer = asyncio.get_running_loop().call_later(left, self._exceed) if left is not None else None
         await asyncio.wait({live, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if timer:
             timer.cancel()
@@ -240,6 +241,8 @@ class PodWorker:
                 if error.status in (404, 409):
                     return
                 log.warning("%s: %s", self.name, error)
+                if error.status in (400, 422):
+                    return  # it will be refused every time
             except UNREACHABLE as error:
                 log.info("%s: API server unreachable: %s", self.name, error)
             await asyncio.sleep(0.5)

@@ -50,6 +50,12 @@ def timestamp(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def age(pod: Object, now: float) -> float:
+    """Seconds since the pod began on this node; 0 for one that has not."""
+    began = pod.get("status", {}).get("startTime")
+    return max(0.0, now - datetime.datetime.fromisoformat(began).timestamp()) if began else 0.0
+
+
 def waiting(reason: str, message: str = "") -> Object:
     """The state of a container that does not run yet, or not again yet."""
     return {"waiting": {"reason": reason, **({"message": message} if message else {})}}

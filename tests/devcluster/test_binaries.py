@@ -151,31 +151,30 @@ def test_a_given_folder_is_used_as_it_is(tmp_path, built):
         binaries.ensure_binaries(quiet, environment={"KUBE_BIN_DIR": str(tmp_path)})
 
 
-def test_a_build_makes_programs_and_drops_its_cache(tmp_path, monkeypatch):
-    """A real `go build` with the real flags, of two programs of one line; one is named as etcd's is."""
-    module = tmp_path / "module"
-    for package in ("cmd/hello", "server/v3"):
-        (module / package).mkdir(parents=True)
-        (module / package / "main.go").write_text('package main\n\nfunc main() { println("works") }\n')
+def test_a_build_that_fails_says_why_and_the_next_goes_on_from_there(tmp_path, monkeypatch):
+    """Real builds with the real flags, of two programs of one line; one is named as etcd's is."""
+    module, target, said = tmp_path / "module", tmp_path / "bin" / "key", []
+    packages = {"hello": "example.test/cmd/hello", "etcd": "example.test/server/v3"}
+    sources = [module / package.partition("/")[2] / "main.go" for package in packages.values()]
+    for source in sources:
+        source.parent.mkdir(parents=True)
+        source.write_text("package main\n\nfunc main() { println() }\n")
     (module / "go.mod").write_text("module example.test\n\ngo 1.26.0\n")
     monkeypatch.setattr(gobuild, "GO_MODULE", module)
-    packages = {"hello": "example.test/cmd/hello", "etcd": "example.test/server/v3"}
     monkeypatch.setattr(gobuild, "PACKAGES", packages)
-    said, target = [], tmp_path / "bin" / "key"
+
+    sources[0].write_text("package main\n\nfunc main() { missing() }\n")
+    with pytest.raises(gobuild.BuildError, match="undefined: missing"):
+        gobuild.build(["hello", "etcd"], target, said.append)
+    assert list(target.iterdir()) == []
+    assert (tmp_path / "bin" / "go-build").exists()
+
+    sources[0].write_text("package main\n\nfunc main() { println() }\n")
     gobuild.build(["hello", "etcd"], target, said.append)
     assert sorted(entry.name for entry in target.iterdir()) == ["etcd", "hello"]
     assert not binaries.missing(target, ["etcd", "hello"])
     assert not (tmp_path / "bin" / "go-build").exists()
     assert any("packages" in line for line in said)
-
-
-def test_a_build_that_fails_says_what_the_compiler_said(tmp_path, monkeypatch):
-    (tmp_path / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
-    (tmp_path / "go.mod").write_text("module example.test\n\ngo 1.26.0\n")
-    monkeypatch.setattr(gobuild, "GO_MODULE", tmp_path)
-    monkeypatch.setattr(gobuild, "PACKAGES", {"hello": "example.test"})
-    with pytest.raises(gobuild.BuildError, match="undefined: undefined"):
-        gobuild.build(["hello"], tmp_path / "bin" / "key", quiet)
 
 
 def test_a_toolchain_too_old_is_named(tmp_path, monkeypatch):

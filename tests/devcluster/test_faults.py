@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from devcluster import versions
 from devcluster.cluster import is_free, load
 from devcluster.control_plane import ORDER
 from devcluster.processes import Process, birth
@@ -190,12 +191,38 @@ def test_down_leaves_no_process_and_up_continues(own):
 
 def test_down_all_and_delete_leave_nothing(own, tmp_path):
     where = {"XDG_STATE_HOME": str(tmp_path)}
-    for name in ("a", "b"):
-        done = devcluster("up", "--name", name, environment=where)
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = devcluster("up", "--name", "another", environment=where)
+    assert done.returncode == 0, done.stdout + done.stderr
     done = devcluster("down", "--all", "--delete", environment=where)
     assert done.returncode == 0, done.stdout + done.stderr
     assert processes_in(tmp_path) == []
     assert not list((tmp_path / "model-garden" / "devcluster").iterdir())
     assert devcluster("down", environment=where).returncode == 0  # nothing there is no error
     assert birth(record(own, "etcd").pid)  # and other clusters are not touched
+
+
+def test_kubectl_and_kubeconfig_speak_of_the_chosen_cluster(own):
+    where = ("--dir", str(own.directory))
+    assert devcluster(*where, "kubeconfig").stdout.strip() == str(own.kubeconfig)
+    asked = devcluster(*where, "kubectl", "get", "nodes", "--no-headers", "-o", "name")
+    assert asked.stdout == "node/localhost\n"
+    refused = devcluster(*where, "kubectl", "get", "pod", "not-there", "-n", "default")
+    assert refused.returncode == 1 and "not found" in refused.stderr
+
+
+def test_a_cluster_that_was_never_up_is_named(tmp_path):
+    refused = devcluster("--dir", str(tmp_path / "none"), "kubectl", "get", "nodes")
+    assert refused.returncode == 1
+    assert f"no cluster in {tmp_path}/none: run `devcluster up` first" in refused.stderr
+
+
+def test_a_process_that_cannot_start_is_named_with_its_last_words(tmp_path):
+    for name in versions.CLUSTER:
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} is broken >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    directory = tmp_path / "cluster"
+    failed = devcluster("up", "--dir", str(directory), environment={"KUBE_BIN_DIR": str(tmp_path)})
+    assert failed.returncode == 1
+    assert "etcd ended by itself" in failed.stderr and "etcd is broken" in failed.stderr
+    assert devcluster("down", "--delete", "--dir", str(directory)).returncode == 0
+    assert processes_in(directory) == []
