@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback
@@ -21,14 +21,20 @@ from model_garden_trainer.loop import PARTS, Loop, Window
 from model_garden_trainer.progress import Metrics, Report, log, now
 from model_garden_trainer.stopping import StopRequests
 
+if TYPE_CHECKING:
+    from model_garden_trainer.training import Run
+
 GIB = 2**30
 
 
 class Telling(TrainerCallback):
-    """Progress events and ``metrics.jsonl``, every ``logging_steps`` steps and at the last."""
+    """Progress events and ``metrics.jsonl``, every ``logging_steps`` steps and at the last.
 
-    def __init__(self, loop: Loop, report: Report, metrics: Metrics, logging_steps: int) -> None:
-        self._loop, self._report, self._metrics = loop, report, metrics
+    A run that is stopped to be resumed tells nothing out of turn: its next attempt reports what an unbroken one would.
+    """
+
+    def __init__(self, loop: Loop, obeying: Obeying, report: Report, metrics: Metrics, logging_steps: int) -> None:
+        self._loop, self._obeying, self._report, self._metrics = loop, obeying, report, metrics
         self._every = logging_steps
         self._optimizer_began = self._learning_rate = 0.0
         self.last: Progress | None = None
@@ -45,7 +51,7 @@ class Telling(TrainerCallback):
         window = self._loop.window
         window.seconds += self._loop.step_seconds()
         window.timed_steps += 1
-        last = state.global_step >= state.max_steps or control.should_training_stop
+        last = state.global_step >= state.max_steps or self._obeying.save_early
         if state.global_step % self._every and not last:
             return
         self._tell(self._progress(state))
@@ -54,7 +60,7 @@ class Telling(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
         base = self.last or Progress(step=state.global_step, total_steps=state.max_steps)
         figures = base.to_dict() if base.step == state.global_step else {}
-        figures |= {"step": state.global_step, "totalSteps": state.max_steps, "evalLoss": metrics["eval_loss"]}
+        figures |= {"step": state.global_step, "totalSteps": state.max_steps, "evalLoss": rounded(metrics["eval_loss"])}
         progress = Progress.model_validate(figures | {"lastReportTime": now()})
         self.last = progress
         self._report(ProgressEvent(progress=progress))
@@ -126,21 +132,23 @@ class Sealing(TrainerCallback):
     It notes what a later attempt could not know: the figures since the last report, and whether training ended early.
     """
 
-    def __init__(
-        self, loop: Loop, root: Path, keep: int, fingerprint: str, requests: StopRequests, report: Report
-    ) -> None:
-        self._loop, self._root, self._keep = loop, root, keep
-        self._fingerprint, self._requests, self._report = fingerprint, requests, report
+    def __init__(self, loop: Loop, run: Run, micro_batch: int, ended: Callable[[], str | None]) -> None:
+        self._loop, self._run, self._micro_batch, self._ended = loop, run, micro_batch, ended
         self.step: int | None = None
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = self._root / f"{checkpoints.PREFIX}{state.global_step}"
-        ended = control.should_training_stop and not self._requests.stop
-        notes = {"loss": self._loop.window.loss, "steps": self._loop.window.steps, "ended": ended}
-        checkpoints.seal(folder, self._fingerprint, notes)
-        checkpoints.prune(self._root, self._keep, state.best_model_checkpoint)
+        run, window = self._run, self._loop.window
+        notes = {
+            "loss": window.loss,
+            "steps": window.steps,
+            "microBatch": self._micro_batch,
+            "ended": self._ended(),
+        }
+        folder = run.root / f"{checkpoints.PREFIX}{state.global_step}"
+        checkpoints.seal(folder, run.fingerprint, notes)
+        checkpoints.prune(run.root, run.h.save_total_limit or 2, state.best_model_checkpoint)
         self.step = state.global_step
-        self._report(CheckpointEvent(step=state.global_step))
+        run.report(CheckpointEvent(step=state.global_step))
 
 
 class Obeying(TrainerCallback):

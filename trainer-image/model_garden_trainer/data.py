@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.status import DatasetStatus, TokenLengths
-from model_garden_trainer.datasets import DatasetError, Example, open_examples
+from model_garden_trainer.datasets import (
+    CheckReport,
+    DatasetError,
+    Example,
+    Examples,
+    TokenCounter,
+    UncountableError,
+    check_examples,
+    open_examples,
+)
 from model_garden_trainer.encoding import Encoder
 from model_garden_trainer.errors import TrainingError
 
 LISTED = 20
-
-
-class Rows(Protocol):
-    """Examples by number, read when asked for."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Example: ...
+ENCODED = 512
+"""Rows that are encoded before training, evenly spread over the data: all of them in most data sets."""
 
 
 @dataclass(frozen=True)
 class Subset:
     """Some rows of a data set, in a given order."""
 
-    rows: Rows
+    rows: Examples
     indices: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> Example:
         try:
@@ -44,10 +50,11 @@ class Subset:
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on and what is evaluated on (empty: nothing is)."""
+    """What is trained on and what is evaluated on (empty: nothing is), and the data sets that they are rows of."""
 
     training: Subset
     validation: Subset
+    sources: tuple[Examples, ...]
 
 
 def open_data(spec: TrainingJobSpec, seed: int) -> Data:
@@ -60,9 +67,9 @@ def open_data(spec: TrainingJobSpec, seed: int) -> Data:
     everything = list(range(len(rows)))
     if spec.validation_dataset_path:
         other = _open(spec.validation_dataset_path, spec)
-        return Data(Subset(rows, everything), Subset(other, range(len(other))))
+        return Data(Subset(rows, everything), Subset(other, range(len(other))), (rows, other))
     if not spec.validation_fraction:
-        return Data(Subset(rows, everything), Subset(rows, ()))
+        return Data(Subset(rows, everything), Subset(rows, ()), (rows,))
     held_out = max(1, round(len(rows) * spec.validation_fraction))
     if held_out >= len(rows):
         raise TrainingError(
@@ -71,47 +78,92 @@ def open_data(spec: TrainingJobSpec, seed: int) -> Data:
             "add rows or lower it",
         )
     random.Random(seed).shuffle(everything)
-    return Data(Subset(rows, sorted(everything[held_out:])), Subset(rows, sorted(everything[:held_out])))
+    held, kept = everything[:held_out], everything[held_out:]
+    return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,))
 
 
-def measure(data: Data, encoder: Encoder, max_length: int) -> DatasetStatus:
-    """Encode every row once: all checks of the encoder, and lengths, which nothing is ever cut to.
+def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tuple[DatasetStatus, Example]:
+    """Check every row and measure its length, which nothing is ever cut to; then encode rows as training will.
+
+    Rows are counted without torch, by all cores; a model whose files do not allow that is measured by its own
+    processor, row by row. Up to ``ENCODED`` rows are encoded here and the others when their batch is made: the
+    encoder asserts of each that answers, and nothing else, carry loss.
+
+    Returns:
+        What was measured, and the longest of the encoded examples.
 
     Raises:
-        TrainingError: InvalidDataset, naming the rows that are longer than ``max_length``.
+        TrainingError: InvalidDataset, with a line for each problem.
     """
-    lengths: list[int] = []
-    images = 0
-    too_long: list[str] = []
+    counter = _counter(encoder, folder)
+    reports = [_checked(rows, counter, max_length) for rows in data.sources]
+    lengths: list[tuple[int, Example]] = []
     for rows in (data.training, data.validation):
-        for index in range(len(rows)):
-            example = rows[index]
-            length = int(encoder([example])["attention_mask"].sum())
-            lengths.append(length)
-            images += len(example.images)
-            if length > max_length:
-                too_long.append(f"{example.origin}: {length} tokens")
-    longest = max(lengths)
-    if too_long:
-        listed = "\n".join(too_long[:LISTED]) + (f"\n… and {len(too_long) - LISTED} more" if too_long[LISTED:] else "")
-        advice = ", shorten them, or lower imageOptions.maxPixels" if images else " or shorten them"
-        raise TrainingError(
-            "InvalidDataset",
-            f"spec.hyperparameters.maxSeqLength: {len(too_long)} row(s) are longer than {max_length} tokens, and "
-            f"nothing is cut off; set it to {longest} or more{advice}:\n{listed}",
-        )
-    ordered = sorted(lengths)
-    return DatasetStatus(
+        for example in rows if counter is None else _spread(rows):
+            lengths.append((int(encoder([example])["attention_mask"].sum()), example))
+    _refuse_longer(lengths, max_length)
+    ordered = sorted(length for length, _ in lengths)
+    tokens = reports[0].tokens and TokenLengths(
+        median=reports[0].tokens.median, p95=reports[0].tokens.p95, maximum=reports[0].tokens.maximum
+    )
+    status = DatasetStatus(
         rows=len(data.training),
         validation_rows=len(data.validation) or None,
-        images=images or None,
-        tokens=TokenLengths(
+        images=sum(report.images for report in reports) or None,
+        tokens=tokens
+        or TokenLengths(
             median=ordered[len(ordered) // 2],
             p95=ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
-            maximum=longest,
+            maximum=ordered[-1],
         ),
         measured_by="trainer",
     )
+    return status, max(lengths, key=lambda entry: entry[0])[1]
+
+
+def answers(data: Data) -> Iterator[str]:
+    """The answers of up to ``ENCODED`` rows that are trained on."""
+    for example in _spread(data.training):
+        messages = example.messages if example.kind == "chat" else example.messages[-1:]
+        for message in messages:
+            if message.role == "assistant" or example.kind != "chat":
+                yield "".join(part for part in message.parts if isinstance(part, str))
+
+
+def _spread(rows: Subset) -> Iterator[Example]:
+    """Up to about ``ENCODED`` examples, evenly spread over ``rows``."""
+    return (rows[index] for index in range(0, len(rows), max(1, len(rows) // ENCODED)))
+
+
+def _counter(encoder: Encoder, folder: Path) -> TokenCounter | None:
+    try:
+        return TokenCounter.load(
+            folder, vision=encoder.vision, min_pixels=encoder.min_pixels, max_pixels=encoder.max_pixels
+        )
+    except UncountableError:
+        return None
+
+
+def _checked(rows: Examples, counter: TokenCounter | None, max_length: int) -> CheckReport:
+    report = check_examples(rows, measure=counter, max_length=max_length)
+    try:
+        report.raise_for_problems()
+    except DatasetError as error:
+        raise TrainingError("InvalidDataset", str(error)) from error
+    return report
+
+
+def _refuse_longer(lengths: list[tuple[int, Example]], max_length: int) -> None:
+    longer = [(length, example) for length, example in lengths if length > max_length]
+    if longer:
+        listed = "; ".join(f"{example.origin} ({length} tokens)" for length, example in longer[:LISTED])
+        more = f"; and {len(longer) - LISTED} more" if longer[LISTED:] else ""
+        raise TrainingError(
+            "InvalidDataset",
+            f"{len(longer)} of {len(lengths)} examples are longer than maxSeqLength {max_length}, and nothing is ever "
+            f"cut: {listed}{more}; raise hyperparameters.maxSeqLength to {max(longer, key=lambda e: e[0])[0]}, shorten "
+            "them, or lower imageOptions.maxPixels",
+        )
 
 
 def digest(path: str) -> str:
@@ -131,7 +183,7 @@ def digest(path: str) -> str:
     return result.hexdigest()
 
 
-def _open(path: str, spec: TrainingJobSpec) -> Rows:
+def _open(path: str, spec: TrainingJobSpec) -> Examples:
     try:
         return open_examples(path, vision=spec.vision, split=spec.dataset_split or "train")
     except DatasetError as error:

@@ -8,6 +8,7 @@ workers, so that a picture is decoded when its batch is made and dropped with it
 
 from __future__ import annotations
 
+import copy
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ import torch
 from PIL import Image
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from model_garden.contract.spec import SelectiveLoss
 from model_garden_trainer.datasets.example import Example, ImageRef, Message
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.selective_loss import EVALUATION_LEVEL, structure_tokens
 from model_garden_trainer.spans import Span, UnsuitableTemplate, answer_spans, expanded_spans
 
 IGNORED = -100
@@ -54,6 +57,7 @@ class Encoder:
         processor: the model's tokenizer, or for a vision model its processor.
         vision: whether content is a list of parts with pictures.
         train_on: ``responses`` trains on answers, ``all`` on all text.
+        selective_loss: which tokens of a JSON answer carry none.
         min_pixels, max_pixels: a picture's area is brought between them, its shape kept; the processor's own bounds
             hold besides.
     """
@@ -63,7 +67,8 @@ class Encoder:
         processor: Any,
         *,
         vision: bool,
-        train_on: Literal["responses", "all"],
+        train_on: Literal["responses", "all"] = "responses",
+        selective_loss: SelectiveLoss = "off",
         min_pixels: int | None = None,
         max_pixels: int | None = None,
     ) -> None:
@@ -71,6 +76,7 @@ class Encoder:
         self.tokenizer = processor.tokenizer if vision else processor
         self.vision = vision
         self.train_on = train_on
+        self.selective_loss: SelectiveLoss = selective_loss
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
         self.template = getattr(processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)
         if not self.tokenizer.is_fast:
@@ -99,7 +105,16 @@ class Encoder:
             spans, pictures = self._spans_in(heard[row], item, example)
             labels[row][~self._trained(encoded, offsets, row, spans, pictures)] = IGNORED
             self._check(example, encoded["input_ids"][row], labels[row], heard[row], spans)
+            if self.selective_loss != "off":
+                places = [(start, end) for start, end in offsets[row].tolist()]
+                labels[row, structure_tokens(places, heard[row], spans, self.selective_loss)] = IGNORED
         return {**encoded, "labels": labels}
+
+    def for_evaluation(self) -> Encoder:
+        """The same with a mask that no ``selective_loss`` changes, so that evaluations can be compared."""
+        other = copy.copy(self)
+        other.selective_loss = EVALUATION_LEVEL
+        return other
 
     def render(self, example: Example) -> Rendered:
         """An example as text with its loss spans; pictures are decoded here."""
@@ -230,7 +245,7 @@ class Encoder:
 
     def _open(self, image: ImageRef, example: Example) -> Image.Image:
         try:
-            return bounded(image.open(), self.min_pixels, self.max_pixels)
+            return image.open(self.min_pixels, self.max_pixels)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             source = image.source if not isinstance(image.source, bytes) else "picture"
             raise TrainingError("InvalidDataset", f"{example.origin}: {source} cannot be read: {error}") from error
@@ -268,17 +283,6 @@ class _Listener:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
-
-
-def bounded(image: Image.Image, min_pixels: int | None, max_pixels: int | None) -> Image.Image:
-    """``image`` with an area between the bounds, its shape kept; as it is where it lies between them."""
-    area = image.width * image.height
-    target = min(max(area, min_pixels or 0), max_pixels or area)
-    if target == area:
-        return image
-    scale = (target / area) ** 0.5
-    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def _text(message: Message) -> str:

@@ -27,14 +27,21 @@ PARTS = ("data", "forward", "backward", "optimizer")
 
 
 def arguments(
-    h: Hyperparameters, *, checkpoints: str, evaluated: bool, micro_batch: int, accumulation: int, workers: int
+    h: Hyperparameters,
+    *,
+    checkpoints: str,
+    evaluated: bool,
+    micro_batch: int,
+    eval_batch: int,
+    accumulation: int,
+    workers: int,
 ) -> TrainingArguments:
     """All that bites stands here in words: nothing is left to a default that a library changed before."""
     cuda = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=checkpoints,
         per_device_train_batch_size=micro_batch,
-        per_device_eval_batch_size=micro_batch,
+        per_device_eval_batch_size=eval_batch,
         gradient_accumulation_steps=accumulation,
         num_train_epochs=h.num_epochs or 1,
         max_steps=h.max_steps or -1,
@@ -107,7 +114,7 @@ class Clock:
 
 @dataclass
 class Window:
-    """Figures since the last report; checkpoints keep ``loss`` and ``steps``, so that a resumed run reports the same."""
+    """Figures since the last report; a checkpoint keeps ``loss`` and ``steps``: a resumed run reports the same."""
 
     loss: float = 0.0
     steps: int = 0
@@ -125,10 +132,14 @@ class Loop(Trainer):
         model_has_own_loss: leave the loss to the model (unsloth computes it in a fused kernel).
         health: what happens when loss or gradient is no finite number.
         report: gets a warning for each update that was skipped.
+        eval_collator: makes the batches of an evaluation, which is never packed.
     """
 
-    def __init__(self, *, model_has_own_loss: bool, health: Health, report: Report, **options: Any) -> None:
+    def __init__(
+        self, *, model_has_own_loss: bool, health: Health, report: Report, eval_collator: Any, **options: Any
+    ) -> None:
         super().__init__(**options)
+        self._eval_collator = eval_collator
         self.model_accepts_loss_kwargs = True  # the loss is a sum over tokens divided by those of the whole step
         self._loss_shifts_labels = True
         self._own_loss = not model_has_own_loss
@@ -151,12 +162,22 @@ class Loop(Trainer):
         self.window.tokens += sum(int(batch["attention_mask"].sum()) for batch in batches)
         return batches, items
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """The loader of evaluation batches."""
+        collator, self.data_collator = self.data_collator, self._eval_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = collator
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward of one micro-batch; its share of the step's loss."""
+        """Forward and backward of one micro-batch, or of all those of a packed step; their share of the step's loss."""
         before = self.clock.spent("forward")
         with self.clock.measure("backward"):
-            loss = super().training_step(model, inputs, num_items_in_batch)
+            step = super().training_step
+            losses = [step(model, part, num_items_in_batch) for part in inputs.get("micro_batches", [inputs])]
         self.clock.add("backward", before - self.clock.spent("forward"))  # the forward pass ran within
+        loss = torch.stack(losses).sum()
         self._step_loss = self._step_loss + loss
         return loss
 

@@ -5,54 +5,52 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from model_garden.contract.progress import DatasetEvent, Outcome, ResumedEvent, Stage, StageEvent, WarningEvent
-from model_garden.contract.spec import Health, Hyperparameters, TrainingJobSpec
+from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
+from model_garden.contract.spec import Hyperparameters, TrainingJobSpec
 from model_garden.contract.status import OutputStatus, Progress
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer import backends, base_model, checkpoints, outputs
+from model_garden_trainer import backends, base_model, checkpoints, outputs, selective_loss
 from model_garden_trainer.card import model_card
-from model_garden_trainer.data import Data, digest, measure, open_data
-from model_garden_trainer.errors import Stopped, TrainingError
+from model_garden_trainer.data import answers, digest, measure, open_data
+from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.health import Watchdog
 from model_garden_trainer.progress import Metrics, Report, log
 from model_garden_trainer.stopping import StopRequests
 
 SUPPORTED_SAVES = ("lora", "merged_16bit")
+Verify = Callable[[TrainerConfig, Path, Path, Path | None], dict[str, Any]]
 
 
-@dataclass
-class Trained:
-    """What training left: the last figures, and whether it ended before its last step because somebody asked."""
-
-    steps: int
-    progress: Progress | None
-    stopped_early: bool
-
-
-def train(config: TrainerConfig, report: Report, requests: StopRequests, watchdog: Watchdog) -> Outcome:
+def train(
+    config: TrainerConfig,
+    report: Report,
+    requests: StopRequests,
+    watchdog: Watchdog,
+    verify: Verify = outputs.verify,
+) -> Outcome:
     """Fine-tune as ``config`` says, and leave a checked model in its output folder.
 
     Args:
         config: a job's name and effective spec; paths are relative to the working directory.
         report: gets every event.
         requests: what signals and people ask for meanwhile.
-        watchdog: gets a sign of life at every step.
+        watchdog: ends the process when loading or training hangs.
+        verify: loads the outputs again and lets them answer a row; in a fresh process.
 
     Raises:
         TrainingError: the run failed for a reason that its message names, with the fix.
         Stopped: it was asked to stop, and a checkpoint was written where one could be.
     """
     spec, h = config.spec, config.spec.hyperparameters or Hyperparameters()
-    output = Path(spec.output_dir or f"./models/{config.name}").expanduser().resolve()
+    output = Path(spec.output_dir or f"./models/{config.name}").expanduser().absolute()  # a claim may be a link
     metrics = Metrics(output)
-    gpu = torch.cuda.is_available()
-    name, reason = backends.choose(spec, gpu=gpu)
+    name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
     _check_supported(spec)
     outputs.prepare_folder(output, spec.output_dir or "")
 
@@ -68,27 +66,40 @@ def train(config: TrainerConfig, report: Report, requests: StopRequests, watchdo
     from transformers import set_seed
 
     from model_garden_trainer.trainers import trainer_for
+    from model_garden_trainer.training import Run, check_packing, fit
 
-    set_seed(h.seed or 0)
+    if h.packing:
+        check_packing(folder)
     trainer = trainer_for(spec)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
-    measured = measure(data, encoder, h.max_seq_length or 2048)
+    measured, longest = measure(data, encoder, folder, h.max_seq_length or 2048)
     report(DatasetEvent(dataset=measured))
+    unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
+    if unselective:
+        report(WarningEvent(message=unselective))
+        log(unselective)
 
     _enter(report, "model", f"{spec.base_model}, backend {name} ({reason})")
-    model = backend.load_model(spec, folder)
-    set_seed(h.seed or 0)  # the adapters' first weights depend on nothing that went before
-    model = backend.add_lora(model, spec)
-    log(_trainable(model))
-
-    _enter(report, "training", None)
-    trained = _train(config, model, encoder, data, backend, output, fingerprint, metrics, report, requests, watchdog)
+    with watchdog:
+        model = backend.load_model(spec, folder)
+        set_seed(h.seed or 0)  # the adapters' first weights depend on nothing that went before
+        model = backend.add_lora(model, spec)
+        log(_trainable(model))
+        _enter(report, "training", None)
+        trained = fit(
+            Run(spec, output, fingerprint, metrics, report, requests, watchdog),
+            model,
+            encoder,
+            data,
+            longest=longest,
+            model_has_own_loss=backend.OWN_LOSS,
+        )
 
     _enter(report, "saving", outputs.relative(output))
     outputs.save_adapter(model, folder, output, config)
     del model
     gc.collect()
-    if gpu:
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
     merged = None
     if spec.save_method == "merged_16bit":
@@ -96,13 +107,14 @@ def train(config: TrainerConfig, report: Report, requests: StopRequests, watchdo
         merged = outputs.save_merged(folder, output, config)
 
     _enter(report, "verifying", None)
-    found = outputs.verify(config, folder, output, merged)
+    found = verify(config, folder, output, merged)
     log(f"verified: {found['row']} is answered with {found['answer']!r}")
     status = outputs.status(output, merged, trained.steps, trained.progress.loss if trained.progress else None)
     record = {
         "name": config.name,
         "spec": spec.to_dict(),
         "backend": {"name": name, "reason": reason},
+        "batch": {"microBatch": trained.micro_batch, "accumulation": trained.accumulation},
         "versions": outputs.versions(),
         "fingerprint": fingerprint,
         "stoppedEarly": trained.stopped_early,
@@ -114,112 +126,6 @@ def train(config: TrainerConfig, report: Report, requests: StopRequests, watchdo
         (output / "README.md").write_text(model_card(config, measured, status, record), encoding="utf-8")
         checkpoints.write_atomically(output / outputs.RECORD, json.dumps(record, indent=2, ensure_ascii=False))
     return _succeeded(record, trained.progress)
-
-
-def _train(
-    config: TrainerConfig,
-    model: Any,
-    encoder: Any,
-    data: Data,
-    backend: Any,
-    output: Path,
-    fingerprint: str,
-    metrics: Metrics,
-    report: Report,
-    requests: StopRequests,
-    watchdog: Watchdog,
-) -> Trained:
-    """Train from the newest complete checkpoint, or from the start, to the last step or to where it is asked to end."""
-    from model_garden_trainer import callbacks
-    from model_garden_trainer.loop import Loop, arguments
-
-    spec, h = config.spec, config.spec.hyperparameters or Hyperparameters()
-    root = output / outputs.CHECKPOINTS
-    checkpoint = _resumable(root, fingerprint, report)
-    metrics.rewind(checkpoint.step if checkpoint else -1)
-    evaluated = len(data.validation) > 0
-    loop = Loop(
-        model=model,
-        model_has_own_loss=backend.OWN_LOSS,
-        health=spec.health or Health(),
-        report=report,
-        args=arguments(
-            h,
-            checkpoints=str(root),
-            evaluated=evaluated,
-            micro_batch=h.batch_size or 1,
-            accumulation=h.gradient_accumulation_steps or 1,
-            workers=0,
-        ),
-        data_collator=encoder.__call__,  # of an object with a tokenizer the Trainer would save that every time
-        train_dataset=data.training,
-        eval_dataset=data.validation if evaluated else None,
-    )
-    telling = callbacks.Telling(loop, report, metrics, h.logging_steps or 1)
-    obeying = callbacks.Obeying(requests)
-    sealing = callbacks.Sealing(loop, root, h.save_total_limit or 2, fingerprint, requests, report)
-    judging = [callbacks.Judging(h.early_stopping_patience)] if evaluated else []
-    for callback in (obeying, telling, *judging, sealing, callbacks.Living(watchdog)):
-        loop.add_callback(callback)
-    state = _state(checkpoint)
-    if checkpoint and (state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] or requests.save):
-        log(f"{checkpoint.folder}: training ended there; only saving is left")
-        last = _last_progress(metrics)
-        _load_adapter(model, Path(state["best_model_checkpoint"] or checkpoint.folder))
-        early = state["global_step"] < state["max_steps"] and not _patience_ended(state, h)
-        return Trained(checkpoint.step, last, early)
-    if checkpoint:
-        loop.window.loss, loop.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
-    requests.interruptible = False
-    with watchdog:
-        loop.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
-    requests.interruptible = True
-    if requests.stop:
-        raise Stopped(sealing.step)
-    if loop.state.best_model_checkpoint:
-        _load_adapter(model, Path(loop.state.best_model_checkpoint))
-        log(f"the best model, of step {loop.state.best_global_step}, is kept (evalLoss {loop.state.best_metric:.4f})")
-    return Trained(loop.state.global_step, telling.last, obeying.save_early)
-
-
-def _resumable(root: Path, fingerprint: str, report: Report) -> checkpoints.Checkpoint | None:
-    checkpoint = checkpoints.newest(root)
-    if checkpoint is None:
-        return None
-    if checkpoint.fingerprint != fingerprint:
-        raise TrainingError(
-            "OutputNotWritable",
-            f"spec.outputDir: {checkpoint.folder} is of a run with other settings or other data, and would neither be "
-            "continued nor overwritten; choose another outputDir, or delete that folder",
-        )
-    report(ResumedEvent(step=checkpoint.step))
-    log(f"{checkpoint.folder}: training goes on from step {checkpoint.step}")
-    return checkpoint
-
-
-def _state(checkpoint: checkpoints.Checkpoint | None) -> dict[str, Any]:
-    if checkpoint is None:
-        return {}
-    content: dict[str, Any] = json.loads((checkpoint.folder / "trainer_state.json").read_text())
-    return content
-
-
-def _patience_ended(state: dict[str, Any], h: Hyperparameters) -> bool:
-    losses = [entry["eval_loss"] for entry in state["log_history"] if "eval_loss" in entry]
-    if not losses or h.early_stopping_patience is None:
-        return False
-    return len(losses) - 1 - losses.index(min(losses)) >= h.early_stopping_patience
-
-
-def _last_progress(metrics: Metrics) -> Progress | None:
-    return metrics.replay(lambda _: None)
-
-
-def _load_adapter(model: Any, folder: Path) -> None:
-    """Put a checkpoint's adapter weights into the model."""
-    from peft import load_peft_weights, set_peft_model_state_dict
-
-    set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
 
 
 def _already_finished(
@@ -260,9 +166,6 @@ def _check_supported(spec: TrainingJobSpec) -> None:
             "InvalidSpec",
             f"spec.saveMethod: {spec.save_method} cannot be made here; use {' or '.join(SUPPORTED_SAVES)}",
         )
-    h = spec.hyperparameters
-    if h and h.packing:
-        raise TrainingError("InvalidSpec", "spec.hyperparameters.packing: is not available yet; leave it out")
 
 
 def _fingerprint(spec: TrainingJobSpec) -> str:

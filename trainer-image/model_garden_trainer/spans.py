@@ -2,7 +2,7 @@
 
 No markers are guessed. Where the template says so with ``{% generation %}``, its word is taken. Else each assistant
 turn is found by rendering: its start is where the conversation before it, with the generation prompt, ends; its end
-is where the text stops to depend on its content, and the end-of-turn marker that the template puts after it belongs to it too.
+is where the text stops to depend on its content, with the end-of-turn marker that the template puts after it.
 """
 
 from __future__ import annotations

@@ -20,4 +20,9 @@ class TextTrainer:
 
     def encoder(self, processor: Any, spec: TrainingJobSpec) -> Encoder:
         """The collator of a run."""
-        return Encoder(processor, vision=False, train_on=spec.train_on or "responses")
+        return Encoder(
+            processor,
+            vision=False,
+            train_on=spec.train_on or "responses",
+            selective_loss=spec.selective_loss or "off",
+        )

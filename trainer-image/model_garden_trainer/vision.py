@@ -25,6 +25,7 @@ class VisionLanguageTrainer:
             processor,
             vision=True,
             train_on=spec.train_on or "responses",
+            selective_loss=spec.selective_loss or "off",
             min_pixels=bounds.min_pixels,
             max_pixels=bounds.max_pixels,
         )

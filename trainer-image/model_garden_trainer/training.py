@@ -1,0 +1,272 @@
+"""Training itself: from the newest complete checkpoint, or from the start, to the last step or to where it is asked to
+end."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from transformers import PrinterCallback
+
+from model_garden.contract.progress import ResumedEvent, WarningEvent
+from model_garden.contract.spec import Health, Hyperparameters, TrainingJobSpec
+from model_garden.contract.status import Progress
+from model_garden_trainer import callbacks, checkpoints, outputs, packing
+from model_garden_trainer.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
+from model_garden_trainer.data import Data
+from model_garden_trainer.datasets import Example
+from model_garden_trainer.encoding import Encoder
+from model_garden_trainer.errors import Stopped, TrainingError
+from model_garden_trainer.health import Watchdog
+from model_garden_trainer.loop import Loop, arguments
+from model_garden_trainer.progress import Metrics, Report, log
+from model_garden_trainer.stopping import StopRequests
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same through a run, whatever model it trains."""
+
+    spec: TrainingJobSpec
+    output: Path
+    fingerprint: str
+    metrics: Metrics
+    report: Report
+    requests: StopRequests
+    watchdog: Watchdog
+
+    @property
+    def h(self) -> Hyperparameters:
+        """The effective hyperparameters."""
+        return self.spec.hyperparameters or Hyperparameters()
+
+    @property
+    def root(self) -> Path:
+        """Where checkpoints lie."""
+        return self.output / outputs.CHECKPOINTS
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left: the last figures, how batches were taken, and whether somebody asked it to end early."""
+
+    steps: int
+    progress: Progress | None
+    stopped_early: bool
+    micro_batch: int
+    accumulation: int
+
+
+def fit(run: Run, model: Any, encoder: Encoder, data: Data, *, longest: Example, model_has_own_loss: bool) -> Trained:
+    """Train the adapters of ``model``, which holds the best weights afterwards where there were evaluations.
+
+    Args:
+        run: what to train and where to.
+        model: the base model with fresh adapters.
+        encoder: makes batches of examples.
+        data: rows to train on and to evaluate on.
+        longest: an example of the greatest length, by which the batch size is found.
+        model_has_own_loss: see ``Loop``.
+
+    Raises:
+        TrainingError: the loss is no number, memory ran out, or the checkpoints there are another run's.
+        Stopped: it was asked to stop; the checkpoint of that very step is written.
+    """
+    checkpoint = _resumable(run)
+    run.metrics.rewind(checkpoint.step if checkpoint else -1)
+    if checkpoint and _ended(checkpoint, run):
+        return _left_off(checkpoint, run, model)
+    fresh = {key: value.cpu().clone() for key, value in get_peft_model_state_dict(model).items()}
+    split = _split(run, model, encoder, longest, checkpoint)
+    while True:
+        try:
+            return _fit_once(run, model, encoder, data, split, checkpoint, model_has_own_loss)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            split = _smaller(run, split, error)
+        finally:
+            run.requests.interruptible = True
+        model.zero_grad()
+        checkpoint = checkpoints.newest(run.root)
+        run.metrics.rewind(checkpoint.step if checkpoint else -1)
+        set_peft_model_state_dict(model, fresh)
+
+
+def _fit_once(
+    run: Run,
+    model: Any,
+    encoder: Encoder,
+    data: Data,
+    split: Split,
+    checkpoint: checkpoints.Checkpoint | None,
+    model_has_own_loss: bool,
+) -> Trained:
+    evaluated = len(data.validation) > 0
+    # bound methods: of an object with a tokenizer the Trainer would save that with every checkpoint
+    collate: Any = encoder.__call__
+    loader_batch, accumulation = split.micro_batch, split.accumulation
+    if run.h.packing:
+        loader_batch, accumulation = split.micro_batch * split.accumulation, 1
+        collate = _packed(run, model, encoder).__call__
+    loop = Loop(
+        model=model,
+        model_has_own_loss=model_has_own_loss,
+        health=run.spec.health or Health(),
+        report=run.report,
+        args=arguments(
+            run.h,
+            checkpoints=str(run.root),
+            evaluated=evaluated,
+            micro_batch=loader_batch,
+            eval_batch=split.micro_batch,
+            accumulation=accumulation,
+            workers=_workers(),
+        ),
+        data_collator=collate,
+        eval_collator=encoder.for_evaluation().__call__,
+        train_dataset=data.training,
+        eval_dataset=data.validation if evaluated else None,
+    )
+    obeying = callbacks.Obeying(run.requests)
+    telling = callbacks.Telling(loop, obeying, run.report, run.metrics, run.h.logging_steps or 1)
+    judging = callbacks.Judging(run.h.early_stopping_patience)
+
+    def ended() -> str | None:
+        return "patience" if judging.stopped else "asked" if obeying.save_early else None
+
+    sealing = callbacks.Sealing(loop, run, split.micro_batch, ended)
+    loop.remove_callback(PrinterCallback)
+    for callback in (obeying, telling, judging, sealing, callbacks.Living(run.watchdog)):
+        loop.add_callback(callback)
+    if checkpoint:
+        loop.window.loss, loop.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
+    run.requests.interruptible = False
+    loop.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+    run.requests.interruptible = True
+    if run.requests.stop:
+        raise Stopped(sealing.step)
+    if loop.state.best_model_checkpoint:
+        _load_adapter(model, Path(loop.state.best_model_checkpoint))
+        log(f"the best model, of step {loop.state.best_global_step}, is kept (evalLoss {loop.state.best_metric:.4f})")
+    return Trained(loop.state.global_step, telling.last, obeying.save_early, split.micro_batch, split.accumulation)
+
+
+def check_packing(folder: Path) -> None:
+    """Refuse ``packing`` for a model for which it was not shown to change nothing, before its weights are loaded.
+
+    Raises:
+        TrainingError: InvalidSpec.
+    """
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    refusal = packing.refusal(kind, None)
+    if refusal:
+        raise TrainingError("InvalidSpec", refusal)
+
+
+def _packed(run: Run, model: Any, encoder: Encoder) -> packing.PackedSteps:
+    return packing.PackedSteps(
+        encoder,
+        capacity=run.h.max_seq_length or 2048,
+        rows=run.h.batch_size or 1,
+        pad_token_id=encoder.tokenizer.pad_token_id,
+        config=model.get_base_model().config,
+    )
+
+
+def _split(
+    run: Run, model: Any, encoder: Encoder, longest: Example, checkpoint: checkpoints.Checkpoint | None
+) -> Split:
+    """How the effective batch is taken: as asked for; with ``autoBatchSize`` in the largest micro-batches that fit, or
+    those that the run resumed from was taken in."""
+    asked = Split(run.h.batch_size or 1, run.h.gradient_accumulation_steps or 1)
+    effective = asked.micro_batch * asked.accumulation
+    if not run.h.auto_batch_size or run.h.packing:
+        return asked
+    if checkpoint:
+        return split_of(effective, checkpoint.notes["microBatch"])
+
+    def attempt(size: int) -> None:
+        batch = {key: value.to(model.device) for key, value in encoder([longest] * size).items()}
+        try:
+            model.train()
+            model(**batch, use_cache=False).loss.backward()
+        finally:
+            model.zero_grad()
+
+    return largest_that_fits(attempt, effective, run.report)
+
+
+def _smaller(run: Run, split: Split, error: RuntimeError) -> Split:
+    """The next smaller micro-batch after memory ran out in mid-training.
+
+    Raises:
+        TrainingError: OutOfMemory where the batch may not or cannot be smaller.
+    """
+    effective = split.micro_batch * split.accumulation
+    size = halved(effective, split.micro_batch) if run.h.auto_batch_size and not run.h.packing else None
+    if size is None:
+        smaller = "" if split.micro_batch == 1 else "set hyperparameters.autoBatchSize: true or a smaller batchSize, "
+        raise TrainingError(
+            "OutOfMemory",
+            f"memory ran out at {split.micro_batch} row(s) at once ({str(error).splitlines()[0]}); {smaller}lower "
+            "hyperparameters.maxSeqLength or imageOptions.maxPixels, use quantization: 4bit, or a larger GPU",
+        ) from error
+    message = f"memory ran out at {split.micro_batch} row(s) at once; training goes on with {size}"
+    run.report(WarningEvent(message=message))
+    log(message)
+    return split_of(effective, size)
+
+
+def _resumable(run: Run) -> checkpoints.Checkpoint | None:
+    checkpoint = checkpoints.newest(run.root)
+    if checkpoint is None:
+        return None
+    if checkpoint.fingerprint != run.fingerprint:
+        raise TrainingError(
+            "OutputNotWritable",
+            f"spec.outputDir: {checkpoint.folder} is of a run with other settings or other data, and would neither be "
+            "continued nor overwritten; choose another outputDir, or delete that folder",
+        )
+    run.report(ResumedEvent(step=checkpoint.step))
+    log(f"{checkpoint.folder}: training goes on from step {checkpoint.step}")
+    return checkpoint
+
+
+def _ended(checkpoint: checkpoints.Checkpoint, run: Run) -> bool:
+    """Whether training had ended at ``checkpoint``, so that one more step would be one too many."""
+    state = _state(checkpoint)
+    return state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] is not None or run.requests.save
+
+
+def _left_off(checkpoint: checkpoints.Checkpoint, run: Run, model: Any) -> Trained:
+    """What an earlier attempt trained but did not live to save."""
+    log(f"{checkpoint.folder}: training ended there; only saving is left")
+    state = _state(checkpoint)
+    _load_adapter(model, Path(state["best_model_checkpoint"] or checkpoint.folder))
+    finished = state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] == "patience"
+    micro_batch = checkpoint.notes["microBatch"]
+    effective = (run.h.batch_size or 1) * (run.h.gradient_accumulation_steps or 1)
+    return Trained(
+        checkpoint.step, run.metrics.replay(lambda _: None), not finished, micro_batch, effective // micro_batch
+    )
+
+
+def _state(checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((checkpoint.folder / "trainer_state.json").read_text())
+    return content
+
+
+def _load_adapter(model: Any, folder: Path) -> None:
+    """Put a checkpoint's adapter weights into the model."""
+    set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
+
+
+def _workers() -> int:
+    """Processes that make batches: on a GPU some, so that it never waits; a CPU's cores are busy with the model."""
+    return min(4, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
