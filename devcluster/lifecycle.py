@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 HEALTHY_WITHIN = 60.0
 """Seconds a process has to become well on a busy two-core machine; 3 are usual."""
 
-STUCK_AFTER = 5.0
+STUCK_AFTER = 10.0
 """Seconds a process found running has to answer before it counts as stuck and is replaced."""
 
 

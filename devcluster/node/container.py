@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from devcluster.cluster import is_free
 from devcluster.node import probes, status
 from devcluster.node.environment import ConfigError, command_line, container_roots, on_machine, process_environment
 from devcluster.node.images import image_problem
@@ -127,6 +128,7 @@ class ContainerRunner:
         own = {**self.around.own_environment, "DEVCLUSTER_ROOTFS": rootfs}
         own |= {name: str(inside(run.rootfs, path)) for name, path in (("HOME", "/root"), ("TMPDIR", "/tmp"))}
         directory = self._make_rootfs(run)
+        self._warn_of_taken_ports()
         self._child = run.launch(
             [on_machine(word, roots, rootfs) for word in command],
             process_environment(self.around.image_environment, declared, own, roots, rootfs),
@@ -135,6 +137,15 @@ class ContainerRunner:
         while not (run.started() or run.exit()) and self._child.poll() is None:
             await asyncio.sleep(0.005)
         return run
+
+    def _warn_of_taken_ports(self) -> None:
+        """Pods here share the machine's ports: say so before the program fails in its own words."""
+        for port in [int(entry["containerPort"]) for entry in self.spec.get("ports", [])]:
+            if not is_free(port):
+                message = (
+                    f"port {port} of container {self.spec['name']} is in use on this machine, whose ports pods share"
+                )
+                self.around.event("Warning", "PortTaken", message)
 
     def _next_run(self) -> Run:
         """A new run; of the earlier ones only the last is kept, for `kubectl logs --previous`."""

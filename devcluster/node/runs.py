@@ -14,7 +14,7 @@ from devcluster.processes import Process
 
 SHIM = Path(__file__).with_name("shim.py")
 
-SHIM_SPEAKS_WITHIN = 3.0
+SHIM_SPEAKS_WITHIN = 10.0
 """Seconds from its start to its first word, on a busy machine; 0.05 are usual."""
 
 

@@ -371,6 +371,17 @@ http.server.HTTPServer(('127.0.0.1', {port}), http.server.SimpleHTTPRequestHandl
     cluster.kubectl("wait", "--for=condition=ready", f"pod/{unique}", "--timeout=20s")
 
 
+def test_a_port_that_is_taken_is_told(cluster, run, unique):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        run(pod(unique, container("print('tries')", ports=[{"containerPort": port}])))
+        selector = f"--field-selector=involvedObject.name={unique},reason=PortTaken"
+        told = cluster.until(lambda: cluster.kubectl("get", "events", selector, "--no-headers", "--ignore-not-found"))
+    assert f"port {port} of container main is in use" in told
+
+
 def test_a_pod_may_do_what_its_service_account_may(cluster, run, unique):
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": unique}}
     rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}
