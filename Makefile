@@ -6,7 +6,7 @@ PY := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test lint generate clean
+.PHONY: help setup demo demo-down test lint generate images clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ lint: .venv/.tools ## style, types, import rules, generated files
 
 generate: .venv/.tools ## rewrite the generated files: CRD, operator.yaml, the README's table of fields
 	$(PY) -m tools.generate
+
+images: ## build both images with docker, podman or buildah; ARGS="--help" tells how to name and push them
+	@$(PYTHON) tools/images.py $(ARGS)
 
 clean: ## remove the environment; clusters and caches stay
 	rm -rf .venv .uv
