@@ -21,7 +21,7 @@ from model_garden.cli.display import Display
 from model_garden.cli.events import show_event
 from model_garden.cli.job_file import Job, job_from_flags, parse_sets, read_job
 from model_garden.cli.output import FAILED, CommandError, print_json
-from model_garden.cli.report import report
+from model_garden.cli.report import print_result, tell_trouble
 from model_garden.contract.defaults import effective, merge
 from model_garden.contract.names import CONFIG_ENV
 from model_garden.contract.progress import FailureReason, Outcome, ProgressEvent, Stage, parse_event, parse_outcome
@@ -53,10 +53,11 @@ def run_job(job: Job, *, output: str) -> None:
     spec = effective(job.spec, job.name, local_gpus=local_gpus())
     run = TrainerRun(TrainerConfig(name=job.name, spec=spec))
     run.watch()
+    tell_trouble(run)
     if output == "json":
         print_json(run.outcome.to_dict() if run.outcome else {"result": "Failed", "exitCode": run.exit_code})
     else:
-        report(run, vision=spec.vision)
+        print_result(run, vision=spec.vision)
     sys.exit(run.exit_code)
 
 

@@ -94,7 +94,7 @@ def print_json(value: Any) -> None:
 
 
 def print_yaml(value: Any) -> None:
-    """``value`` as YAML on stdout, the same to readers of YAML 1.1, for which ``off`` is false and ``2e-5`` a string."""
+    """``value`` as YAML on stdout, the same for readers of YAML 1.1, where ``off`` is false and ``2e-5`` a string."""
     from ruamel.yaml import YAML
     from ruamel.yaml.representer import SafeRepresenter
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from model_garden.cli.local import TrainerRun
 
 
-def report(run: TrainerRun, *, vision: bool) -> None:
-    """Report a run on this machine."""
+def tell_trouble(run: TrainerRun) -> None:
+    """Say on stderr why a run on this machine did not end well, and what to do."""
     outcome = run.outcome
     if outcome is None:
         error(unexplained_end(run.exit_code))
@@ -22,6 +22,11 @@ def report(run: TrainerRun, *, vision: bool) -> None:
     elif outcome.result == "Stopped":
         where = f" at step {outcome.checkpoint_step}, with a checkpoint" if outcome.checkpoint_step else ""
         note(f"Stopped{where}. Run the same command again to go on from there.")
+
+
+def print_result(run: TrainerRun, *, vision: bool) -> None:
+    """Print the table of a run on this machine that left a model."""
+    outcome = run.outcome
     if outcome and outcome.output:
         result = outcome.result + (" (stopped early)" if outcome.stopped_early else "")
         progress = outcome.progress.to_dict() if outcome.progress else {}
