@@ -1,7 +1,7 @@
-"""A trainer without torch: it prints the event lines of the real one and ends as told, so that faults can be tried quickly.
+"""A trainer without torch: it prints the real one's event lines and ends as told, so that faults are tried quickly.
 
 Environment: STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its last step),
-HANG_ON_SIGTERM, SILENT (no outcome). It works in its working directory, as the real one: a checkpoint in
+SILENT (no outcome). It works in its working directory, as the real one: a checkpoint in
 `models/NAME/checkpoint.json`, the wish to stop in `podinfo/annotations`, the outcome in `termination-log`.
 """
 
@@ -92,8 +92,7 @@ def stop_asked() -> bool:
 
 
 def on_sigterm(*_: object) -> None:
-    if "HANG_ON_SIGTERM" not in os.environ:
-        raise Stop
+    raise Stop
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import kopf
@@ -27,13 +28,20 @@ async def watch_training_jobs(cluster: Cluster, store: Store, namespaces: tuple[
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return await _connection(cluster)
 
-    await kopf.operator(
+    tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=_settings(),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
     )
+    # Not kopf.run_tasks: at the end that waits five seconds for every task of the process, ours too.
+    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others)
+    for task in done:
+        task.result()
 
 
 def _settings() -> kopf.OperatorSettings:

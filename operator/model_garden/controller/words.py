@@ -26,7 +26,7 @@ class Waiting:
     message: str
 
 
-_INSUFFICIENT = re.compile(r"(\d+) Insufficient ([\w./-]+)")
+_INSUFFICIENT = re.compile(r"\d+ Insufficient ([\w./-]+)")
 _NO_CLAIM = re.compile(r'persistentvolumeclaim "?([\w.-]+)"? not found')
 _UNBOUND = re.compile(r"unbound immediate PersistentVolumeClaims")
 _NO_OBJECT = re.compile(r'(secret|configmap) "?([\w.-]+)"? not found', re.IGNORECASE)
@@ -78,7 +78,7 @@ def _unscheduled(said: str) -> Waiting:
             "ClaimNotBound",
             f"a PersistentVolumeClaim has no volume yet; check its storage class and its events ({said})",
         )
-    lacking = [name for _, name in _INSUFFICIENT.findall(said)]
+    lacking = [name.rstrip(".") for name in _INSUFFICIENT.findall(said)]
     gpus = [name for name in lacking if name.endswith("/gpu")]
     if gpus:
         return Waiting("Capacity", "NoFreeGPU", f"waiting for a GPU: no node has enough free {gpus[0]} ({said})")

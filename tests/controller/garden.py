@@ -1,0 +1,151 @@
+"""A namespace with an operator of its own, run as users run it: a process that knows the cluster by its kubeconfig."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import Object, TestCluster
+
+TRAINER = Path(__file__).with_name("scripted_trainer.py")
+CLAIMS = {"DATA": "garden-data", "MODELS": "garden-models", "CACHE": "garden-cache"}
+
+
+class Garden:
+    """The namespace, its TrainingJobs and its operator. The operator is not started by itself."""
+
+    def __init__(self, cluster: TestCluster, namespace: str, folder: Path) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.log = folder / f"operator-{namespace}.log"
+        self.port = _free_port()
+        self._operator: subprocess.Popen[bytes] | None = None
+        namespaced = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        cluster.apply(namespaced, *(_claim(name, namespace) for name in CLAIMS.values()))
+
+    def twin(self, folder: Path) -> "Garden":
+        """The same namespace with a second operator."""
+        return Garden(self.cluster, self.namespace, folder)
+
+    def start_operator(self, pod: dict[str, str] | None = None, **settings: str) -> None:
+        """Start it; ``pod`` are the variables that a Deployment would give, ``settings`` those of the project."""
+        environment = {
+            **os.environ,
+            **(pod or {}),
+            "KUBECONFIG": str(self.cluster.kubeconfig),
+            "MODEL_GARDEN_NAMESPACES": self.namespace,
+            "MODEL_GARDEN_PORT": str(self.port),
+            "MODEL_GARDEN_PROGRESS_SECONDS": "0.5",
+            "MODEL_GARDEN_MISSING_SECONDS": "6",
+            "MODEL_GARDEN_TRAINER_COMMAND": json.dumps([sys.executable, str(TRAINER)]),
+            **{f"MODEL_GARDEN_{kind}_CLAIM": name for kind, name in CLAIMS.items()},
+            **{f"MODEL_GARDEN_{name}": value for name, value in settings.items()},
+        }
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "model_garden.controller"]
+            self._operator = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def kill_operator(self) -> None:
+        """As a lost node does: no time to say goodbye."""
+        assert self._operator
+        self._operator.kill()
+        self._operator.wait()
+
+    def stop_operator(self) -> None:
+        """As Kubernetes does; the operator must end well."""
+        assert self._operator
+        self._operator.send_signal(signal.SIGTERM)
+        assert self._operator.wait(20) == 0, self.log.read_text()[-3000:]
+
+    def submit(self, name: str, env: dict[str, object] | None = None, **more: Any) -> None:
+        """Create a TrainingJob that asks for no GPU, little memory, and runs the scripted trainer with ``env``."""
+        metadata = {"name": name, "namespace": self.namespace, **more.pop("metadata", {})}
+        spec = {
+            "baseModel": "tiny/model",
+            "datasetPath": "./data/rows.jsonl",
+            "resources": {"limits": {"nvidia.com/gpu": 0}, "requests": {"cpu": "10m", "memory": "16Mi"}},
+            "podTemplate": {"env": [{"name": key, "value": str(value)} for key, value in (env or {}).items()]},
+            **more,
+        }
+        self.cluster.apply(
+            {"apiVersion": "model-garden.dev/v1alpha1", "kind": "TrainingJob"} | {"metadata": metadata, "spec": spec}
+        )
+
+    def annotate(self, name: str, annotation: str) -> None:
+        self.kubectl("annotate", "trainingjob", name, annotation)
+
+    def patch(self, kind: str, name: str, change: Object) -> None:
+        self.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(change))
+
+    def kubectl(self, *arguments: str) -> str:
+        return self.cluster.kubectl(*arguments, "-n", self.namespace)
+
+    def get(self, kind: str, name: str = "", selector: str = "") -> Any:
+        return self.cluster.get(kind, name, self.namespace, selector)
+
+    def status(self, name: str) -> Object:
+        return self.get("trainingjob", name).get("status") or {}
+
+    def until(self, name: str, phase: str) -> Object:
+        """Wait for a phase and return the status; say what it was instead."""
+        seen: list[Object] = [{}]
+
+        def reached() -> Object | None:
+            seen[0] = self.status(name)
+            return seen[0] if seen[0].get("phase") == phase else None
+
+        try:
+            status: Object = self.cluster.until(reached)
+        except AssertionError as error:
+            log = self.log.read_text()[-3000:]
+            raise AssertionError(f"{name} is not {phase} but {json.dumps(seen[0], indent=1)}\n{log}") from error
+        return status
+
+    def until_step(self, name: str, step: int) -> Object:
+        """Wait until the status tells of a step."""
+
+        def reached() -> Object | None:
+            status = self.status(name)
+            return status if (status.get("progress") or {}).get("step", 0) >= step else None
+
+        status: Object = self.cluster.until(reached, f"step {step} of {name}: {self.log}")
+        return status
+
+    def job(self, name: str) -> Object | None:
+        job: Object | None = self.get("job", f"{name}-train")
+        return job
+
+    def pods(self, name: str) -> list[Object]:
+        return self.get("pods", selector=f"model-garden.dev/training-job={name}") or []
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Reason and message of each Event about a TrainingJob."""
+        found = self.get("events")
+        about = [
+            e for e in found if e["involvedObject"]["kind"] == "TrainingJob" and e["involvedObject"]["name"] == name
+        ]
+        return [(event["reason"], event["message"]) for event in about]
+
+
+def condition(status: Object, kind: str) -> Object:
+    return next(c for c in status["conditions"] if c["type"] == kind)
+
+
+def _claim(name: str, namespace: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

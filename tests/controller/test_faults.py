@@ -1,0 +1,194 @@
+"""What a job outlives: its operator killed at any moment, its pod killed, its Job deleted, the API server restarted."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from devcluster.processes import Process
+from tests.cluster import Object, TestCluster
+from tests.controller.garden import Garden
+
+pytestmark = pytest.mark.cluster
+
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def own(crd: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Garden:
+    """A namespace whose operator a test starts and kills by itself."""
+    return Garden(crd, "faults", tmp_path_factory.mktemp("faults"))
+
+
+def test_an_operator_killed_at_random_moments_loses_and_doubles_nothing(own: Garden) -> None:
+    """Four jobs of different lengths, so that each kill finds some at their beginning, middle or end."""
+    seed = random.randrange(10_000)
+    print("seed", seed)
+    moments = random.Random(seed)
+    lengths = {"tiny": 3, "short": 25, "middle": 50, "long": 90}
+    command = own.cluster.command("get", "jobs", "-n", own.namespace, "--watch", "--output-watch-events")
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    own.submit("tiny", {"STEPS": lengths["tiny"], "STEP_SECONDS": 0.2})
+    own.submit("long", {"STEPS": lengths["long"], "STEP_SECONDS": 0.2})
+    for number in range(KILLS):
+        own.start_operator()
+        time.sleep(moments.uniform(0.8, 2.5))
+        own.kill_operator()
+        if number == 2:
+            own.submit("short", {"STEPS": lengths["short"], "STEP_SECONDS": 0.2})
+        if number == 4:
+            own.submit("middle", {"STEPS": lengths["middle"], "STEP_SECONDS": 0.2})
+    own.start_operator()
+    for name, steps in lengths.items():
+        status = own.until(name, "Succeeded")
+        assert [(a["reason"], a["fromStep"], a["toStep"]) for a in status["attempts"]] == [("Completed", 0, steps)]
+        assert_whole_history(status, steps)
+        assert status["progress"]["step"] == steps
+        assert len(own.pods(name)) == 1
+    own.stop_operator()
+    watch.terminate()
+    made = [line for line in watch.communicate()[0].splitlines() if line.startswith("ADDED")]
+    assert len(made) == len(lengths), made
+
+
+@pytest.fixture(scope="module")
+def harmed(garden: Garden) -> Garden:
+    """Four jobs harmed in mid-training, together, since Kubernetes lets ten seconds pass before the next pod."""
+    garden.submit("killed", {"STEPS": 40, "STEP_SECONDS": 0.1, "SAVE_EVERY": 5})
+    garden.submit("drained", {"STEPS": 40, "STEP_SECONDS": 0.1, "SAVE_EVERY": 1000})
+    garden.submit("evicted", {"STEPS": 40, "STEP_SECONDS": 0.1}, backoffLimit=0)
+    garden.submit("deleted", {"STEPS": 60, "STEP_SECONDS": 0.1})
+    garden.until_step("killed", 7)
+    os.kill(process_of("killed"), signal.SIGKILL)
+    garden.until_step("drained", 3)
+    garden.kubectl("delete", "pod", pod_of(garden, "drained"), "--wait=false")
+    garden.until_step("evicted", 3)
+    evict(garden, pod_of(garden, "evicted"))
+    garden.until_step("deleted", 3)
+    garden.kubectl("delete", "job", "deleted-train", "--wait=false")
+    return garden
+
+
+def test_a_pod_killed_in_mid_training_is_followed_by_one_that_resumes(harmed: Garden) -> None:
+    status = harmed.until("killed", "Succeeded")
+    first, second = status["attempts"]
+    assert (first["reason"], first["exitCode"], second["reason"]) == ("Error", 137, "Completed")
+    assert "killed" in first["message"]
+    assert second["fromStep"] == first["toStep"] // 5 * 5, "resumed from the last checkpoint"
+    assert second["toStep"] == 40
+    assert_whole_history(status, 40)
+
+
+def test_a_pod_deleted_by_hand_saves_first_and_another_goes_on(harmed: Garden) -> None:
+    status = harmed.until("drained", "Succeeded")
+    first, second = status["attempts"]
+    assert (first["reason"], second["reason"]) == ("Stopped", "Completed")
+    assert second["fromStep"] == first["toStep"] >= 3
+
+
+def test_an_evicted_pod_costs_no_retry(harmed: Garden) -> None:
+    status = harmed.until("evicted", "Succeeded")
+    assert [attempt["reason"] for attempt in status["attempts"]] == ["Evicted", "Completed"]
+    assert status["attempts"][1]["fromStep"] == status["attempts"][0]["toStep"]
+
+
+def test_a_job_deleted_by_hand_comes_back_and_resumes(harmed: Garden) -> None:
+    status = harmed.until("deleted", "Succeeded")
+    first, second = status["attempts"]
+    assert first["toStep"] - 1 <= second["fromStep"] <= first["toStep"]
+    assert "JobRecreated" in [reason for reason, _ in harmed.events("deleted")]
+
+
+def test_a_deleted_job_whose_name_comes_again_starts_afresh(garden: Garden) -> None:
+    garden.submit("again", {"STEPS": 200, "STEP_SECONDS": 0.1})
+    garden.until_step("again", 3)
+    garden.kubectl("delete", "trainingjob", "again")
+    garden.submit("again", {"STEPS": 2}, outputDir="./models/again-2")
+    status = garden.until("again", "Succeeded")
+    assert status["progress"]["totalSteps"] == 2
+    assert len(status["attempts"]) == 1
+
+
+def test_an_operator_that_was_down_while_a_job_ended_tells_the_whole_of_it(own: Garden) -> None:
+    own.start_operator()
+    own.submit("unwatched", {"STEPS": 20, "STEP_SECONDS": 0.1}, ttlSecondsAfterFinished=0)
+    own.until_step("unwatched", 3)
+    own.kill_operator()
+    own.cluster.until(lambda: job_is_complete(own.job("unwatched")), "the Job ends, and its TTL does not run")
+    own.start_operator()
+    status = own.until("unwatched", "Succeeded")
+    assert_whole_history(status, 20)
+    assert status["output"]["path"] == "models/unwatched"
+    own.cluster.until(lambda: own.job("unwatched") is None, "now the TTL runs")
+    own.stop_operator()
+
+
+def test_of_two_operators_one_works_and_the_other_takes_over(own: Garden, tmp_path: Path) -> None:
+    lease = {"LEADER_ELECTION": "true"}
+    second = own.twin(tmp_path)
+    environment = {"POD_NAMESPACE": own.namespace}
+    own.start_operator(pod={"POD_NAME": "one", **environment}, **lease)
+    own.cluster.until(lambda: "one, is at work" in own.log.read_text())
+    second.start_operator(pod={"POD_NAME": "two", **environment}, **lease)
+    second.cluster.until(lambda: "waiting for the Lease" in second.log.read_text())
+    own.submit("led", {"STEPS": 1})
+    own.until("led", "Succeeded")
+    own.stop_operator()
+    own.submit("led-on", {"STEPS": 1})
+    own.until("led-on", "Succeeded")
+    assert "created Job led-on-train" in second.log.read_text()
+    second.stop_operator()
+
+
+def test_an_api_server_restarted_in_mid_training_is_not_noticed(garden: Garden) -> None:
+    garden.submit("steady", {"STEPS": 60, "STEP_SECONDS": 0.1})
+    garden.until_step("steady", 5)
+    server = Process.read(garden.cluster.directory / "run/kube-apiserver.json")
+    assert server
+    server.signal(signal.SIGKILL)
+    garden.cluster.up()
+    status = garden.until("steady", "Succeeded")
+    assert [(a["reason"], a["toStep"]) for a in status["attempts"]] == [("Completed", 60)]
+    assert_whole_history(status, 60)
+
+
+def assert_whole_history(status: Object, steps: int) -> None:
+    """From the first step to the last, each once, thinned only where there are more than 64."""
+    known = [point["step"] for point in status["history"]]
+    assert known == sorted(set(known))
+    assert (known[0], known[-1]) == (1, steps)
+    assert len(known) == steps if steps <= 64 else 32 <= len(known) <= 64
+
+
+def pod_of(garden: Garden, name: str) -> str:
+    [pod] = garden.pods(name)
+    return str(pod["metadata"]["name"])
+
+
+def process_of(name: str) -> int:
+    """The trainer's process: of those with the job's config in their environment, the one that runs no other."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            told = f'"name":"{name}"' in (folder / "environ").read_text(errors="replace")
+            command = (folder / "cmdline").read_text()
+        except OSError:
+            continue
+        if told and "scripted_trainer" in command and "shim" not in command:
+            return int(folder.name)
+    raise AssertionError(f"no process trains {name}")
+
+
+def evict(garden: Garden, pod: str) -> None:
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+    path = f"/api/v1/namespaces/{garden.namespace}/pods/{pod}/eviction"
+    garden.cluster.kubectl("create", "--raw", path, "-f", "-", content=json.dumps(eviction))
+
+
+def job_is_complete(job: Object | None) -> bool:
+    found = ((job or {}).get("status") or {}).get("conditions") or []
+    return any(c["type"] == "Complete" and c["status"] == "True" for c in found)
