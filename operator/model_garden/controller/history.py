@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise, zip_longest
+from statistics import median_low
 
 from model_garden.contract.status import MAX_HISTORY, HistoryPoint
 
@@ -30,9 +31,9 @@ def _updated(old: HistoryPoint, new: HistoryPoint) -> HistoryPoint:
 
 
 def _provisional(points: Sequence[HistoryPoint]) -> bool:
-    """Whether the last point is nearer to its neighbour than any two before it."""
+    """Whether the last point is nearer to its neighbour than the spacing: the usual gap between those before it."""
     steps = [point.step for point in points]
-    spacing = min(after - before for before, after in pairwise(steps[:-1]))
+    spacing = median_low([after - before for before, after in pairwise(steps[:-1])])
     return points[-1].eval_loss is None and steps[-1] - steps[-2] < spacing
 
 

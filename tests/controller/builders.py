@@ -1,0 +1,103 @@
+"""Kubernetes objects as the watches give them, for the tests of pure functions."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from model_garden.contract.progress import Outcome, termination_message
+from model_garden.controller import desired
+from model_garden.controller.desired import Plan
+from model_garden.controller.settings import Settings
+from model_garden.controller.status import Moment
+
+Object = dict[str, Any]
+
+START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+SETTINGS = Settings(data_claim="data", models_claim="models", cache_claim="cache")
+
+
+def at(seconds: float = 0) -> Moment:
+    return Moment(START + timedelta(seconds=seconds), generation=1)
+
+
+def time(seconds: float = 0) -> str:
+    return at(seconds).text()
+
+
+def resource(name: str = "receipts", **spec: Any) -> Object:
+    """A TrainingJob; labels and annotations are given as such."""
+    metadata = {"name": name, "namespace": "default", "uid": "tj-uid", "generation": 1, "creationTimestamp": time()}
+    metadata |= {key: spec.pop(key) for key in ("labels", "annotations") if key in spec}
+    return {"metadata": metadata, "spec": {"baseModel": "org/model", "datasetPath": "./data/rows.jsonl", **spec}}
+
+
+def plan(settings: Settings = SETTINGS, **spec: Any) -> Plan:
+    return desired.plan(resource(**spec), settings)
+
+
+def job(*conditions: str, owner: str = "tj-uid", suspend: bool = False, reason: str = "", **metadata: Any) -> Object:
+    owners = [{"controller": True, "uid": owner, "kind": "TrainingJob", "name": "receipts"}] if owner else []
+    return {
+        "metadata": {
+            "name": "receipts-train",
+            "namespace": "default",
+            "uid": "job-uid",
+            "resourceVersion": "1",
+            "creationTimestamp": time(),
+            "ownerReferences": owners,
+            **metadata,
+        },
+        "spec": {"suspend": suspend},
+        "status": {
+            "conditions": [
+                {"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": time(100)}
+                for kind in conditions
+            ]
+        },
+    }
+
+
+def pod(name: str = "receipts-train-1", created: float = 0, node: str | None = "node-1", **status: Any) -> Object:
+    """A pod without a container's state: on its way."""
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "uid": f"{name}-uid",
+            "resourceVersion": "1",
+            "creationTimestamp": time(created),
+            "ownerReferences": [{"kind": "Job", "name": "receipts-train", "uid": "job-uid"}],
+        },
+        "spec": {"nodeName": node, "containers": [{"name": "trainer", "resources": {"limits": {"memory": "8Gi"}}}]},
+        "status": {"phase": "Pending", **status},
+    }
+
+
+def state(**state: Any) -> list[Object]:
+    return [{"name": "trainer", "state": state}]
+
+
+def running(name: str = "receipts-train-1", started: float = 5) -> Object:
+    return pod(name, started, phase="Running", containerStatuses=state(running={"startedAt": time(started)}))
+
+
+def ended(exit_code: int, outcome: Outcome | None = None, name: str = "receipts-train-1", **more: Any) -> Object:
+    """A pod whose trainer ended after a minute."""
+    terminated = {
+        "exitCode": exit_code,
+        "startedAt": time(5),
+        "finishedAt": time(65),
+        "reason": more.pop("reason", "Error"),
+    }
+    if outcome:
+        terminated["message"] = termination_message(outcome)
+    phase = "Succeeded" if exit_code == 0 else "Failed"
+    return pod(name, 5, phase=phase, containerStatuses=state(terminated=terminated), **more)
+
+
+def unscheduled(message: str) -> Object:
+    said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return pod(node=None, conditions=[said])
+
+
+def waiting(reason: str, message: str = "") -> Object:
+    return pod(containerStatuses=state(waiting={"reason": reason, "message": message}))

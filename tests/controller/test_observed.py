@@ -1,0 +1,153 @@
+"""What a Job, its Pods and its Events say."""
+
+import pytest
+
+from model_garden.contract.progress import Outcome
+from model_garden.contract.status import OutputStatus
+from model_garden.controller.observed import GONE, End, observe, trim_job, trim_pod
+from model_garden.controller.words import Waiting
+from tests.controller import builders as b
+from tests.controller.builders import Object
+
+DONE = Outcome(result="Succeeded", exit_code=0, output=OutputStatus(path="models/receipts"))
+EARLY = DONE.model_copy(update={"stopped_early": True})
+STOPPED = Outcome(result="Stopped", exit_code=143, checkpoint_step=7)
+BAD = Outcome(result="Failed", exit_code=3, reason="InvalidDataset", message="rows.jsonl row 7: no answer")
+
+
+def end_of(pod: Object) -> End:
+    [facts] = observe(b.resource()["metadata"], b.job(), [pod]).pods
+    assert facts.end
+    return facts.end
+
+
+def why(pod: Object, *events: Object) -> Waiting:
+    [facts] = observe(b.resource()["metadata"], b.job(), [pod], events).pods
+    assert facts.waiting
+    return facts.waiting
+
+
+def disrupted(reason: str, message: str = "") -> list[Object]:
+    return [{"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message}]
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason", "said"),
+    [
+        (b.ended(0, DONE), "Completed", None),
+        (b.ended(0, EARLY), "Stopped", None),
+        (b.ended(0), "Completed", None),
+        (b.ended(3, BAD), "Error", "rows.jsonl row 7: no answer"),
+        (b.ended(143, STOPPED), "Stopped", None),
+        (b.ended(143, STOPPED, conditions=disrupted("PreemptionByScheduler")), "Preempted", "higher priority"),
+        (b.ended(143, STOPPED, conditions=disrupted("EvictionByEvictionAPI", "drained")), "Evicted", "drained"),
+        (b.ended(137, conditions=disrupted("DeletionByPodGC", "node is gone")), "Evicted", "node is gone"),
+        (b.pod(phase="Failed", reason="Evicted", message="low on memory"), "Evicted", "low on memory"),
+        (b.ended(137, reason="OOMKilled"), "Error", "its memory limit of 8Gi"),
+        (b.ended(137), "Error", "SIGKILL"),
+        (b.ended(139), "Error", "signal 11"),
+        (b.ended(1), "Error", "exit code 1 without reporting an outcome"),
+        (b.ended(128, reason="StartError"), "Error", "could not start"),
+        (b.running() | {GONE: True}, "Error", "how it ended was not seen"),
+    ],
+)
+def test_how_a_pod_ended(pod: Object, reason: str, said: str | None) -> None:
+    end = end_of(pod)
+    assert end.reason == reason
+    assert (said is None) if end.message is None else (said or "") in end.message
+
+
+def test_a_pod_that_was_deleted_while_it_ran_was_stopped() -> None:
+    pod = b.running() | {GONE: True}
+    pod["metadata"]["deletionTimestamp"] = b.time(60)
+    assert end_of(pod).reason == "Stopped"
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "reason", "words"),
+    [
+        (
+            "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to deallocate",
+            "Capacity",
+            "NoFreeGPU",
+            "waiting for a GPU: no node has enough free nvidia.com/gpu (",
+        ),
+        ("0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu.", "Capacity", "NoFreeGPU", "GPU"),
+        ("0/1 nodes are available: 1 Insufficient memory.", "Capacity", "NoFreeCapacity", "enough free memory ("),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint {x: }.", "Capacity", "Unschedulable", "tolerations"),
+        ('persistentvolumeclaim "rows" not found', "Missing", "ClaimNotFound", "'rows' does not exist"),
+        (
+            "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+            "Missing",
+            "ClaimNotBound",
+            "no volume yet",
+        ),
+    ],
+)
+def test_why_a_pod_has_no_node(message: str, kind: str, reason: str, words: str) -> None:
+    waiting = why(b.unscheduled(message))
+    assert (waiting.kind, waiting.reason) == (kind, reason)
+    assert words in waiting.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "kind", "words"),
+    [
+        ("ImagePullBackOff", "Back-off pulling image", "Image", "spec.image"),
+        ("ErrImagePull", "not found", "Image", "not found"),
+        ("InvalidImageName", "couldn't parse", "Missing", "spec.image"),
+        ("CreateContainerConfigError", 'secret "hub" not found', "Missing", "secret 'hub' that spec.hubTokenSecret"),
+        ("ContainerCreating", "", "Starting", "being created"),
+    ],
+)
+def test_why_a_container_does_not_run(reason: str, message: str, kind: str, words: str) -> None:
+    waiting = why(b.waiting(reason, message))
+    assert waiting.kind == kind
+    assert words in waiting.message
+
+
+def event(uid: str, reason: str, message: str, second: int = 0) -> Object:
+    return {"involvedObject": {"uid": uid}, "reason": reason, "message": message, "lastTimestamp": b.time(second)}
+
+
+def test_a_volume_that_cannot_be_mounted_shows_in_events_alone() -> None:
+    told = event("receipts-train-1-uid", "FailedMount", "MountVolume.SetUp failed: no such share")
+    assert "no such share" in why(b.waiting("ContainerCreating"), told).message
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "reason"),
+    [
+        ('pods "x" is forbidden: exceeded quota: q', "Capacity", "QuotaExceeded"),
+        ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', "Refused", "PodRefused"),
+        ("serviceaccount not found", "Refused", "PodRefused"),
+    ],
+)
+def test_why_a_job_has_no_pod(message: str, kind: str, reason: str) -> None:
+    events = [event("job-uid", "FailedCreate", "old", 1), event("job-uid", "FailedCreate", message, 2)]
+    job = observe(b.resource()["metadata"], b.job(), [], events).job
+    assert job and job.start_problem
+    assert (job.start_problem.kind, job.start_problem.reason) == (kind, reason)
+
+
+def test_a_namesakes_pods_and_job_are_told_from_ours() -> None:
+    before = b.running()
+    before["metadata"]["creationTimestamp"] = b.time(-60)
+    facts = observe(b.resource()["metadata"], b.job(owner="another"), [before, b.running("receipts-train-2")])
+    assert facts.job and not facts.job.ours
+    assert facts.pods == ()
+
+
+def test_pods_are_in_the_order_of_their_creation() -> None:
+    pods = [b.running("late", 90), b.ended(1, name="early")]
+    facts = observe(b.resource()["metadata"], b.job(), pods)
+    assert [pod.name for pod in facts.pods] == ["early", "late"]
+    assert facts.current and facts.current.name == "late"
+    assert facts.last_ended and facts.last_ended.name == "early"
+
+
+def test_what_is_kept_in_memory_says_the_same() -> None:
+    whole = b.ended(137, reason="OOMKilled")
+    job = b.job("Failed", reason="BackoffLimitExceeded")
+    owner = b.resource()["metadata"]
+    assert observe(owner, trim_job(job), [trim_pod(whole)]) == observe(owner, job, [whole])
