@@ -48,7 +48,7 @@ def build(names: Sequence[str], target: Path, say: Say, keep_go_cache: bool = Fa
     go, go_cache = find_go(), target.parent / "go-build"
     target.mkdir(parents=True, exist_ok=True)
     environment = _go_environment() | {"GOCACHE": str(go_cache)}
-    say(f"building {', '.join(names)} with {go} (about 7 minutes on two cores, once)")
+    say(f"building {', '.join(names)} with {go} (3 to 7 minutes on two cores, once)")
     packages = [PACKAGES[name] for name in names]
     total = _count_packages(go, packages, environment)
     with tempfile.TemporaryDirectory(dir=target, prefix=".build-") as folder:

@@ -13,7 +13,7 @@ from devcluster.cluster import is_free, load
 from devcluster.control_plane import ORDER
 from devcluster.processes import Process, birth
 from tests.cluster import TestCluster, devcluster
-from tests.devcluster.objects import container, pod, processes_in, state
+from tests.devcluster.objects import container, job, pod, processes_in, state
 
 pytestmark = pytest.mark.cluster
 
@@ -226,3 +226,15 @@ def test_a_process_that_cannot_start_is_named_with_its_last_words(tmp_path):
     assert "etcd ended by itself" in failed.stderr and "etcd is broken" in failed.stderr
     assert devcluster("down", "--delete", "--dir", str(directory)).returncode == 0
     assert processes_in(directory) == []
+
+
+def test_a_node_killed_again_and_again_runs_each_pod_once(own, tmp_path):
+    names = [f"once-{number}" for number in range(8)]
+    for number, name in enumerate(names):
+        script = f"open({str(tmp_path / name)!r}, 'a').write('x'); time.sleep({number / 2})"
+        own.apply(job(name, container(script)))
+        if number % 3 == 0:
+            kill(own, "node")
+            own.up()
+    own.kubectl("wait", "--for=condition=complete", *(f"job/{name}" for name in names), "--timeout=60s")
+    assert [(tmp_path / name).read_text() for name in names] == ["x"] * len(names)
