@@ -100,14 +100,19 @@ class Workspace:
         """Start a job as a pod does."""
         text = job if isinstance(job, str) else job.model_dump_json(by_alias=True, exclude_none=True)
         (self.folder / "termination-log").touch()
-        return subprocess.Popen(
-            [sys.executable, "-m", "model_garden_trainer"],
-            cwd=self.folder,
-            env=os.environ | {CONFIG_ENV: text} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with (self.folder / "said").open("w") as said:  # the child holds a descriptor of its own
+            return subprocess.Popen(
+                [sys.executable, "-m", "model_garden_trainer"],
+                cwd=self.folder,
+                env=os.environ | {CONFIG_ENV: text} | environment,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            )
+
+    def said(self) -> str:
+        """What a process wrote for people."""
+        return (self.folder / "said").read_text()
 
     def adapter(self, name: str) -> dict[str, Any]:
         """The adapter weights of an output."""

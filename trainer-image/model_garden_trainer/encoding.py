@@ -98,11 +98,12 @@ class Encoder:
             TrainingError: InvalidDataset for a row that cannot be rendered or keeps no trained token.
         """
         rendered = [self.render(example) for example in examples]
+        places = [self._placeholder(item, example) for item, example in zip(rendered, examples, strict=True)]
         heard, encoded = self._tokenize([item.text for item in rendered], [item.images for item in rendered])
         offsets = encoded.pop("offset_mapping")
         labels = encoded["input_ids"].clone()
         for row, (example, item) in enumerate(zip(examples, rendered, strict=True)):
-            spans, pictures = self._spans_in(heard[row], item, example)
+            spans, pictures = self._spans_in(heard[row], item, places[row], example)
             labels[row][~self._trained(encoded, offsets, row, spans, pictures)] = IGNORED
             self._check(example, encoded["input_ids"][row], labels[row], heard[row], spans)
             if self.selective_loss != "off":
@@ -185,16 +186,31 @@ class Encoder:
             encoded = self.processor(text=texts, images=images if any(images) else None, **options)
         return heard, dict(encoded)
 
-    def _spans_in(self, heard: str, item: Rendered, example: Example) -> tuple[list[Span], list[Span]]:
-        if not item.images:
+    def _placeholder(self, item: Rendered, example: Example) -> str:
+        """What stands for a picture in the rendered text; empty where there is none.
+
+        Raises:
+            TrainingError: InvalidDataset where the text has not one for each picture.
+        """
+        tokens = [token for name in ("image_token", "boi_token") if (token := getattr(self.processor, name, None))]
+        counts = [item.text.count(token) for token in tokens]
+        if not item.images and not any(counts):
+            return ""
+        if item.images and len(item.images) in counts:
+            return tokens[counts.index(len(item.images))]
+        raise TrainingError(
+            "InvalidDataset",
+            f"{example.origin}: its text has {max(counts, default=0)} placeholder(s) such as {tokens[:1]} for "
+            f"{len(item.images)} picture(s); a text may not write the model's own placeholder",
+        )
+
+    def _spans_in(
+        self, heard: str, item: Rendered, placeholder: str, example: Example
+    ) -> tuple[list[Span], list[Span]]:
+        """Where answers and pictures stand in the text as the tokenizer saw it."""
+        if not placeholder:
             return item.spans, []
-        tokens = [getattr(self.processor, name, None) for name in ("image_token", "boi_token")]
-        placeholder = next((t for t in tokens if t and item.text.count(t) == len(item.images)), None)
         try:
-            if placeholder is None:
-                raise UnsuitableTemplate(
-                    f"the text does not hold one placeholder for each of {len(item.images)} picture(s)"
-                )
             if self.train_on == "all":  # all text but the pictures, so no span may be asked to hold none
                 _, pictures = expanded_spans([], item.text, heard, placeholder)
                 return [(0, len(heard))], pictures

@@ -18,7 +18,7 @@ _VISION = {
     "vpm",
     "vit",
 }
-_CONNECTOR = {"multi_modal_projector", "connector", "mm_projector", "modality_projection", "aligner", "merger"}
+_CONNECTOR = re.compile(r"merger|projector|connector|aligner|modality_projection")
 _HEADS = {"lm_head", "embed_out", "score", "classifier"}
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _MLP = re.compile(r"mlp|feed_forward|ffn|experts", re.IGNORECASE)
@@ -65,7 +65,7 @@ def _wanted(name: str, config: LoraConfig) -> bool:
     if config.target_modules:
         return any(_is(name, target) for target in config.target_modules)
     parts = name.split(".")
-    if _CONNECTOR & set(parts) or _HEADS & set(parts):
+    if _CONNECTOR.search(name) or _HEADS & set(parts):
         return False
     inside = ".".join(parts[-3:])
     attention, mlp = bool(_ATTENTION.search(inside)), bool(_MLP.search(inside))

@@ -7,6 +7,7 @@ is where the text stops to depend on its content, with the end-of-turn marker th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ Chat = list[dict[str, Any]]
 Render = Callable[..., str]
 """``render(chat, add_generation_prompt=False)``: the chat as text."""
 
+_PIECE = re.compile(r"<[^<>]*>|[^<]+|<")
 PROBE = "\ue000\ue001\ue000"
 """Stands in for an answer: private-use characters, which no template and hardly any answer begins or ends with."""
 
@@ -47,10 +49,7 @@ def _turn(render: Render, chat: Chat, text: str, index: int) -> Span:
     prompt = _prompt(render, chat[:index])
     if prompt is not None and text.startswith(prompt) and len(prompt) <= start:
         start = len(prompt)
-    marker = _end_marker(render, chat[: index + 1])
-    if marker and text.startswith(marker, end):
-        end += len(marker)
-    return start, end
+    return start, end + len(_shared(_end_marker(render, chat[: index + 1]), text[end:]))
 
 
 def _prompt(render: Render, before: Chat) -> str | None:
@@ -62,12 +61,26 @@ def _prompt(render: Render, before: Chat) -> str | None:
 
 
 def _end_marker(render: Render, until: Chat) -> str:
-    """What the template writes after the last message, up to the marker's end: ``<|im_end|>`` of ``<|im_end|>\\n``."""
+    """What the template writes after the last message."""
     try:
         probed = render([*until[:-1], _with_content(until[-1], PROBE)])
     except Exception:  # as above
         return ""
-    return probed.rpartition(PROBE)[2].rstrip()
+    return probed.rpartition(PROBE)[2]
+
+
+def _shared(marker: str, after: str) -> str:
+    """The pieces that ``marker`` and ``after`` begin with alike, without white space at the end.
+
+    A piece is a token in angle brackets or what stands between two: of ``<|end|>\\n<|endoftext|>``, which closes a
+    conversation, and ``<|end|>\\n<|user|>``, with which it goes on, that is ``<|end|>``.
+    """
+    shared = ""
+    for one, other in zip(_PIECE.findall(marker), _PIECE.findall(after), strict=False):
+        if one != other:
+            break
+        shared += one
+    return shared.rstrip()
 
 
 def _common(one: str, other: str) -> int:

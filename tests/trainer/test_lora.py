@@ -1,0 +1,89 @@
+"""Which layers are adapted: what the switches say, and the vision tower only when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+from model_garden.contract.spec import LoraConfig, TrainingJobSpec
+from model_garden_trainer.backends.transformers import add_lora
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.lora import choose
+
+LANGUAGE, VISION = "model.language_model.layers.0", "model.visual.blocks.0"
+LINEARS = [
+    *(f"{LANGUAGE}.self_attn.{name}_proj" for name in "qkvo"),
+    *(f"{LANGUAGE}.mlp.{name}_proj" for name in ("gate", "up", "down")),
+    f"{VISION}.attn.qkv",
+    f"{VISION}.attn.proj",
+    *(f"{VISION}.mlp.{name}_proj" for name in ("gate", "up", "down")),
+    "model.visual.merger.mlp.0",
+    "lm_head",
+]
+ON = {"finetuneLanguageLayers": True, "finetuneAttentionModules": True, "finetuneMlpModules": True}
+
+
+def lora(**switches: Any) -> LoraConfig:
+    return LoraConfig.model_validate(ON | {"r": 4, "loraAlpha": 4, "loraDropout": 0.0} | switches)
+
+
+@pytest.mark.parametrize(
+    ("switches", "targets", "excluded"),
+    [
+        ({}, ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"], r"(model\.visual)(\..*)?"),
+        ({"finetuneMlpModules": False}, ["k_proj", "o_proj", "q_proj", "v_proj"], None),
+        ({"finetuneAttentionModules": False}, ["down_proj", "gate_proj", "up_proj"], r"(model\.visual)(\..*)?"),
+        (
+            {"finetuneVisionLayers": True, "finetuneLanguageLayers": False, "finetuneMlpModules": False},
+            ["proj", "qkv"],
+            None,
+        ),
+        (
+            {"finetuneVisionLayers": True, "finetuneLanguageLayers": False},
+            ["down_proj", "gate_proj", "proj", "qkv", "up_proj"],
+            r"(model\.language_model)(\..*)?",
+        ),
+        ({"targetModules": ["q_proj"]}, ["q_proj"], None),
+    ],
+)
+def test_the_switches_choose_layers(switches: dict[str, Any], targets: list[str], excluded: str | None) -> None:
+    assert choose(LINEARS, lora(**switches)) == (targets, excluded)
+
+
+def test_a_name_that_matches_nothing_is_refused_with_names_that_exist() -> None:
+    with pytest.raises(TrainingError, match=r"'query'.*there are down_proj, gate_proj") as raised:
+        choose(LINEARS, lora(targetModules=["q_proj", "query"]))
+    assert raised.value.exit_code == 2
+    with pytest.raises(TrainingError, match="'qkv'"):  # only the vision tower has it, which is not asked for
+        choose(LINEARS, lora(targetModules=["qkv"]))
+
+
+def test_other_families_name_their_layers_otherwise() -> None:
+    gpt2 = ["transformer.h.0.attn.c_attn", "transformer.h.0.mlp.c_fc", "lm_head"]
+    assert choose(gpt2, lora())[0] == ["c_attn", "c_fc"]
+    gemma = ["model.vision_tower.encoder.layers.0.self_attn.q_proj", "model.language_model.layers.0.self_attn.q_proj"]
+    assert choose(gemma, lora()) == (["q_proj"], r"(model\.vision_tower)(\..*)?")
+
+
+@pytest.mark.parametrize("sees", [False, True], ids=["language", "language and vision"])
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl", "qwen2", "llama"])
+def test_adapters_stand_where_they_are_asked_for(tiny_model: Callable[[str], Path], kind: str, sees: bool) -> None:
+    vision = "vl" in kind
+    if sees and not vision:
+        return
+    auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
+    spec = TrainingJobSpec(
+        base_model="./m", dataset_path="./d.jsonl", is_vision=vision,
+        lora_config=lora(**({"finetuneVisionLayers": sees} if vision else {})),
+    )  # fmt: skip
+    model = add_lora(auto.from_pretrained(tiny_model(kind), dtype=torch.float32), spec)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained and all("lora_" in name for name in trained)
+    assert any("visual" in name for name in trained) == sees
+    assert len([n for n in trained if "visual" not in n]) == 2 * 2 * 7  # A and B, two layers, seven projections
+    assert not any("merger" in name or "lm_head" in name for name in trained)
