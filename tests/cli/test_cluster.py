@@ -147,6 +147,7 @@ def test_progress_attempts_and_failure_are_shown(jobs: TestCluster, mg: Callable
     shown = mg("get", "@latest").stdout
     assert "Failed: OutOfMemory: lower maxPixels" in shown
     assert "last line" in shown
+    assert " left" not in shown
 
 
 def test_changes_are_asked_for(jobs: TestCluster, mg: Callable[..., Done]) -> None:
@@ -182,7 +183,7 @@ def test_watch_follows_a_job_to_its_success(jobs: TestCluster, mg: Callable[...,
     submit(mg)
     watching = start(jobs, "watch", "a")
     until_said(watching, "the operator has not seen it yet")
-    waits = {"type": "Reconciling", "status": "True", "reason": "Waiting", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    waits = {"type": "Running", "status": "False", "reason": "Waiting", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     set_status(jobs, "a", phase="Pending", conditions=[waits | {"message": "no node has a free GPU"}])
     until_said(watching, "Pending: no node has a free GPU")
     set_status(jobs, "a", phase="Running", progress=PROGRESS, history=HISTORY)
@@ -203,10 +204,20 @@ def test_watch_follows_a_job_to_its_success(jobs: TestCluster, mg: Callable[...,
 def test_submit_that_waits_fails_when_the_job_does(jobs: TestCluster, how: str) -> None:
     waiting = start(jobs, "submit", how, "--name", "a", "--base-model", "a/b", "--dataset", "./data/x.jsonl")
     jobs.until(lambda: jobs.get("trainingjob", "a", NAMESPACE))
-    set_status(jobs, "a", phase="Failed", failure={"reason": "ModelNotFound", "message": "check baseModel"})
+    set_status(
+        jobs,
+        "a",
+        phase="Failed",
+        failure={
+            "reason": "ModelNotFound",
+            "message": "check baseModel",
+            "logTail": ["ModelNotFound: check baseModel"],
+        },
+    )
     printed, said = waiting.communicate(timeout=60)
     assert waiting.returncode == 1
     assert printed == "trainingjob.model-garden.dev/a created\n"
+    assert said.count("check baseModel") == 1
     assert "error: a failed: ModelNotFound: check baseModel" in said
 
 

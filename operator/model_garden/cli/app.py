@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from model_garden import __version__
 from model_garden.cli.help import CONTEXT, ClusterCommand, Command, Group, SpecCommand, TextCommand
 from model_garden.cli.output import CommandError, error
 
@@ -296,9 +297,7 @@ def delete(
 @app.command("version", rich_help_panel=ABOUT, cls=Command)
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version as installed
-
-    print(f"model-garden {installed('model-garden')}")
+    print(f"model-garden {__version__}")
 
 
 def run_app() -> None:

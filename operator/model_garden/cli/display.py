@@ -22,6 +22,8 @@ from model_garden.cli.output import console
 PLAIN_SECONDS = 10.0
 """Without a terminal a step is told when a whole percent was gained, or when this long nothing was told."""
 CURVE_WIDTH = 24
+TRAINING = ("Training", "Running")
+"""Stages whose bar says it all; at any other, and when all steps are done, the detail says what is going on."""
 
 
 class Display:
@@ -90,7 +92,11 @@ class Display:
         if not self._progress.get("totalSteps"):
             self._spinner.update(text=Text.assemble((self._stage, "bold"), "  ", (self._detail, "dim")))
             return self._spinner
-        return Group(self._bar(), self._figures())
+        lines: list[RenderableType] = [self._bar(), self._figures()]
+        idle = self._stage not in TRAINING or self._progress["step"] == self._progress["totalSteps"]
+        if self._detail and idle:
+            lines.append(Text(self._detail, "dim"))
+        return Group(*lines)
 
     def _bar(self) -> RenderableType:
         step, total = self._progress["step"], self._progress["totalSteps"]

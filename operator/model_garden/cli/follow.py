@@ -12,7 +12,7 @@ from model_garden.cli.display import Display
 from model_garden.cli.events import log_line
 from model_garden.cli.output import FAILED, CommandError, error, note
 from model_garden.cli.report import print_summary
-from model_garden.cli.state import FINAL, explanation, is_vision, losses, phase
+from model_garden.cli.state import FINAL, explanation, is_vision, log_tail, losses, phase
 from model_garden.cluster import PODS, TRAINING_JOBS, Cluster, ClusterError, Object, Snapshot, follow_log, observe
 from model_garden.contract.names import LABEL_JOB, TRAINER_CONTAINER, label_value
 
@@ -62,7 +62,7 @@ async def until_end(cluster: Cluster, job: Object, how: Follow) -> Object:
         return await _with_log(cluster, job, _print_log_line)
     if how is Follow.WAIT:
         return [state async for state in states(cluster, job)][-1]
-    with Display("Waiting for the operator") as display:
+    with Display(phase(job)) as display:
         async for state in states(cluster, job):
             job = state
             show_status(job, display)
@@ -87,7 +87,8 @@ async def states(cluster: Cluster, job: Object) -> AsyncIterator[Object]:
 def show_status(job: Object, display: Display) -> None:
     """Show a job's status: its phase, why it waits, its progress."""
     status = job.get("status") or {}
-    display.stage(phase(job), explanation(job))
+    if phase(job) not in FINAL:  # its end is told by conclude
+        display.stage(phase(job), explanation(job))
     if status.get("progress"):
         display.progress(status["progress"], losses(job))
 
@@ -101,7 +102,7 @@ def conclude(job: Object) -> None:
         print_summary(result, status["output"], status.get("progress") or {}, losses(job), is_vision(job))
     if phase(job) == "Succeeded":
         sys.exit(0)
-    for line in filter(log_line, (status.get("failure") or {}).get("logTail") or ()):
+    for line in filter(log_line, log_tail(job)):
         note(f"  {line}")
     error(f"{job['metadata']['name']} {phase(job).lower()}: {explanation(job)}".removesuffix(": "))
     sys.exit(FAILED)
@@ -117,7 +118,9 @@ async def _with_log(cluster: Cluster, job: Object, show: Callable[[str], None]) 
             followed.add(pod)
             async for line in follow_log(cluster, pod, job["metadata"]["namespace"], container=TRAINER_CONTAINER):
                 show(line)
-        elif not pod and (waiting := f"{phase(job)}: {explanation(job)}".removesuffix(": ")) != told:
+            continue
+        waiting = f"{phase(job)}: {explanation(job)}".removesuffix(": ")
+        if not pod and waiting != told and phase(job) not in FINAL:  # its end is told by conclude
             told = waiting
             note(waiting)
     return job

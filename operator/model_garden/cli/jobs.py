@@ -7,7 +7,7 @@ from typing import Any, Literal
 from model_garden.cli import words
 from model_garden.cli.access import by_age, find_job, reference, with_cluster
 from model_garden.cli.output import FAILED, CommandError, note, print_json, print_rows, print_table, print_yaml
-from model_garden.cli.state import FINAL, explanation, is_vision, losses, phase
+from model_garden.cli.state import FINAL, explanation, is_vision, log_tail, losses, phase
 from model_garden.cluster import TRAINING_JOBS, Cluster, Object
 from model_garden.contract.names import ANNOTATION_CANCEL, ANNOTATION_STOP, API_VERSION, KIND
 
@@ -87,7 +87,7 @@ def row(job: Object, *, wide: bool, namespaces: bool) -> dict[str, str]:
             "GPUS": str(limits.get(GPU_RESOURCE, "")),
             "POD": status.get("podName") or "",
             "OUTPUT": (status.get("output") or {}).get("path") or "",
-            "WHY": explanation(job),
+            "WHY": "" if phase(job) in ("Running", "Succeeded") else explanation(job).replace("\n", " "),
         }
     return cells
 
@@ -125,15 +125,17 @@ def description(job: Object) -> list[tuple[str, str]]:
         ("model", f"{spec['baseModel']}  ({', '.join(str(word) for word in how if word)})"),
         ("data", spec["datasetPath"]),
         ("", words.dataset_line(status["dataset"]) if status.get("dataset") else ""),
-        ("progress", words.step_line(progress) if progress else ""),
+        ("progress", words.step_line(progress, running=phase(job) == "Running") if progress else ""),
         ("loss", _loss_words(losses(job))),
         ("pod", status.get("podName") or ""),
     ]
-    rows += [("attempts" if first else "", _attempt(attempt)) for first, attempt in _numbered(status.get("attempts"))]
+    said = (status.get("failure") or {}).get("message")
+    rows += [
+        ("attempts" if first else "", _attempt(attempt, said)) for first, attempt in _numbered(status.get("attempts"))
+    ]
     if output:
         rows += [("output", words.output(output)), ("load it", words.load_hint(output, vision=is_vision(job)))]
-    tail = (status.get("failure") or {}).get("logTail") or ()
-    return rows + [("log" if first else "", line) for first, line in _numbered(tail)]
+    return rows + [("log" if first else "", line) for first, line in _numbered(log_tail(job))]
 
 
 def _numbered(items: Any) -> list[tuple[bool, Any]]:
@@ -147,12 +149,15 @@ def _loss_words(values: list[float]) -> str:
     return f"{words.loss(values[0])} → {words.loss(values[-1])}  {words.sparkline(values, CURVE_WIDTH)}"
 
 
-def _attempt(attempt: dict[str, Any]) -> str:
+def _attempt(attempt: dict[str, Any], said: str | None) -> str:
+    """One attempt in a line; its message is left out where ``said`` says it already."""
     parts = [attempt["pod"] + (f" on {attempt['node']}" if attempt.get("node") else "")]
     if attempt.get("toStep") is not None:
         parts.append(f"steps {attempt.get('fromStep') or 0} to {attempt['toStep']}")
     if attempt.get("reason"):
-        parts.append(attempt["reason"] + (f": {attempt['message']}" if attempt.get("message") else ""))
+        parts.append(
+            attempt["reason"] + (f": {attempt['message']}" if attempt.get("message") not in (None, said) else "")
+        )
     seconds = words.seconds_between(attempt.get("startTime"), attempt.get("endTime"))
     return "  ".join(parts + ([f"after {words.duration(seconds)}"] if seconds is not None else []))
 

@@ -66,7 +66,7 @@ def print_rows(rows: list[tuple[str, str]]) -> None:
     for label, value in rows:
         if value:
             shown.print(f"[dim]{label:<{width}}[/dim]  ", end="")
-            shown.print(value, markup=False, soft_wrap=True)
+            shown.print(value.replace("\n", f"\n{'':{width + 2}}"), markup=False, soft_wrap=True)
 
 
 def print_table(rows: list[dict[str, str]], colours: dict[str, dict[str, str]]) -> None:

@@ -15,19 +15,21 @@ def phase(job: Object) -> str:
 
 
 def explanation(job: Object) -> str:
-    """Why the job is where it is, in the operator's words; '' when all goes well."""
+    """Why the job is where it is, in the operator's words: its ``Running`` condition carries them, true or false."""
     status = job.get("status") or {}
     if failure := status.get("failure"):
         return f"{failure['reason']}: {failure['message']}"
-    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
-    if not conditions:
-        return "" if status else "the operator has not seen it yet"
-    if phase(job) == "Running":
-        return ""
-    for kind in ("Stalled", "Failed", "Queued", "Reconciling"):
-        if (found := conditions.get(kind)) and found["status"] == "True":
-            return str(found["message"])
-    return ""
+    if not status:
+        return "the operator has not seen it yet"
+    said = (condition["message"] for condition in status.get("conditions") or () if condition["type"] == "Running")
+    return next(said, "")
+
+
+def log_tail(job: Object) -> list[str]:
+    """The last lines of a failed pod's log, but for those that only repeat the failure's message."""
+    failure = (job.get("status") or {}).get("failure") or {}
+    said = str(failure.get("message") or "").splitlines()
+    return [line for line in failure.get("logTail") or () if not any(part in line for part in said if part)]
 
 
 def losses(job: Object) -> list[float]:

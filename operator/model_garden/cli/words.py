@@ -87,15 +87,15 @@ def details(progress: Mapping[str, Any]) -> list[str]:
     return [text.format(progress[key]) for text, key in parts if progress.get(key) is not None]
 
 
-def step_line(progress: Mapping[str, Any]) -> str:
-    """One plain line for a step: ``step 12/30 (40%)  loss 2.3104  lr 1.8e-05  … 21s left``."""
+def step_line(progress: Mapping[str, Any], *, running: bool = True) -> str:
+    """One plain line for a step: ``step 12/30 (40%)  loss 2.3104  lr 1.8e-05  … 21s left``; an end has no time left."""
     parts = [f"step {steps(progress)}"]
     if progress.get("totalSteps"):
         parts[0] += f" ({100 * progress['step'] / progress['totalSteps']:.0f}%)"
     if progress.get("loss") is not None:
         parts.append(f"loss {loss(progress['loss'])}")
     parts += details(progress)
-    left = seconds_left(progress)
+    left = seconds_left(progress) if running else None
     if left is not None and left >= 1:
         parts.append(f"{duration(left)} left")
     return "  ".join(parts)

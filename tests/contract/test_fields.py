@@ -1,0 +1,33 @@
+"""The list of fields that flags and the README's table are made of."""
+
+from model_garden.contract.fields import markdown_table, spec_fields, type_words
+from model_garden.contract.spec import TrainingJobSpec
+
+
+def test_fields_come_in_the_order_of_the_schema_with_nested_ones_in_place() -> None:
+    names = [field.dotted for field in spec_fields()]
+    tops = list(dict.fromkeys(name.split(".")[0] for name in names))
+    assert tops == [field.alias for field in TrainingJobSpec.model_fields.values()]
+    assert names.index("hyperparameters.learningRate") < names.index("loraConfig.r")
+
+
+def test_only_model_and_data_are_required() -> None:
+    assert [field.dotted for field in spec_fields() if field.required] == ["baseModel", "datasetPath"]
+
+
+def test_types_are_words() -> None:
+    kinds = {field.dotted: type_words(field.type) for field in spec_fields()}
+    assert kinds["hyperparameters.learningRate"] == "number"
+    assert kinds["quantization"] == "4bit / 8bit / 16bit / none"
+    assert kinds["loraConfig.targetModules"] == "list of string"
+    assert kinds["resources.limits"] == "map of quantity"
+    assert kinds["podTemplate.affinity"] == "object"
+
+
+def test_every_field_outside_kubernetes_own_shapes_says_what_it_means() -> None:
+    silent = [field.dotted for field in spec_fields() if not field.description]
+    assert [name for name in silent if not name.startswith(("podTemplate.", "resources."))] == []
+
+
+def test_a_row_a_field() -> None:
+    assert len(markdown_table().splitlines()) == 2 + len(list(spec_fields()))
