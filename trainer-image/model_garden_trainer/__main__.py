@@ -7,7 +7,10 @@ Everything is relative to the working directory, which is ``/workspace`` in a po
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -29,6 +32,7 @@ from model_garden_trainer.errors import Stopped, TrainingError
 from model_garden_trainer.progress import EventPrinter, Report, log
 from model_garden_trainer.stopping import StopRequests
 
+_PR_SET_PDEATHSIG = 1
 TERMINATION_ENV = "MODEL_GARDEN_TERMINATION_LOG"
 _CACHES = {
     "HF_HOME": "huggingface",
@@ -129,6 +133,8 @@ def _config() -> TrainerConfig:
 
 
 def _verify(request: str) -> NoReturn:
+    with contextlib.suppress(OSError, AttributeError):  # not on macOS
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a run that is stopped takes its check along
     try:
         from model_garden_trainer import verify
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.names import TERMINATION_LOG
+from model_garden.contract.spec import HUB_DATASET, TrainingJobSpec
 from model_garden.contract.status import DatasetStatus, TokenLengths
 from model_garden_trainer.datasets import (
     CheckReport,
@@ -166,6 +168,14 @@ def _refuse_longer(lengths: list[tuple[int, Example]], max_length: int) -> None:
         )
 
 
+def _root(path: str) -> Path | None:
+    """The folder that a data set's files may not leave: in a pod the claim it lies in, elsewhere none."""
+    if not Path(TERMINATION_LOG).exists() or path.startswith(HUB_DATASET):
+        return None
+    inside = os.path.relpath(path)
+    return Path.cwd() / inside.split("/")[0]
+
+
 def digest(path: str) -> str:
     """A digest of a data set's files: names, sizes, beginnings and ends. Pictures beside them are not read."""
     found = Path(path)
@@ -185,6 +195,6 @@ def digest(path: str) -> str:
 
 def _open(path: str, spec: TrainingJobSpec) -> Examples:
     try:
-        return open_examples(path, vision=spec.vision, split=spec.dataset_split or "train")
+        return open_examples(path, vision=spec.vision, split=spec.dataset_split or "train", root=_root(path))
     except DatasetError as error:
         raise TrainingError("InvalidDataset", str(error)) from error
