@@ -70,7 +70,8 @@ async def _operate(cluster: Cluster, settings: Settings, metrics: Metrics) -> No
     queue: WorkQueue[Key] = WorkQueue()
     store = Store(wake=queue.add)
     events = EventPoster(cluster, settings.pod_name)
-    reconciler = Reconciler(cluster, store, ProgressStreams(cluster, queue.add), events, settings)
+    streams = ProgressStreams(cluster, queue.add, lambda key: queue.add_after(key, settings.progress_seconds))
+    reconciler = Reconciler(cluster, store, streams, events, settings)
     metrics.show(store, queue)
     seen_all = asyncio.Event()
 

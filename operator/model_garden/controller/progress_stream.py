@@ -1,4 +1,4 @@
-"""Follow the trainers' logs, one task a pod, and fold what they tell; wake the job whenever there is news."""
+"""Follow the trainers' logs, one task a pod, and fold what they tell; wake the job when there is news."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from model_garden.cluster import Cluster, ClusterError, follow_log
 from model_garden.contract.names import TRAINER_CONTAINER
-from model_garden.contract.progress import parse_event
+from model_garden.contract.progress import ProgressEvent, parse_event
 from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller.store import Key
 from model_garden.controller.training import Training, fold, recorded
@@ -36,11 +36,16 @@ class _Run:
 
 
 class ProgressStreams:
-    """The streams of all running jobs. A TrainingJob is known by its uid, so that a namesake starts afresh."""
+    """The streams of all running jobs. A TrainingJob is known by its uid, so that a namesake starts afresh.
 
-    def __init__(self, cluster: Cluster, wake: Callable[[Key], None]) -> None:
+    ``wake`` is called for what is to be told at once: a pod's first figures, and the end of its log. For all later
+    figures ``wake_in_time`` is, which may let some time pass.
+    """
+
+    def __init__(self, cluster: Cluster, wake: Callable[[Key], None], wake_in_time: Callable[[Key], None]) -> None:
         self._cluster = cluster
         self._wake = wake
+        self._wake_in_time = wake_in_time
         self._runs: dict[str, _Run] = {}
 
     def training(self, uid: str, status: TrainingJobStatus) -> Training:
@@ -83,12 +88,15 @@ class ProgressStreams:
 
     async def _read(self, run: _Run, key: Key, pod: str) -> None:
         """What goes wrong here costs figures, never the job."""
+        news = self._wake
         try:
             async for line in follow_log(self._cluster, pod, key.namespace, container=TRAINER_CONTAINER):
                 event = parse_event(line)
                 if event is not None:
                     run.training = fold(run.training, pod, event)
-                    self._wake(key)
+                    news(key)
+                    if isinstance(event, ProgressEvent):
+                        news = self._wake_in_time
                 elif line.strip():
                     run.streams[pod].tail.append(line[:_TAIL_CHARACTERS])
         except ClusterError as error:
