@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,16 @@ from transformers import (
 from model_garden_trainer.datasets.example import Example, ImageRef, Message, Origin
 from model_garden_trainer.encoding import IGNORED, Encoder
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.packing import SHOWN, PackedSteps, pack, packed_batch, refusal, rope_index
+from model_garden_trainer.packing import (
+    SHOWN,
+    PackedSteps,
+    best_fit,
+    lay_out,
+    packed_batch,
+    refusal,
+    rope_index,
+    spread,
+)
 
 TOLERANCE = 1e-5
 VISION = ("qwen2_5_vl", "qwen3_vl")
@@ -46,23 +56,60 @@ TEXT = ("qwen2", "llama")
         ([10, 10], [[0], [1]]),
     ],
 )
-def test_a_sample_goes_to_the_fullest_row_that_takes_it(lengths: list[int], rows: list[list[int]]) -> None:
-    assert pack(lengths, 10) == rows
+def test_best_fit_gives_a_sample_to_the_fullest_row_that_takes_it(lengths: list[int], rows: list[list[int]]) -> None:
+    assert best_fit(lengths, 10) == rows
 
 
-@given(st.lists(st.integers(1, 50), max_size=60), st.integers(50, 120))
-def test_every_sample_is_in_one_row_and_no_two_rows_would_fit_in_one(lengths: list[int], capacity: int) -> None:
-    rows = pack(lengths, capacity)
-    filled = [sum(lengths[index] for index in row) for row in rows]
-    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
-    assert all(total <= capacity for total in filled)
-    assert filled == sorted(filled, reverse=True)
-    assert len(filled) < 2 or filled[-1] + filled[-2] > capacity
+@pytest.mark.parametrize(
+    ("lengths", "rows"),
+    [
+        ([3, 9, 1, 6], [[1, 2], [3, 0]]),
+        ([5, 5, 5], [[0, 2], [1]]),
+        ([7, 1, 1, 1], [[0], [1, 2, 3]]),
+    ],
+)
+def test_spread_gives_a_sample_to_the_emptiest_row(lengths: list[int], rows: list[list[int]]) -> None:
+    assert spread(lengths, 2) == rows
 
 
 def test_a_sample_longer_than_a_row_is_refused() -> None:
     with pytest.raises(ValueError, match="sample 1 has 11 tokens, a row holds 10"):
-        pack([3, 11], 10)
+        best_fit([3, 11], 10)
+
+
+def laid_out(lengths: list[int], capacity: int, rows: int = 1, hidden_size: int = 2048) -> tuple[list[int], int]:
+    """The tokens in each row, and how many micro-batches they make."""
+    layout = lay_out(lengths, capacity=capacity, rows=rows, hidden_size=hidden_size)
+    return [sum(lengths[i] for i in row) for row in layout.rows], math.ceil(len(layout.rows) / layout.at_once)
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (([100] * 8, 4096), ([800], 1)),  # attention costs little: all in one
+        (([1000] * 16, 16384), ([2000] * 8, 1)),  # attention over what the mask hides would double the cost
+        (([100] * 8, 4096, 1, 64), ([200] * 4, 1)),  # a small model: attention costs most, so short rows
+        (([400] + [40] * 10, 4096, 1, 64), ([400, 400], 1)),  # but none shorter than the longest sample
+        (([1500] * 8, 2048, 2), ([1500] * 8, 4)),  # long samples: as unpacked
+        (([900, 900, 200, 40] * 2, 2048, 1), ([2040, 2040], 2)),  # full rows, one at once
+    ],
+)
+def test_rows_are_few_and_not_dear(case: tuple[Any, ...], expected: tuple[list[int], int]) -> None:
+    assert laid_out(*case) == expected
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(50, 120), st.integers(1, 4))
+def test_every_sample_is_in_one_row_and_no_micro_batch_takes_more_than_it_may(
+    lengths: list[int], capacity: int, rows: int
+) -> None:
+    layout = lay_out(lengths, capacity=capacity, rows=rows, hidden_size=16)
+    width = max(sum(lengths[index] for index in row) for row in layout.rows)
+    assert sorted(index for row in layout.rows for index in row) == list(range(len(lengths)))
+    assert all(layout.rows)
+    assert width <= capacity
+    assert width * layout.at_once <= capacity * rows
+    fewest = best_fit(lengths, capacity)
+    assert math.ceil(len(layout.rows) / layout.at_once) <= math.ceil(len(fewest) / rows)
 
 
 # What the model sees
@@ -140,11 +187,13 @@ def test_losses_logits_and_gradients_are_those_of_the_unpacked_run(
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad()
 
-    step = steps_of(encoder, model, capacity=max(lengths) + min(lengths), rows=2)(examples)
+    capacity = max(lengths) + min(lengths)
+    step = steps_of(encoder, model, capacity=capacity, rows=1)(examples)
     together = [summed_loss(model, batch) for batch in step["micro_batches"]]
     sum(loss for loss, _, _ in together).backward()
 
-    packed_order = [index for row in pack(lengths, max(lengths) + min(lengths)) for index in row]
+    layout = lay_out(lengths, capacity=capacity, rows=1, hidden_size=64)
+    packed_order = [index for row in layout.rows for index in row]
     logits = torch.cat([apart[index][1] for index in packed_order])
     assert sum(len(batch["input_ids"]) for batch in step["micro_batches"]) < len(examples)
     assert step["attention_mask"].sum(dim=1).tolist() == lengths
@@ -166,7 +215,8 @@ def test_the_same_tokens_are_trained_in_the_same_order_of_each_sample(
     examples = vision_examples() if kind in VISION else text_examples()
     lengths = encoder(examples)["attention_mask"].sum(dim=1).tolist()
     [batch] = steps_of(encoder, model, capacity=sum(lengths), rows=1)(examples)["micro_batches"]
-    [order] = pack(lengths, sum(lengths))
+    layout = lay_out(lengths, capacity=sum(lengths), rows=1, hidden_size=64)
+    order = [index for row in layout.rows for index in row]
     answers = "".join(str(examples[index].messages[-1].parts[0]) + encoder.tokenizer.eos_token for index in order)
     assert encoder.tokenizer.decode(batch["labels"][batch["labels"] != IGNORED]) == answers
 

@@ -10,7 +10,7 @@ import inspect
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,8 +174,13 @@ class Loop(Trainer):
         """Forward and backward of one micro-batch, or of all those of a packed step; their share of the step's loss."""
         before = self.clock.spent("forward")
         with self.clock.measure("backward"):
-            step = super().training_step
-            losses = [step(model, part, num_items_in_batch) for part in inputs.get("micro_batches", [inputs])]
+            losses = []
+            parts = inputs.get("micro_batches", [inputs])
+            for number, part in enumerate(parts, 1):
+                # gradients are exchanged once a step: processes may have packed theirs in different numbers of parts
+                apart = nullcontext() if number == len(parts) else self.accelerator.no_sync(model)
+                with apart:
+                    losses.append(super().training_step(model, part, num_items_in_batch))
         self.clock.add("backward", before - self.clock.spent("forward"))  # the forward pass ran within
         loss = torch.stack(losses).sum()
         self._step_loss = self._step_loss + loss
@@ -192,7 +197,7 @@ class Loop(Trainer):
         """
         with self.clock.measure("forward"):
             if not self._own_loss:
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch=num_items_in_batch)
             targets = inputs["labels"][:, 1:]
             positions = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
             options = {key: value for key, value in inputs.items() if key != "labels"}
