@@ -111,10 +111,13 @@ def _open_hub(path: str, split: str) -> Rows:
 
 def _hub_reason(error: Exception) -> str:
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
 
     said = shown(str(error).strip().split("\n")[0], 300)
     if isinstance(error, DatasetNotFoundError):
         return f"not found: {said}; check the name, and hubTokenSecret for a private or gated data set"
+    if isinstance(error, HfHubHTTPError):
+        return f"the Hub answered: {said}; check the name, and hubTokenSecret for a private or gated data set"
     if isinstance(error, (OSError, TimeoutError)):
         return (
             f"the Hub cannot be reached and the cache does not hold it: {said}; "
