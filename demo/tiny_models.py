@@ -36,6 +36,7 @@ from transformers import (
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
+from transformers.utils import logging
 
 from model_garden_trainer.datasets.samples import text_rows, vision_scenes
 
@@ -251,6 +252,7 @@ def main() -> None:
     parser.add_argument("--kind", required=True, choices=get_args(Kind))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    logging.disable_progress_bar()  # a megabyte is written before a bar is drawn
     folder = make_tiny_model(arguments.kind, arguments.folder, arguments.seed)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{folder}: {arguments.kind}, {size / 1e6:.1f} MB")

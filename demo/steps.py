@@ -1,0 +1,181 @@
+"""The demo's steps, each as a user would do it with kubectl; the end-to-end tests take the same ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+NAMESPACE = "model-garden"
+OPERATOR = "deployment/model-garden-operator"
+PORT = 8080
+MIN_HISTORY = 10
+PATIENCE_SECONDS = 300
+
+console = Console(highlight=False)
+
+
+class DemoError(Exception):
+    """A step of the demo did not come out as it should; the message says which and where to look."""
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl for the demo's cluster, and the environment in which ``model-garden`` finds the same one."""
+
+    command: list[str]
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl and return what it printed; raises DemoError with its own words."""
+        done = subprocess.run(
+            [*self.command, *arguments], input=stdin, capture_output=True, text=True, env=self.environment, check=False
+        )
+        if done.returncode:
+            raise DemoError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """One object."""
+        found: dict[str, Any] = json.loads(self("get", *arguments, "-o", "json"))
+        return found
+
+
+def step(text: str) -> None:
+    """Say what comes next."""
+    console.print(f"\n[bold]» {text}[/bold]", soft_wrap=True)
+
+
+def install(kubectl: Kubectl, port: str | None = None) -> None:
+    """Apply ``manifests/operator.yaml`` and wait until the operator is ready.
+
+    Args:
+        kubectl: of the cluster.
+        port: for the operator's metrics in place of 8080; devcluster's pods share the machine's ports.
+    """
+    step("The operator, as users install it: kubectl apply -f manifests/operator.yaml")
+    manifest = (ROOT / "manifests" / "operator.yaml").read_text()
+    if port:
+        manifest = manifest.replace(f'"{PORT}"', f'"{port}"').replace(f": {PORT}", f": {port}")
+    kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
+    kubectl("wait", "--for=condition=Established", "crd/trainingjobs.model-garden.dev", "--timeout=60s")
+    kubectl("rollout", "status", OPERATOR, "-n", NAMESPACE, f"--timeout={PATIENCE_SECONDS}s")
+    console.print("the operator is ready")
+
+
+def free_port(kubectl: Kubectl) -> str:
+    """The port of the operator that is installed already, else one that is free on this machine."""
+    port = "jsonpath={.spec.template.spec.containers[0].ports[0].containerPort}"
+    if installed := kubectl("get", OPERATOR, "-n", NAMESPACE, "-o", port, "--ignore-not-found").strip():
+        return installed
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+MATERIAL = """
+made() { test -e "$1" && echo "$1 is there"; }
+rows=data/vision_test_dataset.jsonl
+made $rows || model-garden create-vision-dataset --output $rows --num-examples 10
+rows=data/text_test_dataset.jsonl
+made $rows || model-garden create-dataset --output $rows --num-examples 16
+made models/tiny-qwen2.5-vl || python demo/tiny_models.py models/tiny-qwen2.5-vl --kind qwen2_5_vl
+made models/tiny-qwen2 || python demo/tiny_models.py models/tiny-qwen2 --kind qwen2
+"""
+
+
+def material(kubectl: Kubectl, example: str) -> None:
+    """Fill the claims with what is not there yet; what an earlier run of ``example`` trained goes."""
+    kubectl("delete", "trainingjob", example, "--ignore-not-found", "--cascade=foreground", "--wait")
+    step("Two tiny models and ten pictures of shapes and colours, into the claims")
+    kubectl("apply", "-f", str(ROOT / "demo" / "manifests" / "storage.yaml"))
+    scripts = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "demo-scripts"},
+        "data": {name: (ROOT / "demo" / name).read_text() for name in ("tiny_models.py", "load_back.py")},
+    }
+    kubectl("apply", "-f", "-", stdin=json.dumps(scripts))
+    console.print(run_job(kubectl, "demo-material", f"{MATERIAL}rm -rf models/{example}"), soft_wrap=True)
+
+
+def train(kubectl: Kubectl, example: str) -> dict[str, Any]:
+    """Apply the example, watch it to its end, and return its status."""
+    path = f"manifests/examples/{example}.yaml"
+    step(f"The job: kubectl apply -f {path}, then model-garden watch {example}")
+    console.print(kubectl("apply", "-f", str(ROOT / path)).strip())
+    watch = [str(Path(sys.executable).parent / "model-garden"), "watch", example]
+    if context := os.environ.get("KUBE_CONTEXT"):
+        watch += ["--context", context]
+    code = subprocess.run(watch, env=kubectl.environment, check=False).returncode
+    status: dict[str, Any] = kubectl.get("trainingjob", example).get("status", {})
+    if code or status.get("phase") != "Succeeded":
+        failure = status.get("failure") or {}
+        raise DemoError(
+            f"{example} is {status.get('phase')}: {failure.get('message', 'see model-garden get ' + example)}"
+        )
+    return status
+
+
+def load_back(kubectl: Kubectl, example: str, status: dict[str, Any]) -> dict[str, float]:
+    """In a pod of its own, by transformers and peft alone: the answers' mean loss, base model and tuned."""
+    step("The model, loaded back by transformers and peft alone")
+    adapter = status["output"]["adapterPath"]
+    dataset = status["effective"]["datasetPath"]
+    command = f"python demo/load_back.py {shlex.quote(adapter)} {shlex.quote(dataset)}"
+    printed = run_job(kubectl, "demo-load-back", command)
+    scores: dict[str, float] = json.loads(printed.splitlines()[-1])
+    console.print(
+        f"mean loss of {scores['rows']} answers: {scores['base']:.2f} by the base model, {scores['tuned']:.2f} now"
+    )
+    if not scores["tuned"] < scores["base"]:
+        raise DemoError(f"{example}: the tuned model is no better than its base; its adapter is at {adapter}")
+    return scores
+
+
+def run_job(kubectl: Kubectl, name: str, command: str) -> str:
+    """Run a shell command in the trainer's image with the claims mounted and return its log.
+
+    Raises:
+        DemoError: with the log, if the command fails.
+    """
+    job = YAML(typ="safe").load(ROOT / "demo" / "manifests" / "job.yaml")
+    job["metadata"]["name"] = name
+    job["spec"]["template"]["spec"]["containers"][0]["command"] = ["sh", "-ec", command]
+    kubectl("delete", "job", name, "--ignore-not-found", "--cascade=foreground", "--wait")
+    kubectl("apply", "-f", "-", stdin=json.dumps(job))
+    end = 'jsonpath={.status.conditions[?(@.status=="True")].type}'
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not {"Complete", "Failed"} & set(done := kubectl("get", "job", name, "-o", end).split()):
+        if time.monotonic() > deadline:
+            raise DemoError(f"job {name} has not ended after {PATIENCE_SECONDS} s; see: kubectl describe job {name}")
+        time.sleep(0.2)
+    log = kubectl("logs", f"job/{name}").strip()
+    if "Complete" not in done:
+        raise DemoError(f"job {name} failed:\n{log}")
+    return log
+
+
+def check(example: str, status: dict[str, Any]) -> None:
+    """What the status of a finished job must say."""
+    progress, history = status["progress"], status["history"]
+    first, last = history[0], history[-1]
+    for holds, words in (
+        (progress["step"] == progress["totalSteps"], f"step {progress['step']} of {progress['totalSteps']}"),
+        (len(history) >= MIN_HISTORY, f"{len(history)} points of history, {MIN_HISTORY} expected"),
+        (last["loss"] < first["loss"], f"loss went from {first['loss']} to {last['loss']}"),
+        (status["output"].get("verified") is True, "the output was not verified"),
+    ):
+        if not holds:
+            raise DemoError(f"{example}: {words}")
