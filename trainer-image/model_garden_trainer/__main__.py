@@ -110,7 +110,10 @@ def set_environment(folder: Path) -> None:
 
 
 def _run(config: TrainerConfig, report: Report, requests: StopRequests) -> Outcome:
+    from model_garden_trainer import backends
     from model_garden_trainer.health import Watchdog
+
+    backends.come_first(config.spec)
     from model_garden_trainer.run import train
 
     health = config.spec.health

@@ -59,6 +59,12 @@ def choose(linears: Collection[str], config: LoraConfig) -> tuple[list[str], str
     return targets, _excluding(wanted, unwanted)
 
 
+def pattern(targets: list[str], excluded: str | None) -> str:
+    """The same choice as one pattern of full names, for a backend that takes no ``exclude_modules``."""
+    names = "|".join(map(re.escape, targets))
+    return (f"(?!{excluded}$)" if excluded else "") + rf"(?:.*\.)?(?:{names})"
+
+
 def _wanted(name: str, config: LoraConfig) -> bool:
     if not _wanted_kind(name, config):
         return False

@@ -39,6 +39,18 @@ def choose(spec: TrainingJobSpec, *, gpu: bool) -> tuple[str, str]:
     return "transformers", "spec.backend" if gpu or spec.backend == "transformers" else "no GPU"
 
 
+def come_first(spec: TrainingJobSpec) -> None:
+    """Import the backend that has to be imported before all other libraries, where it is the one.
+
+    Raises:
+        TrainingError: as ``choose``.
+    """
+    if spec.backend == "unsloth":
+        import torch
+
+        load(choose(spec, gpu=torch.cuda.is_available())[0])
+
+
 def load(name: str) -> ModuleType:
     """The backend's module: ``load_model``, ``add_lora``, ``OWN_LOSS``."""
     return importlib.import_module(f"model_garden_trainer.backends.{name}")

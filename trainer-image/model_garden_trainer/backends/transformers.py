@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
-from peft import get_peft_model, prepare_model_for_kbit_training
+from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig
 
 from model_garden.contract.spec import LoraConfig, TrainingJobSpec
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.lora import choose
+from model_garden_trainer.quantized import assert_quantized
 
 OWN_LOSS = False
 """Whether the model computes its loss itself, in a way that ours would undo."""
@@ -51,8 +52,7 @@ def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
             f"spec.baseModel: {spec.base_model} lacks {len(missing)} of its weights or has them in another shape "
             f"(such as {missing[0]}); they would be random numbers; bring the model again",
         )
-    if spec.quantization == "4bit":
-        assert_quantized(model, "Linear4bit")
+    assert_quantized(model, spec.quantization)
     model.config.use_cache = False
     return model
 
@@ -62,10 +62,7 @@ def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
     config = spec.lora_config or LoraConfig()
     linears = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     targets, excluded = choose(linears, config)
-    checkpointing = torch.cuda.is_available()
-    if spec.quantization in ("4bit", "8bit"):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    if checkpointing:  # saves memory where memory is short; a CPU's time is shorter than its memory
+    if torch.cuda.is_available():  # saves memory where memory is short; a CPU's time is shorter than its memory
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     settings = PeftLoraConfig(
@@ -81,15 +78,6 @@ def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         return get_peft_model(model, settings)
-
-
-def assert_quantized(model: Any, kind: str) -> None:
-    """Raise unless the model holds layers of ``kind``: a missing library makes some loaders go on in 16 bit."""
-    if not any(type(module).__name__ == kind for module in model.modules()):
-        raise TrainingError(
-            "InvalidModel",
-            f"spec.quantization: the model was loaded without a {kind} layer, so bitsandbytes does not work here",
-        )
 
 
 def _quantization(kind: str) -> BitsAndBytesConfig:

@@ -1,0 +1,91 @@
+"""The unsloth backend: its real classes on a machine without a GPU, as far as they run there."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_garden.contract.spec import TrainingJobSpec
+from model_garden_trainer import backends
+from model_garden_trainer.errors import TrainingError
+from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
+
+# torchao, which comes with unsloth, is written so; its files are compiled once
+pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence", "ignore::UserWarning:torchao")
+SHORT = {"hyperparameters": {"maxSteps": 4, "maxSeqLength": 500}}  # from 512 on its checkpointing asks for CUDA
+
+
+@pytest.mark.train
+@pytest.mark.skipif(importlib.util.find_spec("unsloth") is None, reason="needs the trainer-gpu extra")
+def test_unsloth_trains_resumes_merges_and_agrees_with_the_other_backend(workspace: Workspace) -> None:
+    jobs = [
+        config("whole", VISION, QUICK, SHORT, {"saveMethod": "merged_16bit"}),
+        config("broken", VISION, QUICK, SHORT),
+        config("text", TEXT, QUICK, SHORT),
+    ]
+    paths = []
+    for job in jobs:
+        paths.append(workspace.folder / f"{job.name}.json")
+        paths[-1].write_text(job.model_dump_json(by_alias=True, exclude_none=True))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.trainer.unsloth_on_cpu", *map(str, paths)],
+        cwd=workspace.folder,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+
+    assert found["broken"]["stopped"] == 3 and found["resumed"]["result"] == "Succeeded"
+    assert {**found["broken"]["losses"], **found["resumed"]["losses"]} == found["whole"]["losses"]
+    whole, resumed = workspace.adapter("whole"), workspace.adapter("broken")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    assert found["text"]["result"] == found["whole"]["result"] == "Succeeded"
+
+    for name, job in (("plain", jobs[0]), ("plain-text", jobs[2])):
+        _, told = workspace.train(job.model_copy(update={"name": name, "spec": _elsewhere(job.spec, name)}))
+        theirs = found["whole" if name == "plain" else "text"]["losses"]
+        first = "1"  # before the first update both start from the same weights
+        assert told.losses[1] == pytest.approx(theirs[first], abs=1e-4)
+    assert whole.keys() == workspace.adapter("plain").keys()
+
+    assert all(row["same"] and row["ours"] == row["theirs"].rstrip() for row in found["collators"])
+
+
+def _elsewhere(spec: TrainingJobSpec, name: str) -> TrainingJobSpec:
+    return spec.model_copy(update={"output_dir": f"./models/{name}"})
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"backend": "unsloth"}, "spec.backend: unsloth needs a GPU .* use backend: transformers"),
+        ({"quantization": "8bit"}, "spec.quantization: 8bit needs a GPU .* use quantization: none"),
+        ({"hyperparameters": {"optim": "adamw_8bit"}}, "optim: adamw_8bit needs a GPU .* use adamw_torch"),
+    ],
+)
+def test_what_needs_a_gpu_says_so_before_anything_is_loaded(part: dict[str, object], words: str) -> None:
+    spec = TrainingJobSpec.model_validate({"baseModel": "./m", "datasetPath": "./d.jsonl", **part})
+    with pytest.raises(TrainingError, match=words) as raised:
+        backends.choose(spec, gpu=False)
+    assert raised.value.exit_code == 2
+
+
+def test_the_backend_is_chosen_once_with_its_reason() -> None:
+    def chosen(gpu: bool, **part: object) -> tuple[str, str]:
+        return backends.choose(
+            TrainingJobSpec.model_validate({"baseModel": "./m", "datasetPath": "./d", **part}), gpu=gpu
+        )
+
+    assert chosen(True, backend="unsloth") == ("unsloth", "spec.backend")
+    assert chosen(True, backend="transformers") == ("transformers", "spec.backend")
+    assert chosen(False, backend="transformers") == ("transformers", "spec.backend")

@@ -1,0 +1,119 @@
+"""Runs jobs with Unsloth's real classes on a machine without a GPU, in a process of its own: for tests alone.
+
+Unsloth has a switch for its own tests that lets it be imported so; the patches that the switch leaves out are put in
+place here. bfloat16, Triton kernels, quantization and offloaded checkpointing are not covered so. Some names are
+Unsloth's private ones: look here first when its pin moves.
+
+    python -m tests.trainer.unsloth_on_cpu CONFIG.json...   prints one line of JSON for each job
+"""
+
+# ruff: noqa: E402, I001  what is set and imported first is what this module is about
+from __future__ import annotations
+
+import os
+import sys
+import types
+
+os.environ |= {
+    "UNSLOTH_ALLOW_CPU": "1",
+    "UNSLOTH_DISABLE_STATISTICS": "1",
+    "UNSLOTH_COMPILE_DISABLE": "1",
+    "TORCHDYNAMO_DISABLE": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+import unsloth  # noqa: F401
+import torch
+
+assert not torch.cuda.is_available(), "on a GPU the backend itself is run"
+torch.cuda.get_device_properties = lambda *_, **__: types.SimpleNamespace(  # type: ignore[assignment]
+    name="none", total_memory=0, major=0, minor=0, multi_processor_count=0
+)
+os.environ["UNSLOTH_ALLOW_CPU"] = "0"  # with 1 the patches of TRL would stay out
+from unsloth.context_parallel import patch_sft_trainer
+from unsloth.models.rl import PatchFastRL
+from unsloth.trainer import UnslothVisionDataCollator, _patch_trl_trainer
+
+PatchFastRL()
+_patch_trl_trainer()
+patch_sft_trainer()
+
+import json
+from pathlib import Path
+from typing import Any
+
+from model_garden.contract.progress import ProgressEvent
+from model_garden.contract.trainer_config import TrainerConfig, parse_config
+from model_garden_trainer import backends, outputs, run
+from model_garden_trainer.backends import unsloth as backend
+from model_garden_trainer.data import open_data
+from model_garden_trainer.encoding import IGNORED
+from model_garden_trainer.errors import Stopped
+from model_garden_trainer.health import Watchdog
+from model_garden_trainer.stopping import StopRequests
+from model_garden_trainer.trainers import trainer_for
+
+
+def train(config: TrainerConfig, stop_after: int | None = None) -> dict[str, Any]:
+    """Run a job; with ``stop_after`` only to that step."""
+    losses, requests = {}, StopRequests()
+
+    def report(event: Any) -> None:
+        if isinstance(event, ProgressEvent):
+            losses[event.progress.step] = event.progress.loss
+            requests.stop = requests.stop or event.progress.step == stop_after
+
+    try:
+        check = outputs.verify if config.spec.save_method == "merged_16bit" else unchecked
+        outcome = run.train(config, report, requests, Watchdog(3600, 3600, print), verify=check)
+    except Stopped as stopped:
+        return {"stopped": stopped.checkpoint_step, "losses": losses}
+    return {"result": outcome.result, "losses": losses}
+
+
+def unchecked(*_: Any) -> dict[str, Any]:
+    """Stands in for the fresh process that checks an output: one of the jobs starts it, which is enough."""
+    return {"row": "", "answer": ""}
+
+
+def collators(config: TrainerConfig) -> list[dict[str, Any]]:
+    """Of the first rows: what our encoder and what Unsloth's collator trains on, and whether the input is equal."""
+    spec, folder = config.spec, Path(config.spec.base_model).resolve()
+    trainer = trainer_for(spec)
+    encoder = trainer.encoder(trainer.load_processor(folder), spec)
+    model = backend.load_model(spec, folder)
+    theirs = UnslothVisionDataCollator(model, trainer.load_processor(folder), resize="max", max_seq_length=None)
+    training = open_data(spec, 0).training
+    examples = [training[index] for index in range(4)]
+    rows = []
+    for example in examples:
+        chat = [{"role": message.role, "content": encoder._content(message)} for message in example.messages]
+        images = [image.open(encoder.min_pixels, encoder.max_pixels) for image in example.images]
+        rows.append({"prompt": chat[:-1], "completion": chat[-1:], "images": images})
+    ours, other = encoder(examples), theirs(rows)
+    return [
+        {
+            "same": torch.equal(ours["input_ids"][row], other["input_ids"][row]),
+            "ours": encoder.tokenizer.decode(ours["input_ids"][row][ours["labels"][row] != IGNORED]),
+            "theirs": encoder.tokenizer.decode(other["input_ids"][row][other["labels"][row] != IGNORED]),
+        }
+        for row in range(len(examples))
+    ]
+
+
+def main() -> None:
+    """``whole`` and ``broken`` are the same vision job under two names, ``text`` a text job."""
+    backends.choose = lambda spec, gpu: ("unsloth", "a test")
+    whole, broken, text = (parse_config(Path(path).read_text()) for path in sys.argv[1:])
+    found = {
+        "whole": train(whole),
+        "broken": train(broken, stop_after=2),
+        "resumed": train(broken),
+        "text": train(text),
+        "collators": collators(whole),
+    }
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
