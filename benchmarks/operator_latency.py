@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sections import machine, table, write_section
-from model_garden.cluster import JOBS, TRAINING_JOBS, Change, Cluster, Snapshot, connect, observe
+from model_garden.cluster import JOBS, TRAINING_JOBS, Change, Cluster, ClusterError, Snapshot, connect, observe
 from model_garden.contract.names import API_VERSION, KIND, LABEL_JOB
 
 HOW = """Latency: from the API server's answer to a TrainingJob's creation to the ADDED event of its Job in a watch; the
@@ -71,13 +71,8 @@ def devcluster(folder: Path) -> Iterator[Path]:
     command = [sys.executable, "-m", "devcluster"]
     try:
         subprocess.run([*command, "up", "--dir", str(folder)], check=True, cwd=ROOT)
-        kubectl = [*command, "kubectl"]
-        environment = os.environ | {"DEVCLUSTER_DIR": str(folder)}
-        for words in (
-            ["apply", "--server-side", "-f", "manifests/crd.yaml"],
-            ["wait", "--for=condition=Established", "crd/trainingjobs.model-garden.dev"],
-        ):
-            subprocess.run([*kubectl, *words], check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        kubectl = [*command, "kubectl", "apply", "--server-side", "-f", "manifests/crd.yaml"]
+        subprocess.run(kubectl, check=True, cwd=ROOT, env=os.environ | {"DEVCLUSTER_DIR": str(folder)})
         yield folder / "kubeconfig"
     finally:
         subprocess.run([*command, "down", "--delete", "--dir", str(folder)], check=True, cwd=ROOT)
@@ -110,6 +105,7 @@ def operator(folder: Path, command: list[str], progress_seconds: float = 10) -> 
 
 async def measure(folder: Path) -> list[list[str]]:
     async with await connect() as cluster:
+        await served(cluster)
         rows: list[list[str]] = []
         with operator(folder, ["true"]):
             await burst(cluster, 5, "warm")
@@ -199,6 +195,18 @@ async def settled(cluster: Cluster, phase: str, least: int) -> None:
             return
         assert time.monotonic() < deadline, f"not all are {phase}: {found}"
         await asyncio.sleep(0.5)
+
+
+async def served(cluster: Cluster) -> None:
+    """Wait until the API server knows TrainingJobs."""
+    while True:
+        try:
+            await cluster.list(TRAINING_JOBS)
+        except ClusterError as error:
+            assert error.status == 404 or error.retryable, error
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 async def count(cluster: Cluster) -> int:

@@ -59,10 +59,10 @@ def test_an_operator_killed_at_random_moments_loses_and_doubles_nothing(own: Gar
 @pytest.fixture(scope="module")
 def harmed(garden: Garden) -> Garden:
     """Four jobs harmed in mid-training, together, since Kubernetes lets ten seconds pass before the next pod."""
-    garden.submit("killed", {"STEPS": 40, "STEP_SECONDS": 0.1, "SAVE_EVERY": 5})
-    garden.submit("drained", {"STEPS": 40, "STEP_SECONDS": 0.1, "SAVE_EVERY": 1000})
-    garden.submit("evicted", {"STEPS": 40, "STEP_SECONDS": 0.1}, backoffLimit=0)
-    garden.submit("deleted", {"STEPS": 60, "STEP_SECONDS": 0.1})
+    garden.submit("killed", {"STEPS": 60, "STEP_SECONDS": 0.1, "SAVE_EVERY": 5})
+    garden.submit("drained", {"STEPS": 120, "STEP_SECONDS": 0.1, "SAVE_EVERY": 1000})
+    garden.submit("evicted", {"STEPS": 120, "STEP_SECONDS": 0.1}, backoffLimit=0)
+    garden.submit("deleted", {"STEPS": 150, "STEP_SECONDS": 0.1})
     garden.until_step("killed", 7)
     os.kill(process_of("killed"), signal.SIGKILL)
     garden.until_step("drained", 3)
@@ -80,8 +80,8 @@ def test_a_pod_killed_in_mid_training_is_followed_by_one_that_resumes(harmed: Ga
     assert (first["reason"], first["exitCode"], second["reason"]) == ("Error", 137, "Completed")
     assert "killed" in first["message"]
     assert second["fromStep"] == first["toStep"] // 5 * 5, "resumed from the last checkpoint"
-    assert second["toStep"] == 40
-    assert_whole_history(status, 40)
+    assert second["toStep"] == 60
+    assert_whole_history(status, 60)
 
 
 def test_a_pod_deleted_by_hand_saves_first_and_another_goes_on(harmed: Garden) -> None:

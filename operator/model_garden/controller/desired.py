@@ -9,7 +9,7 @@ from model_garden.contract import defaults, names
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.progress import NO_RETRY
 from model_garden.contract.resource import InvalidResource, parse_spec
-from model_garden.contract.spec import HUB_DATASET, TrainingJobSpec, outside_workspace
+from model_garden.contract.spec import HUB_DATASET, Storage, TrainingJobSpec, outside_workspace
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.controller.settings import Settings
 
@@ -68,7 +68,7 @@ def plan(resource: Object, settings: Settings) -> Plan:
     """
     metadata = resource["metadata"]
     given = parse_spec(resource.get("spec"))
-    spec = _with_settings(defaults.effective(given, metadata["name"]), settings)
+    spec = defaults.effective(_with_settings(given, settings), metadata["name"])
     if problems := outside_workspace(spec) + _cannot_run(spec):
         raise InvalidResource(problems)
     return Plan(
@@ -109,14 +109,13 @@ def training_job(plan: Plan, settings: Settings) -> Object:
 
 
 def _with_settings(spec: TrainingJobSpec, settings: Settings) -> TrainingJobSpec:
-    storage = {
-        "dataClaim": settings.data_claim,
-        "modelsClaim": settings.models_claim,
-        "cacheClaim": settings.cache_claim,
-    }
-    claims = {key: name for key, name in storage.items() if name}
-    ours: Object = {"image": settings.trainer_image} | ({"storage": claims} if claims else {})
-    return TrainingJobSpec.model_validate(defaults.merge(ours, spec.to_dict()))
+    given = spec.storage or Storage()
+    storage = Storage(
+        data_claim=given.data_claim or settings.data_claim or None,
+        models_claim=given.models_claim or settings.models_claim or None,
+        cache_claim=given.cache_claim or settings.cache_claim or None,
+    )
+    return spec.model_copy(update={"image": spec.image or settings.trainer_image, "storage": storage})
 
 
 def _cannot_run(spec: TrainingJobSpec) -> list[str]:

@@ -50,8 +50,22 @@ def _settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.persistence.finalizer = f"{names.GROUP}/unused"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
+    settings.persistence.diffbase_storage = _NoDiff()
     return settings
+
+
+class _NoDiff(kopf.DiffBaseStorage):
+    """Nothing to compare with: kopf copies and compares every object it sees, which was half of the operator's work."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Of an object nothing is kept."""
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing was kept."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing is to be kept."""
 
 
 async def _connection(cluster: Cluster) -> kopf.ConnectionInfo:

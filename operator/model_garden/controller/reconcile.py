@@ -42,6 +42,7 @@ Object = dict[str, Any]
 
 LOG_END_SECONDS = 20
 """How long an ended pod's log is waited for: its node may be gone, and the log with it."""
+FIRST_LOOK_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 30.0
 
 
@@ -94,7 +95,8 @@ class Reconciler:
             facts = self._observe(plan, resource)
         if self._logs_are_behind(plan, facts, status, at) or about_to_end(plan, facts):
             return 1.0  # the end of the log, or of the Job, wakes the job; this is for a node that says nothing
-        if waits := _waits_silently(facts, at):
+        waits = _waits_silently(facts, at)
+        if waits and waits > FIRST_LOOK_SECONDS:
             facts = self._observe(plan, resource, events=await self._events_about(plan, facts))
         verdict = self._judge(plan, facts, status, at, cancelled=cancelled)
         after = next_status(
@@ -128,7 +130,10 @@ class Reconciler:
         return observe(resource["metadata"], job or self.store.job(key), self.store.pods(key), events or ())
 
     async def _create(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Moment) -> Object | None:
-        """Create the Job, or find the one that has its name; None if the TrainingJob is not as it was read.
+        """Create the Job and return None, or find and return the one that has its name.
+
+        A new Job wakes its TrainingJob, so that its status is written behind the Jobs of all others that wait. None is
+        also returned if the TrainingJob is not as it was read.
 
         Raises:
             InvalidResource: when the API server says that the Job cannot be.
@@ -153,9 +158,8 @@ class Reconciler:
         if job_existed:
             why = f"the Job {plan.job_name} was deleted; its successor resumes from the last checkpoint"
             self.events.post(resource, "JobRecreated", why, "Warning")
-        trimmed = trim_job(job)
-        self.store.put_job(trimmed)
-        return trimmed
+        self.store.put_job(trim_job(job))
+        return None
 
     async def _still_as_read(self, resource: Object) -> bool:
         """A missed deletion must not bring a Job back: look before creating one for what was seen a while ago."""
@@ -179,7 +183,8 @@ class Reconciler:
         if not plan.queued_by_kueue and (not job.suspended if wanted else job.suspended and job.suspended_by_spec):
             annotations = {SUSPENDED_BY_SPEC: "true" if wanted else None}
             change = {"metadata": {"annotations": annotations}, "spec": {"suspend": wanted}}
-            self.store.put_job(trim_job(await self.cluster.patch(JOBS, job.name, change, plan.namespace)))
+            now = await self.cluster.patch(JOBS, job.name, change, plan.namespace)
+            self.store.put_job(trim_job(now), written=True)
         pod = facts.current
         if plan.stop_and_save and pod and not pod.told_to_stop:
             change = {"metadata": {"annotations": {names.ANNOTATION_STOP: "save"}}}
@@ -231,7 +236,8 @@ class Reconciler:
             await self._delete_job(key, job.uid, "Background")
         elif job.ttl != ttl:
             change = {"spec": {"ttlSecondsAfterFinished": ttl}}
-            self.store.put_job(trim_job(await self.cluster.patch(JOBS, job.name, change, key.namespace)))
+            now = await self.cluster.patch(JOBS, job.name, change, key.namespace)
+            self.store.put_job(trim_job(now), written=True)
         return None
 
     async def _record_in_time(
@@ -259,7 +265,7 @@ class Reconciler:
             self.store.remove_training_job(key)
             return
         self._patched[uid] = time.monotonic()
-        self.store.put_training_job(now)
+        self.store.put_training_job(now, written=True)
         self.store.forget_gone(Key(key.namespace, names.job_name(key.name)))
         if after.phase != before.phase:
             why = message(after)
@@ -291,7 +297,7 @@ def _waits_silently(facts: Facts, at: Moment) -> float | None:
     if job is None or not job.ours or job.finished or job.deleting or job.suspended or (pod and pod.started):
         return None
     waited = at.since(pod.created if pod else job.created).total_seconds()
-    return min(max(1.0, waited / 2), _LONGEST_LOOK_SECONDS)
+    return min(max(FIRST_LOOK_SECONDS, waited), _LONGEST_LOOK_SECONDS)
 
 
 def merge_patch(before: Object, after: Object) -> Object:

@@ -362,7 +362,6 @@ def _outline(status: TrainingJobStatus) -> object:
         [(c.type, c.status, c.reason) for c in status.conditions or ()],
         [(a.pod, a.reason, a.end_time) for a in status.attempts or ()],
         status.progress is None,
-        status.dataset,
         status.output,
         status.failure,
         status.observed_generation,

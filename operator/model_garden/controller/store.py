@@ -31,8 +31,8 @@ def key_of(item: Object) -> Key:
 class Store:
     """The caches. ``wake`` is called with a TrainingJob's key whenever something of it changed.
 
-    An answer to a write may come before the watch tells of it or of what was before: an older version never takes a
-    newer one's place.
+    The answer to a write comes before the watch tells of it, and of what was before: only a newer version takes the
+    place of what is known and wakes. The operator's own writes (``written``) wake nobody: their author knows of them.
     """
 
     def __init__(self, wake: Callable[[Key], None]) -> None:
@@ -57,15 +57,16 @@ class Store:
         """The pods of the Job of a name, with the last state of those that are gone until ``forget_gone``."""
         return list(self._pods.get(job, {}).values())
 
-    def put_training_job(self, item: Object) -> None:
+    def put_training_job(self, item: Object, *, written: bool = False) -> None:
         """A TrainingJob was seen, or written."""
         key = key_of(item)
-        if _older(item, self._training_jobs.get(key)):
+        if not _newer(item, self._training_jobs.get(key)):
             return
         item["metadata"].pop("managedFields", None)
         self._training_jobs[key] = item
         self._by_job[_job_key(key)].add(key)
-        self._wake(key)
+        if not written:
+            self._wake(key)
 
     def remove_training_job(self, key: Key) -> None:
         """A TrainingJob is gone."""
@@ -78,12 +79,13 @@ class Store:
         self.forget_gone(job)
         self._wake(key)
 
-    def put_job(self, item: Object) -> None:
+    def put_job(self, item: Object, *, written: bool = False) -> None:
         """A Job was seen, or written."""
         key = key_of(item)
-        if not _older(item, self._jobs.get(key)):
+        if _newer(item, self._jobs.get(key)):
             self._jobs[key] = item
-            self._wake_owners(key)
+            if not written:
+                self._wake_owners(key)
 
     def on_jobs(self, seen: Snapshot | Change, namespace: str | None) -> None:
         """Take in what the watch of Jobs tells."""
@@ -122,7 +124,7 @@ class Store:
         if job is None:
             return
         pods = self._pods[job]
-        if not _older(pod, pods.get(pod["metadata"]["name"])):
+        if _newer(pod, pods.get(pod["metadata"]["name"])):
             pods[pod["metadata"]["name"]] = pod
             self._wake_owners(job)
 
@@ -162,8 +164,8 @@ def _owning_job(pod: Object) -> Key | None:
     return None
 
 
-def _older(item: Object, known: Object | None) -> bool:
-    """Whether ``item`` is an older version of the object that is known; resource versions are ordered numbers."""
-    if known is None or known["metadata"]["uid"] != item["metadata"]["uid"] or known.get(GONE):
-        return False
-    return int(item["metadata"]["resourceVersion"]) < int(known["metadata"]["resourceVersion"])
+def _newer(item: Object, known: Object | None) -> bool:
+    """Whether ``item`` is a newer version of what is known, or another object; versions are ordered numbers."""
+    if known is None or known["metadata"]["uid"] != item["metadata"]["uid"]:
+        return True
+    return int(item["metadata"]["resourceVersion"]) > int(known["metadata"]["resourceVersion"])

@@ -1,0 +1,170 @@
+"""The cluster client against a real API server: lists in pages, watches that go on, errors that name fields."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_garden.cluster import Change, Cluster, ClusterError, Resource, Snapshot, connect, observe
+from model_garden.cluster import client as clients
+from tests.cluster import TestCluster
+
+pytestmark = pytest.mark.cluster
+
+MAPS = Resource("v1", "configmaps", "ConfigMap")
+JOBS = Resource("batch/v1", "jobs", "Job")
+NAMESPACE = "client"
+
+Scenario = Callable[[Cluster], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def run(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> Callable[[Scenario], None]:
+    """Run a scenario with a client that found the cluster by KUBECONFIG."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+
+    async def main(scenario: Scenario) -> None:
+        async with await connect() as client, asyncio.timeout(60):
+            await scenario(client)
+
+    return lambda scenario: asyncio.run(main(scenario))
+
+
+def config_map(name: str, label: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"for": label}}}
+
+
+def test_a_list_longer_than_a_page_is_whole(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "PAGE", 3)
+
+    async def scenario(client: Cluster) -> None:
+        for number in range(8):
+            await client.create(MAPS, config_map(f"page-{number}", "pages"), NAMESPACE)
+        listing = await client.list(MAPS, NAMESPACE, labels="for=pages", trim=lambda item: item["metadata"]["name"])
+        assert listing.items == [f"page-{number}" for number in range(8)]
+
+    run(scenario)
+
+
+def test_a_merge_patch_sets_and_removes(run: Any) -> None:
+    async def scenario(client: Cluster) -> None:
+        await client.create(MAPS, config_map("merged", "merging") | {"data": {"a": "1", "b": "2"}}, NAMESPACE)
+        after = await client.patch(MAPS, "merged", {"data": {"a": None, "c": "3"}}, NAMESPACE)
+        assert after["data"] == {"b": "2", "c": "3"}
+
+    run(scenario)
+
+
+def test_an_error_names_each_field_that_is_wrong(run: Any) -> None:
+    template = {"spec": {"restartPolicy": "Always", "containers": [{"name": "BAD", "image": "i"}]}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "wrong"}, "spec": {"template": template}}
+
+    async def scenario(client: Cluster) -> None:
+        with pytest.raises(ClusterError) as refused:
+            await client.create(JOBS, job, NAMESPACE)
+        assert (refused.value.status, refused.value.reason) == (422, "Invalid")
+        fields = {cause.field for cause in refused.value.causes}
+        assert fields == {"spec.template.spec.containers[0].name", "spec.template.spec.restartPolicy"}
+        assert not refused.value.retryable
+
+    run(scenario)
+
+
+def test_a_namesake_created_since_is_not_deleted(run: Any) -> None:
+    async def scenario(client: Cluster) -> None:
+        first = await client.create(MAPS, config_map("named", "names"), NAMESPACE)
+        await client.delete(MAPS, "named", NAMESPACE)
+        await client.create(MAPS, config_map("named", "names"), NAMESPACE)
+        with pytest.raises(ClusterError) as refused:
+            await client.delete(MAPS, "named", NAMESPACE, uid=first["metadata"]["uid"])
+        assert refused.value.reason == "Conflict"
+
+    run(scenario)
+
+
+async def seen(stream: AsyncIterator[Snapshot | Change], count: int) -> list[str]:
+    told = []
+    async for item in stream:
+        told.append(_words(item))
+        if len(told) == count:
+            return told
+    raise AssertionError("a watch never ends")
+
+
+def _words(item: Snapshot | Change) -> str:
+    if isinstance(item, Snapshot):
+        return "snapshot of " + ",".join(found["metadata"]["name"] for found in item.items)
+    return f"{item.type} {item.object['metadata']['name']}"
+
+
+def test_a_watch_tells_what_there_is_and_then_each_change(run: Any) -> None:
+    async def scenario(client: Cluster) -> None:
+        await client.create(MAPS, config_map("one", "watching"), NAMESPACE)
+        stream = observe(client, MAPS, NAMESPACE, labels="for=watching")
+        assert await seen(stream, 1) == ["snapshot of one"]
+        stream = observe(client, MAPS, NAMESPACE, labels="for=watching")
+        watching = asyncio.create_task(seen(stream, 4))
+        await asyncio.sleep(0)
+        await client.create(MAPS, config_map("other", "nothing"), NAMESPACE)
+        await client.create(MAPS, config_map("two", "watching"), NAMESPACE)
+        await client.patch(MAPS, "two", {"data": {"a": "1"}}, NAMESPACE)
+        await client.delete(MAPS, "two", NAMESPACE)
+        told = await watching
+        assert told[-1] in ("DELETED two", "MODIFIED two"), "the list may have come after the first changes"
+
+    run(scenario)
+
+
+def test_a_watch_outlives_its_connections_and_an_expired_version(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from model_garden.cluster import watching as watches
+
+    versions: list[str] = []
+    watch_once = watches._watch_once
+
+    def expiring(cluster: Cluster, resource: Resource, *rest: Any) -> Any:
+        """The second connection asks for a version that etcd has long forgotten."""
+        *place, version = rest
+        versions.append(version)
+        return watch_once(cluster, resource, *place, "1" if len(versions) == 2 else version)
+
+    monkeypatch.setattr(watches, "WATCH_SECONDS", 1)
+    monkeypatch.setattr(watches.random, "randrange", lambda _: 0)
+    monkeypatch.setattr(watches, "_watch_once", expiring)
+
+    async def scenario(client: Cluster) -> None:
+        stream = observe(client, MAPS, NAMESPACE, labels="for=ageing")
+        assert _words(await anext(stream)) == "snapshot of "
+        changes = asyncio.create_task(seen(stream, 1))
+        while len(versions) < 3 and not changes.done():
+            await asyncio.sleep(0.05)
+        await client.create(MAPS, config_map(f"late-{os.getpid()}", "ageing"), NAMESPACE)
+        assert (await changes)[0].endswith((f"late-{os.getpid()}", "snapshot of "))
+
+    run(scenario)
+
+
+def test_no_cluster_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(ClusterError, match=r"no cluster to talk to.*set KUBECONFIG"):
+        asyncio.run(connect())
+
+
+def test_an_api_server_that_is_away_is_told_by_its_address(
+    cluster: TestCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    away = re.sub(r"https://127\.0\.0\.1:\d+", "https://127.0.0.1:9", cluster.kubeconfig.read_text())
+    (tmp_path / "config").write_text(away)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+
+    async def main() -> None:
+        async with await connect() as client:
+            with pytest.raises(ClusterError, match=r"https://127\.0\.0\.1:9 does not answer") as error:
+                await client.get(MAPS, "x")
+            assert error.value.retryable
+
+    asyncio.run(main())
