@@ -1,6 +1,7 @@
 """TrainingJobs on a real API server. No operator runs here: a test writes the status that it would write."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -219,6 +220,17 @@ def test_submit_that_waits_fails_when_the_job_does(jobs: TestCluster, how: str) 
     assert printed == "trainingjob.model-garden.dev/a created\n"
     assert said.count("check baseModel") == 1
     assert "error: a failed: ModelNotFound: check baseModel" in said
+
+
+def test_leaving_a_watch_leaves_the_job_alone(jobs: TestCluster, mg: Callable[..., Done]) -> None:
+    submit(mg)
+    watching = start(jobs, "watch", "a")
+    until_said(watching, "Pending")
+    watching.send_signal(signal.SIGINT)
+    _, said = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert said.endswith("left; the job goes on. Come back with: model-garden watch a\n")
+    assert jobs.get("trainingjob", "a", NAMESPACE)
 
 
 def test_watching_a_job_that_is_deleted_ends(jobs: TestCluster, mg: Callable[..., Done]) -> None:

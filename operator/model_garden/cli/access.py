@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from model_garden.cli.output import BAD_USAGE, FAILED, CommandError
+from model_garden.cli.output import BAD_USAGE, FAILED, CommandError, note
 from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError, Object, connect
 from model_garden.cluster.errors import NOT_CONFIGURED
 from model_garden.contract.names import GROUP, KIND
@@ -40,7 +40,9 @@ def with_cluster(
     except ClusterError as refused:
         raise refusal(refused) from refused
     except KeyboardInterrupt as interrupted:
-        raise CommandError([goes_on] if goes_on else [], INTERRUPTED) from interrupted
+        if goes_on:
+            note(goes_on)
+        raise CommandError([], INTERRUPTED) from interrupted
 
 
 def refusal(refused: ClusterError) -> CommandError:
