@@ -38,7 +38,7 @@ def locate(spec: TrainingJobSpec) -> Path:
         check_kind(spec, folder)
         return folder
     check_kind(spec, _fetch(spec, [*_SMALL_FILES]))
-    return _fetch(spec, [*_SMALL_FILES, *_WEIGHTS])
+    return _fetch(spec, [*_SMALL_FILES, *_WEIGHTS], reached=True)
 
 
 def check_kind(spec: TrainingJobSpec, folder: Path) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _read_config(spec: TrainingJobSpec, folder: Path) -> dict[str, Any]:
     return config
 
 
-def _fetch(spec: TrainingJobSpec, patterns: list[str]) -> Path:
+def _fetch(spec: TrainingJobSpec, patterns: list[str], *, reached: bool = False) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -123,9 +123,14 @@ def _fetch(spec: TrainingJobSpec, patterns: list[str]) -> Path:
             "Secret with your token in hubTokenSecret; a folder is written as ./models/…",
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+        why = str(error).splitlines()[0]
+        if reached:  # the Hub answered a moment ago: another attempt goes on with what has come
+            raise TrainingError(
+                "TrainerError", f"spec.baseModel: the download of {spec.base_model} was interrupted: {why}"
+            ) from error
         raise TrainingError(
             "ModelNotFound",
-            f"spec.baseModel: {spec.base_model} is not in the cache ({os.environ.get('HF_HOME', 'HF_HOME')}), and the "
-            f"Hub cannot be reached: {error}",
+            f"spec.baseModel: {spec.base_model} is not in the cache ({os.environ.get('HF_HOME', 'HF_HOME')}), and the Hub "
+            f"cannot be reached: {why}; give the folder of a model (./models/…), or open the way to the Hub",
         ) from error
     return Path(folder).resolve()
