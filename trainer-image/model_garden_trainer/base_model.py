@@ -130,7 +130,7 @@ def _fetch(spec: TrainingJobSpec, patterns: list[str], *, reached: bool = False)
             ) from error
         raise TrainingError(
             "ModelNotFound",
-            f"spec.baseModel: {spec.base_model} is not in the cache ({os.environ.get('HF_HOME', 'HF_HOME')}), and the Hub "
+            f"spec.baseModel: {spec.base_model} is not cached ({os.environ.get('HF_HOME', 'HF_HOME')}), and the Hub "
             f"cannot be reached: {why}; give the folder of a model (./models/…), or open the way to the Hub",
         ) from error
     return Path(folder).resolve()
