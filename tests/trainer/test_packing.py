@@ -320,7 +320,7 @@ def test_each_family_that_is_named_as_shown_is_shown(model_type: str) -> None:
         ("qwen2_5_vl", None, None),
         ("llama", "sdpa", None),
         ("mamba", "sdpa", "'mamba' that was not shown; set packing: false"),
-        ("llama", "flash_attention_2", "runs with 'flash_attention_2'; set packing: false"),
+        ("llama", "flash_attention_2", "runs with 'flash_attention_2'; set packing: false, or backend"),
     ],
 )
 def test_what_was_not_shown_is_refused_with_the_reason(

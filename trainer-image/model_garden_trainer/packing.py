@@ -60,10 +60,10 @@ def refusal(model_type: str, attention: str | None) -> str | None:
             f"spec.hyperparameters.packing: samples of a row must not see each other, and for models of type "
             f"{model_type!r} that was not shown; set packing: false (shown for {', '.join(sorted(SHOWN))})"
         )
-    if attention not in (None, "sdpa", "eager"):
+    if attention not in (None, "sdpa"):
         return (
-            f"spec.hyperparameters.packing: was shown for PyTorch's own attention only, and the model runs with "
-            f"{attention!r}; set packing: false"
+            f"spec.hyperparameters.packing: was shown for PyTorch's own attention (sdpa) only, and the model runs with "
+            f"{attention!r}; set packing: false, or backend: transformers"
         )
     return None
 

@@ -164,18 +164,24 @@ def check_packing(folder: Path) -> None:
         TrainingError: InvalidSpec.
     """
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    refusal = packing.refusal(kind, None)
+    _refuse(packing.refusal(kind, None))
+
+
+def _refuse(refusal: str | None) -> None:
     if refusal:
         raise TrainingError("InvalidSpec", refusal)
 
 
 def _packed(run: Run, model: Any, encoder: Encoder) -> packing.PackedSteps:
+    config = model.get_base_model().config
+    # only the loaded model tells: a backend chooses by what is installed
+    _refuse(packing.refusal(config.model_type, config.get_text_config()._attn_implementation))
     return packing.PackedSteps(
         encoder,
         capacity=run.h.max_seq_length or 2048,
         rows=run.h.batch_size or 1,
         pad_token_id=encoder.tokenizer.pad_token_id,
-        config=model.get_base_model().config,
+        config=config,
     )
 
 
