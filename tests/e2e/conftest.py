@@ -21,6 +21,7 @@ class Demo:
         self.environment = {key: value for key, value in os.environ.items() if key != "KUBE_CONTEXT"} | {
             "XDG_STATE_HOME": str(state)
         }
+        self.printed = ""
         self.cluster = TestCluster(state / "model-garden" / "devcluster" / "demo")
 
     def run(self, *arguments: str) -> str:
@@ -45,9 +46,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     try:
         demo.printed = demo.run()
         demo.cluster.up()
-        patch = ("set", "env", "-n", NAMESPACE, OPERATOR, "MODEL_GARDEN_PROGRESS_SECONDS=0.5")
-        demo.cluster.kubectl(*patch)
-        demo.cluster.kubectl("rollout", "status", "-n", NAMESPACE, OPERATOR, "--timeout=120s")
         yield demo
     finally:
         demo.run("--down")
+
+
+@pytest.fixture(scope="session")
+def prompt_demo(demo: Demo) -> Demo:
+    """The demo with an operator that reports progress twice a second, so that a test sees where a run stands."""
+    demo.cluster.kubectl("set", "env", "-n", NAMESPACE, OPERATOR, "MODEL_GARDEN_PROGRESS_SECONDS=0.5")
+    demo.cluster.kubectl("rollout", "status", "-n", NAMESPACE, OPERATOR, "--timeout=120s")
+    return demo

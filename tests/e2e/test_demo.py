@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from demo.steps import NAMESPACE, ROOT
+from demo.steps import NAMESPACE
 from model_garden.contract.names import API_VERSION, KIND
 from tests.e2e.conftest import Demo
 
 pytestmark = [pytest.mark.cluster, pytest.mark.train]
 
-LONG = 1500
-CHECKPOINT_EVERY = 25
+LONG = 400
+CHECKPOINT_EVERY = 10
 
 
 def job(name: str, vision: bool, **hyperparameters: Any) -> dict[str, Any]:
@@ -83,7 +83,8 @@ def test_a_text_model_goes_the_same_way(demo: Demo) -> None:
     assert status(demo, "text")["output"]["verified"] is True
 
 
-def test_a_killed_operator_and_a_killed_pod_cost_no_step_but_those_since_the_checkpoint(demo: Demo) -> None:
+def test_a_killed_operator_and_a_killed_pod_cost_no_step_but_those_since_the_checkpoint(prompt_demo: Demo) -> None:
+    demo = prompt_demo
     demo.cluster.apply(job("killed", vision=True))
     wait(demo, "killed", checkpointed)
     operator = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=operator")
@@ -102,7 +103,10 @@ def test_a_killed_operator_and_a_killed_pod_cost_no_step_but_those_since_the_che
     assert len(demo.cluster.get("jobs", selector="model-garden.dev/training-job=killed")) == 1
 
 
-def test_a_suspended_run_goes_on_where_it_was_and_stop_and_save_ends_it_early_with_a_usable_model(demo: Demo) -> None:
+def test_a_suspended_run_goes_on_where_it_was_and_stop_and_save_ends_it_early_with_a_usable_model(
+    prompt_demo: Demo,
+) -> None:
+    demo = prompt_demo
     demo.cluster.apply(job("paused", vision=False))
     wait(demo, "paused", lambda found: (found.get("progress") or {}).get("step", 0) > 5)
     suspend(demo, True)
@@ -127,9 +131,3 @@ def suspend(demo: Demo, value: bool) -> None:
 def checkpoints(demo: Demo, name: str) -> list[Path]:
     (volume,) = [path for path in (demo.cluster.directory / "volumes").iterdir() if "model-garden-models" in path.name]
     return list((volume / name / "checkpoints").glob("checkpoint-*"))
-
-
-def test_the_mission_s_own_run_with_a_tiny_model(demo: Demo, tmp_path: Path) -> None:
-    """``train-vision`` word for word, in a folder that has ``./data`` as the repository has."""
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    assert "train-vision" in demo.model_garden("train-vision", "--help")
