@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from model_garden.contract.spec import LoraConfig, TrainingJobSpec
-from model_garden_trainer.backends.transformers import add_lora
+from model_garden_trainer.backends.transformers import add_lora, recompute_layers
+from model_garden_trainer.datasets import open_examples
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.lora import choose
+from model_garden_trainer.lora import choose, layers, pattern
+from model_garden_trainer.vision import VisionLanguageTrainer
+from tests.trainer.workspace import DATA
 
 LANGUAGE, VISION = "model.language_model.layers.0", "model.visual.blocks.0"
 LINEARS = [
@@ -87,3 +91,53 @@ def test_adapters_stand_where_they_are_asked_for(tiny_model: Callable[[str], Pat
     assert any("visual" in name for name in trained) == sees
     assert len([n for n in trained if "visual" not in n]) == 2 * 2 * 7  # A and B, two layers, seven projections
     assert not any("merger" in name or "lm_head" in name for name in trained)
+    assert not any("patch_embed" in name for name in trained)  # a convolution named as the attention's projection
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("switches", [{}, {"targetModules": ["proj"]}], ids=["all", "by name"])
+def test_only_linear_layers_are_adapted_by_either_backend(
+    tiny_model: Callable[[str], Path], kind: str, switches: dict[str, Any]
+) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(tiny_model(kind), dtype=torch.float32)
+    linears, others = layers(model)
+    assert any(name.endswith("patch_embed.proj") for name in others)
+    targets, excluded = choose(linears, lora(finetuneVisionLayers=True, **switches), others)
+    matched = {name for name, _ in model.named_modules() if re.fullmatch(pattern(targets, excluded), name)}
+    assert matched and matched <= set(linears)
+
+
+def gradients(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    model.train()
+    model(**batch).loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("sees", [False, True], ids=["frozen tower", "adapted tower"])
+def test_recomputing_layers_changes_no_gradient_and_leaves_a_frozen_tower_alone(
+    tiny_model: Callable[[str], Path], kind: str, sees: bool
+) -> None:
+    spec = TrainingJobSpec(
+        base_model="./m", dataset_path="./d", is_vision=True, lora_config=lora(finetuneVisionLayers=sees)
+    )
+    model = add_lora(AutoModelForImageTextToText.from_pretrained(tiny_model(kind), dtype=torch.float32), spec)
+    with torch.no_grad():  # adapters as after some steps: the first B is zero, and so is the gradient of A
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.02)
+    batch = VisionLanguageTrainer().encoder(AutoProcessor.from_pretrained(tiny_model(kind)), spec)(
+        [open_examples(DATA / "vision_test_dataset.jsonl", vision=True)[0]]
+    )
+    plain = gradients(model, batch)
+    model.zero_grad()
+
+    blocks, ran = model.get_base_model().model.visual.blocks, []
+    for block in blocks:
+        block.register_forward_pre_hook(lambda module, inputs: ran.append(module))
+    recompute_layers(model)
+    recomputed = gradients(model, batch)
+    assert recomputed.keys() == plain.keys()
+    assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
+    assert any("visual" in name for name in plain) == sees
+    assert len(ran) == len(blocks) * (2 if sees else 1)  # the forward pass, and once more where there is a gradient

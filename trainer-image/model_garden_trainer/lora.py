@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from typing import Any
 
 from model_garden.contract.spec import LoraConfig
 from model_garden_trainer.errors import TrainingError
@@ -24,12 +25,13 @@ _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _MLP = re.compile(r"mlp|feed_forward|ffn|experts", re.IGNORECASE)
 
 
-def choose(linears: Collection[str], config: LoraConfig) -> tuple[list[str], str | None]:
+def choose(linears: Collection[str], config: LoraConfig, others: Collection[str] = ()) -> tuple[list[str], str | None]:
     """What peft is told: last names of the modules to adapt, and a pattern of those of the same name to leave alone.
 
     Args:
         linears: full names of all linear layers of the model.
         config: an effective ``loraConfig``.
+        others: full names of what else holds weights (convolutions, embeddings): never adapted, whatever it is called.
 
     Returns:
         ``target_modules`` and ``exclude_modules`` of ``peft.LoraConfig``.
@@ -55,8 +57,17 @@ def choose(linears: Collection[str], config: LoraConfig) -> tuple[list[str], str
         )
     targets = sorted(config.target_modules or {name.rpartition(".")[2] for name in wanted})
     chosen = set(wanted)
-    unwanted = [name for name in linears if name not in chosen and any(_is(name, target) for target in targets)]
+    unwanted = [name for name in (*linears, *others) if name not in chosen and any(_is(name, t) for t in targets)]
     return targets, _excluding(wanted, unwanted)
+
+
+def layers(model: Any) -> tuple[list[str], list[str]]:
+    """Full names of the linear layers of a model (quantized ones too), and of all else that has no parts."""
+    from torch.nn import Linear
+
+    leaves = [(name, module) for name, module in model.named_modules() if not any(True for _ in module.children())]
+    linears = [name for name, module in leaves if isinstance(module, Linear)]
+    return linears, [name for name, module in leaves if not isinstance(module, Linear)]
 
 
 def pattern(targets: list[str], excluded: str | None) -> str:

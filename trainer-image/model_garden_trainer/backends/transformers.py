@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Bits
 
 from model_garden.contract.spec import LoraConfig, TrainingJobSpec
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.lora import choose
+from model_garden_trainer.lora import choose, layers
 from model_garden_trainer.quantized import assert_quantized
 
 OWN_LOSS = False
@@ -60,11 +60,8 @@ def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
 def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
     """The model with fresh adapters on the layers that ``loraConfig`` chooses, all else frozen."""
     config = spec.lora_config or LoraConfig()
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    targets, excluded = choose(linears, config)
-    if torch.cuda.is_available():  # saves memory where memory is short; a CPU's time is shorter than its memory
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+    linears, others = layers(model)
+    targets, excluded = choose(linears, config, others)
     settings = PeftLoraConfig(
         r=config.r,
         lora_alpha=config.lora_alpha,
@@ -77,7 +74,21 @@ def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
-        return get_peft_model(model, settings)
+        adapted = get_peft_model(model, settings)
+    if torch.cuda.is_available():  # saves memory where memory is short; a CPU's time is shorter than its memory
+        recompute_layers(adapted)
+    return adapted
+
+
+def recompute_layers(adapted: Any) -> None:
+    """Gradient checkpointing: a layer's activations are computed again in the backward pass, and not kept.
+
+    The kind that is not reentrant needs no input with a gradient. The libraries ask for one all the same, on every
+    embedding, the vision tower's too: a frozen tower would be recomputed and differentiated for nothing.
+    """
+    base = adapted.get_base_model()
+    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    base.disable_input_require_grads()
 
 
 def _quantization(kind: str) -> BitsAndBytesConfig:

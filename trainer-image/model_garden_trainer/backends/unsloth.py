@@ -17,7 +17,7 @@ from unsloth import FastModel, FastVisionModel
 
 from model_garden.contract.spec import Hyperparameters, LoraConfig, TrainingJobSpec
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.lora import choose, pattern
+from model_garden_trainer.lora import choose, layers, pattern
 from model_garden_trainer.quantized import assert_quantized
 
 OWN_LOSS = True
@@ -56,8 +56,8 @@ def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
 def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
     """The model with fresh adapters on the same layers that the other backend chooses, all else frozen."""
     config, h = spec.lora_config or LoraConfig(), spec.hyperparameters or Hyperparameters()
-    linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    targets, excluded = choose(linears, config)
+    linears, others = layers(model)
+    targets, excluded = choose(linears, config, others)
     fast = FastVisionModel if spec.vision else FastModel
     adapted = fast.get_peft_model(
         model,
