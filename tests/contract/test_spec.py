@@ -53,6 +53,27 @@ def test_every_problem_of_a_resource_is_listed_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["My Job", "../../etc", "receipts-", "a..b", "x" * 254])
+def test_a_name_that_kubernetes_would_refuse_is_refused_here_too(name: str) -> None:
+    resource = build_resource(name, parse_spec(BASE))
+    with pytest.raises(InvalidResource, match=r"^metadata\.name: .* is no name for Kubernetes"):
+        parse_resource(resource)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"spec": None}, "spec: required field is missing"),
+        ({"spec": []}, "spec: must be a mapping of fields; got []"),
+        ({"spec": BASE | {"loraConfig": 16}}, "spec.loraConfig: must be a mapping of fields; got 16"),
+    ],
+)
+def test_what_should_be_a_mapping_is_named_in_yamls_words(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidResource) as refused:
+        parse_resource(build_resource("receipts", parse_spec(BASE)) | changes)
+    assert refused.value.problems == [said]
+
+
 def test_the_body_of_the_rest_api_and_the_yaml_are_one_model() -> None:
     rest = {
         "base_model": "Qwen/Qwen2.5-VL-3B-Instruct",

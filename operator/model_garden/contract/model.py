@@ -66,6 +66,8 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel], root: str) -> str
         return f"{path}: unknown field; {hint}"
     if item["type"] == "missing":
         return f"{path}: required field is missing"
+    if item["type"] in ("model_type", "model_attributes_type"):
+        return f"{path}: must be a mapping of fields; got {item['input']!r}"
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "value_error":
         return message if message.startswith(root or path) else f"{path}: {message}"

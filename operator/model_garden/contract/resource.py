@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,6 +10,9 @@ from pydantic import ValidationError
 from model_garden.contract.model import explain
 from model_garden.contract.names import API_VERSION, KIND
 from model_garden.contract.spec import TrainingJobSpec
+
+_SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""What Kubernetes takes for a name (RFC 1123); the output folder is called by it too, so it is no path."""
 
 
 class InvalidResource(ValueError):
@@ -48,8 +52,15 @@ def parse_resource(document: object) -> tuple[str, TrainingJobSpec]:
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not name:
         problems.append("metadata.name: required field is missing")
+    elif not _SUBDOMAIN.fullmatch(name):
+        problems.append(
+            f"metadata.name: {name!r} is no name for Kubernetes; use at most 253 lower-case letters, digits, '-' and "
+            "'.', with a letter or digit at both ends"
+        )
+    if document.get("spec") is None:
+        raise InvalidResource([*problems, "spec: required field is missing"])
     try:
-        spec = parse_spec(document.get("spec"))
+        spec = parse_spec(document["spec"])
     except InvalidResource as error:
         problems += error.problems
     if problems:
