@@ -19,6 +19,7 @@ def test_types_are_words() -> None:
     kinds = {field.dotted: type_words(field.type) for field in spec_fields()}
     assert kinds["hyperparameters.learningRate"] == "number"
     assert kinds["quantization"] == "4bit / 8bit / 16bit / none"
+    assert kinds["prepare"] == 'auto / "off"'
     assert kinds["loraConfig.targetModules"] == "list of string"
     assert kinds["resources.limits"] == "map of quantity"
     assert kinds["podTemplate.affinity"] == "object"
