@@ -75,6 +75,18 @@ def test_an_error_names_each_field_that_is_wrong(run: Any) -> None:
     run(scenario)
 
 
+def test_an_empty_name_is_refused_and_never_means_the_whole_collection(run: Any) -> None:
+    async def scenario(client: Cluster) -> None:
+        await client.create(MAPS, config_map("precious", "all"), NAMESPACE)
+        for request in (client.delete(MAPS, "", NAMESPACE), client.get(MAPS, "", NAMESPACE)):
+            with pytest.raises(ClusterError, match="the name of the ConfigMap is empty") as refused:
+                await request
+            assert not refused.value.retryable
+        assert await client.get(MAPS, "precious", NAMESPACE)
+
+    run(scenario)
+
+
 def test_a_namesake_created_since_is_not_deleted(run: Any) -> None:
     async def scenario(client: Cluster) -> None:
         first = await client.create(MAPS, config_map("named", "names"), NAMESPACE)

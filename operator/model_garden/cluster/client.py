@@ -178,6 +178,8 @@ class Cluster:
     def _path(
         self, resource: Resource, namespace: str | None, name: str | None = None, subresource: str | None = None
     ) -> str:
+        if name == "":  # the path would be the collection's, and a deletion would take all of it
+            raise ClusterError(422, "Invalid", f"the name of the {resource.kind} is empty")
         return resource.path(namespace or self.namespace, name, subresource)
 
     async def _json(
