@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any
 
+from rich.markup import escape
+
 from demo.steps import DemoError, Kubectl, check, console, free_port, install, load_back, material, step, train
 
 CLUSTER_NAME = "demo"
@@ -36,7 +38,7 @@ def main(arguments: list[str]) -> int:
         check(options.example, status)
         load_back(kubectl, options.example, status)
     except DemoError as error:
-        console.print(f"[red]The demo failed:[/red] {error}", markup=True)
+        console.print(f"[red]The demo failed:[/red] {escape(str(error))}")
         return 1
     _summary(kubectl, options.example, status, time.monotonic() - began)
     return 0
@@ -76,16 +78,21 @@ def _summary(kubectl: Kubectl, example: str, status: dict[str, Any], seconds: fl
     ):
         console.print(f"  [dim]{name:12}[/dim]{value}", soft_wrap=True)
     console.print("\n[bold]Try next[/bold]")
-    if "KUBE_CONTEXT" not in os.environ:
-        console.print(
-            f"  export KUBECONFIG={kubectl.environment['KUBECONFIG']} PATH=$PWD/.venv/bin:$PATH", soft_wrap=True
-        )
+    flag, end = "", ("make demo-down", "stop it all and remove what it wrote")
+    if context := os.environ.get("KUBE_CONTEXT"):
+        console.print("  export PATH=$PWD/.venv/bin:$PATH")
+        flag = f" --context {context}"
+        written = "-f manifests/operator.yaml -f demo/manifests/storage.yaml"
+        end = (f"kubectl{flag} delete {written}", "the operator, every TrainingJob, the claims")
+    else:
+        kubeconfig = kubectl.environment["KUBECONFIG"]
+        console.print(f"  export KUBECONFIG={kubeconfig} PATH=$PWD/.venv/bin:$PATH", soft_wrap=True)
     for command, purpose in (
-        ("model-garden list", "all jobs"),
-        (f"model-garden get {example}", "progress, attempts, output of this one"),
-        (f"model-garden logs {example}", "what the trainer printed"),
-        ("model-garden submit manifests/examples/text.yaml --watch", "a text model"),
-        ("make demo-down", "stop it all and remove what it wrote"),
+        (f"model-garden list{flag}", "all jobs"),
+        (f"model-garden get {example}{flag}", "progress, attempts, output of this one"),
+        (f"model-garden logs {example}{flag}", "what the trainer printed"),
+        (f"model-garden submit manifests/examples/text.yaml --watch{flag}", "a text model"),
+        end,
     ):
         console.print(f"  {command:58} [dim]{purpose}[/dim]", soft_wrap=True)
 

@@ -107,14 +107,15 @@ def material(kubectl: Kubectl, example: str) -> None:
         "data": {name: (ROOT / "demo" / name).read_text() for name in ("tiny_models.py", "load_back.py")},
     }
     kubectl("apply", "-f", "-", stdin=json.dumps(scripts))
-    console.print(run_job(kubectl, "demo-material", f"{MATERIAL}rm -rf models/{example}"), soft_wrap=True)
+    said = run_job(kubectl, "demo-material", f"{MATERIAL}rm -rf models/{example}")
+    console.print(said, soft_wrap=True, markup=False)
 
 
 def train(kubectl: Kubectl, example: str) -> dict[str, Any]:
     """Apply the example, watch it to its end, and return its status."""
     path = f"manifests/examples/{example}.yaml"
     step(f"The job: kubectl apply -f {path}, then model-garden watch {example}")
-    console.print(kubectl("apply", "-f", str(ROOT / path)).strip())
+    console.print(kubectl("apply", "-f", str(ROOT / path)).strip(), markup=False)
     watch = [str(Path(sys.executable).parent / "model-garden"), "watch", example]
     if context := os.environ.get("KUBE_CONTEXT"):
         watch += ["--context", context]
