@@ -7,6 +7,7 @@ building within seconds; a setting that is empty skips the attempt.
 
 import hashlib
 import io
+import re
 import tarfile
 import threading
 import urllib.error
@@ -20,6 +21,8 @@ Say = Callable[[str], None]
 
 KUBERNETES_BASE = "https://dl.k8s.io"
 ETCD_BASE = "https://github.com/etcd-io/etcd/releases/download"
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 NOT_RELEASED = ("helm",)
 """Programs that these sites do not have."""
@@ -64,7 +67,9 @@ def download(names: Sequence[str], target: Path, say: Say, environment: Mapping[
 
 def _fetch_kubernetes(base: str, name: str, architecture: str, say: Say) -> bytes:
     url = f"{base}/{KUBERNETES}/bin/linux/{architecture}/{name}"
-    expected = _first_answer(f"{url}.sha256").decode().split()[0]
+    expected = _first_answer(f"{url}.sha256").decode(errors="replace").strip()
+    if not SHA256.fullmatch(expected):  # the page of a proxy in between, as like as not
+        raise Unavailable(f"{url}.sha256 is no SHA-256")
     say(f"fetching {url}")
     return _checked(url, expected)
 
@@ -72,7 +77,8 @@ def _fetch_kubernetes(base: str, name: str, architecture: str, say: Say) -> byte
 def _fetch_etcd(base: str, name: str, architecture: str, say: Say) -> bytes:
     archive = f"etcd-{ETCD}-linux-{architecture}.tar.gz"
     url = f"{base}/{ETCD}/{archive}"
-    sums = dict(line.split()[::-1] for line in _first_answer(f"{base}/{ETCD}/SHA256SUMS").decode().splitlines() if line)
+    lines = _first_answer(f"{base}/{ETCD}/SHA256SUMS").decode(errors="replace").splitlines()
+    sums = {words[1]: words[0] for words in map(str.split, lines) if len(words) == 2}
     if archive not in sums:
         raise Unavailable(f"{base}/{ETCD}/SHA256SUMS names no {archive}")
     say(f"fetching {url}")

@@ -115,6 +115,16 @@ def test_what_a_site_lacks_is_built(tmp_path, release, built):
     assert built == [["etcd"]]
 
 
+def test_a_proxys_page_in_place_of_the_sums_is_no_answer(tmp_path, release, built):
+    site, base = release
+    page = "<!DOCTYPE html>\n<p>Please log in to use this network</p>\n"
+    (site / versions.ETCD / "SHA256SUMS").write_text(page)
+    for sums in (site / versions.KUBERNETES / "bin" / "linux" / ARCHITECTURE).glob("*.sha256"):
+        sums.write_text(page)
+    binaries.ensure_binaries(quiet, environment=settings(tmp_path, base))
+    assert built == [list(versions.CLUSTER)]
+
+
 def test_a_machine_without_a_route_builds_at_once(tmp_path, built):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
