@@ -54,7 +54,7 @@ def test_a_vision_model_learns_and_leaves_a_model_that_loads_elsewhere(workspace
     assert AutoModelForImageTextToText.from_pretrained(elsewhere / "merged").dtype == torch.bfloat16
     assert tensor_dtypes(elsewhere / "merged") == {"BF16"}
     card = (elsewhere / "README.md").read_text()
-    assert "base_model: ./models/qwen2_5_vl" in card and "10 rows, 10 pictures" in card
+    assert "| Base model | ./models/qwen2_5_vl |" in card and "10 rows, 10 pictures" in card
     adapted = json.loads((elsewhere / "adapter_config.json").read_text())
     assert adapted["base_model_name_or_path"] == "./models/qwen2_5_vl"
 
@@ -195,13 +195,13 @@ def test_other_settings_neither_continue_nor_overwrite_what_is_there(workspace: 
 
 def test_a_run_killed_while_it_saved_only_saves(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     job = config("late", TEXT, QUICK, {"hyperparameters": {"maxSteps": 3}})
-    from model_garden_trainer import outputs
+    from model_garden_trainer.exports import adapter
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(outputs, "save_adapter", killed)
+        patch.setattr(adapter, "save", killed)
         workspace.train(job)
     outcome, told = workspace.train(job)
     assert told.resumed == [3] and told.losses == {}
@@ -254,15 +254,15 @@ def test_a_loss_that_is_no_number_stops_at_once(workspace: Workspace, broken_mod
 
 
 def test_a_merge_that_went_wrong_is_no_success(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from model_garden_trainer import outputs
+    from model_garden_trainer.exports import merged
 
-    def forgetful(base: Path, output: Path, job: Any) -> Path:
+    def forgetful(job: Any, base: Path, output: Path, folder: Path) -> None:
         """Writes the base model, as a merge does that loses the adapter."""
         folder = output / "merged"
         shutil.copytree(base, folder)
         return folder
 
-    monkeypatch.setattr(outputs, "save_merged", forgetful)
+    monkeypatch.setattr(merged, "save_16bit", forgetful)
     part = {"saveMethod": "merged_16bit", "hyperparameters": {"numEpochs": 8, "learningRate": 0.05}}
     with pytest.raises(TrainingError, match="the merge went wrong") as raised:
         workspace.train(config("wrong", TEXT, QUICK, part))

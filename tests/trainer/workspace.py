@@ -125,7 +125,9 @@ class Workspace:
         return content
 
     def metrics(self, name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "models" / name / "metrics.jsonl").read_text().splitlines()]
+        """The lines of steps; the last line, of the sample answers, aside."""
+        lines = (self.folder / "models" / name / "metrics.jsonl").read_text().splitlines()
+        return [line for line in map(json.loads, lines) if "samples" not in line]
 
 
 @pytest.fixture

@@ -167,6 +167,7 @@ def _failed(error: TrainingError, report: Memory) -> Outcome:
         exit_code=error.exit_code,
         reason=error.reason,
         message=str(error),
+        output=error.output,
         progress=report.progress,
         checkpoint_step=report.checkpoint,
     )

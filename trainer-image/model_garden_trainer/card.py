@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from model_garden.contract.spec import Hyperparameters, LoraConfig
-from model_garden.contract.status import DatasetStatus, OutputStatus
+from model_garden.contract.spec import Hyperparameters, LoraConfig, is_path
+from model_garden.contract.status import DatasetStatus, OutputStatus, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer.sample_answers import NEW_TOKENS
 
 
 def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStatus, record: dict[str, Any]) -> str:
@@ -15,7 +16,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
     lora, tokens = spec.lora_config or LoraConfig(), dataset.tokens
     metadata = [
         "---",
-        f"base_model: {spec.base_model}",
+        *([] if is_path(spec.base_model) else [f"base_model: {spec.base_model}"]),  # the Hub takes ids of its own only
         "library_name: peft",
         f"pipeline_tag: {'image-text-to-text' if spec.vision else 'text-generation'}",
         "tags: [lora, model-garden]",
@@ -49,6 +50,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
             "",
             *table,
             "",
+            *_samples(record["verification"], output.samples),
             "## Load it",
             "",
             "```python",
@@ -62,21 +64,49 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
     )
 
 
+def _samples(verification: dict[str, Any], scored: SampleScores | None) -> list[str]:
+    if scored is None:
+        return []
+    kind = "held-out rows, which training did not see" if scored.held_out else "rows it was trained on"
+    return [
+        "## What it answers",
+        "",
+        f"Of {scored.rows} {kind}, exactly right: {scored.exact_match_before:.0%} before training, "
+        f"{scored.exact_match_after:.0%} after. Mean similarity (0 to 1): {scored.similarity_before:.2f}, then "
+        f"{scored.similarity_after:.2f}. Answers are greedy; of long ones the first {NEW_TOKENS} tokens are compared.",
+        "",
+        "| row | expected | before | after |",
+        "|---|---|---|---|",
+        *(
+            "| " + " | ".join(_cell(sample[key]) for key in ("row", "expected", "before", "after")) + " |"
+            for sample in verification["samples"]
+        ),
+        "",
+    ]
+
+
+def _cell(text: str) -> str:
+    """``text`` as code in one cell of a table."""
+    short = text if len(text) <= 160 else text[:159] + "…"
+    printable = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(short.split()))
+    bare = printable.replace("|", "\\|").replace("`", "'")
+    return f"`{bare}`" if bare else ""
+
+
 def _loading(config: TrainerConfig, output: OutputStatus) -> list[str]:
     auto = "AutoModelForImageTextToText" if config.spec.vision else "AutoModelForCausalLM"
     processor = "AutoProcessor" if config.spec.vision else "AutoTokenizer"
+    hub = config.spec.push_to_hub
+    place = hub.repo if hub else output.path
     lines = [
         "from peft import PeftModel",
         f"from transformers import {auto}, {processor}",
         "",
         f"base = {auto}.from_pretrained({config.spec.base_model!r})",
-        f"model = PeftModel.from_pretrained(base, {output.path!r})",
-        f"processor = {processor}.from_pretrained({output.path!r})",
+        f"model = PeftModel.from_pretrained(base, {place!r})",
+        f"processor = {processor}.from_pretrained({place!r})",
     ]
     if output.merged_path:
-        lines += [
-            "",
-            "# or the merged model, which needs no base model:",
-            f"model = {auto}.from_pretrained({output.merged_path!r})",
-        ]
+        merged = f"{place!r}, subfolder='merged'" if hub else repr(output.merged_path)
+        lines += ["", "# or the merged model, which needs no base model:", f"model = {auto}.from_pretrained({merged})"]
     return lines

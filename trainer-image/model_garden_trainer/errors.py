@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from model_garden.contract.progress import ExitCode, FailureReason
+from model_garden.contract.status import OutputStatus
 
 EXIT_CODES: dict[FailureReason, ExitCode] = {
     "InvalidSpec": ExitCode.BAD_CONFIG,
@@ -30,6 +31,7 @@ class TrainingError(Exception):
         super().__init__(message)
         self.reason: FailureReason = reason
         self.exit_code = EXIT_CODES[reason]
+        self.output: OutputStatus | None = None  # what is kept all the same, as the adapter of a failed export
 
 
 class Stopped(Exception):

@@ -1,5 +1,5 @@
-"""What a run leaves: adapter, processor files and chat template at the root of ``outputDir``, a merged model in
-``merged``, ``training_config.json`` and a model card. Each is read back by a fresh process before it counts as made."""
+"""What a run leaves: adapter, processor files and chat template at the root of ``outputDir``, what ``exports`` makes of
+them, ``training_config.json`` and a model card. Each is read back by a fresh process before it counts as made."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,23 @@ from typing import Any
 from model_garden.contract.names import CONFIG_ENV
 from model_garden.contract.status import OutputStatus
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer import base_model
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.progress import log
 
 RECORD = "training_config.json"
-MERGED = "merged"
+SAMPLES = "samples.json"
 CHECKPOINTS = "checkpoints"
 _PACKAGES = ("model-garden", "torch", "transformers", "peft", "accelerate", "trl", "unsloth", "bitsandbytes")
-_SIXTEEN_BIT = {"BF16", "F16"}
-_FLOATS = {"F64", "F32", "BF16", "F16", "F8_E4M3", "F8_E5M2"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run exported beside its adapter: the folder of a merged model, a GGUF file, and of a vision model the GGUF
+    file of its picture encoder."""
+
+    merged: Path | None = None
+    gguf: Path | None = None
+    projector: Path | None = None
 
 
 def prepare_folder(output: Path, given: str) -> None:
@@ -47,43 +55,6 @@ def prepare_folder(output: Path, given: str) -> None:
         ) from error
 
 
-def save_adapter(model: Any, base: Path, output: Path, config: TrainerConfig) -> None:
-    """Adapter weights and config, and the base model's processor files, at the root of ``output``."""
-    with exporting("the adapter could not be written"):
-        for settings in model.peft_config.values():
-            settings.base_model_name_or_path = config.spec.base_model
-            settings.revision = config.spec.base_model_revision
-            settings.inference_mode = True
-        model.save_pretrained(output, save_embedding_layers=False)
-        base_model.carry_processor_files(base, output)
-
-
-def save_merged(base: Path, output: Path, config: TrainerConfig) -> Path:
-    """The adapter of ``output`` merged into a freshly loaded base model, in 16 bit, below ``output``.
-
-    Fresh, because the trained one may be quantized or patched. Afterwards the dtype is read from the files themselves.
-    """
-    import torch
-    from peft import PeftModel
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-
-    folder = output / MERGED
-    auto = AutoModelForImageTextToText if config.spec.vision else AutoModelForCausalLM
-    with exporting("the merged model could not be written; the adapter is kept"):
-        own = AutoConfig.from_pretrained(base, local_files_only=True).dtype
-        dtype = own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
-        model = auto.from_pretrained(base, dtype=dtype, local_files_only=True, low_cpu_mem_usage=True)
-        merged = PeftModel.from_pretrained(model, output).merge_and_unload(safe_merge=True)
-        merged.save_pretrained(folder)
-        base_model.carry_processor_files(base, folder)
-        wide = sorted({kind for kind in tensor_dtypes(folder) if kind in _FLOATS - _SIXTEEN_BIT})
-        if wide:
-            raise TrainingError(
-                "ExportFailed", f"{folder}: holds {', '.join(wide)} weights though 16 bit was asked for"
-            )
-    return folder
-
-
 def tensor_dtypes(folder: Path) -> set[str]:
     """The dtypes of all tensors in a folder's safetensors files, as their headers name them (``BF16``, ``F32``).
 
@@ -98,13 +69,14 @@ def tensor_dtypes(folder: Path) -> set[str]:
     return found
 
 
-def verify(config: TrainerConfig, base: Path, output: Path, merged: Path | None) -> dict[str, Any]:
-    """Load each output in a fresh process and let it answer one row; what that process found.
+def verify(config: TrainerConfig, base: Path, output: Path, made: Made) -> dict[str, Any]:
+    """Load each output in a fresh process and let it answer one row; what that process found (see ``verify.verify``).
 
     Raises:
         TrainingError: ExportFailed, with that process's words.
     """
-    request = json.dumps({"base": str(base), "output": str(output), "merged": str(merged) if merged else None})
+    places = {"base": base, "output": output, **vars(made)}
+    request = json.dumps({key: str(path) for key, path in places.items() if path})
     environment = os.environ | {CONFIG_ENV: config.model_dump_json(by_alias=True, exclude_none=True)}
     done = subprocess.run(
         [sys.executable, "-m", "model_garden_trainer", "verify", request],
@@ -162,20 +134,19 @@ def exporting(what: str) -> Any:
         yield
     except TrainingError:
         raise
-    except MemoryError:
-        raise
     except Exception as error:
-        raise TrainingError("ExportFailed", f"{what}: {error}") from error
+        raise TrainingError("ExportFailed", f"{what}: {error or type(error).__name__}") from error
 
 
-def status(output: Path, merged: Path | None, steps: int, final_loss: float | None) -> OutputStatus:
-    """The output as the status shows it, all of it verified."""
+def status(output: Path, made: Made, steps: int, final_loss: float | None) -> OutputStatus:
+    """The output as the status shows it, not verified yet."""
     return OutputStatus(
         path=relative(output),
         adapter_path=relative(output),
-        merged_path=relative(merged) if merged else None,
+        merged_path=relative(made.merged) if made.merged else None,
+        gguf_path=relative(made.gguf) if made.gguf else None,
         size_bytes=size_of(output),
         trained_steps=steps,
         final_loss=final_loss,
-        verified=True,
+        verified=False,
     )

@@ -73,7 +73,7 @@ class Metrics:
         partial.replace(self.path)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """The lines so far; one cut short by a crash is left out."""
+        """The lines of steps so far; one cut short by a crash is left out, and what came after training."""
         if not self.path.exists():
             return
         for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -81,7 +81,7 @@ class Metrics:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
+            if isinstance(record, dict) and isinstance(record.get("step"), int) and "samples" not in record:
                 yield record
 
     def replay(self, report: Report) -> Progress | None:

@@ -1,4 +1,5 @@
-"""Whether a model is held as it was asked to be: where bitsandbytes does not work, some loaders go on in 16 bit."""
+"""Weights in 4 and 8 bit: how bitsandbytes is told, and whether it did: where it does not work, some loaders go on in
+16 bit."""
 
 from __future__ import annotations
 
@@ -22,3 +23,18 @@ def assert_quantized(model: Any, quantization: str | None) -> None:
             f"spec.quantization: {quantization}, but the model was loaded without a {kind} layer, so bitsandbytes does "
             "not work here; use quantization: 16bit, or mend it (python -m bitsandbytes says what is wrong)",
         )
+
+
+def quantization_config(kind: str) -> Any:
+    """What ``from_pretrained`` is told: ``4bit`` as QLoRA has it (arxiv.org/abs/2305.14314), or ``8bit``."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if kind == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )

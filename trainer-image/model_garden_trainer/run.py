@@ -7,24 +7,27 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
 from model_garden.contract.spec import Hyperparameters, TrainingJobSpec
-from model_garden.contract.status import OutputStatus, Progress
+from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer import backends, base_model, checkpoints, outputs, selective_loss
+from model_garden_trainer import backends, base_model, checkpoints, exports, outputs, selective_loss
 from model_garden_trainer.card import model_card
 from model_garden_trainer.data import answers, digest, measure, open_data
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.exports import adapter, hub
 from model_garden_trainer.health import Watchdog
 from model_garden_trainer.progress import Metrics, Report, log
 from model_garden_trainer.stopping import StopRequests
 
-SUPPORTED_SAVES = ("lora", "merged_16bit")
-Verify = Callable[[TrainerConfig, Path, Path, Path | None], dict[str, Any]]
+if TYPE_CHECKING:
+    from model_garden_trainer.training import Trained
+
+Verify = Callable[[TrainerConfig, Path, Path, outputs.Made], dict[str, Any]]
 
 
 def train(
@@ -51,17 +54,17 @@ def train(
     output = Path(spec.output_dir or f"./models/{config.name}").expanduser().absolute()  # a claim may be a link
     metrics = Metrics(output)
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
-    _check_supported(spec)
     outputs.prepare_folder(output, spec.output_dir or "")
 
     _enter(report, "dataset", spec.dataset_path)
     data = open_data(spec, h.seed or 0)
     fingerprint = _fingerprint(spec)
     finished = outputs.read_record(output)
-    if finished is not None:
+    if finished is not None and not _lacks_exports(finished, spec, fingerprint):
         return _already_finished(finished, fingerprint, output, metrics, report)
 
     folder = base_model.locate(spec)
+    exports.check(spec, folder, report, gpu=torch.cuda.is_available())
     backend = backends.load(name)
     from transformers import set_seed
 
@@ -96,21 +99,12 @@ def train(
         )
 
     _enter(report, "saving", outputs.relative(output))
-    outputs.save_adapter(model, folder, output, config)
+    adapter.save(model, config, folder, output)
     del model
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    merged = None
-    if spec.save_method == "merged_16bit":
-        _enter(report, "exporting", spec.save_method)
-        merged = outputs.save_merged(folder, output, config)
-
-    _enter(report, "verifying", None)
-    found = verify(config, folder, output, merged)
-    log(f"verified: {found['row']} is answered with {found['answer']!r}")
-    status = outputs.status(output, merged, trained.steps, trained.progress.loss if trained.progress else None)
-    record = {
+    record: dict[str, Any] = {
         "name": config.name,
         "spec": spec.to_dict(),
         "backend": {"name": name, "reason": reason},
@@ -119,13 +113,86 @@ def train(
         "fingerprint": fingerprint,
         "stoppedEarly": trained.stopped_early,
         "dataset": measured.to_dict(),
-        "verification": found,
-        "output": status.to_dict(),
     }
+    final_loss = trained.progress.loss if trained.progress else None
+    try:
+        return _delivered(config, folder, output, record, trained, verify, metrics, report)
+    except TrainingError as error:
+        error.output = outputs.status(output, outputs.Made(), trained.steps, final_loss)
+        raise
+
+
+def _delivered(
+    config: TrainerConfig,
+    base: Path,
+    output: Path,
+    record: dict[str, Any],
+    trained: Trained,
+    verify: Verify,
+    metrics: Metrics,
+    report: Report,
+) -> Outcome:
+    """Make of the saved adapter what the job asks for, see that each output answers, and write down what was made.
+
+    The record comes last: it is what tells a finished run.
+
+    Raises:
+        TrainingError: ExportFailed.
+    """
+    spec, progress = config.spec, trained.progress
+    if spec.save_method != "lora":
+        _enter(report, "exporting", spec.save_method)
+    made = exports.make(config, base, output)
+    _enter(report, "verifying", None)
+    found = verify(config, base, output, made)
+    log(f"verified: {found['row']} is answered with {found['answer']!r}")
+    made = exports.tidy(made)
+    status = outputs.status(output, made, trained.steps, progress.loss if progress else None)
+    status.verified = True
+    _tell_samples(found, status, output, progress or Progress(step=trained.steps, total_steps=0), metrics, report)
+    record |= {"verification": found, "output": status.to_dict()}
     with outputs.exporting("the run's record could not be written; the adapter is kept"):
-        (output / "README.md").write_text(model_card(config, measured, status, record), encoding="utf-8")
+        card = model_card(config, DatasetStatus.model_validate(record["dataset"]), status, record)
+        (output / "README.md").write_text(card, encoding="utf-8")
+    if spec.push_to_hub:
+        _enter(report, "exporting", f"to {spec.push_to_hub.repo} on the Hub")
+        status.hub_url = hub.push(spec.push_to_hub, config.name, output, json.dumps(record, indent=2))
+        record["output"] = status.to_dict()
+    with outputs.exporting("the run's record could not be written; the adapter is kept"):
         checkpoints.write_atomically(output / outputs.RECORD, json.dumps(record, indent=2, ensure_ascii=False))
-    return _succeeded(record, trained.progress)
+    return _succeeded(record, progress)
+
+
+def _tell_samples(
+    found: dict[str, Any], status: OutputStatus, output: Path, at: Progress, metrics: Metrics, report: Report
+) -> None:
+    """The rows answered before and after training: to ``samples.json``, ``metrics.jsonl`` and the log. Never fatal."""
+    if "samplesFailed" in found:
+        message = f"no rows were answered for comparison: {found['samplesFailed']}"
+        report(WarningEvent(message=message))
+        log(message)
+        return
+    if "scores" not in found:
+        return
+    status.samples = scored = SampleScores.model_validate(found["scores"])
+    log(
+        f"{scored.rows} {'held-out' if scored.held_out else 'training'} row(s) answered: exact "
+        f"{scored.exact_match_before:.0%} before training, {scored.exact_match_after:.0%} after; similarity "
+        f"{scored.similarity_before:.2f}, then {scored.similarity_after:.2f}"
+    )
+    metrics.append(Progress(step=at.step, total_steps=at.total_steps), samples=found["samples"])
+    try:
+        content = {"scores": scored.to_dict(), "samples": found["samples"]}
+        (output / outputs.SAMPLES).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    except OSError as error:
+        log(f"{output / outputs.SAMPLES}: could not be written: {error}")
+
+
+def _lacks_exports(finished: dict[str, Any], spec: TrainingJobSpec, fingerprint: str) -> bool:
+    """Whether the run that finished is this one but for what is made of its adapter, which alone is left to do then."""
+    before, now = finished.get("spec") or {}, spec.to_dict()
+    same = all(before.get(key) == now.get(key) for key in ("saveMethod", "ggufQuantization", "pushToHub"))
+    return finished.get("fingerprint") == fingerprint and not same
 
 
 def _already_finished(
@@ -158,14 +225,6 @@ def _succeeded(record: dict[str, Any], progress: Progress | None) -> Outcome:
         progress=progress,
         effective={"backend": record["backend"]["name"], "backendReason": record["backend"]["reason"]},
     )
-
-
-def _check_supported(spec: TrainingJobSpec) -> None:
-    if spec.save_method not in (None, *SUPPORTED_SAVES):
-        raise TrainingError(
-            "InvalidSpec",
-            f"spec.saveMethod: {spec.save_method} cannot be made here; use {' or '.join(SUPPORTED_SAVES)}",
-        )
 
 
 def _fingerprint(spec: TrainingJobSpec) -> str:

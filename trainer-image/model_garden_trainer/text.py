@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden_trainer.encoding import Encoder
@@ -13,6 +13,8 @@ from model_garden_trainer.encoding import Encoder
 
 class TextTrainer:
     """A causal language model and its tokenizer; content is plain text."""
+
+    MODEL: Any = AutoModelForCausalLM
 
     def load_processor(self, folder: Path) -> Any:
         """The tokenizer of a model or an output."""

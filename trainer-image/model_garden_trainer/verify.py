@@ -1,4 +1,4 @@
-"""``python -m model_garden_trainer verify``: a fresh process that loads what a run saved, and answers one of its rows.
+"""``python -m model_garden_trainer verify``: a fresh process that loads what a run saved, and answers some of its rows.
 
 It stands apart from the run so that nothing loaded or patched there can help; it prints one line of JSON.
 """
@@ -7,94 +7,149 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer.data import open_data
-from model_garden_trainer.encoding import Batch
+from model_garden_trainer.data import Data, open_data
+from model_garden_trainer.datasets import Example
+from model_garden_trainer.encoding import Batch, Encoder
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.exports import gguf
+from model_garden_trainer.outputs import Made
+from model_garden_trainer.quantized import quantization_config
+from model_garden_trainer.sample_answers import Question, ask, first_exchange, questions, scores
 from model_garden_trainer.trainers import trainer_for
 
-NEW_TOKENS = 32
 TOLERANCE = 0.05
 """Largest distance between merged and adapted logits, as a share of their norm: 16-bit rounding stays well below it."""
+COARSE_TOLERANCE = 0.5
+"""The same for a merged model in 4 bit, whose rounding is a share of the weights themselves."""
 
 
-def verify(config: TrainerConfig, base: Path, output: Path, merged: Path | None) -> dict[str, Any]:
-    """Load adapter and merged model from disk and compare them on one row.
+def verify(config: TrainerConfig, base: Path, output: Path, made: Made) -> dict[str, Any]:
+    """Load adapter and exports from disk, let each answer a row, and compare them.
 
     Returns:
-        ``prompt`` and ``answer`` of the row, and ``difference`` between merged and adapted logits where there are both.
+        ``row`` and ``answer``; ``difference`` between merged and adapted logits and ``ggufAnswer`` where there are such
+        outputs; ``samples`` and their ``scores``, or ``samplesFailed``, which is no fault of an output.
 
     Raises:
         TrainingError: ExportFailed, saying which output is at fault.
     """
     spec = config.spec
-    trainer = trainer_for(spec)
     data = open_data(spec, _seed(config))
     example = (data.validation if len(data.validation) else data.training)[0]
-    encoder = trainer.encoder(trainer.load_processor(output), spec)
-    batch = {key: value.to(_device()) for key, value in encoder([example]).items()}
-    model = PeftModel.from_pretrained(_load(config, base), output).eval()
-    adapted = _logits(model, batch, output)
-    result: dict[str, Any] = {"row": str(example.origin), "answer": _answer(model, batch, encoder.tokenizer)}
-    if merged is None:
-        return result
+    encoder = _encoder(spec, output)
+    question = Question.of(example, encoder)
+    model = PeftModel.from_pretrained(_load(spec, base, as_trained=made.merged is None), output).eval()
+    adapted = _logits(model, encoder([example]), output)
+    result: dict[str, Any] = {"row": question.origin, "answer": question.answer(model, encoder.tokenizer)}
     with model.disable_adapter():
-        plain = _logits(model, batch, base)
+        plain = _logits(model, encoder([example]), base)
+    result |= _samples(model, data, encoder)
     del model
-    encoder = trainer.encoder(trainer.load_processor(merged), spec)
-    batch = {key: value.to(_device()) for key, value in encoder([example]).items()}
-    fused = _logits(_load(config, merged).eval(), batch, merged)
-    difference, change = _distance(fused, adapted), _distance(plain, adapted)
-    if difference > TOLERANCE or (change > TOLERANCE and difference > change / 2):
+    if made.merged:
+        result["difference"] = _compare(spec, made.merged, example, adapted, change=_distance(plain, adapted))
+    if made.gguf:
+        result["ggufAnswer"] = _answer_by_llama_cpp(spec, made, example, encoder, question)
+    return result
+
+
+def _samples(model: Any, data: Data, encoder: Encoder) -> dict[str, Any]:
+    try:
+        asked, held_out = questions(data, encoder)
+        samples = ask(asked, model, encoder.tokenizer)
+    except Exception as error:  # the outputs passed their check; this is only to look at
+        return {"samplesFailed": f"{type(error).__name__}: {error}"}
+    return {
+        "samples": [sample.to_dict() for sample in samples],
+        "scores": scores(samples, held_out=held_out).to_dict(),
+    }
+
+
+def _compare(spec: TrainingJobSpec, merged: Path, example: Example, adapted: torch.Tensor, *, change: float) -> float:
+    """The distance between the logits of a merged model, loaded by itself, and those of the adapted one.
+
+    Args:
+        spec: the job's.
+        merged: the folder of the merged model.
+        example: the row.
+        adapted: logits of base model and adapter.
+        change: what the adapter changes: their distance to those of the base model.
+
+    Raises:
+        TrainingError: ExportFailed.
+    """
+    encoder = _encoder(spec, merged)
+    model = _load(spec, merged).eval()
+    fused = _logits(model, encoder([example]), merged)
+    Question.of(example, encoder).answer(model, encoder.tokenizer)
+    difference = _distance(fused, adapted)
+    coarse = spec.save_method == "merged_4bit"
+    lost = change > TOLERANCE and difference > change / 2 and not coarse
+    if difference > (COARSE_TOLERANCE if coarse else TOLERANCE) or lost:
         raise TrainingError(
             "ExportFailed",
             f"{merged}: its logits differ from the adapter's by {difference:.1%} of their norm ({change:.1%} is "
             "what the adapter changes), so the merge went wrong",
         )
-    return result | {"difference": difference}
+    return difference
 
 
-def _load(config: TrainerConfig, folder: Path) -> Any:
-    auto = AutoModelForImageTextToText if config.spec.vision else AutoModelForCausalLM
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    return auto.from_pretrained(folder, dtype=dtype, local_files_only=True).to(_device())
+def _answer_by_llama_cpp(
+    spec: TrainingJobSpec, made: Made, example: Example, encoder: Encoder, question: Question
+) -> str:
+    room = 2 * question.prompt["input_ids"].shape[1] + question.new_tokens + 512  # its count of image tokens may differ
+    exchange = first_exchange(example)
+    if not spec.vision:
+        rendered = encoder.render(exchange)
+        prompt = rendered.text[: rendered.spans[0][0]] or rendered.text[: len(rendered.text) // 2]
+        return gguf.answer(spec, made, prompt, (), room, question.new_tokens)
+    asked = next((message for message in reversed(exchange.messages) if message.role == "user"), exchange.messages[0])
+    prompt = "".join(part for part in asked.parts if isinstance(part, str))
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = []
+        for number, image in enumerate(exchange.images):
+            pictures.append(Path(folder) / f"{number}.png")
+            image.open(encoder.min_pixels, encoder.max_pixels).save(pictures[-1])
+        return gguf.answer(spec, made, prompt, pictures, room, question.new_tokens)
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _encoder(spec: TrainingJobSpec, folder: Path) -> Encoder:
+    """One that labels answers and all of them, whatever was trained on: by its labels a row's question is found."""
+    trainer = trainer_for(spec)
+    plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "off"})
+    return trainer.encoder(trainer.load_processor(folder), plain)
+
+
+def _load(spec: TrainingJobSpec, folder: Path, *, as_trained: bool = False) -> Any:
+    """A model from disk, on the GPU where there is one, as far as it fits.
+
+    ``as_trained`` quantizes the base model as in training, in which it fits where training did; a merge is compared in
+    16 bit, for quantizing changes logits more than a wrong merge might.
+    """
+    options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    if torch.cuda.is_available():
+        options |= {"dtype": torch.bfloat16, "device_map": "auto"}
+        if as_trained and spec.quantization in ("4bit", "8bit"):
+            options["quantization_config"] = quantization_config(spec.quantization)
+    return trainer_for(spec).MODEL.from_pretrained(folder, **options)
 
 
 def _logits(model: Any, batch: Batch, folder: Path) -> torch.Tensor:
     """Logits of the row's last 64 tokens (64, vocabulary), float32."""
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    inputs = {key: value.to(model.device) for key, value in batch.items() if key != "labels"}
     with torch.inference_mode():
         logits: torch.Tensor = model(**inputs, use_cache=False).logits[0, -64:].float()
     if not bool(torch.isfinite(logits).all()):
         raise TrainingError("ExportFailed", f"{folder}: the model answers with numbers that are not finite")
     return logits
-
-
-def _answer(model: Any, batch: Batch, tokenizer: Any) -> str:
-    """What the model writes after the row's prompt, greedily."""
-    first = int((batch["labels"][0] != -100).nonzero()[0])
-    length = batch["input_ids"].shape[1]
-    prompt = {
-        key: value[:, :first] if value.shape[:2] == (1, length) else value
-        for key, value in batch.items()
-        if key != "labels"
-    }
-    with torch.inference_mode():
-        written = model.generate(
-            **prompt, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
-        )
-    return str(tokenizer.decode(written[0, first:], skip_special_tokens=True))
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -108,8 +163,8 @@ def _seed(config: TrainerConfig) -> int:
 
 def main(request: str, config: TrainerConfig) -> None:
     """Read the request that ``outputs.verify`` wrote, and print what was found."""
-    asked = json.loads(request)
-    merged = Path(asked["merged"]) if asked["merged"] else None
-    found = verify(config, Path(asked["base"]), Path(asked["output"]), merged)
+    places = {key: Path(path) for key, path in json.loads(request).items()}
+    base, output = places.pop("base"), places.pop("output")
+    found = verify(config, base, output, Made(**places))
     assert math.isfinite(found.get("difference", 0.0))
     print(json.dumps(found), flush=True)

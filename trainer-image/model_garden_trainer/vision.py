@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from model_garden.contract.spec import ImageOptions, TrainingJobSpec
 from model_garden_trainer.encoding import Encoder
@@ -13,6 +13,8 @@ from model_garden_trainer.encoding import Encoder
 
 class VisionLanguageTrainer:
     """A model that reads pictures and text, and its processor; content is a list of parts."""
+
+    MODEL: Any = AutoModelForImageTextToText
 
     def load_processor(self, folder: Path) -> Any:
         """The processor of a model or an output."""

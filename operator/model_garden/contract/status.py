@@ -101,6 +101,20 @@ class Attempt(ContractModel):
     end_time: str | None = None
 
 
+class SampleScores(ContractModel):
+    """How a few rows were answered by the base model and by the trained one: 0 (nothing alike) to 1 (all exact).
+
+    ``heldOut`` tells validation rows, which training never saw, from training rows.
+    """
+
+    rows: int
+    held_out: bool
+    exact_match_before: float
+    exact_match_after: float
+    similarity_before: float
+    similarity_after: float
+
+
 class OutputStatus(ContractModel):
     """Where the model is. Paths are relative to the workspace; ``verified`` means it was reloaded and answered."""
 
@@ -113,6 +127,7 @@ class OutputStatus(ContractModel):
     trained_steps: int | None = None
     final_loss: float | None = None
     verified: bool | None = None
+    samples: SampleScores | None = None
 
 
 class Failure(ContractModel):

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import get_peft_model
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig
 
 from model_garden.contract.spec import LoraConfig, TrainingJobSpec
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.lora import choose, layers
-from model_garden_trainer.quantized import assert_quantized
+from model_garden_trainer.quantized import assert_quantized, quantization_config
+from model_garden_trainer.trainers import trainer_for
 
 OWN_LOSS = False
 """Whether the model computes its loss itself, in a way that ours would undo."""
@@ -33,14 +33,13 @@ def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
     Raises:
         TrainingError: InvalidModel for weights that do not load or do not fit their config.
     """
-    auto = AutoModelForImageTextToText if spec.vision else AutoModelForCausalLM
     options: dict[str, Any] = {"dtype": dtype_of(spec), "attn_implementation": "sdpa", "local_files_only": True}
     if torch.cuda.is_available():
         options["device_map"] = {"": torch.cuda.current_device()}
     if spec.quantization in ("4bit", "8bit"):
-        options["quantization_config"] = _quantization(spec.quantization)
+        options["quantization_config"] = quantization_config(spec.quantization)
     try:
-        model, info = auto.from_pretrained(folder, output_loading_info=True, **options)
+        model, info = trainer_for(spec).MODEL.from_pretrained(folder, output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -89,14 +88,3 @@ def recompute_layers(adapted: Any) -> None:
     base = adapted.get_base_model()
     base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     base.disable_input_require_grads()
-
-
-def _quantization(kind: str) -> BitsAndBytesConfig:
-    if kind == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )

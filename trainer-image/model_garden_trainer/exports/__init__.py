@@ -1,0 +1,67 @@
+"""What a run leaves, one module each: ``adapter``, ``merged``, ``gguf``, ``hub``.
+
+All but the adapter are made from the saved adapter and a freshly loaded base model, so that a failed export costs
+nothing but itself. What an export would fail at after hours of training is looked at before (``check``). No torch is
+imported here before something is made, so that a job can be checked where none is installed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer.exports import gguf, hub, merged
+from model_garden_trainer.outputs import Made
+from model_garden_trainer.progress import Report
+
+
+def check(spec: TrainingJobSpec, base: Path, report: Report, *, gpu: bool) -> None:
+    """See before training that the exports a job asks for can be made.
+
+    Args:
+        spec: the job's.
+        base: the folder of its base model.
+        report: gets a warning for what cannot be seen from here.
+        gpu: whether the process that trains has one.
+
+    Raises:
+        TrainingError: InvalidSpec, saying what to install or to choose.
+    """
+    if spec.save_method == "merged_4bit":
+        merged.check_4bit(gpu=gpu)
+    if spec.save_method == "gguf":
+        gguf.check(spec, base)
+    if spec.push_to_hub:
+        hub.check(spec.push_to_hub, report)
+
+
+def make(config: TrainerConfig, base: Path, output: Path) -> Made:
+    """Make what ``saveMethod`` asks for beside the adapter in ``output``.
+
+    Raises:
+        TrainingError: ExportFailed; the adapter is kept.
+    """
+    method, folder = config.spec.save_method, output / merged.FOLDER
+    if method == "merged_16bit":
+        merged.save_16bit(config, base, output, folder)
+        return Made(merged=folder)
+    if method == "merged_4bit":
+        with tempfile.TemporaryDirectory(dir=output, prefix="merging-") as between:
+            merged.save_16bit(config, base, output, Path(between))
+            merged.save_4bit(config, base, Path(between), folder)
+        return Made(merged=folder)
+    if method == "gguf":
+        merged.save_16bit(config, base, output, folder)
+        return gguf.convert(config, folder, output)
+    return Made()
+
+
+def tidy(made: Made) -> Made:
+    """Drop what was only a step on the way: the merged model that a GGUF file was made from."""
+    if made.gguf is None or made.merged is None:
+        return made
+    shutil.rmtree(made.merged)
+    return Made(gguf=made.gguf, projector=made.projector)

@@ -1,0 +1,211 @@
+"""GGUF files, made and tried by llama.cpp's own programs: the converter, ``llama-quantize``, and the one that answers.
+
+They are looked for below the folder that LLAMA_CPP_DIR names (a checkout with its ``build``, or an unpacked release),
+else on PATH.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.outputs import Made
+from model_garden_trainer.progress import log
+
+FOLDER_ENV = "LLAMA_CPP_DIR"
+CONVERTER = "convert_hf_to_gguf.py"
+QUANTIZE = "llama-quantize"
+ANSWERING = ("llama-completion", "llama-cli")  # releases before 2026 had one program for both
+SEEING = ("llama-mtmd-cli",)
+BY_CONVERTER = ("f32", "f16", "bf16", "q8_0")
+"""Types that the converter writes itself; the others are made of its bf16 file by llama-quantize."""
+_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The command of each program."""
+
+    convert: list[str]
+    quantize: list[str]
+    answer: list[str]
+
+
+def check(spec: TrainingJobSpec, base: Path) -> None:
+    """See that llama.cpp's programs are here, run, and know the model's architecture.
+
+    Raises:
+        TrainingError: InvalidSpec.
+    """
+    found = programs(spec)
+    listed = _run([*found.convert, "--print-supported-models"])
+    known = listed.stdout + listed.stderr
+    if listed.returncode:
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.saveMethod: gguf, but {found.convert[-1]} does not run here: {_tail(known, 1)}; install what it "
+            "needs (pip install gguf sentencepiece), or use merged_16bit and convert elsewhere",
+        )
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    architecture = (config.get("architectures") or ["of an unknown name"])[0]
+    _, _, seeing = known.partition("MMPROJ models:")
+    if architecture not in (seeing if spec.vision else known).split():
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.saveMethod: gguf, but {found.convert[-1]} knows no "
+            f"{'vision ' if spec.vision else ''}model {architecture}; use a newer llama.cpp, or merged_16bit",
+        )
+
+
+def programs(spec: TrainingJobSpec) -> Programs:
+    """Where the programs are that this job needs.
+
+    Raises:
+        TrainingError: InvalidSpec naming those that are missing, all at once.
+    """
+    converter, quantize = _find(CONVERTER), _find(QUANTIZE)
+    names = SEEING if spec.vision else ANSWERING
+    answer = next((path for path in map(_find, names) if path), None)
+    needed = [(CONVERTER, converter), (QUANTIZE, quantize), (names[0], answer)]
+    if spec.gguf_quantization in BY_CONVERTER:
+        del needed[1]
+    missing = [name for name, path in needed if path is None]
+    if missing:
+        where = f"below {FOLDER_ENV} ({os.environ[FOLDER_ENV]})" if os.environ.get(FOLDER_ENV) else "on PATH"
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.saveMethod: gguf needs {', '.join(missing)} of llama.cpp, not found {where}; install llama.cpp "
+            f"(github.com/ggml-org/llama.cpp) and let {FOLDER_ENV} name its folder, or use saveMethod: merged_16bit "
+            "and convert elsewhere",
+        )
+    # a script on PATH was installed to be run by its own Python; one in a checkout is run by ours, which has torch
+    script = [str(converter)] if not os.environ.get(FOLDER_ENV) else [sys.executable, str(converter)]
+    return Programs(script, [str(quantize)], [str(answer)])
+
+
+def convert(config: TrainerConfig, merged: Path, output: Path) -> Made:
+    """The merged model as one GGUF file below ``output``; of a vision model also its picture encoder as another.
+
+    Raises:
+        TrainingError: ExportFailed; the adapter is kept.
+    """
+    spec, found = config.spec, programs(config.spec)
+    kind = spec.gguf_quantization or "q4_k_m"
+    path = output / f"{config.name}-{kind}.gguf"
+    if kind in BY_CONVERTER:
+        _convert(found, merged, path, config.name, ["--outtype", kind])
+    else:
+        with tempfile.TemporaryDirectory(dir=output, prefix="converting-") as between:
+            whole = Path(between) / "bf16.gguf"
+            _convert(found, merged, whole, config.name, ["--outtype", "bf16"])
+            _must([*found.quantize, str(whole), str(path), kind.upper()], path)
+    projector = None
+    if spec.vision:
+        projector = output / f"mmproj-{config.name}-f16.gguf"
+        _convert(found, merged, projector, config.name, ["--outtype", "f16", "--mmproj"])
+    return Made(merged=merged, gguf=path, projector=projector)
+
+
+def answer(
+    spec: TrainingJobSpec, made: Made, prompt: str, pictures: Sequence[Path], context: int, new_tokens: int
+) -> str:
+    """What llama.cpp answers with the files.
+
+    Args:
+        spec: the job's.
+        made: with a GGUF file, of a vision model also the picture encoder's.
+        prompt: of a text model the rendered prompt; of a vision model the user's text, which llama.cpp renders itself.
+        pictures: files of the row's pictures.
+        context: tokens that prompt and answer have room for.
+        new_tokens: longest answer.
+
+    Raises:
+        TrainingError: ExportFailed with llama.cpp's words.
+    """
+    assert made.gguf
+    command = [*programs(spec).answer, "-m", str(made.gguf), "-p", prompt, "-n", str(new_tokens), "--temp", "0"]
+    command += ["-c", str(context)]
+    if spec.vision:
+        command += ["--mmproj", str(made.projector), "--jinja"]
+        command += [word for picture in pictures for word in ("--image", str(picture))]
+    else:
+        command += ["-no-cnv", "--no-display-prompt"]
+    return _must(command, made.gguf).stdout.strip()
+
+
+def tensors(path: Path) -> int:
+    """The number of tensors in a GGUF file, by its header.
+
+    Format: ``GGUF``, then little-endian a 32-bit version, 64-bit counts of tensors and of metadata
+    (github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+
+    Raises:
+        TrainingError: ExportFailed where it is no GGUF file or an empty one.
+    """
+    try:
+        with path.open("rb") as file:
+            magic, version, count, _ = struct.unpack("<4sIQQ", file.read(24))
+    except (OSError, struct.error):
+        magic, version, count = b"", 0, 0
+    if magic != b"GGUF" or version < 2 or not count:
+        raise TrainingError("ExportFailed", f"{path}: is no GGUF file with weights; the adapter is kept")
+    return int(count)
+
+
+def _convert(found: Programs, merged: Path, path: Path, name: str, how: list[str]) -> None:
+    _must([*found.convert, str(merged), "--outfile", str(path), "--model-name", name, *how], path)
+    tensors(path)
+
+
+def _must(command: list[str], path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program that makes or reads ``path``."""
+    done = _run(command)
+    if done.returncode:
+        log(done.stderr)
+        raise TrainingError(
+            "ExportFailed",
+            f"{path}: {Path(command[0 if command[0] != sys.executable else 1]).name} ended with {done.returncode} and "
+            f"the adapter is kept: {_tail(done.stderr or done.stdout, 10)}",
+        )
+    return done
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program of llama.cpp's, which gets no token to the Hub along."""
+    environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
+    try:
+        return subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 127, "", str(error))
+
+
+def _find(name: str) -> Path | None:
+    folder = os.environ.get(FOLDER_ENV)
+    if not folder:
+        found = shutil.which(name)
+        return Path(found) if found else None
+    places = (Path(folder) / inside / name for inside in ("", "bin", "build/bin"))
+    return next((path.absolute() for path in places if path.is_file()), None)
+
+
+def _tail(text: str, lines: int) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])

@@ -1,0 +1,100 @@
+"""Merged models: the adapter added into the base model's weights, in 16 bit or quantized to 4 bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer.base_model import carry_processor_files
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.outputs import exporting, tensor_dtypes
+
+FOLDER = "merged"
+_SIXTEEN_BIT = {"BF16", "F16"}
+_NO_WEIGHTS = {"I64", "I32", "BOOL"}
+
+
+def check_4bit(*, gpu: bool) -> None:
+    """See that 4-bit weights can be made.
+
+    Raises:
+        TrainingError: InvalidSpec.
+    """
+    if not gpu:
+        raise TrainingError(
+            "InvalidSpec",
+            "spec.saveMethod: merged_4bit is quantized on a GPU and this machine shows none; use merged_16bit, which "
+            "can be loaded in 4 bit too, or run where there is a GPU",
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise TrainingError(
+            "InvalidSpec",
+            "spec.saveMethod: merged_4bit needs bitsandbytes, which is not installed here; install the trainer-gpu "
+            "extra (pip install 'model-garden[trainer-gpu]'), or use merged_16bit",
+        )
+
+
+def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) -> None:
+    """The adapter of ``output`` merged into a freshly loaded base model, in 16 bit, in ``folder``.
+
+    Fresh, because the trained one may be quantized or patched. Afterwards the dtype is read from the files themselves.
+
+    Raises:
+        TrainingError: ExportFailed.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoConfig
+
+    from model_garden_trainer.trainers import trainer_for
+
+    with exporting("the merged model could not be written; the adapter is kept"):
+        _clear(folder)
+        own = AutoConfig.from_pretrained(base, local_files_only=True).dtype
+        dtype = own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
+        model = trainer_for(config.spec).MODEL.from_pretrained(base, dtype=dtype, local_files_only=True)
+        if getattr(model, "quantization_method", None):  # a base that comes in 4 bit
+            model = model.dequantize().to(dtype)
+        PeftModel.from_pretrained(model, output).merge_and_unload(safe_merge=True).save_pretrained(folder)
+        carry_processor_files(base, folder)
+        other = sorted(tensor_dtypes(folder) - _SIXTEEN_BIT - _NO_WEIGHTS)
+        if other:
+            raise TrainingError(
+                "ExportFailed",
+                f"{folder}: holds {', '.join(other)} weights though 16 bit was asked for; the adapter is kept",
+            )
+
+
+def save_4bit(config: TrainerConfig, base: Path, sixteen: Path, folder: Path) -> None:
+    """The merged model of ``sixteen`` in 4 bit, in ``folder``.
+
+    Raises:
+        TrainingError: ExportFailed.
+    """
+    import torch
+
+    from model_garden_trainer.quantized import assert_quantized, quantization_config
+    from model_garden_trainer.trainers import trainer_for
+
+    with exporting("the merged model could not be written in 4 bit; the adapter is kept"):
+        _clear(folder)
+        model = trainer_for(config.spec).MODEL.from_pretrained(
+            sixteen,
+            dtype=torch.bfloat16,
+            quantization_config=quantization_config("4bit"),
+            device_map="auto" if torch.cuda.is_available() else None,
+            local_files_only=True,
+        )
+        assert_quantized(model, "4bit")
+        model.save_pretrained(folder)
+        carry_processor_files(base, folder)
+        if "U8" not in tensor_dtypes(folder):  # bitsandbytes packs two 4-bit weights into a byte
+            raise TrainingError("ExportFailed", f"{folder}: holds no 4-bit weights; the adapter is kept")
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier attempt left there, whose files could be mixed with the new ones."""
+    if folder.exists():
+        shutil.rmtree(folder)
