@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 from model_garden.cli import words
@@ -19,6 +20,8 @@ PHASE_COLOURS = {
     "Suspended": "bright_black",
 }
 CURVE_WIDTH = 32
+COMPLETION_SECONDS = 2.0
+"""How long a person who pressed Tab waits for a cluster."""
 
 Change = Literal["stop", "cancel", "suspend", "resume"]
 CHANGES: dict[Change, tuple[Object, str]] = {
@@ -201,10 +204,11 @@ def names_for_completion() -> list[str]:
     """Names of the jobs in the current namespace; none where no cluster answers."""
 
     async def work(cluster: Cluster, namespace: str) -> list[Object]:
-        return by_age((await cluster.list(TRAINING_JOBS, namespace)).items)
+        async with asyncio.timeout(COMPLETION_SECONDS):
+            return by_age((await cluster.list(TRAINING_JOBS, namespace)).items)
 
     try:
         jobs = with_cluster(work, context=None, namespace=None)
-    except CommandError:
+    except (CommandError, TimeoutError):
         return []
     return ["@latest", *(job["metadata"]["name"] for job in jobs)]
