@@ -85,6 +85,10 @@ def test_uninstalling_keeps_the_jobs() -> None:
     assert not [document for document in render("crds.install=false") if document["kind"] == "CustomResourceDefinition"]
 
 
+def test_who_takes_all_data_from_the_hub_needs_no_data_claim() -> None:
+    assert environment(render("storage.dataClaim="))["MODEL_GARDEN_DATA_CLAIM"] == ""
+
+
 @pytest.mark.parametrize(
     ("setting", "named"), [("replicas=9", "replicas"), ("log.format=xml", "format"), ("storge.dataClaim=x", "storge")]
 )
