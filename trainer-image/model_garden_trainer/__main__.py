@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from model_garden.contract.names import CONFIG_ENV, TERMINATION_LOG
+from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV, TERMINATION_LOG
 from model_garden.contract.progress import (
     CheckpointEvent,
     Event,
@@ -33,7 +33,6 @@ from model_garden_trainer.progress import EventPrinter, Report, log
 from model_garden_trainer.stopping import StopRequests
 
 _PR_SET_PDEATHSIG = 1
-TERMINATION_ENV = "MODEL_GARDEN_TERMINATION_LOG"
 _CACHES = {
     "HF_HOME": "huggingface",
     "TORCH_HOME": "torch",

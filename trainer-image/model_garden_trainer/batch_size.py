@@ -47,19 +47,22 @@ def halved(effective: int, micro_batch: int) -> int | None:
     return next((size for size in range(micro_batch // 2, 0, -1) if effective % size == 0), None)
 
 
-def largest_that_fits(attempt: Callable[[int], None], effective: int, report: Report) -> Split:
+def largest_that_fits(
+    attempt: Callable[[int], None], effective: int, report: Report, everywhere: Callable[[bool], bool] = bool
+) -> Split:
     """Try the whole effective batch at once, then half of it, and so on; the first that fits.
 
     Args:
         attempt: runs forward and backward on so many samples, the longest there are, and keeps nothing.
         effective: batchSize x gradientAccumulationSteps.
         report: gets a warning for each size that did not fit.
+        everywhere: of several processes, whether something holds in all; a size has to fit in each.
 
     Raises:
         TrainingError: OutOfMemory where a single sample does not fit. Any other error of ``attempt`` is let through.
     """
     size = effective
-    while not _fits(attempt, size):
+    while not everywhere(_fits(attempt, size)):
         smaller = halved(effective, size)
         if smaller is None:
             raise TrainingError(

@@ -15,6 +15,7 @@ EXIT_CODES: dict[FailureReason, ExitCode] = {
     "LossIsNaN": ExitCode.LOSS_IS_NAN,
     "ExportFailed": ExitCode.EXPORT_FAILED,
     "Hung": ExitCode.ERROR,
+    "PeerLost": ExitCode.PEER_LOST,
     "TrainerError": ExitCode.ERROR,
 }
 
@@ -35,8 +36,12 @@ class TrainingError(Exception):
 
 
 class Stopped(Exception):
-    """The process was asked to stop; ``checkpoint_step`` is where a later attempt goes on, None where there is none."""
+    """The process was asked to stop; ``checkpoint_step`` is where a later attempt goes on, None where there is none.
 
-    def __init__(self, checkpoint_step: int | None = None) -> None:
+    With ``by_peer`` it was another process of the job that was asked.
+    """
+
+    def __init__(self, checkpoint_step: int | None = None, *, by_peer: bool = False) -> None:
         super().__init__("asked to stop")
         self.checkpoint_step = checkpoint_step
+        self.by_peer = by_peer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -26,8 +27,16 @@ def now(seconds_ahead: float = 0.0) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def log(message: str) -> None:
-    """A line for people; they read stderr and events have stdout to themselves."""
+def log(message: str, *, everyone: bool = False) -> None:
+    """A line for people; they read stderr and events have stdout to themselves.
+
+    Of several processes the first speaks for all; another one does only for what ``everyone`` has to say for itself.
+    """
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
+        if not everyone:
+            return
+        message = f"[rank {rank}] {message}"
     with contextlib.suppress(OSError, ValueError):
         print(message, file=sys.stderr, flush=True)
 
@@ -50,13 +59,19 @@ class EventPrinter:
 
 
 class Metrics:
-    """``metrics.jsonl``: one line of figures a report, in the order of steps, each step and kind once."""
+    """``metrics.jsonl``: one line of figures a report, in the order of steps, each step and kind once.
 
-    def __init__(self, folder: Path) -> None:
+    Of several processes one writes them: ``silent`` is for the others.
+    """
+
+    def __init__(self, folder: Path, *, silent: bool = False) -> None:
         self.path = folder / METRICS_FILE
+        self._silent = silent
 
     def append(self, progress: Progress, **more: Any) -> None:
         """Add one line; a failure to write is told once a line and costs that line alone."""
+        if self._silent:
+            return
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(progress.to_dict() | more) + "\n")
@@ -65,7 +80,7 @@ class Metrics:
 
     def rewind(self, step: int) -> None:
         """Drop lines past ``step``, which training goes on from: what an earlier attempt did after its checkpoint."""
-        if not self.path.exists():
+        if self._silent or not self.path.exists():
             return
         kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
         partial = self.path.with_suffix(".partial")

@@ -23,11 +23,10 @@ from model_garden.cli.job_file import Job, job_from_flags, parse_sets, read_job
 from model_garden.cli.output import FAILED, CommandError, print_json
 from model_garden.cli.report import print_result, tell_trouble
 from model_garden.contract.defaults import effective, merge
-from model_garden.contract.names import CONFIG_ENV
+from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV
 from model_garden.contract.progress import FailureReason, Outcome, ProgressEvent, Stage, parse_event, parse_outcome
 from model_garden.contract.trainer_config import TrainerConfig
 
-TERMINATION_LOG_ENV = "MODEL_GARDEN_TERMINATION_LOG"
 TRAINER = "model_garden_trainer"
 _LAST_WORDS = re.compile(rf"({'|'.join(get_args(FailureReason))}): ")
 """How the trainer's log says why it fails: held back, since the outcome says it again."""
@@ -121,9 +120,10 @@ class TrainerRun:
     def _start(self, termination_log: Path) -> subprocess.Popen[bytes]:
         environment = os.environ | {
             CONFIG_ENV: self.config.model_dump_json(by_alias=True, exclude_none=True),
-            TERMINATION_LOG_ENV: str(termination_log),
+            TERMINATION_ENV: str(termination_log),
             "PYTHONUNBUFFERED": "1",
         }
+        environment.setdefault("NPROC_PER_NODE", str(max(1, min(self.config.spec.gpus, local_gpus()))))
         return subprocess.Popen(
             [sys.executable, "-P", "-m", TRAINER],  # -P: no file of this folder hides a module
             env=environment,

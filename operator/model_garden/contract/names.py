@@ -19,6 +19,9 @@ ANNOTATION_STOP = f"{GROUP}/stop"
 ANNOTATION_CANCEL = f"{GROUP}/cancel"
 """A person's wish: ``true`` ends the job and marks it Cancelled."""
 
+COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+"""Kubernetes' own, on each pod of an Indexed Job; the pod of index 0 leads the others."""
+
 KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 KUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
 
@@ -27,10 +30,12 @@ TRAINER_CONTAINER = "trainer"
 CONFIG_ENV = "MODEL_GARDEN_CONFIG"
 TERMINATION_LOG = "termination-log"
 """Relative to the working directory, as all that the trainer touches."""
+TERMINATION_ENV = "MODEL_GARDEN_TERMINATION_LOG"
+"""Names another file for a trainer's outcome."""
 POD_ANNOTATIONS = "podinfo/annotations"
 
 _MAX_LABEL = 63
-_POD_SUFFIX = 6  # a Job's pods are called JOB-xxxxx
+_POD_SUFFIX = 6  # a Job's pods are called JOB-xxxxx, of several nodes JOB-0 to JOB-1023 on the network
 
 
 def shortened(name: str, room: int) -> str:
@@ -45,6 +50,11 @@ def job_name(training_job: str, step: str = "train") -> str:
     """The name of the Job of one step: short enough that its pods' names are valid labels too."""
     suffix = f"-{step}"
     return shortened(training_job.replace(".", "-"), _MAX_LABEL - _POD_SUFFIX - len(suffix)) + suffix
+
+
+def service_name(job: str) -> str:
+    """The name of the headless Service of a Job of several pods: the Job's, but that it must begin with a letter."""
+    return job if job[0].isalpha() else f"job-{job}"
 
 
 def label_value(training_job: str) -> str:

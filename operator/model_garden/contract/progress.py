@@ -20,7 +20,11 @@ EVENT_PREFIX = '{"event":'
 
 
 class ExitCode(IntEnum):
-    """How a trainer ends. From 2 to 7 a retry cannot help; anything not named here is retried."""
+    """How a trainer ends. From 2 to 7 a retry cannot help; anything not named here is retried.
+
+    ``PEER_LOST`` ends the pods of a job of several whose one pod failed or had to stop: only that one is to blame, so
+    theirs are retried without counting.
+    """
 
     DONE = 0
     ERROR = 1
@@ -30,6 +34,7 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 5
     LOSS_IS_NAN = 6
     EXPORT_FAILED = 7
+    PEER_LOST = 8
     STOPPED = 143
 
 
@@ -44,6 +49,7 @@ FailureReason = Literal[
     "OutOfMemory",
     "LossIsNaN",
     "Hung",
+    "PeerLost",
     "ExportFailed",
     "Preempted",
     "Evicted",
