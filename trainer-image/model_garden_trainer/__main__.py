@@ -28,6 +28,7 @@ from model_garden.contract.progress import (
 )
 from model_garden.contract.status import Progress
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
+from model_garden_trainer import launch
 from model_garden_trainer.errors import Stopped, TrainingError
 from model_garden_trainer.progress import EventPrinter, Report, log
 from model_garden_trainer.stopping import StopRequests
@@ -76,7 +77,9 @@ def main() -> NoReturn:
     set_environment(Path.cwd())
     if sys.argv[1:2] == ["verify"]:
         _verify(sys.argv[2])
-    report = Memory(EventPrinter(sys.stdout))
+    if "RANK" in os.environ:
+        _die_with_parent()
+    report = Memory(EventPrinter(sys.stdout) if os.environ.get("RANK", "0") == "0" else lambda _: None)
     sys.stdout = sys.stderr  # what libraries print is for people; stdout holds events alone
     requests = StopRequests()
     requests.on_interrupt = lambda: _end(_stopped(report))
@@ -88,7 +91,7 @@ def main() -> NoReturn:
         outcome = _failed(error, report)
     except Stopped as stopped:
         report.checkpoint = stopped.checkpoint_step or report.checkpoint
-        outcome = _stopped(report)
+        outcome = _stopped(report, by_peer=stopped.by_peer)
     except Exception as error:
         traceback.print_exc()
         outcome = _failed(_named(error), report)
@@ -109,6 +112,12 @@ def set_environment(folder: Path) -> None:
 
 
 def _run(config: TrainerConfig, report: Report, requests: StopRequests) -> Outcome:
+    if "RANK" not in os.environ:
+        world = launch.world_of(config.spec)
+        if world.per_node > 1:
+            return launch.run(world)
+        if world.size > 1:
+            os.environ.update(world.environment(0))
     from model_garden_trainer import backends
     from model_garden_trainer.health import Watchdog
 
@@ -134,9 +143,15 @@ def _config() -> TrainerConfig:
         raise TrainingError("InvalidSpec", str(error)) from error
 
 
-def _verify(request: str) -> NoReturn:
+def _die_with_parent() -> None:
     with contextlib.suppress(OSError, AttributeError):  # not on macOS
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a run that is stopped takes its check along
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _verify(request: str) -> NoReturn:
+    _die_with_parent()  # a run that is stopped takes its check along
+    for name in launch.RANK_VARIABLES:
+        os.environ.pop(name, None)
     try:
         from model_garden_trainer import verify
 
@@ -156,11 +171,17 @@ def _named(error: Exception) -> TrainingError:
             f"memory ran out at the smallest batch: {text.splitlines()[0] if text else 'MemoryError'}; lower "
             "hyperparameters.maxSeqLength or imageOptions.maxPixels, use quantization: 4bit, or a larger GPU",
         )
+    if "RANK" in os.environ:
+        from model_garden_trainer import distributed
+
+        if distributed.peer_lost(error):
+            why = "another process of the job ended or no longer answers; training goes on when all are back"
+            return TrainingError("PeerLost", f"{why} ({text.splitlines()[0] if text else type(error).__name__})")
     return TrainingError("TrainerError", f"{type(error).__name__}: {error}")
 
 
 def _failed(error: TrainingError, report: Memory) -> Outcome:
-    log(f"{error.reason}: {error}")
+    log(f"{error.reason}: {error}", everyone=True)
     return Outcome(
         result="Failed",
         exit_code=error.exit_code,
@@ -172,11 +193,12 @@ def _failed(error: TrainingError, report: Memory) -> Outcome:
     )
 
 
-def _stopped(report: Memory) -> Outcome:
+def _stopped(report: Memory, *, by_peer: bool = False) -> Outcome:
     log("stopped; " + (f"step {report.checkpoint} is kept" if report.checkpoint else "nothing was trained yet"))
     return Outcome(
         result="Stopped",
-        exit_code=ExitCode.STOPPED,
+        exit_code=ExitCode.PEER_LOST if by_peer else ExitCode.STOPPED,
+        message="another process of the job was asked to stop" if by_peer else None,
         progress=report.progress,
         checkpoint_step=report.checkpoint,
     )

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from model_garden.contract.progress import CheckpointEvent, ProgressEvent
 from model_garden.contract.status import Progress
 from model_garden_trainer import checkpoints
+from model_garden_trainer.distributed import Team
 from model_garden_trainer.health import Watchdog
 from model_garden_trainer.loop import PARTS, Loop, Window
 from model_garden_trainer.progress import Metrics, Report, log, now
@@ -83,6 +84,7 @@ class Telling(TrainerCallback):
 
     def _progress(self, state: Any) -> Progress:
         window, steps = self._loop.window, max(self._loop.window.timed_steps, 1)
+        samples, tokens = self._loop.team.sums([window.samples, window.tokens])
         per_step = window.seconds / steps
         parts = {f"{part}Seconds": seconds / steps for part, seconds in self._loop.clock.take().items()}
         assert set(parts) == {f"{part}Seconds" for part in PARTS}
@@ -96,8 +98,8 @@ class Telling(TrainerCallback):
             "gradNorm": self._loop.grad_norm if math.isfinite(self._loop.grad_norm) else None,
             "secondsPerStep": per_step,
             **parts,
-            "samplesPerSecond": window.samples / window.seconds,
-            "tokensPerSecond": window.tokens / window.seconds,
+            "samplesPerSecond": samples / window.seconds,
+            "tokensPerSecond": tokens / window.seconds,
             "gpuMemoryGiB": torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else None,
             "estimatedCompletionTime": now((state.max_steps - state.global_step) * per_step),
             "lastReportTime": now(),
@@ -145,24 +147,29 @@ class Sealing(TrainerCallback):
             "ended": self._ended(),
         }
         folder = run.root / f"{checkpoints.PREFIX}{state.global_step}"
-        checkpoints.seal(folder, run.fingerprint, notes)
-        checkpoints.prune(run.root, run.h.save_total_limit or 2, state.best_model_checkpoint)
+        run.team.barrier()  # each process has written the state of its random numbers
+        if run.team.leader:
+            checkpoints.seal(folder, run.fingerprint, notes)
+            checkpoints.prune(run.root, run.h.save_total_limit or 2, state.best_model_checkpoint)
+        run.team.barrier()  # and none leaves before it is complete
         self.step = state.global_step
         run.report(CheckpointEvent(step=state.global_step))
 
 
 class Obeying(TrainerCallback):
-    """Ends training at this very step, with a checkpoint, when a signal or a person asked for it."""
+    """Ends training at this very step, with a checkpoint, when a signal or a person asked for it: any of the
+    processes."""
 
-    def __init__(self, requests: StopRequests) -> None:
-        self._requests = requests
-        self.save_early = False
+    def __init__(self, requests: StopRequests, team: Team) -> None:
+        self._requests, self._team = requests, team
+        self.save_early = self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= state.max_steps:
             return
-        if self._requests.stop or self._requests.save:
-            self.save_early = not self._requests.stop
+        self.stopped, save = self._team.any(self._requests.stop, self._requests.save)
+        if self.stopped or save:
+            self.save_early = not self.stopped
             control.should_save = control.should_training_stop = True
 
 

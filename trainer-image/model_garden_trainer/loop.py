@@ -19,6 +19,7 @@ from transformers import Trainer, TrainingArguments
 
 from model_garden.contract.progress import WarningEvent
 from model_garden.contract.spec import Health, Hyperparameters
+from model_garden_trainer.distributed import Team
 from model_garden_trainer.encoding import IGNORED
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.progress import Report
@@ -35,10 +36,15 @@ def arguments(
     eval_batch: int,
     accumulation: int,
     workers: int,
+    some_may_be_unused: bool,
 ) -> TrainingArguments:
-    """All that bites stands here in words: nothing is left to a default that a library changed before."""
+    """All that bites stands here in words: nothing is left to a default that a library changed before.
+
+    ``some_may_be_unused``: of several processes each may leave out adapters that another one trains (of a vision tower
+    in rows without pictures, of experts); unsloth's checkpointing does not allow it.
+    """
     cuda = torch.cuda.is_available()
-    return TrainingArguments(
+    result = TrainingArguments(
         output_dir=checkpoints,
         per_device_train_batch_size=micro_batch,
         per_device_eval_batch_size=eval_batch,
@@ -74,10 +80,13 @@ def arguments(
         dataloader_pin_memory=cuda,
         dataloader_drop_last=False,
         average_tokens_across_devices=True,
+        ddp_find_unused_parameters=some_may_be_unused,
         report_to="none",
         push_to_hub=False,
         disable_tqdm=True,
     )
+    result._n_gpu = min(result.n_gpu, 1)  # one process trains on one GPU, whatever others it sees
+    return result
 
 
 class Clock:
@@ -132,13 +141,22 @@ class Loop(Trainer):
         model_has_own_loss: leave the loss to the model (unsloth computes it in a fused kernel).
         health: what happens when loss or gradient is no finite number.
         report: gets a warning for each update that was skipped.
+        team: the processes that train together, whose losses are told as one.
         eval_collator: makes the batches of an evaluation, which is never packed.
     """
 
     def __init__(
-        self, *, model_has_own_loss: bool, health: Health, report: Report, eval_collator: Any, **options: Any
+        self,
+        *,
+        model_has_own_loss: bool,
+        health: Health,
+        report: Report,
+        team: Team,
+        eval_collator: Any,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.team = team
         self._eval_collator = eval_collator
         self.model_accepts_loss_kwargs = True  # the loss is a sum over tokens divided by those of the whole step
         self._loss_shifts_labels = True
@@ -219,7 +237,8 @@ class Loop(Trainer):
         """The gradient's norm; the last place before the update where a bad step can still be kept from the weights."""
         norm = super()._get_grad_norm(model, grad_norm)
         self.grad_norm = float(norm)
-        loss, self._step_loss = float(self._step_loss), 0.0
+        (total,), self._step_loss = self.team.sums([float(self._step_loss)]), 0.0
+        loss = total / self.team.size  # each has multiplied its share by their number
         if math.isfinite(loss) and math.isfinite(self.grad_norm):
             self.window.loss += loss
             self.window.steps += 1

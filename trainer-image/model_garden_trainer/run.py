@@ -15,7 +15,7 @@ from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEv
 from model_garden.contract.spec import Hyperparameters, TrainingJobSpec
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer import backends, base_model, checkpoints, exports, outputs, selective_loss
+from model_garden_trainer import backends, base_model, checkpoints, distributed, exports, outputs, selective_loss
 from model_garden_trainer.card import model_card
 from model_garden_trainer.data import answers, digest, measure, open_data
 from model_garden_trainer.errors import TrainingError
@@ -52,7 +52,7 @@ def train(
     """
     spec, h = config.spec, config.spec.hyperparameters or Hyperparameters()
     output = Path(spec.output_dir or f"./models/{config.name}").expanduser().absolute()  # a claim may be a link
-    metrics = Metrics(output)
+    metrics = Metrics(output, silent=distributed.rank() > 0)
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
     outputs.prepare_folder(output, spec.output_dir or "")
 
@@ -63,7 +63,8 @@ def train(
     if finished is not None and not _lacks_exports(finished, spec, fingerprint):
         return _already_finished(finished, fingerprint, output, metrics, report)
 
-    folder = base_model.locate(spec)
+    team = distributed.join(spec.health)
+    folder = team.leader_first(lambda: base_model.locate(spec))
     exports.check(spec, folder, report, gpu=torch.cuda.is_available())
     backend = backends.load(name)
     from transformers import set_seed
@@ -75,7 +76,7 @@ def train(
         check_packing(folder)
     trainer = trainer_for(spec)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
-    measured, longest = measure(data, encoder, folder, h.max_seq_length or 2048)
+    measured, longest = team.share(lambda: measure(data, encoder, folder, h.max_seq_length or 2048))
     report(DatasetEvent(dataset=measured))
     unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
     if unselective:
@@ -90,7 +91,7 @@ def train(
         log(_trainable(model))
         _enter(report, "training", None)
         trained = fit(
-            Run(spec, output, fingerprint, metrics, report, requests, watchdog),
+            Run(spec, output, fingerprint, metrics, report, requests, watchdog, team),
             model,
             encoder,
             data,
@@ -98,6 +99,9 @@ def train(
             model_has_own_loss=backend.OWN_LOSS,
         )
 
+    if not team.leader:
+        team.await_dismissal()
+        return Outcome(result="Succeeded", exit_code=0)
     _enter(report, "saving", outputs.relative(output))
     adapter.save(model, config, folder, output)
     del model
@@ -108,7 +112,11 @@ def train(
         "name": config.name,
         "spec": spec.to_dict(),
         "backend": {"name": name, "reason": reason},
-        "batch": {"microBatch": trained.micro_batch, "accumulation": trained.accumulation},
+        "batch": {
+            "microBatch": trained.micro_batch,
+            "accumulation": trained.accumulation,
+            "processes": team.size,
+        },
         "versions": outputs.versions(),
         "fingerprint": fingerprint,
         "stoppedEarly": trained.stopped_early,
@@ -116,10 +124,12 @@ def train(
     }
     final_loss = trained.progress.loss if trained.progress else None
     try:
-        return _delivered(config, folder, output, record, trained, verify, metrics, report)
+        outcome = _delivered(config, folder, output, record, trained, verify, metrics, report)
     except TrainingError as error:
         error.output = outputs.status(output, outputs.Made(), trained.steps, final_loss)
         raise
+    team.dismiss()
+    return outcome
 
 
 def _delivered(
@@ -245,6 +255,8 @@ def _fingerprint(spec: TrainingJobSpec) -> str:
     content["hyperparameters"] = {
         key: value for key, value in given.get("hyperparameters", {}).items() if key not in not_shaping
     }
+    if distributed.processes() > 1:  # as many batches make a step
+        content["processes"] = distributed.processes()
     content["data"] = [digest(path) for path in (spec.dataset_path, spec.validation_dataset_path) if path]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from model_garden_trainer import callbacks, checkpoints, outputs, packing
 from model_garden_trainer.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
 from model_garden_trainer.data import Data
 from model_garden_trainer.datasets import Example
+from model_garden_trainer.distributed import Team
 from model_garden_trainer.encoding import Encoder
 from model_garden_trainer.errors import Stopped, TrainingError
 from model_garden_trainer.health import Watchdog
@@ -39,6 +40,7 @@ class Run:
     report: Report
     requests: StopRequests
     watchdog: Watchdog
+    team: Team = field(default_factory=Team)
 
     @property
     def h(self) -> Hyperparameters:
@@ -77,7 +79,7 @@ def fit(run: Run, model: Any, encoder: Encoder, data: Data, *, longest: Example,
         TrainingError: the loss is no number, memory ran out, or the checkpoints there are another run's.
         Stopped: it was asked to stop; the checkpoint of that very step is written.
     """
-    checkpoint = _resumable(run)
+    checkpoint = run.team.share(lambda: _resumable(run))
     run.metrics.rewind(checkpoint.step if checkpoint else -1)
     if checkpoint and _ended(checkpoint, run):
         return _left_off(checkpoint, run, model)
@@ -119,6 +121,7 @@ def _fit_once(
         model_has_own_loss=model_has_own_loss,
         health=run.spec.health or Health(),
         report=run.report,
+        team=run.team,
         args=arguments(
             run.h,
             checkpoints=str(run.root),
@@ -126,14 +129,17 @@ def _fit_once(
             micro_batch=loader_batch,
             eval_batch=split.micro_batch,
             accumulation=accumulation,
-            workers=_workers(),
+            workers=_workers(run.team),
+            some_may_be_unused=not model_has_own_loss,
         ),
         data_collator=collate,
         eval_collator=encoder.for_evaluation().__call__,
         train_dataset=data.training,
         eval_dataset=data.validation if evaluated else None,
     )
-    obeying = callbacks.Obeying(run.requests)
+    if run.team.size > 1:
+        torch.manual_seed((run.h.seed or 0) + run.team.rank)  # dropout differs; rows are drawn by a seed of their own
+    obeying = callbacks.Obeying(run.requests, run.team)
     telling = callbacks.Telling(loop, obeying, run.report, run.metrics, run.h.logging_steps or 1)
     judging = callbacks.Judging(run.h.early_stopping_patience)
 
@@ -149,8 +155,8 @@ def _fit_once(
     run.requests.interruptible = False
     loop.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
     run.requests.interruptible = True
-    if run.requests.stop:
-        raise Stopped(sealing.step)
+    if run.team.any(run.requests.stop or obeying.stopped)[0]:
+        raise Stopped(sealing.step, by_peer=not run.requests.stop)
     if loop.state.best_model_checkpoint:
         _load_adapter(model, Path(loop.state.best_model_checkpoint))
         log(f"the best model, of step {loop.state.best_global_step}, is kept (evalLoss {loop.state.best_metric:.4f})")
@@ -205,7 +211,7 @@ def _split(
         finally:
             model.zero_grad()
 
-    return largest_that_fits(attempt, effective, run.report)
+    return largest_that_fits(attempt, effective, run.report, everywhere=run.team.all)
 
 
 def _smaller(run: Run, split: Split, error: RuntimeError) -> Split:
@@ -215,9 +221,12 @@ def _smaller(run: Run, split: Split, error: RuntimeError) -> Split:
         TrainingError: OutOfMemory where the batch may not or cannot be smaller.
     """
     effective = split.micro_batch * split.accumulation
-    size = halved(effective, split.micro_batch) if run.h.auto_batch_size and not run.h.packing else None
+    may_halve = run.h.auto_batch_size and not run.h.packing and run.team.size == 1  # the others are in mid-step
+    size = halved(effective, split.micro_batch) if may_halve else None
     if size is None:
         smaller = "" if split.micro_batch == 1 else "set hyperparameters.autoBatchSize: true or a smaller batchSize, "
+        if run.team.size > 1:
+            smaller = "" if split.micro_batch == 1 else "set hyperparameters.autoBatchSize: false and batchSize: 1, "
         raise TrainingError(
             "OutOfMemory",
             f"memory ran out at {split.micro_batch} row(s) at once ({str(error).splitlines()[0]}); {smaller}lower "
@@ -247,7 +256,8 @@ def _resumable(run: Run) -> checkpoints.Checkpoint | None:
 def _ended(checkpoint: checkpoints.Checkpoint, run: Run) -> bool:
     """Whether training had ended at ``checkpoint``, so that one more step would be one too many."""
     state = _state(checkpoint)
-    return state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] is not None or run.requests.save
+    save = run.team.any(run.requests.save)[0]
+    return state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] is not None or save
 
 
 def _left_off(checkpoint: checkpoints.Checkpoint, run: Run, model: Any) -> Trained:
@@ -273,6 +283,6 @@ def _load_adapter(model: Any, folder: Path) -> None:
     set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
 
 
-def _workers() -> int:
+def _workers(team: Team) -> int:
     """Processes that make batches: on a GPU some, so that it never waits; a CPU's cores are busy with the model."""
-    return min(4, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
+    return max(0, min(4, (os.cpu_count() or 1) // team.per_node - 1)) if torch.cuda.is_available() else 0
