@@ -36,7 +36,7 @@ def arguments(
     eval_batch: int,
     accumulation: int,
     workers: int,
-    some_may_be_unused: bool,
+    some_may_be_unused: bool = True,
 ) -> TrainingArguments:
     """All that bites stands here in words: nothing is left to a default that a library changed before.
 
@@ -151,12 +151,12 @@ class Loop(Trainer):
         model_has_own_loss: bool,
         health: Health,
         report: Report,
-        team: Team,
+        team: Team | None = None,
         eval_collator: Any,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.team = team
+        self.team = team or Team()
         self._eval_collator = eval_collator
         self.model_accepts_loss_kwargs = True  # the loss is a sum over tokens divided by those of the whole step
         self._loss_shifts_labels = True
