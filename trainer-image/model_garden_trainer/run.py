@@ -14,7 +14,7 @@ import torch
 from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
 from model_garden.contract.spec import Hyperparameters, TrainingJobSpec
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, SampleScores
-from model_garden.contract.trainer_config import TrainerConfig
+from model_garden.contract.trainer_config import TrainerConfig, for_record
 from model_garden_trainer import backends, base_model, checkpoints, distributed, exports, outputs, selective_loss
 from model_garden_trainer.card import model_card
 from model_garden_trainer.data import answers, digest, measure, open_data
@@ -110,7 +110,7 @@ def train(
         torch.cuda.empty_cache()
     record: dict[str, Any] = {
         "name": config.name,
-        "spec": spec.to_dict(),
+        "spec": for_record(spec),
         "backend": {"name": name, "reason": reason},
         "batch": {
             "microBatch": trained.micro_batch,

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from typing import Any
+
+from pydantic import ValidationError, field_validator
 
 from model_garden.contract.model import ContractModel, explain
 from model_garden.contract.spec import TrainingJobSpec
 
 
 class TrainerConfig(ContractModel):
-    """A job's name and its effective spec: every default applied, so that the trainer has no table of its own."""
+    """A job's name and its effective spec: every default applied, so that the trainer has no table of its own.
+
+    What is the pod's alone is taken out of whatever spec is given (``for_trainer``).
+    """
 
     name: str
     spec: TrainingJobSpec
+
+    @field_validator("spec")
+    @classmethod
+    def _nothing_of_the_pod(cls, spec: TrainingJobSpec) -> TrainingJobSpec:
+        return for_trainer(spec)
+
+
+def for_trainer(spec: TrainingJobSpec) -> TrainingJobSpec:
+    """``spec`` without ``podTemplate``: its variables may hold keys, and what a trainer is told may be written down."""
+    return spec.model_copy(update={"pod_template": None})
+
+
+def for_record(spec: TrainingJobSpec) -> dict[str, Any]:
+    """``spec`` in camelCase as a run writes it beside its model, and so to the Hub: without what is the cluster's own,
+    the names of claims and Secrets included."""
+    given = for_trainer(spec).to_dict()
+    return {key: value for key, value in given.items() if key not in ("storage", "hubTokenSecret")}
 
 
 def parse_config(text: str) -> TrainerConfig:
