@@ -15,6 +15,8 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
     ("unknown field", {"epochs": 3}, "spec.epochs", True),
     ("unknown nested field", {"loraConfig": {"alpha": 3}}, "spec.loraConfig.alpha", True),
     ("wrong type", {"hyperparameters": {"numEpochs": "three"}}, "spec.hyperparameters.numEpochs", True),
+    ("a number in quotes", {"hyperparameters": {"learningRate": "2e-5"}}, "spec.hyperparameters.learningRate", True),
+    ("yes for true", {"isVision": "yes"}, "spec.isVision", True),
     ("learning rate of zero", {"hyperparameters": {"learningRate": 0}}, "spec.hyperparameters.learningRate", True),
     ("batch of zero", {"hyperparameters": {"batchSize": 0}}, "spec.hyperparameters.batchSize", True),
     ("zero steps", {"hyperparameters": {"maxSteps": 0}}, "spec.hyperparameters", True),

@@ -66,3 +66,10 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
 @pytest.mark.parametrize("message", [None, "", "Killed", '{"result":'])
 def test_no_outcome_is_made_up(message: str | None) -> None:
     assert parse_outcome(message) is None
+
+
+def test_a_field_of_a_newer_trainer_costs_none_of_the_others() -> None:
+    event = parse_event('{"event":"progress","progress":{"step":3,"totalSteps":9,"loss":1.5,"fromTheFuture":1}}')
+    assert event == ProgressEvent(progress=Progress(step=3, total_steps=9, loss=1.5))
+    outcome = parse_outcome('{"result":"Failed","exitCode":3,"message":"row 7","fromTheFuture":{}}')
+    assert outcome is not None and outcome.message == "row 7"

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from model_garden.contract.memory import (
     GIB,
+    Gib,
     Job,
     Part,
     RowShape,
@@ -23,7 +24,7 @@ from model_garden.contract.memory import (
     part,
     weight_parts,
 )
-from model_garden.contract.model import ContractModel
+from model_garden.contract.model import Report
 from model_garden.contract.parameters import Config, VisionShape, read_model
 from model_garden.contract.pictures import most_picture_tokens
 from model_garden.contract.spec import ImageOptions, TrainingJobSpec
@@ -44,7 +45,7 @@ FRAGMENTATION_GPU, FRAGMENTATION_HOST = 0.1, 0.6
 library's heap on a CPU, which gives back only blocks of its own mapping (measured on a tiny model: 0.6)."""
 
 
-class Estimate(ContractModel):
+class Estimate(Report):
     """Peak memory in GiB of one GPU, or on a CPU of the process.
 
     ``leastGiB`` is what the job cannot do without; ``torchGiB`` is the share that PyTorch's own counters show
@@ -55,10 +56,10 @@ class Estimate(ContractModel):
 
     memory: Literal["GPU", "host"]
     parts: list[Part]
-    total_gib: float = Field(alias="totalGiB")
-    least_gib: float = Field(alias="leastGiB")
-    most_gib: float = Field(alias="mostGiB")
-    torch_gib: float = Field(alias="torchGiB")
+    total_gib: Gib = Field(alias="totalGiB")
+    least_gib: Gib = Field(alias="leastGiB")
+    most_gib: Gib = Field(alias="mostGiB")
+    torch_gib: Gib = Field(alias="torchGiB")
     smallest_gpu: int | None = None
     parameters: int
     trained_parameters: int

@@ -12,16 +12,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer
 
-from model_garden.contract.model import ContractModel
+from model_garden.contract.model import Report
 from model_garden.contract.parameters import Config, Model, Module, TextShape
 from model_garden.contract.pictures import patches
 from model_garden.contract.spec import Hyperparameters, LoraConfig
 
 GIB = 2**30
+Gib = Annotated[float, PlainSerializer(lambda size: round(size, 4), return_type=float)]
+"""Gibibytes, written with four digits: a tenth of a MiB is far below what an estimate knows."""
 Backend = Literal["unsloth", "transformers"]
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -74,17 +76,17 @@ AROUND_LAYERS = 6
 """Embedding, last hidden state and their gradients, in hidden states of 2 bytes."""
 
 
-class Part(ContractModel):
+class Part(Report):
     """One part of the memory in GiB, with its bounds and one sentence on how it came about."""
 
     name: str
-    size_gib: float = Field(alias="sizeGiB", ge=0)
-    least_gib: float = Field(alias="leastGiB", ge=0)
-    most_gib: float = Field(alias="mostGiB", ge=0)
+    size_gib: Gib = Field(alias="sizeGiB", ge=0)
+    least_gib: Gib = Field(alias="leastGiB", ge=0)
+    most_gib: Gib = Field(alias="mostGiB", ge=0)
     because: str
 
 
-class RowShape(ContractModel):
+class RowShape(Report):
     """The largest row of a data set, in tokens, pictures included; ``trainedTokens`` carry loss, all unless given."""
 
     tokens: int = Field(ge=1)

@@ -14,12 +14,16 @@ from pydantic.alias_generators import to_camel
 
 
 class ContractModel(BaseModel):
-    """A model that reads both spellings, writes camelCase by default, and refuses an unknown field."""
+    """A model that reads both spellings, writes camelCase by default, and refuses an unknown field or a loose type.
+
+    Types are strict because the API server's are: what ``"2e-5"`` or ``"yes"`` was meant to be is not guessed.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel,
         populate_by_name=True,
         extra="forbid",
+        strict=True,
         protected_namespaces=(),
         use_enum_values=True,
         allow_inf_nan=False,
@@ -32,6 +36,12 @@ class ContractModel(BaseModel):
     def to_snake_dict(self) -> dict[str, Any]:
         """The same in snake_case, as the REST API spells it."""
         return self.model_dump(mode="json", by_alias=False, exclude_none=True)
+
+
+class Report(ContractModel):
+    """What one part tells another. A field that a newer version adds is passed over, so that all else is still read."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 def field_path(location: Iterable[int | str], root: str = "") -> str:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from model_garden.contract.model import ContractModel
+from model_garden.contract.estimate import Estimate
+from model_garden.contract.model import Report
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress
 
 TERMINATION_MESSAGE_BYTES = 4096
@@ -46,6 +47,7 @@ FailureReason = Literal[
     "InvalidModel",
     "ModelNotFound",
     "OutputNotWritable",
+    "DoesNotFit",
     "OutOfMemory",
     "LossIsNaN",
     "Hung",
@@ -62,7 +64,7 @@ FailureReason = Literal[
 Stage = Literal["dataset", "model", "training", "saving", "exporting", "verifying"]
 
 
-class StageEvent(ContractModel):
+class StageEvent(Report):
     """The trainer enters a stage; ``detail`` is for people (bytes fetched, rows read)."""
 
     event: Literal["stage"] = "stage"
@@ -70,35 +72,35 @@ class StageEvent(ContractModel):
     detail: str | None = None
 
 
-class DatasetEvent(ContractModel):
+class DatasetEvent(Report):
     """The data set was read and measured."""
 
     event: Literal["dataset"] = "dataset"
     dataset: DatasetStatus
 
 
-class ProgressEvent(ContractModel):
+class ProgressEvent(Report):
     """Training reached a step: the latest figures."""
 
     event: Literal["progress"] = "progress"
     progress: Progress
 
 
-class CheckpointEvent(ContractModel):
+class CheckpointEvent(Report):
     """A checkpoint is complete on disk; a later attempt resumes from ``step``."""
 
     event: Literal["checkpoint"] = "checkpoint"
     step: int
 
 
-class ResumedEvent(ContractModel):
+class ResumedEvent(Report):
     """Training goes on from a checkpoint of an earlier attempt."""
 
     event: Literal["resumed"] = "resumed"
     step: int
 
 
-class WarningEvent(ContractModel):
+class WarningEvent(Report):
     """Something a person should know that does not end the run."""
 
     event: Literal["warning"] = "warning"
@@ -112,11 +114,11 @@ Event = Annotated[
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
-class Outcome(ContractModel):
+class Outcome(Report):
     """How a trainer ended: the whole of its termination message.
 
     ``result`` is ``Succeeded`` (also when stop-and-save ended training early: ``stoppedEarly``), ``Stopped`` (asked to
-    stop, checkpointed, to be resumed) or ``Failed``.
+    stop, checkpointed, to be resumed) or ``Failed``. ``estimate`` is what a prepare found the job to need.
     """
 
     result: Literal["Succeeded", "Stopped", "Failed"]
@@ -128,6 +130,7 @@ class Outcome(ContractModel):
     progress: Progress | None = None
     checkpoint_step: int | None = None
     effective: dict[str, Any] | None = None
+    estimate: Estimate | None = None
 
 
 def event_line(event: Event) -> str:
@@ -161,7 +164,7 @@ def termination_message(outcome: Outcome) -> str:
         if len(text.encode()) <= TERMINATION_MESSAGE_BYTES:
             return text
         kept -= 64
-    return outcome.model_copy(update={"message": message[:200], "effective": None}).model_dump_json(
+    return outcome.model_copy(update={"message": message[:200], "effective": None, "estimate": None}).model_dump_json(
         by_alias=True, exclude_none=True
     )
 

@@ -70,7 +70,7 @@ class Hyperparameters(ContractModel):
     max_steps: int | None = Field(None, ge=-1, description="optimizer steps; -1 lets numEpochs decide; -1")
     batch_size: int | None = Field(None, ge=1, le=4096, description="rows a device takes at once; text 2, vision 1")
     gradient_accumulation_steps: int | None = Field(
-        None, ge=1, le=65_536, description="batches that make one optimizer step; text 4, vision 8, 72B vision 16"
+        None, ge=1, le=65_536, description="its batches that make one optimizer step; text 4, vision 8, 72B vision 16"
     )
     auto_batch_size: bool | None = Field(
         None,
@@ -200,7 +200,7 @@ class TrainingJobSpec(ContractModel):
         None, description="check data and fetch the model before a GPU is asked for; auto"
     )
     health: Health | None = None
-    num_nodes: int | None = Field(None, ge=1, le=1024, description="pods that train together; 1")
+    num_nodes: int | None = Field(None, ge=1, le=1024, description="pods that train together, each with its GPUs; 1")
     resources: Resources | None = None
     pod_template: PodTemplate | None = None
     storage: Storage | None = None

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from model_garden.contract.model import ContractModel
+from model_garden.contract.estimate import Estimate
+from model_garden.contract.model import Report
 
 Phase = Literal[
     "Pending", "Preparing", "Queued", "Starting", "Running", "Suspended", "Succeeded", "Failed", "Cancelled"
@@ -18,7 +19,7 @@ MAX_ATTEMPTS = 10
 MAX_HISTORY = 64
 
 
-class Condition(ContractModel):
+class Condition(Report):
     """A ``metav1.Condition``."""
 
     type: ConditionType
@@ -29,7 +30,7 @@ class Condition(ContractModel):
     last_transition_time: str
 
 
-class Progress(ContractModel):
+class Progress(Report):
     """The latest figures of a run. Times are seconds; ``percent`` is 0 to 100; memory is the peak, in GiB."""
 
     step: int = Field(ge=0)
@@ -52,7 +53,7 @@ class Progress(ContractModel):
     last_report_time: str | None = None
 
 
-class HistoryPoint(ContractModel):
+class HistoryPoint(Report):
     """One point of the curves."""
 
     step: int
@@ -61,7 +62,7 @@ class HistoryPoint(ContractModel):
     learning_rate: float | None = None
 
 
-class TokenLengths(ContractModel):
+class TokenLengths(Report):
     """Lengths of examples in tokens, pictures included."""
 
     median: int
@@ -69,14 +70,14 @@ class TokenLengths(ContractModel):
     maximum: int
 
 
-class DroppedRows(ContractModel):
+class DroppedRows(Report):
     """Rows left out, and why."""
 
     reason: str
     rows: int
 
 
-class DatasetStatus(ContractModel):
+class DatasetStatus(Report):
     """What was measured of the data set. ``measuredBy`` is ``prepare`` or ``trainer``."""
 
     rows: int
@@ -87,7 +88,7 @@ class DatasetStatus(ContractModel):
     measured_by: Literal["prepare", "trainer"] | None = None
 
 
-class Attempt(ContractModel):
+class Attempt(Report):
     """One pod of the job: where it ran, from which step to which, and why it ended."""
 
     pod: str
@@ -101,7 +102,7 @@ class Attempt(ContractModel):
     end_time: str | None = None
 
 
-class SampleScores(ContractModel):
+class SampleScores(Report):
     """How a few rows were answered by the base model and by the trained one: 0 (nothing alike) to 1 (all exact).
 
     ``heldOut`` tells validation rows, which training never saw, from training rows.
@@ -115,7 +116,7 @@ class SampleScores(ContractModel):
     similarity_after: float
 
 
-class OutputStatus(ContractModel):
+class OutputStatus(Report):
     """Where the model is. Paths are relative to the workspace; ``verified`` means it was reloaded and answered."""
 
     path: str
@@ -130,7 +131,7 @@ class OutputStatus(ContractModel):
     samples: SampleScores | None = None
 
 
-class Failure(ContractModel):
+class Failure(Report):
     """Why the job failed, with the fix in the message."""
 
     reason: str
@@ -139,8 +140,8 @@ class Failure(ContractModel):
     log_tail: list[str] | None = None
 
 
-class TrainingJobStatus(ContractModel):
-    """The whole status."""
+class TrainingJobStatus(Report):
+    """The whole status. ``preparedTime`` is when a prepare succeeded: from then on there are only training Jobs."""
 
     phase: Phase | None = None
     conditions: list[Condition] | None = None
@@ -148,12 +149,14 @@ class TrainingJobStatus(ContractModel):
     progress: Progress | None = None
     history: list[HistoryPoint] | None = Field(None, max_length=MAX_HISTORY)
     dataset: DatasetStatus | None = None
+    estimate: Estimate | None = None
     attempts: list[Attempt] | None = Field(None, max_length=MAX_ATTEMPTS)
     output: OutputStatus | None = None
     failure: Failure | None = None
     job_name: str | None = None
     pod_name: str | None = None
     last_checkpoint_step: int | None = None
+    prepared_time: str | None = None
     start_time: str | None = None
     completion_time: str | None = None
     observed_generation: int | None = None
