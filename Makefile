@@ -1,7 +1,7 @@
 # Model Garden on Kubernetes. `make help` lists what there is.
 PYTHON ?= python3
 UV_VERSION := 0.13.9
-UV := .uv/bin/uv
+UV := .uv/$(UV_VERSION)/bin/uv
 PY := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
@@ -40,7 +40,7 @@ clean: ## remove the environment; clusters and caches stay
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "» uv $(UV_VERSION), which installs the rest"
-	@$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(PYTHON) -m venv .uv/$(UV_VERSION) && .uv/$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.tools: pyproject.toml uv.lock | $(UV)
 	@echo "» the operator, the command line and the development tools"

@@ -103,7 +103,7 @@ CROSS_FIELD: list[tuple[str, str, str]] = [
     (
         ".selectiveLoss",
         "!has(self.selectiveLoss) || self.selectiveLoss == 'off' || !has(self.trainOn) || self.trainOn != 'all'",
-        "works on answers; use trainOn: responses or selectiveLoss: off",
+        "works on answers; use trainOn: responses or leave selectiveLoss out",
     ),
     (
         ".hyperparameters",

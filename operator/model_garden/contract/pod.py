@@ -31,9 +31,26 @@ class KeySelector(ContractModel):
     optional: bool | None = None
 
 
+class FieldSelector(ContractModel):
+    """A field of the pod, such as ``metadata.name``."""
+
+    field_path: ShortText
+    api_version: ShortText | None = None
+
+
+class ResourceFieldSelector(ContractModel):
+    """A container's request or limit, such as ``limits.memory``."""
+
+    resource: ShortText
+    container_name: ShortText | None = None
+    divisor: Quantity | None = None
+
+
 class EnvVarSource(ContractModel):
     """Where an environment variable's value comes from."""
 
+    field_ref: FieldSelector | None = None
+    resource_field_ref: ResourceFieldSelector | None = None
     secret_key_ref: KeySelector | None = None
     config_map_key_ref: KeySelector | None = None
 

@@ -316,6 +316,6 @@ def contradictions(spec: TrainingJobSpec) -> list[tuple[bool, str]]:
         ),
         (
             spec.train_on == "all" and spec.selective_loss not in (None, "off"),
-            "spec.selectiveLoss: works on answers; use trainOn: responses or selectiveLoss: off",
+            "spec.selectiveLoss: works on answers; use trainOn: responses or leave selectiveLoss out",
         ),
     ]
