@@ -7,7 +7,6 @@ import io
 import socket
 import tarfile
 import threading
-import time
 
 import pytest
 
