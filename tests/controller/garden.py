@@ -90,19 +90,22 @@ class Garden:
     def status(self, name: str) -> Object:
         return self.get("trainingjob", name).get("status") or {}
 
-    def until(self, name: str, phase: str) -> Object:
-        """Wait for a phase and return the status; say what it was instead."""
+    def until(self, name: str, phase: str, reason: str = "") -> Object:
+        """Wait for a phase, and a reason of the ``Running`` condition; return the status; say what it was instead."""
         seen: list[Object] = [{}]
 
         def reached() -> Object | None:
             seen[0] = self.status(name)
-            return seen[0] if seen[0].get("phase") == phase else None
+            if seen[0].get("phase") != phase or (reason and condition(seen[0], "Running")["reason"] != reason):
+                return None
+            return seen[0]
 
         try:
             status: Object = self.cluster.until(reached)
         except AssertionError as error:
             log = self.log.read_text()[-3000:]
-            raise AssertionError(f"{name} is not {phase} but {json.dumps(seen[0], indent=1)}\n{log}") from error
+            found = json.dumps(seen[0], indent=1)
+            raise AssertionError(f"{name} is not {phase} {reason} but {found}\n{log}") from error
         return status
 
     def until_step(self, name: str, step: int) -> Object:

@@ -1,6 +1,7 @@
 """A trainer without torch: it prints the real one's event lines and ends as told, so that faults are tried quickly.
 
-Environment: STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its last step),
+With the argument `prepare` it is a prepare: PREPARE_EXIT_CODE (0), PREPARE_SECONDS (0), LEAST_GIB (1) of its estimate.
+Else its environment is STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its last step),
 SILENT (no outcome). It works in its working directory, as the real one: a checkpoint in
 `models/NAME/checkpoint.json`, the wish to stop in `podinfo/annotations`, the outcome in `termination-log`.
 """
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from model_garden.contract.estimate import Estimate, Part
 from model_garden.contract.names import ANNOTATION_STOP, CONFIG_ENV, POD_ANNOTATIONS, TERMINATION_LOG
 from model_garden.contract.progress import (
     CheckpointEvent,
@@ -86,6 +88,22 @@ def train(folder: Path) -> None:
     end(Outcome(result="Succeeded", exit_code=0, stopped_early=stopped_early, output=output, progress=progress(step)))
 
 
+def prepare() -> None:
+    tell(StageEvent(stage="model", detail="fetching 1 of 2 GiB"))
+    time.sleep(float(os.environ.get("PREPARE_SECONDS", "0")))
+    if code := int(os.environ.get("PREPARE_EXIT_CODE", "0")):
+        end(Outcome(result="Failed", exit_code=code, message="rows.jsonl row 7: no answer"))
+    tell(DatasetEvent(dataset=DatasetStatus(rows=10, measured_by="prepare")))
+    least = float(os.environ.get("LEAST_GIB", "1"))
+    weights = Part(name="weights", size_gib=least, least_gib=least, most_gib=least, because="scripted")
+    estimate = Estimate(
+        memory="GPU", parts=[weights], total_gib=least, least_gib=least, most_gib=least, torch_gib=least,
+        smallest_gpu=24, parameters=1, trained_parameters=1, batch_size=1, tokens_per_row=1, image_tokens_per_row=0,
+        assumptions=[],
+    )  # fmt: skip
+    end(Outcome(result="Succeeded", exit_code=0, estimate=estimate))
+
+
 def stop_asked() -> bool:
     annotations = Path(POD_ANNOTATIONS)
     return annotations.exists() and f'{ANNOTATION_STOP}="save"' in annotations.read_text()
@@ -96,6 +114,8 @@ def on_sigterm(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["prepare"]:
+        prepare()
     signal.signal(signal.SIGTERM, on_sigterm)
     config = parse_config(os.environ[CONFIG_ENV])
     folder = Path("models") / config.name

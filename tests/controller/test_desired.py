@@ -12,7 +12,7 @@ from tests.controller.builders import SETTINGS, Object, plan, resource
 
 
 def job(settings: Settings = SETTINGS, **spec: Any) -> Object:
-    return desired.training_job(plan(settings, **spec), settings)
+    return desired.job(plan(settings, **spec), settings)
 
 
 def container(**spec: Any) -> Object:

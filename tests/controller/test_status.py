@@ -62,10 +62,10 @@ NO_CLAIM = 'persistentvolumeclaim "rows" not found'
     ("found", "phase", "reason", "stalled"),
     [
         (verdict(None), "Pending", "CreatingJob", False),
-        (verdict(b.job()), "Starting", "CreatingPod", False),
+        (verdict(b.job()), "Starting", "Starting", False),
         (verdict(b.job(), b.waiting("ContainerCreating")), "Starting", "Starting", False),
-        (verdict(b.job(), b.unscheduled("1 Insufficient nvidia.com/gpu")), "Queued", "NoFreeGPU", False),
-        (verdict(b.job(), b.unscheduled(NO_CLAIM)), "Starting", "ClaimNotFound", True),
+        (verdict(b.job(), b.unscheduled("1 Insufficient nvidia.com/gpu")), "Pending", "NoFreeGPU", False),
+        (verdict(b.job(), b.unscheduled(NO_CLAIM)), "Pending", "ClaimNotFound", True),
         (verdict(b.job(), b.unscheduled(NO_CLAIM), seconds=301), "Failed", "ClaimNotFound", True),
         (verdict(b.job(), b.waiting("ImagePullBackOff")), "Starting", "ImageNotPullable", True),
         (verdict(b.job(), b.waiting("ImagePullBackOff"), seconds=999), "Starting", "ImageNotPullable", True),

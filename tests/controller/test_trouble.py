@@ -43,11 +43,11 @@ def test_a_job_waits_for_a_gpu_in_plain_words(garden: Garden) -> None:
         {"STEPS": 1},
         resources={"limits": {"nvidia.com/gpu": 64}, "requests": {"cpu": "10m", "memory": "16Mi"}},
     )
-    status = garden.until("greedy", "Queued")
-    queued = condition(status, "Queued")
-    assert queued["reason"] == "NoFreeGPU"
-    assert queued["message"].startswith("waiting for a GPU: no node has")
-    assert "Insufficient nvidia.com/gpu" in queued["message"]
+    status = garden.until("greedy", "Pending", reason="NoFreeGPU")
+    running = condition(status, "Running")
+    assert running["message"].startswith("waiting for a GPU: no node has")
+    assert "Insufficient nvidia.com/gpu" in running["message"]
+    assert condition(status, "Queued")["status"] == "False"
     assert condition(status, "Stalled")["status"] == "False"
     garden.kubectl("delete", "trainingjob", "greedy")
 
@@ -82,9 +82,8 @@ def test_an_exhausted_quota_is_told(garden: Garden) -> None:
     try:
         resources = {"limits": {"nvidia.com/gpu": 0}, "requests": {"cpu": "10m", "memory": "2Gi"}}
         garden.submit("frugal", {"STEPS": 1}, resources=resources)
-        status = garden.until("frugal", "Queued")
-        assert condition(status, "Queued")["reason"] == "QuotaExceeded"
-        assert "scarce" in condition(status, "Queued")["message"]
+        status = garden.until("frugal", "Pending", reason="QuotaExceeded")
+        assert "scarce" in condition(status, "Running")["message"]
     finally:
         garden.kubectl("delete", "resourcequota", "scarce")
         garden.kubectl("delete", "trainingjob", "frugal")

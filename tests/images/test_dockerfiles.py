@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from model_garden.controller.desired import plan, training_job
+from model_garden.controller.desired import job, plan
 from model_garden.controller.settings import Settings
 from tools.images import DOCKERFILES, ROOT
 
@@ -64,7 +64,7 @@ def trainer_pod() -> dict[str, Any]:
     metadata = {"name": "receipts", "namespace": "research", "uid": "1"}
     spec = {"baseModel": "org/model", "datasetPath": "./data/rows.jsonl"}
     settings = Settings(data_claim="data", models_claim="models", cache_claim="cache")
-    return training_job(plan({"metadata": metadata, "spec": spec}, settings), settings)["spec"]["template"]["spec"]  # type: ignore[no-any-return]
+    return job(plan({"metadata": metadata, "spec": spec}, settings), settings)["spec"]["template"]["spec"]  # type: ignore[no-any-return]
 
 
 @BOTH

@@ -1,6 +1,6 @@
 """The process: environment, signals, events on stdout, the outcome in the termination message, exit codes.
 
-    MODEL_GARDEN_CONFIG='{"name": …, "spec": {…}}' python -m model_garden_trainer
+    MODEL_GARDEN_CONFIG='{"name": …, "spec": {…}}' python -m model_garden_trainer [prepare]
 
 Everything is relative to the working directory, which is ``/workspace`` in a pod.
 """
@@ -86,7 +86,7 @@ def main() -> NoReturn:
     requests.listen()
     try:
         config = _config()
-        outcome = _run(config, report, requests)
+        outcome = _prepare(config, report) if sys.argv[1:2] == ["prepare"] else _run(config, report, requests)
     except TrainingError as error:
         outcome = _failed(error, report)
     except Stopped as stopped:
@@ -109,6 +109,12 @@ def set_environment(folder: Path) -> None:
     if cache.is_dir():
         for name, place in _CACHES.items():
             os.environ.setdefault(name, str(cache / place))
+
+
+def _prepare(config: TrainerConfig, report: Report) -> Outcome:
+    from model_garden_trainer.prepare import prepare
+
+    return prepare(config, report)
 
 
 def _run(config: TrainerConfig, report: Report, requests: StopRequests) -> Outcome:
@@ -176,7 +182,7 @@ def _named(error: Exception) -> TrainingError:
 
         if distributed.peer_lost(error):
             why = "another process of the job ended or no longer answers; training goes on when all are back"
-            return TrainingError("PeerLost", f"{why} ({text.splitlines()[0].split('. ')[0] or type(error).__name__})")
+            return TrainingError("PeerLost", f"{why} ({text.splitlines()[0] if text else type(error).__name__})")
     return TrainingError("TrainerError", f"{type(error).__name__}: {error}")
 
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from model_garden.contract.names import TERMINATION_LOG
 from model_garden.contract.spec import HUB_DATASET, TrainingJobSpec
@@ -22,8 +23,10 @@ from model_garden_trainer.datasets import (
     check_examples,
     open_examples,
 )
-from model_garden_trainer.encoding import Encoder
 from model_garden_trainer.errors import TrainingError
+
+if TYPE_CHECKING:  # prepare reads this module too, and has no torch
+    from model_garden_trainer.encoding import Encoder
 
 LISTED = 20
 ENCODED = 512
@@ -98,29 +101,45 @@ def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tupl
         TrainingError: InvalidDataset, with a line for each problem.
     """
     counter = _counter(encoder, folder)
-    reports = [_checked(rows, counter, max_length) for rows in data.sources]
+    reports = check(data, counter, max_length)
     lengths: list[tuple[int, Example]] = []
     for rows in (data.training, data.validation):
         for example in rows if counter is None else _spread(rows):
             lengths.append((int(encoder([example])["attention_mask"].sum()), example))
     _refuse_longer(lengths, max_length)
     ordered = sorted(length for length, _ in lengths)
-    tokens = reports[0].tokens and TokenLengths(
-        median=reports[0].tokens.median, p95=reports[0].tokens.p95, maximum=reports[0].tokens.maximum
-    )
-    status = DatasetStatus(
-        rows=len(data.training),
-        validation_rows=len(data.validation) or None,
-        images=sum(report.images for report in reports) or None,
-        tokens=tokens
-        or TokenLengths(
+    status = described(data, reports, "trainer")
+    if status.tokens is None:
+        status.tokens = TokenLengths(
             median=ordered[len(ordered) // 2],
             p95=ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
             maximum=ordered[-1],
-        ),
-        measured_by="trainer",
-    )
+        )
     return status, max(lengths, key=lambda entry: entry[0])[1]
+
+
+def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[CheckReport]:
+    """Check every row of each data set, and with ``counter`` its length.
+
+    Raises:
+        TrainingError: InvalidDataset, with a line for each problem.
+    """
+    return [_checked(rows, counter, max_length) for rows in data.sources]
+
+
+def described(data: Data, reports: Sequence[CheckReport], measured_by: Literal["prepare", "trainer"]) -> DatasetStatus:
+    """What was measured, as ``status.dataset`` holds it; lengths are those of the data set trained on."""
+    return (
+        reports[0]
+        .status(measured_by)
+        .model_copy(
+            update={
+                "rows": len(data.training),
+                "validation_rows": len(data.validation) or None,
+                "images": sum(report.images for report in reports) or None,
+            }
+        )
+    )
 
 
 def answers(data: Data) -> Iterator[str]:

@@ -54,6 +54,10 @@ def train(
     output = Path(spec.output_dir or f"./models/{config.name}").expanduser().absolute()  # a claim may be a link
     metrics = Metrics(output, silent=distributed.rank() > 0)
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
+    if spec.gpus and not torch.cuda.is_available():
+        unseen = f"{spec.gpus} GPU(s) asked for, and torch sees none: training runs on the CPU, slowly"
+        report(WarningEvent(message=unseen))
+        log(unseen)
     outputs.prepare_folder(output, spec.output_dir or "")
 
     _enter(report, "dataset", spec.dataset_path)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from model_garden.cli.job_file import parse_sets, read_job
 from model_garden.cli.output import CommandError, print_json, print_yaml
 from model_garden.contract.resource import InvalidResource
-from model_garden.controller.desired import plan, training_job
+from model_garden.controller.desired import job as job_of
+from model_garden.controller.desired import plan
 from model_garden.controller.settings import Settings, from_environment
 
 
@@ -22,7 +23,7 @@ def render_job(file: str, sets: list[str] | None, *, output: str, namespace: str
     resource["metadata"]["uid"] = ""  # the API server gives it
     settings = _settings()
     try:
-        rendered = training_job(plan(resource, settings), settings)
+        rendered = job_of(plan(resource, settings), settings)
     except InvalidResource as wrong:
         raise CommandError(wrong.problems) from wrong
     del rendered["metadata"]["ownerReferences"]  # names a TrainingJob that is not there yet

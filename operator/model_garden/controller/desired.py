@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from model_garden.contract import defaults, names
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.progress import NO_RETRY
 from model_garden.contract.resource import InvalidResource, parse_spec
-from model_garden.contract.spec import HUB_DATASET, Storage, TrainingJobSpec, outside_workspace
+from model_garden.contract.spec import HUB_DATASET, Storage, TrainingJobSpec, is_path, outside_workspace
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.controller.settings import Settings
 
 Object = dict[str, Any]
+Step = Literal["prepare", "train"]
+STEPS: tuple[Step, ...] = ("prepare", "train")
 
 GRACE_SECONDS = 120
 """From SIGTERM to SIGKILL: enough for the checkpoint of a large model's adapters and optimizer."""
@@ -31,11 +33,17 @@ _READ_ONLY_ROOT_NEEDS = {
 }
 _REQUESTS_ON_GPU = {"cpu": "2", "memory": "8Gi"}
 _REQUESTS_ON_CPU = {"cpu": "500m", "memory": "1Gi"}
+_PASSED_ON = ("serviceAccountName", "imagePullSecrets", "priorityClassName")
+_PASSED_ON_TO_GPUS = ("nodeSelector", "tolerations", "affinity", "runtimeClassName", "schedulerName")
+"""What leads to a node with a GPU. A prepare gets none of it: it would wait for such a node, or start one, in vain."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A valid TrainingJob, ready to be run: ``spec`` has every default applied, image and claims included."""
+    """A valid TrainingJob, ready to be run: ``spec`` has every default applied, image and claims included.
+
+    ``step`` is the one that is due: each step is a Job of its own, and there is one at a time.
+    """
 
     name: str
     namespace: str
@@ -43,21 +51,27 @@ class Plan:
     spec: TrainingJobSpec
     labels: dict[str, str]
     annotations: dict[str, str]
+    step: Step = "train"
 
     @property
     def job_name(self) -> str:
-        """The name of the training Job."""
-        return names.job_name(self.name)
+        """The name of the step's Job."""
+        return names.job_name(self.name, self.step)
+
+    @property
+    def needs_prepare(self) -> bool:
+        """Whether a prepare comes first: it saves a GPU's time, so only where one is asked for."""
+        return self.spec.gpus > 0 and self.spec.prepare != "off"
 
     @property
     def stop_and_save(self) -> bool:
-        """Whether a person asked to end training early and save."""
-        return self.annotations.get(names.ANNOTATION_STOP) == "save"
+        """Whether a person asked to end training early and save; there is nothing to save before it."""
+        return self.step == "train" and self.annotations.get(names.ANNOTATION_STOP) == "save"
 
     @property
     def queued_by_kueue(self) -> bool:
-        """Whether Kueue decides when the Job starts."""
-        return names.KUEUE_QUEUE in self.labels
+        """Whether Kueue decides when the Job starts. It hands out GPUs, and a prepare has none."""
+        return self.step == "train" and names.KUEUE_QUEUE in self.labels
 
 
 def plan(resource: Object, settings: Settings) -> Plan:
@@ -81,11 +95,12 @@ def plan(resource: Object, settings: Settings) -> Plan:
     )
 
 
-def training_job(plan: Plan, settings: Settings) -> Object:
-    """The Job that trains: one pod, restarted by the Job while its exit code says that trying again can help."""
+def job(plan: Plan, settings: Settings) -> Object:
+    """The Job of the step that is due: one pod, restarted while its exit code says that trying again can help."""
     spec = plan.spec
-    labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: "train"}
-    kueue = {key: plan.labels[key] for key in (names.KUEUE_QUEUE, names.KUEUE_PRIORITY) if key in plan.labels}
+    labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: plan.step}
+    kueue_labels = (names.KUEUE_QUEUE, names.KUEUE_PRIORITY) if plan.queued_by_kueue else ()
+    kueue = {key: plan.labels[key] for key in kueue_labels if key in plan.labels}
     job_spec: Object = {
         "completions": 1,
         "parallelism": 1,
@@ -95,7 +110,7 @@ def training_job(plan: Plan, settings: Settings) -> Object:
         "suspend": bool(spec.suspend),
         "template": _pod_template(plan, settings, labels),
     }
-    if spec.active_deadline_seconds is not None:
+    if spec.active_deadline_seconds is not None and plan.step == "train":
         job_spec["activeDeadlineSeconds"] = spec.active_deadline_seconds
     metadata = {
         "name": plan.job_name,
@@ -177,16 +192,7 @@ def _pod_template(plan: Plan, settings: Settings, labels: dict[str, str]) -> Obj
     annotations = dict(given.get("annotations") or {})
     if plan.stop_and_save:
         annotations[names.ANNOTATION_STOP] = "save"
-    passed_on = (
-        "nodeSelector",
-        "tolerations",
-        "affinity",
-        "serviceAccountName",
-        "imagePullSecrets",
-        "priorityClassName",
-        "runtimeClassName",
-        "schedulerName",
-    )
+    passed_on = _PASSED_ON if plan.step == "prepare" else _PASSED_ON + _PASSED_ON_TO_GPUS
     pod_spec: Object = {key: given[key] for key in passed_on if key in given}
     pod_spec |= {
         "restartPolicy": "Never",
@@ -214,10 +220,10 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
     container: Object = {
         "name": names.TRAINER_CONTAINER,
         "image": plan.spec.image,
-        "command": list(settings.trainer_command),
+        "command": [*settings.trainer_command, *(["prepare"] if plan.step == "prepare" else [])],
         "workingDir": names.WORKSPACE,
         "env": _environment(plan, given.get("env") or []),
-        "resources": _resources(plan.spec),
+        "resources": {"requests": dict(_REQUESTS_ON_CPU)} if plan.step == "prepare" else _resources(plan.spec),
         "terminationMessagePath": f"{names.WORKSPACE}/{names.TERMINATION_LOG}",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -246,12 +252,29 @@ def _environment(plan: Plan, given: list[Object]) -> list[Object]:
         {"name": name, "value": value} for name, value in _READ_ONLY_ROOT_NEEDS.items() if name not in chosen
     ]
     result += given
+    if _is_in_the_cache(plan) and "HF_HUB_OFFLINE" not in chosen:
+        result.append({"name": "HF_HUB_OFFLINE", "value": "1"})
     if (secret := plan.spec.hub_token_secret) and "HF_TOKEN" not in chosen:
         reference = {"name": secret.name, "key": secret.key}
         result.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
     config = TrainerConfig(name=plan.name, spec=plan.spec)
     result.append({"name": names.CONFIG_ENV, "value": config.model_dump_json(by_alias=True, exclude_none=True)})
     return result
+
+
+def _is_in_the_cache(plan: Plan) -> bool:
+    """Whether all of the Hub that training needs came with the prepare: then a Hub in trouble cannot hold up a GPU."""
+    spec = plan.spec
+    from_hub = spec.dataset_path.startswith(HUB_DATASET) or (spec.validation_dataset_path or "").startswith(HUB_DATASET)
+    return bool(
+        plan.step == "train"
+        and plan.needs_prepare
+        and not is_path(spec.base_model)
+        and spec.storage
+        and spec.storage.cache_claim
+        and not from_hub
+        and not spec.push_to_hub
+    )
 
 
 def _resources(spec: TrainingJobSpec) -> Object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from model_garden.cluster import EVENTS, JOBS, PODS, TRAINING_JOBS, Cluster, ClusterError, Propagation
@@ -18,7 +18,8 @@ from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller import desired
 from model_garden.controller.desired import SUSPENDED_BY_SPEC, Plan
 from model_garden.controller.events import EventPoster
-from model_garden.controller.observed import Facts, PodFacts, observe, trim_job, trim_pod
+from model_garden.controller.fit import does_not_fit, gpu_nodes
+from model_garden.controller.observed import Facts, JobFacts, PodFacts, observe, trim_job, trim_pod
 from model_garden.controller.progress_stream import ProgressStreams
 from model_garden.controller.settings import Settings
 from model_garden.controller.status import (
@@ -34,7 +35,7 @@ from model_garden.controller.status import (
     next_status,
     urgent,
 )
-from model_garden.controller.store import Key, Store, key_of
+from model_garden.controller.store import Key, Store, job_keys, key_of
 
 _log = logging.getLogger(__name__)
 
@@ -74,11 +75,18 @@ class Reconciler:
         if finished(status):
             return await self._after_the_end(resource)
         try:
-            plan = desired.plan(resource, self.settings)
+            plan = self._due(resource, desired.plan(resource, self.settings), status)
             return await self._advance(resource, plan, status, at)
         except InvalidResource as error:
             await self._record(resource, status, invalid(status, error.problems, at))
             return None
+
+    def _due(self, resource: Object, plan: Plan, status: TrainingJobStatus) -> Plan:
+        """The plan of the step that is due: prepare, until it is recorded as done or there is a training Job."""
+        if not plan.needs_prepare or status.prepared_time:
+            return plan
+        job = self._observe(plan, resource).job
+        return plan if job and job.ours else replace(plan, step="prepare")
 
     async def _advance(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Moment) -> float | None:
         cancelled = plan.annotations.get(names.ANNOTATION_CANCEL) == "true"
@@ -99,6 +107,8 @@ class Reconciler:
         if waits and waits > FIRST_LOOK_SECONDS:
             facts = self._observe(plan, resource, events=await self._events_about(plan, facts))
         verdict = self._judge(plan, facts, status, at, cancelled=cancelled)
+        if verdict.reason == "Prepared":
+            verdict = await self._refusal(plan, facts) or verdict
         after = next_status(
             status,
             verdict,
@@ -111,6 +121,10 @@ class Reconciler:
         later = await self._record_in_time(resource, status, after)
         if verdict.phase in ENDED:
             return await self._after_the_end(self.store.training_job(_key(plan)) or resource)
+        if after.prepared_time and plan.step == "prepare":
+            self.streams.forget(plan.uid)  # the stages and warnings of a prepare are none of training's
+            now = self.store.training_job(_key(plan))
+            return await self._advance(now, replace(plan, step="train"), after, at) if now else None
         look = waits or (self.settings.missing_seconds / 4 if verdict.stalled else self.settings.resync_seconds)
         return min(later or look, look)
 
@@ -122,6 +136,14 @@ class Reconciler:
         if facts.job is None or not facts.job.ours:
             return Verdict("Cancelled", "Cancelled", f"cancelled by the annotation {names.ANNOTATION_CANCEL}")
         return Verdict(status.phase or "Pending", "Cancelling", "cancelled; the pods are stopping")
+
+    async def _refusal(self, plan: Plan, facts: Facts) -> Verdict | None:
+        """The verdict on a job that no GPU of the cluster can hold; None if one may."""
+        outcome = facts.last_ended.end.outcome if facts.last_ended and facts.last_ended.end else None
+        if outcome is None or outcome.estimate is None:
+            return None
+        problem = does_not_fit(plan.spec, outcome.estimate, await gpu_nodes(self.cluster))
+        return Verdict("Failed", "DoesNotFit", problem, stalled=True) if problem else None
 
     def _observe(
         self, plan: Plan, resource: Object, job: Object | None = None, events: list[Object] | None = None
@@ -139,11 +161,13 @@ class Reconciler:
             InvalidResource: when the API server says that the Job cannot be.
             ClusterError: any other refusal, which the status tells of.
         """
-        job_existed = any(c.type == "Reconciling" and c.status == "False" for c in status.conditions or ())
+        job_existed = status.job_name == plan.job_name and any(
+            c.type == "Reconciling" and c.status == "False" for c in status.conditions or ()
+        )
         try:
             if status.phase and not await self._still_as_read(resource):
                 return None
-            job = await self.cluster.create(JOBS, desired.training_job(plan, self.settings))
+            job = await self.cluster.create(JOBS, desired.job(plan, self.settings))
         except ClusterError as error:
             if error.reason == "AlreadyExists":
                 return trim_job(await self.cluster.get(JOBS, plan.job_name, plan.namespace))
@@ -222,15 +246,18 @@ class Reconciler:
         return listing.items
 
     async def _after_the_end(self, resource: Object) -> float | None:
-        """Once the result is recorded the Job may go: by its TTL, or at once if it was given up while unfinished."""
+        """Once the result is recorded its Jobs may go: by TTL, or at once what was given up while unfinished."""
         metadata = resource["metadata"]
         self.streams.forget(metadata["uid"])
         self._patched.pop(metadata["uid"], None)
-        key = Key(metadata["namespace"], names.job_name(metadata["name"]))
-        self.store.forget_gone(key)
-        job = observe(metadata, self.store.job(key), ()).job
-        if job is None or not job.ours or job.deleting:
-            return None
+        for key in job_keys(key_of(resource)):
+            self.store.forget_gone(key)
+            job = observe(metadata, self.store.job(key), ()).job
+            if job and job.ours and not job.deleting:
+                await self._let_go(resource, key, job)
+        return None
+
+    async def _let_go(self, resource: Object, key: Key, job: JobFacts) -> None:
         ttl = resource["spec"].get("ttlSecondsAfterFinished")
         if not job.finished:
             await self._delete_job(key, job.uid, "Background")
@@ -238,7 +265,6 @@ class Reconciler:
             change = {"spec": {"ttlSecondsAfterFinished": ttl}}
             now = await self.cluster.patch(JOBS, job.name, change, key.namespace)
             self.store.put_job(trim_job(now), written=True)
-        return None
 
     async def _record_in_time(
         self, resource: Object, before: TrainingJobStatus, after: TrainingJobStatus
@@ -266,7 +292,8 @@ class Reconciler:
             return
         self._patched[uid] = time.monotonic()
         self.store.put_training_job(now, written=True)
-        self.store.forget_gone(Key(key.namespace, names.job_name(key.name)))
+        for job in job_keys(key):
+            self.store.forget_gone(job)
         if after.phase != before.phase:
             why = message(after)
             _log.info("%s -> %s: %s", before.phase or "new", after.phase, why)

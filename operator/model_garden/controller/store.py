@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from model_garden.cluster import Change, Snapshot
 from model_garden.contract import names
+from model_garden.controller.desired import STEPS
 from model_garden.controller.observed import GONE
 
 Object = dict[str, Any]
@@ -64,7 +65,8 @@ class Store:
             return
         item["metadata"].pop("managedFields", None)
         self._training_jobs[key] = item
-        self._by_job[_job_key(key)].add(key)
+        for job in job_keys(key):
+            self._by_job[job].add(key)
         if not written:
             self._wake(key)
 
@@ -72,11 +74,11 @@ class Store:
         """A TrainingJob is gone."""
         if self._training_jobs.pop(key, None) is None:
             return
-        job = _job_key(key)
-        self._by_job[job].discard(key)
-        if not self._by_job[job]:
-            del self._by_job[job]
-        self.forget_gone(job)
+        for job in job_keys(key):
+            self._by_job[job].discard(key)
+            if not self._by_job[job]:
+                del self._by_job[job]
+            self.forget_gone(job)
         self._wake(key)
 
     def put_job(self, item: Object, *, written: bool = False) -> None:
@@ -153,8 +155,9 @@ class Store:
             self._wake(key)
 
 
-def _job_key(training_job: Key) -> Key:
-    return Key(training_job.namespace, names.job_name(training_job.name))
+def job_keys(training_job: Key) -> list[Key]:
+    """The Jobs that a TrainingJob may have: one a step."""
+    return [Key(training_job.namespace, names.job_name(training_job.name, step)) for step in STEPS]
 
 
 def _owning_job(pod: Object) -> Key | None:

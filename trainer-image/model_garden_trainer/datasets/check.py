@@ -58,6 +58,8 @@ class Lengths:
     histogram: list[Bucket]
     over_limit: int
     """Examples longer than the limit."""
+    most_image: int
+    """Tokens of pictures in the example that has most of them."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,7 @@ def _lengths(total: _Tally) -> Lengths:
         mean=float(tokens.mean()),
         histogram=[Bucket(start, start + width - 1, int(n)) for start, n in zip(starts, rows, strict=True)],
         over_limit=total.too_long_count,
+        most_image=max(total.image),
     )
 
 

@@ -1,0 +1,99 @@
+"""All of a run that needs no GPU, before one is asked for: the prepare Job. No torch here.
+
+    MODEL_GARDEN_CONFIG='{"name": …, "spec": {…}}' python -m model_garden_trainer prepare
+
+What is cheap and often wrong comes first: the model's kind by its small files, every row and its length, the memory
+estimate, and only then the download of the weights. The operator compares the estimate with the cluster's GPUs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from model_garden.contract.estimate import Estimate, RowShape, estimate
+from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
+from model_garden.contract.spec import Hyperparameters, ImageOptions, TrainingJobSpec, is_path
+from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer import base_model
+from model_garden_trainer.data import check, described, open_data
+from model_garden_trainer.datasets import CheckReport, TokenCounter, UncountableError
+from model_garden_trainer.progress import Report, log
+
+_GIB = 2**30
+
+
+def prepare(config: TrainerConfig, report: Report) -> Outcome:
+    """Check data and model, estimate the memory, and bring the model into the cache.
+
+    Args:
+        config: a job's name and effective spec; paths are relative to the working directory.
+        report: gets every event.
+
+    Raises:
+        TrainingError: the job cannot be trained; its message names what is wrong, and the fix.
+    """
+    spec, h = config.spec, config.spec.hyperparameters or Hyperparameters()
+    _enter(report, "model", f"looking at {spec.base_model}")
+    folder = base_model.look(spec)
+    _enter(report, "dataset", f"checking {spec.dataset_path}")
+    data = open_data(spec, h.seed or 0)
+    reports = check(data, _counter(spec, folder, report), h.max_seq_length or 2048)
+    report(DatasetEvent(dataset=described(data, reports, "prepare")))
+    needed = _estimate(spec, folder, reports, report)
+    _bring(spec, report)
+    return Outcome(result="Succeeded", exit_code=0, estimate=needed)
+
+
+def _counter(spec: TrainingJobSpec, folder: Path, report: Report) -> TokenCounter | None:
+    bounds = spec.image_options or ImageOptions()
+    try:
+        return TokenCounter.load(folder, vision=spec.vision, min_pixels=bounds.min_pixels, max_pixels=bounds.max_pixels)
+    except UncountableError as error:
+        _warn(report, f"lengths are measured when training starts, not before: {error}")
+        return None
+
+
+def _estimate(spec: TrainingJobSpec, folder: Path, reports: Sequence[CheckReport], report: Report) -> Estimate | None:
+    """The memory of the job, with a row as long as the longest and with as many image tokens as any has."""
+    lengths = [each.tokens for each in reports if each.tokens]
+    rows = None
+    if lengths:
+        rows = RowShape(tokens=max(each.maximum for each in lengths), image_tokens=max(e.most_image for e in lengths))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        return estimate(spec, config, rows=rows)
+    except ValueError as error:
+        _warn(report, f"the memory that training needs is not known: {error}")
+        return None
+
+
+def _bring(spec: TrainingJobSpec, report: Report) -> None:
+    """The weights into the cache claim, or where the model is a folder, a look at them."""
+    if is_path(spec.base_model):
+        base_model.check_weights(spec, base_model.look(spec))
+        return
+    if not (spec.storage and spec.storage.cache_claim):
+        _warn(
+            report,
+            f"{spec.base_model} is downloaded when training starts, while the GPU waits, for there is no claim to "
+            "keep it in; name one in spec.storage.cacheClaim",
+        )
+        return
+    _enter(report, "model", f"fetching {spec.base_model}")
+
+    def tell(there: int, total: int) -> None:
+        _enter(report, "model", f"fetching {spec.base_model}: {there / _GIB:.1f} of {total / _GIB:.1f} GiB")
+
+    base_model.check_weights(spec, base_model.locate(spec, tell))
+
+
+def _enter(report: Report, stage: Stage, detail: str) -> None:
+    report(StageEvent(stage=stage, detail=detail))
+    log(f"{stage}: {detail}")
+
+
+def _warn(report: Report, message: str) -> None:
+    report(WarningEvent(message=message))
+    log(message)
