@@ -182,7 +182,8 @@ def _named(error: Exception) -> TrainingError:
 
         if distributed.peer_lost(error):
             why = "another process of the job ended or no longer answers; training goes on when all are back"
-            return TrainingError("PeerLost", f"{why} ({text.splitlines()[0].split('. ')[0] or type(error).__name__})")
+            told = text.partition("\n")[0].partition(". ")[0] or type(error).__name__
+            return TrainingError("PeerLost", f"{why} ({told})")
     return TrainingError("TrainerError", f"{type(error).__name__}: {error}")
 
 
