@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_garden.contract.resource import InvalidResource, build_resource, parse_resource, parse_spec
-from model_garden.contract.spec import outside_workspace
+from model_garden.contract.spec import TrainingJobSpec, outside_workspace
 from tests.contract.cases import BASE, BROKEN, OUTSIDE, broken
 
 
@@ -112,3 +112,13 @@ NUMBERS = st.fixed_dictionaries(
 def test_a_resource_survives_being_written_and_read(hyperparameters: dict[str, Any], vision: bool) -> None:
     spec = parse_spec(BASE | {"isVision": vision, "hyperparameters": hyperparameters})
     assert parse_resource(build_resource("job", spec)) == ("job", spec)
+
+
+def test_each_data_set_has_a_split_of_its_own() -> None:
+    def datasets(**fields: str) -> list[tuple[str, str]]:
+        return TrainingJobSpec.model_validate({"baseModel": "a/b", "datasetPath": "./data/a"} | fields).datasets
+
+    assert datasets() == [("./data/a", "train")]
+    other = datasets(datasetSplit="test", validationDatasetPath="./data/b")
+    assert other == [("./data/a", "test"), ("./data/b", "train")]
+    assert datasets(validationDatasetPath="./data/a") == [("./data/a", "train"), ("./data/a", "validation")]

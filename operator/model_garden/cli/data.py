@@ -104,9 +104,7 @@ def _checks_of_job(file: str) -> list[Check]:
     spec = effective(job.spec, job.name)
     image = spec.image_options
     checks = []
-    for path, split in ((spec.dataset_path, spec.dataset_split or "train"), (spec.validation_dataset_path, "train")):
-        if path is None:
-            continue
+    for path, split in spec.datasets:
         if not path.startswith(HUB_DATASET) and not Path(path).exists():
             note(f"{path}: not on this machine, so its rows are checked where the job runs")
             continue

@@ -217,6 +217,18 @@ class TrainingJobSpec(ContractModel):
         return self.model_type == "vision" if self.is_vision is None else self.is_vision
 
     @property
+    def datasets(self) -> list[tuple[str, str]]:
+        """The data set to train on, and the one to evaluate on where there is one: each a path and its split.
+
+        ``datasetSplit`` is of ``datasetPath`` alone. Rows to evaluate on are the split ``train`` of another data set,
+        and of the same one its split ``validation``.
+        """
+        found = [(self.dataset_path, self.dataset_split or "train")]
+        if path := self.validation_dataset_path:
+            found.append((path, "validation" if path == self.dataset_path else "train"))
+        return found
+
+    @property
     def gpus(self) -> int:
         """GPUs a pod asks for: the limit, else the request, else one."""
         for amounts in (self.resources and self.resources.limits, self.resources and self.resources.requests):

@@ -42,7 +42,12 @@ def open_source(path: str | Path, split: str, root: Path | None) -> list[Rows]:
     if not path.is_file():
         raise DatasetError([f"{path}: is no regular file; give a file, a folder or {HUB}ORG/NAME"])
     if split != "train":
-        raise DatasetError([f"{path}: one file has no split {split!r}; leave datasetSplit out or give a folder"])
+        raise DatasetError(
+            [
+                f"{path}: one file has no split {split!r}; leave datasetSplit out or give a folder (to evaluate on "
+                "rows of the file that is trained on, hold some out: validationFraction)"
+            ]
+        )
     return [open_file(path)]
 
 
