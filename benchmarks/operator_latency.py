@@ -53,13 +53,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     with (
         tempfile.TemporaryDirectory(prefix="operator-latency-") as folder,
         devcluster(Path(folder) / "cluster") as config,
     ):
         os.environ["KUBECONFIG"] = str(config)
         rows = asyncio.run(measure(Path(folder)))
-    text = f"## The operator\n\n{machine()}. {HOW}\n\n{table(['what', 'measured', 'aim'], rows)}"
+    where = f"{machine()}; load average of other work when it began {load:.1f}."
+    text = f"## The operator\n\n{where} {HOW}\n\n{table(['what', 'measured', 'aim'], rows)}"
     print(text)
     if options.write:
         write_section("operator-latency", text)
