@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -68,11 +67,10 @@ def open_data(spec: TrainingJobSpec, seed: int) -> Data:
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
     """
-    rows = _open(spec.dataset_path, spec)
+    rows, *others = [_open(path, split, vision=spec.vision) for path, split in spec.datasets]
     everything = list(range(len(rows)))
-    if spec.validation_dataset_path:
-        other = _open(spec.validation_dataset_path, spec)
-        return Data(Subset(rows, everything), Subset(other, range(len(other))), (rows, other))
+    if others:
+        return Data(Subset(rows, everything), Subset(others[0], range(len(others[0]))), (rows, others[0]))
     if not spec.validation_fraction:
         return Data(Subset(rows, everything), Subset(rows, ()), (rows,))
     held_out = max(1, round(len(rows) * spec.validation_fraction))
@@ -195,25 +193,8 @@ def _root(path: str) -> Path | None:
     return Path.cwd() / inside.split("/")[0]
 
 
-def digest(path: str) -> str:
-    """A digest of a data set's files: names, sizes, beginnings and ends. Pictures beside them are not read."""
-    found = Path(path)
-    files = sorted(file for file in found.rglob("*") if file.is_file()) if found.is_dir() else [found]
-    result = hashlib.sha256()
-    for file in files:
-        if not file.is_file():
-            continue
-        size = file.stat().st_size
-        result.update(f"{file.relative_to(found) if found.is_dir() else ''}\0{size}\0".encode())
-        with file.open("rb") as content:
-            result.update(content.read(2**20))
-            content.seek(max(0, size - 2**20))
-            result.update(content.read())
-    return result.hexdigest()
-
-
-def _open(path: str, spec: TrainingJobSpec) -> Examples:
+def _open(path: str, split: str, *, vision: bool) -> Examples:
     try:
-        return open_examples(path, vision=spec.vision, split=spec.dataset_split or "train", root=_root(path))
+        return open_examples(path, vision=vision, split=split, root=_root(path))
     except DatasetError as error:
         raise TrainingError("InvalidDataset", str(error)) from error

@@ -17,7 +17,8 @@ from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, 
 from model_garden.contract.trainer_config import TrainerConfig, for_record
 from model_garden_trainer import backends, base_model, checkpoints, distributed, exports, outputs, selective_loss
 from model_garden_trainer.card import model_card
-from model_garden_trainer.data import answers, digest, measure, open_data
+from model_garden_trainer.data import Data, answers, measure, open_data
+from model_garden_trainer.datasets.digest import digest_files, digest_pictures
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports import adapter, hub
 from model_garden_trainer.health import Watchdog
@@ -62,7 +63,7 @@ def train(
 
     _enter(report, "dataset", spec.dataset_path)
     data = open_data(spec, h.seed or 0)
-    fingerprint = _fingerprint(spec)
+    fingerprint = _fingerprint(spec, data)
     finished = outputs.read_record(output)
     if finished is not None and not _lacks_exports(finished, spec, fingerprint):
         return _already_finished(finished, fingerprint, output, metrics, report)
@@ -241,8 +242,8 @@ def _succeeded(record: dict[str, Any], progress: Progress | None) -> Outcome:
     )
 
 
-def _fingerprint(spec: TrainingJobSpec) -> str:
-    """What makes a run the same run: everything that shapes its weights, and the data files themselves."""
+def _fingerprint(spec: TrainingJobSpec, data: Data) -> str:
+    """What makes a run the same run: everything that shapes its weights, the data files and their pictures included."""
     shaping = {"baseModel", "baseModelRevision", "isVision", "datasetPath", "datasetSplit", "validationDatasetPath"}
     shaping |= {
         "validationFraction",
@@ -261,7 +262,9 @@ def _fingerprint(spec: TrainingJobSpec) -> str:
     }
     if distributed.processes() > 1:  # as many batches make a step
         content["processes"] = distributed.processes()
-    content["data"] = [digest(path) for path in (spec.dataset_path, spec.validation_dataset_path) if path]
+    content["data"] = [digest_files(path) for path, _ in spec.datasets]
+    if spec.vision:
+        content["pictures"] = [digest_pictures(rows) for rows in data.sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

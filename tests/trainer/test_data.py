@@ -1,0 +1,75 @@
+"""Which rows a run takes, and by what it knows them again. No torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from model_garden_trainer.data import open_data
+from model_garden_trainer.datasets import open_examples
+from model_garden_trainer.datasets.digest import digest_files, digest_pictures
+from model_garden_trainer.errors import TrainingError
+from tests.trainer.workspace import TEXT, config
+
+
+@pytest.fixture
+def splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders ``a`` and ``b`` of files that name a split; a row says where it is from."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        for split in ("train", "validation", "test"):
+            file = tmp_path / folder / f"{split}.jsonl"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps({"text": f"{folder} {split}"}) + "\n")
+
+
+def rows(**fields: str) -> list[object]:
+    data = open_data(config("x", TEXT, {"datasetPath": "./a"}, fields).spec, 0)
+    return [part[0].messages[0].parts[0] for part in (data.training, data.validation) if len(part)]
+
+
+@pytest.mark.usefixtures("splits")
+def test_dataset_split_is_of_the_rows_trained_on_alone() -> None:
+    assert rows(datasetSplit="test") == ["a test"]
+    assert rows(datasetSplit="test", validationDatasetPath="./b") == ["a test", "b train"]
+
+
+@pytest.mark.usefixtures("splits")
+def test_the_same_data_set_gives_its_validation_split_and_not_the_rows_trained_on() -> None:
+    assert rows(validationDatasetPath="./a") == ["a train", "a validation"]
+    with pytest.raises(TrainingError, match="validationFraction"):
+        rows(datasetPath="./a/train.jsonl", validationDatasetPath="./a/train.jsonl")
+
+
+def test_a_picture_that_changes_under_the_same_rows_is_noticed_and_a_copy_is_not(tmp_path: Path) -> None:
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    original.mkdir()
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (32, 32), colour).save(original / f"{name}.bmp")  # all of the same size
+    lines = [{"image": f"{name}.bmp", "text": "What?", "response": "This."} for name in "ab"]
+    (original / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.copytree(original, copy)  # with other times
+
+    def known(folder: Path) -> str:
+        return digest_pictures(open_examples(folder / "data.jsonl", vision=True))
+
+    before = known(original)
+    assert known(copy) == before
+    shutil.copy(original / "a.bmp", copy / "b.bmp")
+    assert known(copy) != before
+    (copy / "b.bmp").unlink()
+    assert known(copy) != before  # and the check of the rows says what is missing
+
+
+def test_a_row_that_changes_in_the_middle_of_a_file_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_bytes(b"x" * 3 * 2**20)
+    before = digest_files(str(file))
+    with file.open("r+b") as content:
+        content.seek(3 * 2**19)
+        content.write(b"y")
+    assert digest_files(str(file)) != before
