@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
@@ -87,6 +87,8 @@ def judge(plan: Plan, facts: Facts, training: Training, at: Moment, missing_seco
         return Verdict("Pending", "CreatingJob", "the Job is being created")
     if not job.ours:
         return _name_taken(plan, job)
+    if job.complete and plan.step == "prepare":
+        return Verdict("Pending", "Prepared", "data and model are ready; the Job that trains comes next")
     if job.complete:
         return Verdict("Succeeded", "Succeeded", _success(facts, training))
     if job.failed:
@@ -96,7 +98,10 @@ def judge(plan: Plan, facts: Facts, training: Training, at: Moment, missing_seco
         return Verdict("Pending", "JobDeleted", "the Job is being deleted; another one will take its place and resume")
     if job.suspended:
         return _suspended(plan, job)
-    return _unfinished(facts, training, at, missing_seconds)
+    verdict = _unfinished(facts, training, at, missing_seconds)
+    if plan.step == "prepare" and verdict.phase in ("Starting", "Running"):
+        return replace(verdict, phase="Preparing")
+    return verdict
 
 
 def _name_taken(plan: Plan, job: JobFacts) -> Verdict:
@@ -124,7 +129,7 @@ def _unfinished(facts: Facts, training: Training, at: Moment, missing_seconds: f
     pod = facts.current
     if pod is None:
         if problem := facts.job.start_problem:
-            return _waiting(problem, at.since(facts.job.created), missing_seconds)
+            return _waiting(problem, None, at.since(facts.job.created), missing_seconds)
         if last := facts.last_ended:
             assert last.end is not None
             return Verdict("Starting", "Retrying", f"pod {last.name} ended ({_ending(last.end)}); the next one follows")
@@ -133,14 +138,15 @@ def _unfinished(facts: Facts, training: Training, at: Moment, missing_seconds: f
         told = training.warning or training.stage or "the trainer starts"
         return Verdict("Running", "Running", told if not pod.told_to_stop else f"stopping early and saving; {told}")
     if pod.waiting:
-        return _waiting(pod.waiting, at.since(pod.created), missing_seconds)
+        return _waiting(pod.waiting, pod.node, at.since(pod.created), missing_seconds)
     return Verdict("Starting", "Starting", "the pod is starting")
 
 
-def _waiting(why: Waiting, waited: timedelta, missing_seconds: float) -> Verdict:
+def _waiting(why: Waiting, node: str | None, waited: timedelta, missing_seconds: float) -> Verdict:
+    """Pending until a node takes the pod, Starting from then on."""
     if why.kind in ("Missing", "Refused") and waited > timedelta(seconds=missing_seconds):
         return Verdict("Failed", why.reason, f"{why.message}; gave up after {int(missing_seconds)} s", stalled=True)
-    phase: Phase = "Queued" if why.kind == "Capacity" else "Starting"
+    phase: Phase = "Starting" if node or why.kind == "Starting" else "Pending"
     return Verdict(phase, why.reason, why.message, stalled=why.kind not in ("Capacity", "Starting"))
 
 
@@ -177,7 +183,9 @@ def next_status(
     outcome = _outcome(facts)
     told = (outcome and outcome.progress) or training.progress
     pod = facts.current or facts.last_ended
-    starts = [pod.started for pod in facts.pods if pod.started]
+    training_step = plan.step == "train"
+    starts = [pod.started for pod in facts.pods if pod.started and training_step]
+    prepared = verdict.reason == "Prepared"
     ended = verdict.phase in ENDED
     effective = plan.spec.to_dict()
     checkpoint = outcome.checkpoint_step if outcome and outcome.checkpoint_step is not None else training.checkpoint
@@ -188,12 +196,14 @@ def next_status(
         progress=told,
         history=list(training.history) or None,
         dataset=training.dataset,
-        attempts=attempts(previous.attempts or (), facts, training, at) or None,
+        estimate=(outcome.estimate if outcome else None) or previous.estimate,
+        attempts=(attempts(previous.attempts or (), facts, training, at) or None) if training_step else None,
         output=(outcome.output if outcome else None) or previous.output,
         failure=_failure_of(verdict, plan, facts, log_tail) if verdict.phase == "Failed" else None,
         job_name=plan.job_name,
-        pod_name=pod.name if pod else previous.pod_name,
+        pod_name=None if prepared else pod.name if pod else previous.pod_name,
         last_checkpoint_step=checkpoint,
+        prepared_time=facts.job.end_time if prepared and facts.job else previous.prepared_time,
         start_time=previous.start_time or min(starts, default=None),
         completion_time=((facts.job and facts.job.end_time) or at.text()) if ended else None,
         observed_generation=at.generation,
