@@ -1,0 +1,230 @@
+"""The process that a prepare Job starts: all of a run that needs no GPU, without torch, before one is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_garden.contract.defaults import effective, merge
+from model_garden.contract.names import CONFIG_ENV
+from model_garden.contract.progress import (
+    DatasetEvent,
+    Event,
+    Outcome,
+    StageEvent,
+    WarningEvent,
+    parse_event,
+    parse_outcome,
+)
+from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.trainer_config import TrainerConfig
+from tests.trainer.workspace import TEXT, VISION, Workspace
+
+HUB = {"baseModel": "org/tiny", "storage": {"cacheClaim": "cache"}}
+
+
+def prepared(workspace: Workspace, *parts: dict[str, Any], **environment: str) -> tuple[Outcome, list[Event]]:
+    """Run a prepare as a pod does; stdout holds events alone, and torch is never imported."""
+    spec: dict[str, Any] = {}
+    for part in parts:
+        spec = merge(spec, part)
+    job = TrainerConfig(name="job", spec=effective(TrainingJobSpec.model_validate(spec), "job"))
+    log = workspace.folder / "termination-log"
+    log.write_text("")
+    (workspace.folder / "cache").mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", CODE, "prepare"],
+        cwd=workspace.folder,
+        env=os.environ | {CONFIG_ENV: job.model_dump_json(by_alias=True, exclude_none=True)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE), "torch was imported"
+    outcome = parse_outcome(log.read_text())
+    assert outcome, done.stderr[-3000:]
+    assert outcome.exit_code == done.returncode
+    events = [parse_event(line) for line in done.stdout.splitlines()]
+    assert None not in events, done.stdout
+    return outcome, [event for event in events if event]
+
+
+CODE = """
+from model_garden_trainer import base_model
+from model_garden_trainer.__main__ import main
+base_model.TOLD_SECONDS = 0
+main()
+"""
+
+
+def test_good_data_is_measured_and_the_memory_estimated_with_its_longest_row(workspace: Workspace) -> None:
+    outcome, events = prepared(workspace, VISION)
+    assert outcome.result == "Succeeded"
+    [measured] = [event.dataset for event in events if isinstance(event, DatasetEvent)]
+    assert (measured.rows, measured.images, measured.measured_by) == (10, 10, "prepare")
+    assert measured.tokens and outcome.estimate
+    assert outcome.estimate.tokens_per_row == measured.tokens.maximum
+    assert outcome.estimate.image_tokens_per_row > 0
+    assert [event.stage for event in events if isinstance(event, StageEvent)] == ["model", "dataset"]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": "What?", "image": "no-such.png", "response": "It."}, "no-such.png"),
+        ({"text": "What?", "image": "images/000.png"}, "response"),
+    ],
+)
+def test_broken_rows_end_it_with_file_and_row(workspace: Workspace, row: dict[str, str], reason: str) -> None:
+    rows = workspace.folder / "data/vision_test_dataset.jsonl"
+    with rows.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    outcome, _ = prepared(workspace, VISION)
+    assert (outcome.exit_code, outcome.reason) == (3, "InvalidDataset")
+    assert outcome.message and "vision_test_dataset.jsonl row 11" in outcome.message
+    assert reason in outcome.message
+
+
+def test_rows_longer_than_the_limit_are_named(workspace: Workspace) -> None:
+    outcome, _ = prepared(workspace, VISION, {"hyperparameters": {"maxSeqLength": 100}})
+    assert (outcome.exit_code, outcome.reason) == (3, "InvalidDataset")
+    assert outcome.message and "longer than maxSeqLength 100" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "reason", "words"),
+    [
+        ({"baseModel": "./models/none"}, 4, "ModelNotFound", "./models/none is no folder"),
+        ({"isVision": True}, 4, "InvalidModel", "is a text model"),
+        ({"baseModel": "./models/cut"}, 4, "InvalidModel", "model.safetensors of ./models/cut is missing or cut short"),
+        ({"baseModel": "./models/bare"}, 4, "InvalidModel", "holds no weights"),
+        ({"baseModel": "./models/x-bnb-4bit", "quantization": "16bit"}, 2, "InvalidSpec", "come in 4bit"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_ends_it(
+    workspace: Workspace, given: dict[str, Any], code: int, reason: str, words: str
+) -> None:
+    models = workspace.folder / "models"
+    for name in ("cut", "bare", "x-bnb-4bit"):
+        shutil.copytree(models / "qwen2", models / name)
+    whole = (models / "cut/model.safetensors").read_bytes()
+    (models / "cut/model.safetensors").write_bytes(whole[:-100])
+    (models / "bare/model.safetensors").unlink()
+    config = models / "x-bnb-4bit/config.json"
+    quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | quantised))
+    outcome, _ = prepared(workspace, TEXT, given)
+    assert (outcome.exit_code, outcome.reason) == (code, reason)
+    assert outcome.message and words in outcome.message
+
+
+class Hub(ThreadingHTTPServer):
+    """The few addresses that fetching one model asks for, and what was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.folder = folder
+        self.fetched: list[str] = []
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+    def answer(self, body: bytes, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        path, files = self.path.split("?")[0], {file.name: file for file in self.server.folder.iterdir()}
+        name = path.rsplit("/", 1)[-1]
+        if "/resolve/" in path and name in files:
+            if self.command == "GET":
+                self.server.fetched.append(name)
+            self.answer(files[name].read_bytes(), ETag=f'"{name}"', X_Repo_Commit="a" * 40)
+        elif path.startswith("/api/models/org/tiny/tree/"):
+            tree = [{"type": "file", "oid": n, "size": f.stat().st_size, "path": n} for n, f in files.items()]
+            self.answer(json.dumps(tree).encode(), Content_Type="application/json")
+        elif path.startswith("/api/models/org/tiny"):
+            siblings = [{"rfilename": name} for name in files]
+            info = {"id": "org/tiny", "sha": "a" * 40, "private": False, "siblings": siblings}
+            self.answer(json.dumps(info).encode(), Content_Type="application/json")
+        else:
+            self.answer(b"{}", 404, X_Error_Code="RepoNotFound")
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture
+def hub(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub with one model, which has its weights twice: once in a form that nothing here reads."""
+    served = workspace.folder / "served"
+    shutil.copytree(workspace.folder / "models/qwen2", served)
+    shutil.copy(served / "model.safetensors", served / "consolidated.safetensors")
+    server = Hub(served)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_model_of_the_hub_is_brought_into_the_cache_once_and_only_what_is_needed(
+    hub: Hub, workspace: Workspace
+) -> None:
+    outcome, events = prepared(workspace, TEXT, HUB)
+    assert outcome.result == "Succeeded"
+    assert hub.fetched.count("model.safetensors") == 1
+    assert "consolidated.safetensors" not in hub.fetched
+    told = [event.detail for event in events if isinstance(event, StageEvent)]
+    assert any(re.fullmatch(r"fetching org/tiny: 0\.0 of 0\.0 GiB", str(detail)) for detail in told)
+    hub.fetched.clear()
+    assert prepared(workspace, TEXT, HUB, HF_HUB_OFFLINE="1")[0].result == "Succeeded"
+    assert hub.fetched == []
+
+
+@pytest.mark.parametrize("wrong", [{"isVision": True}, {"datasetPath": "./data/broken.jsonl"}])
+def test_no_weights_are_fetched_for_a_job_that_cannot_train(
+    hub: Hub, workspace: Workspace, wrong: dict[str, Any]
+) -> None:
+    (workspace.folder / "data/broken.jsonl").write_text('{"prompt": "no answer"}\n')
+    outcome, _ = prepared(workspace, TEXT, HUB, wrong)
+    assert outcome.result == "Failed"
+    assert "config.json" in hub.fetched
+    assert "model.safetensors" not in hub.fetched
+
+
+def test_without_a_claim_to_keep_it_in_the_model_is_not_fetched_and_that_is_said(
+    hub: Hub, workspace: Workspace
+) -> None:
+    outcome, events = prepared(workspace, TEXT, {"baseModel": "org/tiny"})
+    assert outcome.result == "Succeeded"
+    assert "model.safetensors" not in hub.fetched
+    assert ["spec.storage.cacheClaim" in event.message for event in events if isinstance(event, WarningEvent)] == [True]
+
+
+def test_a_model_that_the_hub_does_not_have(hub: Hub, workspace: Workspace) -> None:
+    outcome, _ = prepared(workspace, TEXT, HUB, {"baseModel": "org/none"})
+    assert (outcome.exit_code, outcome.reason) == (4, "ModelNotFound")
+    assert outcome.message and "the Hub has no model org/none" in outcome.message
