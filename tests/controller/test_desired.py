@@ -155,7 +155,6 @@ def test_equal_input_gives_equal_output() -> None:
 @pytest.mark.parametrize(
     ("spec", "settings", "problem"),
     [
-        ({"numNodes": 2}, SETTINGS, "spec.numNodes: 2 is not supported yet"),
         ({"outputDir": "/etc/x"}, SETTINGS, "spec.outputDir: '/etc/x' leaves the workspace"),
         ({}, Settings(data_claim="data"), "spec.storage.modelsClaim: required"),
         ({}, Settings(models_claim="models"), "spec.storage.dataClaim: required to read './data/rows.jsonl'"),

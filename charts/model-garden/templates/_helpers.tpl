@@ -33,6 +33,9 @@ app.kubernetes.io/component: operator
   resources: [pods/log]
   verbs: [get]
 - apiGroups: [""]
+  resources: [services] # the headless one by which the pods of several nodes find each other
+  verbs: [get, create]
+- apiGroups: [""]
   resources: [events]
   verbs: [list, watch, create, patch]
 {{- end }}

@@ -3,7 +3,7 @@
 from model_garden.cluster.client import Cluster, Listing, Object, Propagation, connect
 from model_garden.cluster.errors import Cause, ClusterError
 from model_garden.cluster.logs import follow_log
-from model_garden.cluster.resources import CLAIMS, EVENTS, JOBS, LEASES, NODES, PODS, TRAINING_JOBS, Resource
+from model_garden.cluster.resources import CLAIMS, EVENTS, JOBS, LEASES, NODES, PODS, SERVICES, TRAINING_JOBS, Resource
 from model_garden.cluster.watching import Change, Snapshot, observe
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "LEASES",
     "NODES",
     "PODS",
+    "SERVICES",
     "TRAINING_JOBS",
     "Cause",
     "Change",

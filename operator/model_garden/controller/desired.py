@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from model_garden.contract import defaults, names
 from model_garden.contract.pod import GPU_RESOURCE
-from model_garden.contract.progress import NO_RETRY
+from model_garden.contract.progress import NO_RETRY, ExitCode
 from model_garden.contract.resource import InvalidResource, parse_spec
 from model_garden.contract.spec import HUB_DATASET, Storage, TrainingJobSpec, is_path, outside_workspace
 from model_garden.contract.trainer_config import TrainerConfig
@@ -21,6 +21,9 @@ GRACE_SECONDS = 120
 """From SIGTERM to SIGKILL: enough for the checkpoint of a large model's adapters and optimizer."""
 SUSPENDED_BY_SPEC = f"{names.GROUP}/suspended-by-spec"
 """On a Job that ``spec.suspend`` suspended, so that only that suspension is ever lifted here."""
+
+RENDEZVOUS_PORT = 29500
+"""torchrun's."""
 
 _TRAINER_USER = 1000
 _READ_ONLY_ROOT_NEEDS = {
@@ -64,6 +67,11 @@ class Plan:
         return self.spec.gpus > 0 and self.spec.prepare != "off"
 
     @property
+    def nodes(self) -> int:
+        """How many pods work together."""
+        return (self.spec.num_nodes or 1) if self.step == "train" else 1
+
+    @property
     def stop_and_save(self) -> bool:
         """Whether a person asked to end training early and save; there is nothing to save before it."""
         return self.step == "train" and self.annotations.get(names.ANNOTATION_STOP) == "save"
@@ -96,20 +104,22 @@ def plan(resource: Object, settings: Settings) -> Plan:
 
 
 def job(plan: Plan, settings: Settings) -> Object:
-    """The Job of the step that is due: one pod, restarted while its exit code says that trying again can help."""
+    """The Job of the step that is due: a pod for each node, restarted while its exit code says that this can help."""
     spec = plan.spec
     labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: plan.step}
     kueue_labels = (names.KUEUE_QUEUE, names.KUEUE_PRIORITY) if plan.queued_by_kueue else ()
     kueue = {key: plan.labels[key] for key in kueue_labels if key in plan.labels}
     job_spec: Object = {
-        "completions": 1,
-        "parallelism": 1,
+        "completions": plan.nodes,
+        "parallelism": plan.nodes,
         "backoffLimit": spec.backoff_limit,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": _pod_failure_policy(),
+        "podFailurePolicy": _pod_failure_policy(plan.nodes),
         "suspend": bool(spec.suspend),
         "template": _pod_template(plan, settings, labels),
     }
+    if plan.nodes > 1:
+        job_spec["completionMode"] = "Indexed"
     if spec.active_deadline_seconds is not None and plan.step == "train":
         job_spec["activeDeadlineSeconds"] = spec.active_deadline_seconds
     metadata = {
@@ -121,6 +131,29 @@ def job(plan: Plan, settings: Settings) -> Object:
     if spec.suspend:
         metadata["annotations"] = {SUSPENDED_BY_SPEC: "true"}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job_spec}
+
+
+def service(plan: Plan) -> Object | None:
+    """The headless Service by which the pods of several nodes find the first one; None for a single node."""
+    if plan.nodes == 1:
+        return None
+    labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: plan.step}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": names.service_name(plan.job_name),
+            "namespace": plan.namespace,
+            "labels": labels,
+            "ownerReferences": [_owner(plan)],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,  # they meet before any of them is ready
+            "selector": labels,
+            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
+        },
+    }
 
 
 def _with_settings(spec: TrainingJobSpec, settings: Settings) -> TrainingJobSpec:
@@ -137,9 +170,13 @@ def _cannot_run(spec: TrainingJobSpec) -> list[str]:
     """What is a valid spec but cannot run here."""
     storage = spec.storage
     problems = []
-    if spec.num_nodes and spec.num_nodes > 1:
-        problems.append(f"spec.numNodes: {spec.num_nodes} is not supported yet; leave it out to train on one node")
-    if not (storage and storage.models_claim) and not spec.push_to_hub:
+    keeps_models = bool(storage and storage.models_claim)
+    if not keeps_models and (spec.num_nodes or 1) > 1:
+        problems.append(
+            "spec.storage.modelsClaim: required with numNodes, since all pods resume from the checkpoints there; name "
+            "a PersistentVolumeClaim that all nodes can mount (ReadWriteMany)"
+        )
+    elif not keeps_models and not spec.push_to_hub:
         problems.append(
             "spec.storage.modelsClaim: required, since the operator has no default claim and the trained model would "
             "be lost with its pod; name a PersistentVolumeClaim"
@@ -170,8 +207,17 @@ def _owner(plan: Plan) -> Object:
     }
 
 
-def _pod_failure_policy() -> Object:
-    """Errors that a retry cannot help fail the Job at once; preempted and evicted pods are not counted as failures."""
+def _pod_failure_policy(nodes: int) -> Object:
+    """Errors that a retry cannot help fail the Job at once; preempted and evicted pods are not counted as failures, and
+    of several pods only the one that was the cause is."""
+    followed = {
+        "action": "Ignore",
+        "onExitCodes": {
+            "containerName": names.TRAINER_CONTAINER,
+            "operator": "In",
+            "values": [int(ExitCode.PEER_LOST)],
+        },
+    }
     return {
         "rules": [
             {
@@ -183,6 +229,7 @@ def _pod_failure_policy() -> Object:
                 },
             },
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            *([followed] if nodes > 1 else []),
         ]
     }
 
@@ -210,6 +257,8 @@ def _pod_template(plan: Plan, settings: Settings, labels: dict[str, str]) -> Obj
         "containers": [_container(plan, settings, given)],
         "volumes": _volumes(plan.spec),
     }
+    if plan.nodes > 1:
+        pod_spec["subdomain"] = names.service_name(plan.job_name)
     metadata: Object = {"labels": (given.get("labels") or {}) | labels}
     if annotations:
         metadata["annotations"] = annotations
@@ -252,6 +301,7 @@ def _environment(plan: Plan, given: list[Object]) -> list[Object]:
         {"name": name, "value": value} for name, value in _READ_ONLY_ROOT_NEEDS.items() if name not in chosen
     ]
     result += given
+    result += [variable for variable in _rendezvous(plan) if variable["name"] not in chosen]
     if _is_in_the_cache(plan) and "HF_HUB_OFFLINE" not in chosen:
         result.append({"name": "HF_HUB_OFFLINE", "value": "1"})
     if (secret := plan.spec.hub_token_secret) and "HF_TOKEN" not in chosen:
@@ -260,6 +310,19 @@ def _environment(plan: Plan, given: list[Object]) -> list[Object]:
     config = TrainerConfig(name=plan.name, spec=plan.spec)
     result.append({"name": names.CONFIG_ENV, "value": config.model_dump_json(by_alias=True, exclude_none=True)})
     return result
+
+
+def _rendezvous(plan: Plan) -> list[Object]:
+    """Where the pods of several nodes meet, and which of them each is: what torchrun calls it."""
+    if plan.nodes == 1:
+        return []
+    index = {"fieldPath": f"metadata.annotations['{names.COMPLETION_INDEX}']"}
+    return [
+        {"name": "MASTER_ADDR", "value": f"{plan.job_name}-0.{names.service_name(plan.job_name)}"},
+        {"name": "MASTER_PORT", "value": str(RENDEZVOUS_PORT)},
+        {"name": "NNODES", "value": str(plan.nodes)},
+        {"name": "NODE_RANK", "valueFrom": {"fieldRef": index}},
+    ]
 
 
 def _is_in_the_cache(plan: Plan) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from model_garden.contract import names
-from model_garden.contract.progress import Outcome, parse_outcome
+from model_garden.contract.progress import NO_RETRY, ExitCode, Outcome, parse_outcome
 from model_garden.contract.status import EndReason
 from model_garden.controller import words
 from model_garden.controller.desired import SUSPENDED_BY_SPEC
@@ -44,6 +44,14 @@ class PodFacts:
     waiting: Waiting | None
     terminating: bool
     told_to_stop: bool
+    index: int = 0
+    """Which of the pods of several nodes it is; 0 leads: it tells of progress and makes the outcome."""
+
+    @property
+    def is_an_attempt(self) -> bool:
+        """Whether people want to know how it ended: the leader, and of the others one that failed of its own."""
+        own = self.end is not None and self.end.reason in ("Error", "Evicted", "Preempted")
+        return self.index == 0 or (own and self.end is not None and self.end.exit_code != ExitCode.PEER_LOST)
 
 
 @dataclass(frozen=True)
@@ -79,13 +87,29 @@ class Facts:
 
     @property
     def current(self) -> PodFacts | None:
-        """The newest pod that has not ended."""
-        return next((pod for pod in reversed(self.pods) if pod.end is None), None)
+        """The newest leading pod that has not ended."""
+        return next((pod for pod in reversed(self.pods) if pod.index == 0 and pod.end is None), None)
+
+    @property
+    def held_up(self) -> PodFacts | None:
+        """The newest pod that has not started; those of other nodes wait for it."""
+        return next((pod for pod in reversed(self.pods) if pod.end is None and not pod.started), None)
 
     @property
     def last_ended(self) -> PodFacts | None:
-        """The newest pod that has ended."""
-        return next((pod for pod in reversed(self.pods) if pod.end is not None), None)
+        """The newest leading pod that has ended."""
+        return next((pod for pod in reversed(self.pods) if pod.index == 0 and pod.end is not None), None)
+
+    @property
+    def culprit(self) -> PodFacts | None:
+        """The ended pod that says why a Job failed: of several the one whose error no retry can help, else the newest
+        that did not end because of another."""
+        ended = [pod for pod in reversed(self.pods) if pod.end is not None and pod.is_an_attempt]
+        for blamed in (lambda code: code in NO_RETRY, lambda code: code != ExitCode.PEER_LOST):
+            for pod in ended:
+                if pod.end is not None and blamed(pod.end.exit_code):
+                    return pod
+        return self.last_ended
 
 
 def observe(owner: Object, job: Object | None, pods: Sequence[Object], events: Sequence[Object] = ()) -> Facts:
@@ -150,6 +174,7 @@ def _one_pod(pod: Object, events: Sequence[Object]) -> PodFacts:
         waiting=waiting,
         terminating="deletionTimestamp" in metadata,
         told_to_stop=names.ANNOTATION_STOP in (metadata.get("annotations") or {}),
+        index=int((metadata.get("annotations") or {}).get(names.COMPLETION_INDEX) or 0),
     )
 
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from model_garden.cluster import EVENTS, JOBS, PODS, TRAINING_JOBS, Cluster, ClusterError, Propagation
+from model_garden.cluster import EVENTS, JOBS, PODS, SERVICES, TRAINING_JOBS, Cluster, ClusterError, Propagation
 from model_garden.contract import names
 from model_garden.contract.resource import InvalidResource
 from model_garden.contract.status import TrainingJobStatus
@@ -116,7 +116,7 @@ class Reconciler:
             facts,
             self.streams.training(plan.uid, status),
             at,
-            self.streams.tail(plan.uid, facts.last_ended.name if facts.last_ended else None),
+            self.streams.tail(plan.uid, facts.culprit.name if facts.culprit else None),
         )
         later = await self._record_in_time(resource, status, after)
         if verdict.phase in ENDED:
@@ -167,6 +167,7 @@ class Reconciler:
         try:
             if status.phase and not await self._still_as_read(resource):
                 return None
+            await self._create_service(plan)
             job = await self.cluster.create(JOBS, desired.job(plan, self.settings))
         except ClusterError as error:
             if error.reason == "AlreadyExists":
@@ -184,6 +185,22 @@ class Reconciler:
             self.events.post(resource, "JobRecreated", why, "Warning")
         self.store.put_job(trim_job(job))
         return None
+
+    async def _create_service(self, plan: Plan) -> None:
+        """Create the Service of a Job of several pods, unless there is none to be, or it is there."""
+        service = desired.service(plan)
+        if service is None:
+            return
+        name = service["metadata"]["name"]
+        try:
+            await self.cluster.create(SERVICES, service)
+        except ClusterError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            there = await self.cluster.get(SERVICES, name, plan.namespace)
+            if plan.uid not in (owner["uid"] for owner in there["metadata"].get("ownerReferences") or ()):
+                why = f"a Service {name} exists already and is another's; delete it, or rename the TrainingJob"
+                raise ClusterError(409, "ServiceNameTaken", why) from error
 
     async def _still_as_read(self, resource: Object) -> bool:
         """A missed deletion must not bring a Job back: look before creating one for what was seen a while ago."""
@@ -203,6 +220,8 @@ class Reconciler:
         job = facts.job
         if job is None or not job.ours or job.deleting or job.finished:
             return
+        if facts.held_up:  # a pod that starts has to find the others, whatever became of their Service
+            await self._create_service(plan)
         wanted = bool(plan.spec.suspend)
         if not plan.queued_by_kueue and (not job.suspended if wanted else job.suspended and job.suspended_by_spec):
             annotations = {SUSPENDED_BY_SPEC: "true" if wanted else None}
@@ -234,14 +253,15 @@ class Reconciler:
         noted = {attempt.pod for attempt in status.attempts or () if attempt.end_time}
         behind = False
         for pod in facts.pods:
-            if pod.started and pod.name not in noted:
+            if pod.started and pod.name not in noted and pod.is_an_attempt:
                 self.streams.follow(plan.uid, _key(plan), pod.name, status)
                 behind |= _ended_lately(pod, at) and not self.streams.read_to_end(plan.uid, pod.name)
         return behind
 
     async def _events_about(self, plan: Plan, facts: Facts) -> list[Object]:
         assert facts.job is not None
-        uid = facts.current.uid if facts.current else facts.job.uid
+        pod = facts.held_up or facts.current
+        uid = pod.uid if pod else facts.job.uid
         listing = await self.cluster.list(EVENTS, plan.namespace, fields=f"involvedObject.uid={uid},type=Warning")
         return listing.items
 
@@ -320,7 +340,7 @@ def _waits_silently(facts: Facts, at: Moment) -> float | None:
 
     A Job whose pod is refused, and a pod whose volume cannot be mounted, show in Events alone.
     """
-    job, pod = facts.job, facts.current
+    job, pod = facts.job, facts.held_up or facts.current
     if job is None or not job.ours or job.finished or job.deleting or job.suspended or (pod and pod.started):
         return None
     waited = at.since(pod.created if pod else job.created).total_seconds()

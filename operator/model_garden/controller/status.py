@@ -126,7 +126,7 @@ def _suspended(plan: Plan, job: JobFacts) -> Verdict:
 
 def _unfinished(facts: Facts, training: Training, at: Moment, missing_seconds: float) -> Verdict:
     assert facts.job is not None
-    pod = facts.current
+    pod = facts.held_up or facts.current
     if pod is None:
         if problem := facts.job.start_problem:
             return _waiting(problem, None, at.since(facts.job.created), missing_seconds)
@@ -261,7 +261,7 @@ def attempts(previous: Sequence[Attempt], facts: Facts, training: Training, at: 
     """The last ten pods that started: each once, its ending noted once."""
     records = {attempt.pod: attempt for attempt in previous}
     for pod in facts.pods:
-        if pod.started or pod.end:
+        if (pod.started or pod.end) and pod.is_an_attempt:
             records[pod.name] = _attempt(records.get(pod.name), pod, training, at)
     alive = {pod.name for pod in facts.pods}
     suspended = facts.job is not None and facts.job.suspended
@@ -314,7 +314,7 @@ def _failure(plan: Plan, facts: Facts, log_tail: list[str] | None) -> Failure:
     """Why a Job failed: its trainer's own words, else the kernel's or the node's, else the Job's."""
     assert facts.job is not None and facts.job.failed is not None
     job_reason, job_message = facts.job.failed
-    end = facts.last_ended.end if facts.last_ended else None
+    end = facts.culprit.end if facts.culprit else None
     exit_code = end.exit_code if end else None
     if job_reason == "DeadlineExceeded":
         limit = plan.spec.active_deadline_seconds
@@ -340,7 +340,7 @@ def _ending(end: End) -> str:
 
 def about_to_end(plan: Plan, facts: Facts) -> bool:
     """Whether a pod has ended in a way that ends the Job, which does not say so yet: no moment to write a status of."""
-    last = facts.last_ended
+    last = facts.culprit
     if (
         facts.job is None
         or facts.job.finished
@@ -352,8 +352,13 @@ def about_to_end(plan: Plan, facts: Facts) -> bool:
         return False
     if last.end.exit_code == 0 or last.end.exit_code in NO_RETRY:
         return True
-    failed = sum(1 for pod in facts.pods if pod.end and pod.end.killed_for not in ("Evicted", "Preempted"))
+    failed = sum(1 for pod in facts.pods if pod.end and _counts(pod.end))
     return failed > (plan.spec.backoff_limit or 0)
+
+
+def _counts(end: End) -> bool:
+    """Whether the Job counts a failure against its ``backoffLimit``."""
+    return end.exit_code != ExitCode.PEER_LOST and end.killed_for not in ("Evicted", "Preempted")
 
 
 def message(status: TrainingJobStatus) -> str:
