@@ -39,6 +39,13 @@ def test_the_trainer_is_told_every_default() -> None:
     assert config.spec.hyperparameters and config.spec.hyperparameters.learning_rate == 2e-4
 
 
+def test_after_a_prepare_the_hub_is_left_alone_as_long_as_the_model_is_there() -> None:
+    assert {"HF_HUB_OFFLINE": "1", "MODEL_GARDEN_PREPARED": "1"}.items() <= env().items()
+    offline = {"podTemplate": {"env": [{"name": "HF_HUB_OFFLINE", "value": "1"}]}}
+    assert "MODEL_GARDEN_PREPARED" not in env(**offline)  # who asked for it stays offline whatever is missing
+    assert "HF_HUB_OFFLINE" not in env(prepare="off")
+
+
 def test_the_job_belongs_to_its_training_job_and_is_found_by_its_label() -> None:
     metadata = job()["metadata"]
     [owner] = metadata["ownerReferences"]

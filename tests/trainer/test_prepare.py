@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from model_garden.contract.defaults import effective, merge
-from model_garden.contract.names import CONFIG_ENV
+from model_garden.contract.names import CONFIG_ENV, PREPARED_ENV
 from model_garden.contract.progress import (
     DatasetEvent,
     Event,
@@ -202,6 +202,22 @@ def test_a_model_of_the_hub_is_brought_into_the_cache_once_and_only_what_is_need
     hub.fetched.clear()
     assert prepared(workspace, TEXT, HUB, HF_HUB_OFFLINE="1")[0].result == "Succeeded"
     assert hub.fetched == []
+
+
+@pytest.mark.parametrize("gone", ["hub", "hub/models--org--tiny/blobs"])
+def test_a_prepared_model_that_was_cleaned_from_the_cache_is_fetched_again(
+    hub: Hub, workspace: Workspace, gone: str
+) -> None:
+    """Between a suspension and the next start, say; who asked to stay offline stays so."""
+    home = workspace.folder / "cache/huggingface"
+    offline = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    prepared(workspace, TEXT, HUB, HF_HOME=str(home))
+    shutil.rmtree(home / gone)
+    hub.fetched.clear()
+    assert prepared(workspace, TEXT, HUB, **offline)[0].reason == "ModelNotFound"
+    assert hub.fetched == []
+    assert prepared(workspace, TEXT, HUB, **offline, **{PREPARED_ENV: "1"})[0].result == "Succeeded"
+    assert hub.fetched.count("model.safetensors") == 1
 
 
 @pytest.mark.parametrize("wrong", [{"isVision": True}, {"datasetPath": "./data/broken.jsonl"}])

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from model_garden.contract.names import PREPARED_ENV
 from model_garden.contract.spec import TrainingJobSpec, is_path
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.progress import log
 
 _VISION_KEYS = ("vision_config", "vision_tower", "mm_vision_tower", "vit_config")
 _INDEX = "model.safetensors.index.json"
@@ -176,15 +178,10 @@ def _read_config(spec: TrainingJobSpec, folder: Path) -> dict[str, Any]:
 
 
 def _fetch(spec: TrainingJobSpec, patterns: list[str], tell: Bytes | None = None, *, reached: bool = False) -> Path:
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import errors
 
     try:
-        folder = snapshot_download(
-            spec.base_model,
-            revision=spec.base_model_revision,
-            allow_patterns=patterns,
-            tqdm_class=_bar(tell, _to_come(spec, patterns)) if tell else None,
-        )
+        folder = _download(spec, patterns, _bar(tell, _to_come(spec, patterns)) if tell else None)
     except errors.GatedRepoError as error:
         raise TrainingError(
             "ModelNotFound",
@@ -214,6 +211,31 @@ def _fetch(spec: TrainingJobSpec, patterns: list[str], tell: Bytes | None = None
             f"cannot be reached: {why}; give the folder of a model (./models/…), or open the way to the Hub",
         ) from error
     return Path(folder).resolve()
+
+
+def _download(spec: TrainingJobSpec, patterns: list[str], bar: type[Any] | None) -> str:
+    """The model's folder in the cache; what a prepare had brought there and is gone since is asked of the Hub again.
+
+    Where the job's author chose to stay offline, nothing is asked.
+    """
+    from huggingface_hub import constants, errors, snapshot_download
+
+    def download() -> str:
+        return snapshot_download(
+            spec.base_model, revision=spec.base_model_revision, allow_patterns=patterns, tqdm_class=bar
+        )
+
+    try:
+        return download()
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        if not (constants.HF_HUB_OFFLINE and PREPARED_ENV in os.environ):
+            raise
+    log(f"{spec.base_model} was in the cache and is no longer whole there; it is fetched from the Hub again")
+    constants.HF_HUB_OFFLINE = False
+    try:
+        return download()
+    finally:
+        constants.HF_HUB_OFFLINE = True
 
 
 def _to_come(spec: TrainingJobSpec, patterns: list[str]) -> int:

@@ -32,6 +32,8 @@ TERMINATION_LOG = "termination-log"
 """Relative to the working directory, as all that the trainer touches."""
 TERMINATION_ENV = "MODEL_GARDEN_TERMINATION_LOG"
 """Names another file for a trainer's outcome."""
+PREPARED_ENV = "MODEL_GARDEN_PREPARED"
+"""Set beside HF_HUB_OFFLINE where a prepare brought the model into the cache: offline only as long as it is there."""
 POD_ANNOTATIONS = "podinfo/annotations"
 
 _MAX_LABEL = 63

@@ -303,7 +303,7 @@ def _environment(plan: Plan, given: list[Object]) -> list[Object]:
     result += given
     result += [variable for variable in _rendezvous(plan) if variable["name"] not in chosen]
     if _is_in_the_cache(plan) and "HF_HUB_OFFLINE" not in chosen:
-        result.append({"name": "HF_HUB_OFFLINE", "value": "1"})
+        result += [{"name": name, "value": "1"} for name in ("HF_HUB_OFFLINE", names.PREPARED_ENV)]
     if (secret := plan.spec.hub_token_secret) and "HF_TOKEN" not in chosen:
         reference = {"name": secret.name, "key": secret.key}
         result.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
