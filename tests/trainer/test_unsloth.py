@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model_garden.contract.defaults import effective
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden_trainer import backends
 from model_garden_trainer.errors import TrainingError
@@ -80,12 +81,12 @@ def test_what_needs_a_gpu_says_so_before_anything_is_loaded(part: dict[str, obje
     assert raised.value.exit_code == 2
 
 
-def test_the_backend_is_chosen_once_with_its_reason() -> None:
-    def chosen(gpu: bool, **part: object) -> tuple[str, str]:
-        return backends.choose(
-            TrainingJobSpec.model_validate({"baseModel": "./m", "datasetPath": "./d", **part}), gpu=gpu
-        )
+def test_the_backend_is_told_with_a_reason_that_is_true() -> None:
+    def chosen(gpus: int, gpu: bool, **part: object) -> tuple[str, str]:
+        asked = {"resources": {"limits": {"nvidia.com/gpu": gpus}}}
+        spec = TrainingJobSpec.model_validate({"baseModel": "./m", "datasetPath": "./d", **asked, **part})
+        return backends.choose(effective(spec, "x"), gpu=gpu)
 
-    assert chosen(True, backend="unsloth") == ("unsloth", "spec.backend")
-    assert chosen(True, backend="transformers") == ("transformers", "spec.backend")
-    assert chosen(False, backend="transformers") == ("transformers", "spec.backend")
+    assert chosen(1, True) == ("unsloth", "a GPU is asked for")
+    assert chosen(1, True, backend="transformers") == ("transformers", "spec.backend")
+    assert chosen(0, False) == ("transformers", "no GPU is asked for")

@@ -34,9 +34,10 @@ def choose(spec: TrainingJobSpec, *, gpu: bool) -> tuple[str, str]:
             "InvalidSpec",
             f"spec.hyperparameters.optim: {h.optim} needs a GPU and this machine shows none; use adamw_torch",
         )
+    # an effective spec always names a backend: only one that is not the default was surely chosen by its author
     if spec.backend == "unsloth":
-        return "unsloth", "spec.backend"
-    return "transformers", "spec.backend" if gpu or spec.backend == "transformers" else "no GPU"
+        return "unsloth", "a GPU is asked for"
+    return "transformers", "spec.backend" if spec.gpus else "no GPU is asked for"
 
 
 def come_first(spec: TrainingJobSpec) -> None:
