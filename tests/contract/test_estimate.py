@@ -187,10 +187,28 @@ def test_without_data_a_vision_row_holds_a_picture_of_the_largest_size() -> None
     assert any("no data was measured" in assumption for assumption in result.assumptions)
 
 
-def test_packing_fills_rows_up() -> None:
+@pytest.mark.parametrize(
+    ("accumulation", "batch", "row"),
+    [
+        (2, 1, (1000, 600, 100)),  # the step has two samples, and no more is in its row
+        (64, 1, (4096, 8 * 300, 410)),  # it has more than the row takes, which is filled up with shorter ones
+        (8, 4, (4096, 8 * 300, 410)),
+        (1, 4, (2000, 1200, 200)),  # four samples fit in one row, so that there is one
+    ],
+)
+def test_a_packed_row_holds_what_its_length_and_the_step_allow(
+    accumulation: int, batch: int, row: tuple[int, int, int]
+) -> None:
+    h = {"packing": True, "batchSize": batch, "gradientAccumulationSteps": accumulation}
     rows = RowShape(tokens=500, image_tokens=300, trained_tokens=50)
-    packed = estimate(spec(isVision=True, hyperparameters={"packing": True}), QWEN2_5_VL_3B, rows=rows)
-    assert (packed.tokens_per_row, packed.image_tokens_per_row) == (4096, 8 * 300)
+    given = spec(isVision=True, hyperparameters=h)
+    packed = estimate(given, QWEN2_5_VL_3B, rows=rows)
+    assert (packed.tokens_per_row, packed.image_tokens_per_row) == row[:2]
+    assert packed.batch_size == (4 if (accumulation, batch) == (8, 4) else 1)
+    whole = {"packing": False, "batchSize": packed.batch_size, "maxSeqLength": 4096}
+    unpacked = spec(isVision=True, hyperparameters=whole)
+    same = RowShape(tokens=row[0], image_tokens=row[1], trained_tokens=row[2])
+    assert packed.total_gib == pytest.approx(estimate(unpacked, QWEN2_5_VL_3B, rows=same).total_gib)
 
 
 def test_the_smallest_batch_is_the_least_that_auto_batch_size_needs() -> None:

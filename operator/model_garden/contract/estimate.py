@@ -8,6 +8,7 @@ their sources, ``gpus.py`` reads what nodes have. How far to trust it: docs/memo
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -27,7 +28,7 @@ from model_garden.contract.memory import (
 from model_garden.contract.model import Report
 from model_garden.contract.parameters import Config, VisionShape, read_model
 from model_garden.contract.pictures import most_picture_tokens
-from model_garden.contract.spec import ImageOptions, TrainingJobSpec
+from model_garden.contract.spec import Hyperparameters, ImageOptions, TrainingJobSpec
 
 __all__ = ["GPU_SIZES", "Estimate", "Part", "RowShape", "cannot_fit", "estimate", "explain", "fits"]
 
@@ -144,7 +145,7 @@ def _job(spec: TrainingJobSpec, config: Config, rows: RowShape | None) -> tuple[
     if spec.vision and model.vision is None:
         raise ValueError("config.json: has no vision_config, so the model takes no pictures; set isVision: false")
     row = rows or _longest_row(model.vision if spec.vision else None, h.max_seq_length, spec.image_options)
-    row = _packed(row, h.max_seq_length) if h.packing else row
+    row, batch = _packed(row, h) if h.packing else (row, h.batch_size)
     job = Job(
         h=h,
         lora=lora,
@@ -154,7 +155,7 @@ def _job(spec: TrainingJobSpec, config: Config, rows: RowShape | None) -> tuple[
         backend="unsloth" if spec.backend == "unsloth" else "transformers",
         gpu=spec.gpus > 0,
         processes=spec.gpus * (spec.num_nodes or 1),
-        batch=h.batch_size,
+        batch=batch,
         row=row,
     )
     return job, [*model.approximations, *_assumptions(job, measured=rows is not None)]
@@ -167,10 +168,16 @@ def _longest_row(vision: VisionShape | None, longest: int, options: ImageOptions
     return RowShape(tokens=max(longest, tokens + 1), image_tokens=tokens)
 
 
-def _packed(row: RowShape, longest: int) -> RowShape:
-    """A row filled up to ``maxSeqLength`` with rows like ``row``; every token is taken to carry loss."""
-    rows = max(1, longest // row.tokens)
-    return RowShape(tokens=max(longest, row.tokens), image_tokens=rows * row.image_tokens)
+def _packed(row: RowShape, h: Hyperparameters) -> tuple[RowShape, int]:
+    """A row with as many samples like ``row`` as ``maxSeqLength`` and an optimizer step allow (where the step has more,
+    filled up with shorter ones that carry loss alike), and how many such rows are taken at once."""
+    longest = max(h.max_seq_length or 0, row.tokens)
+    samples = (h.batch_size or 1) * (h.gradient_accumulation_steps or 1)
+    rows = min(longest // row.tokens, samples)
+    tokens = min(longest, samples * row.tokens)
+    trained = row.trained_tokens and math.ceil(row.trained_tokens * tokens / row.tokens)
+    packed = RowShape(tokens=tokens, image_tokens=rows * row.image_tokens, trained_tokens=trained)
+    return packed, min(h.batch_size or 1, math.ceil(samples / rows))
 
 
 def _assumptions(job: Job, *, measured: bool) -> list[str]:
