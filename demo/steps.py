@@ -69,7 +69,6 @@ def install(kubectl: Kubectl, port: str | None = None) -> None:
     if port:
         manifest = manifest.replace(f'"{PORT}"', f'"{port}"').replace(f": {PORT}", f": {port}")
     kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
-    kubectl("wait", "--for=condition=Established", "crd/trainingjobs.model-garden.dev", "--timeout=60s")
     kubectl("rollout", "status", OPERATOR, "-n", NAMESPACE, f"--timeout={PATIENCE_SECONDS}s")
     console.print("the operator is ready")
 

@@ -19,6 +19,8 @@ from typing import Any
 
 Object = dict[str, Any]
 
+CRD = Path(__file__).parents[1] / "manifests" / "crd.yaml"
+
 PATIENCE = 60.0
 """Seconds a condition may take on a busy two-core machine."""
 
@@ -87,3 +89,8 @@ class TestCluster:
             assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what or condition}"
             time.sleep(0.05)
         return value
+
+    def serve_training_jobs(self) -> None:
+        """Applies the CRD and waits until TrainingJobs are served."""
+        self.kubectl("apply", "--server-side", "-f", str(CRD))
+        self.until(lambda: self.try_kubectl("get", "trainingjobs").returncode == 0, "TrainingJobs are served")

@@ -24,8 +24,7 @@ OUTPUT = {"path": "./models/a", "sizeBytes": 2048, "trainedSteps": 20, "finalLos
 @pytest.fixture(scope="module")
 def garden(cluster: TestCluster) -> TestCluster:
     """A cluster that knows TrainingJobs, with a namespace for these tests."""
-    cluster.kubectl("apply", "--server-side", "-f", str(ROOT / "manifests" / "crd.yaml"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.model-garden.dev", "--timeout=60s")
+    cluster.serve_training_jobs()
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     cluster.until(lambda: cluster.get("serviceaccount", "default", NAMESPACE))
     return cluster

@@ -21,8 +21,7 @@ EXAMPLES = sorted((ROOT / "manifests" / "examples").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def crd(cluster: TestCluster) -> TestCluster:
-    cluster.kubectl("apply", "--server-side", "-f", str(ROOT / "manifests" / "crd.yaml"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.model-garden.dev", "--timeout=60s")
+    cluster.serve_training_jobs()
     return cluster
 
 
