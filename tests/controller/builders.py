@@ -76,6 +76,11 @@ def state(**state: Any) -> list[Object]:
     return [{"name": "trainer", "state": state}]
 
 
+def scheduled(seconds: float) -> list[Object]:
+    """The condition of a pod that a node took at that time."""
+    return [{"type": "PodScheduled", "status": "True", "lastTransitionTime": time(seconds)}]
+
+
 def running(name: str = "receipts-train-1", started: float = 5) -> Object:
     return pod(name, started, phase="Running", containerStatuses=state(running={"startedAt": time(started)}))
 
@@ -94,10 +99,14 @@ def ended(exit_code: int, outcome: Outcome | None = None, name: str = "receipts-
     return pod(name, 5, phase=phase, containerStatuses=state(terminated=terminated), **more)
 
 
+def event(uid: str, reason: str, message: str, second: float = 0) -> Object:
+    return {"involvedObject": {"uid": uid}, "reason": reason, "message": message, "lastTimestamp": time(second)}
+
+
 def unscheduled(message: str) -> Object:
     said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return pod(node=None, conditions=[said])
 
 
-def waiting(reason: str, message: str = "") -> Object:
-    return pod(containerStatuses=state(waiting={"reason": reason, "message": message}))
+def waiting(reason: str, message: str = "", **status: Any) -> Object:
+    return pod(**status, containerStatuses=state(waiting={"reason": reason, "message": message}))

@@ -175,8 +175,30 @@ def test_equal_input_gives_equal_output() -> None:
 )
 def test_what_cannot_run_names_the_field(spec: Object, settings: Settings, problem: str) -> None:
     with pytest.raises(InvalidResource) as error:
-        desired.plan(resource(**spec), settings)
+        desired.check(desired.plan(resource(**spec), settings))
     assert [line for line in error.value.problems if line.startswith(problem)], error.value.problems
+
+
+@pytest.mark.parametrize(
+    ("annotations", "told"),
+    [
+        ({"stop": "true"}, ["model-garden.dev/stop=true has no effect; the value that has one is 'save'"]),
+        ({"cancel": "yes"}, ["model-garden.dev/cancel=yes has no effect; the value that has one is 'true'"]),
+        ({"stop": "save", "cancel": "true"}, []),
+        ({"cancel": "false"}, []),
+        ({}, []),
+    ],
+)
+def test_an_annotation_that_means_nothing_is_told_with_what_does(annotations: dict[str, str], told: list[str]) -> None:
+    found = desired.misunderstood({f"model-garden.dev/{name}": value for name, value in annotations.items()})
+    assert found == [f"the annotation {line}" for line in told]
+
+
+def test_kueue_alone_suspends_the_job_it_queues() -> None:
+    queued = plan(labels={"kueue.x-k8s.io/queue-name": "gpus"}, suspend=True)
+    assert queued.held_back
+    assert "annotations" not in desired.job(queued, SETTINGS)["metadata"]
+    assert not plan(suspend=True).held_back
 
 
 def test_a_hub_data_set_and_a_push_need_no_claims() -> None:

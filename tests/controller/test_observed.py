@@ -94,7 +94,12 @@ def test_why_a_pod_has_no_node(message: str, kind: str, reason: str, words: str)
     ("reason", "message", "kind", "words"),
     [
         ("ImagePullBackOff", "Back-off pulling image", "Image", "spec.image"),
-        ("ErrImagePull", "not found", "Image", "not found"),
+        ("ErrImagePull", "dial tcp 10.0.0.7:443: i/o timeout", "Image", "i/o timeout"),
+        ("ErrImagePull", "unexpected status: 503 Service Unavailable", "Image", "503"),
+        ("ErrImagePull", "docker.io/library/x:1: not found", "Missing", "not found"),
+        ("ErrImagePull", "dial tcp: lookup registry.invalid: no such host", "Missing", "no such host"),
+        ("ImagePullBackOff", "pull access denied, repository does not exist", "Missing", "imagePullSecrets"),
+        ("ImagePullBackOff", "failed to authorize: 401 Unauthorized", "Missing", "imagePullSecrets"),
         ("InvalidImageName", "couldn't parse", "Missing", "spec.image"),
         ("CreateContainerConfigError", 'secret "hub" not found', "Missing", "secret 'hub' that spec.hubTokenSecret"),
         ("ContainerCreating", "", "Starting", "being created"),
@@ -106,13 +111,11 @@ def test_why_a_container_does_not_run(reason: str, message: str, kind: str, word
     assert words in waiting.message
 
 
-def event(uid: str, reason: str, message: str, second: int = 0) -> Object:
-    return {"involvedObject": {"uid": uid}, "reason": reason, "message": message, "lastTimestamp": b.time(second)}
-
-
 def test_a_volume_that_cannot_be_mounted_shows_in_events_alone() -> None:
-    told = event("receipts-train-1-uid", "FailedMount", "MountVolume.SetUp failed: no such share")
+    told = b.event("receipts-train-1-uid", "FailedMount", "MountVolume.SetUp failed: no such share", 10)
     assert "no such share" in why(b.waiting("ContainerCreating"), told).message
+    went_on = b.event("receipts-train-1-uid", "Pulling", "Pulling image", 20)
+    assert why(b.waiting("ContainerCreating"), told, went_on).kind == "Starting"
 
 
 @pytest.mark.parametrize(
@@ -124,10 +127,16 @@ def test_a_volume_that_cannot_be_mounted_shows_in_events_alone() -> None:
     ],
 )
 def test_why_a_job_has_no_pod(message: str, kind: str, reason: str) -> None:
-    events = [event("job-uid", "FailedCreate", "old", 1), event("job-uid", "FailedCreate", message, 2)]
+    events = [b.event("job-uid", "FailedCreate", "old", 1), b.event("job-uid", "FailedCreate", message, 2)]
     job = observe(b.resource()["metadata"], b.job(), [], events).job
     assert job and job.start_problem
     assert (job.start_problem.kind, job.start_problem.reason) == (kind, reason)
+
+
+def test_a_refusal_from_before_the_newest_pod_is_over() -> None:
+    refused = b.event("job-uid", "FailedCreate", "serviceaccount not found", 2)
+    job = observe(b.resource()["metadata"], b.job(), [b.ended(1)], [refused]).job
+    assert job and job.start_problem is None
 
 
 def test_a_namesakes_pods_and_job_are_told_from_ours() -> None:

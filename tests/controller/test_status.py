@@ -7,6 +7,7 @@ import pytest
 from model_garden.contract.progress import Outcome
 from model_garden.contract.status import OutputStatus, Progress, TrainingJobStatus
 from model_garden.controller.observed import observe
+from model_garden.controller.settings import Settings
 from model_garden.controller.status import (
     Verdict,
     about_to_end,
@@ -15,6 +16,7 @@ from model_garden.controller.status import (
     invalid,
     judge,
     next_status,
+    read_status,
     urgent,
 )
 from model_garden.controller.training import Steps, Training
@@ -28,10 +30,20 @@ BAD = Outcome(result="Failed", exit_code=3, reason="InvalidDataset", message="ro
 
 
 def verdict(
-    job: Object | None, *pods: Object, seconds: float = 10, events: tuple[Object, ...] = (), **spec: Any
+    job: Object | None,
+    *pods: Object,
+    seconds: float = 10,
+    stalled: float | None = None,
+    events: tuple[Object, ...] = (),
+    **spec: Any,
 ) -> Verdict:
+    """The verdict at a time, on a job that is stalled since another one."""
     facts = observe(b.resource()["metadata"], job, pods, events)
-    return judge(b.plan(**spec), facts, Training(stage="training"), b.at(seconds), missing_seconds=300)
+    problem = Verdict("Pending", "Missing", "something", stalled=True)
+    before = NEW
+    if stalled is not None:
+        before = TrainingJobStatus(conditions=conditions(NEW, problem, b.at(stalled), job_exists=True))
+    return judge(b.plan(**spec), facts, Training(stage="training"), before, b.at(seconds), missing_seconds=300)
 
 
 def status(
@@ -45,7 +57,7 @@ def status(
 ) -> TrainingJobStatus:
     plan = b.plan(**spec)
     facts = observe(b.resource()["metadata"], job, pods)
-    found = judge(plan, facts, training, b.at(seconds), missing_seconds=300)
+    found = judge(plan, facts, training, before, b.at(seconds), missing_seconds=300)
     return next_status(before, found, plan, facts, training, b.at(seconds), tail)
 
 
@@ -55,6 +67,7 @@ def truths(status: TrainingJobStatus) -> set[str]:
 
 QUEUE = {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}
 OURS = {"annotations": {"model-garden.dev/suspended-by-spec": "true"}}
+NO_IMAGE = b.waiting("ErrImagePull", "docker.io/library/x:1: not found")
 NO_CLAIM = 'persistentvolumeclaim "rows" not found'
 
 
@@ -66,9 +79,13 @@ NO_CLAIM = 'persistentvolumeclaim "rows" not found'
         (verdict(b.job(), b.waiting("ContainerCreating")), "Starting", "Starting", False),
         (verdict(b.job(), b.unscheduled("1 Insufficient nvidia.com/gpu")), "Pending", "NoFreeGPU", False),
         (verdict(b.job(), b.unscheduled(NO_CLAIM)), "Pending", "ClaimNotFound", True),
-        (verdict(b.job(), b.unscheduled(NO_CLAIM), seconds=301), "Failed", "ClaimNotFound", True),
+        (verdict(b.job(), b.unscheduled(NO_CLAIM), stalled=0, seconds=301), "Failed", "ClaimNotFound", True),
+        (verdict(b.job(), b.unscheduled(NO_CLAIM), seconds=999), "Pending", "ClaimNotFound", True),
         (verdict(b.job(), b.waiting("ImagePullBackOff")), "Starting", "ImageNotPullable", True),
-        (verdict(b.job(), b.waiting("ImagePullBackOff"), seconds=999), "Starting", "ImageNotPullable", True),
+        (verdict(b.job(), b.waiting("ImagePullBackOff"), stalled=0, seconds=999), "Starting", "ImageNotPullable", True),
+        (verdict(b.job(), b.waiting("ImagePullBackOff"), stalled=0, seconds=1801), "Failed", "ImageNotPullable", True),
+        (verdict(b.job(), NO_IMAGE, stalled=0, seconds=301), "Failed", "ImageNotPullable", True),
+        (verdict(None, suspend=True, **QUEUE), "Suspended", "Suspended", False),
         (verdict(b.job(), b.running()), "Running", "Running", False),
         (verdict(b.job(), b.ended(1)), "Starting", "Retrying", False),
         (verdict(b.job(), b.ended(1), b.running("second", 90)), "Running", "Running", False),
@@ -111,9 +128,62 @@ def test_success_is_what_was_trained_not_a_hundred_percent() -> None:
     assert truths(end) == {"Complete", "Finished"}
 
 
+def test_hours_in_the_queue_are_no_hours_of_waiting_for_what_is_missing() -> None:
+    """A node took the pod after two hours; then its volume, or its Secret, is not there at once."""
+    unmounted = b.event("receipts-train-1-uid", "FailedMount", "no such share", 7200)
+    pod = b.waiting("ContainerCreating", conditions=b.scheduled(7200))
+    for stalled in (None, 0, 7205):
+        found = verdict(b.job(), pod, stalled=stalled, seconds=7210, events=(unmounted,))
+        assert (found.phase, found.reason) == ("Starting", "MountFailed")
+    assert verdict(b.job(), pod, stalled=7205, seconds=7506, events=(unmounted,)).phase == "Failed"
+
+
+def test_a_refusal_that_is_over_does_not_fail_a_run_between_two_pods() -> None:
+    refused = b.event("job-uid", "FailedCreate", "serviceaccount not found", 2)
+    found = verdict(b.job(), b.ended(1), stalled=0, seconds=3000, events=(refused,))
+    assert (found.phase, found.reason) == ("Starting", "Retrying")
+    later = b.event("job-uid", "FailedCreate", "serviceaccount not found", 2990)
+    assert verdict(b.job(), b.ended(1), seconds=3000, events=(later,)).phase == "Pending"
+
+
+def test_new_settings_of_the_operator_change_nothing_of_a_job_that_exists() -> None:
+    before = status(b.job(), b.running())
+    facts = observe(b.resource()["metadata"], b.job(), [b.running()])
+    plan = b.plan(Settings(trainer_image="another:2"), suspend=True, ttlSecondsAfterFinished=9)
+    found = judge(plan, facts, Training(), before, b.at(), missing_seconds=300)
+    effective = next_status(before, found, plan, facts, Training(), b.at()).effective
+    assert effective == (before.effective or {}) | {"suspend": True, "ttlSecondsAfterFinished": 9}
+
+
+def test_a_job_is_named_once_it_was_seen() -> None:
+    assert status(None).job_name is None
+    seen = status(b.job())
+    assert seen.job_name == "receipts-train"
+    assert status(b.job(owner="another"), before=seen).job_name == "receipts-train"
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [
+        ({}, []),
+        ({"progress": {"step": -1, "totalSteps": 5}}, ["status.progress"]),
+        ({"phase": "Dreaming", "history": 7}, ["status.phase", "status.history"]),
+        ({"history": [{"step": 1}, {"step": "x"}]}, ["status.history[1]"]),
+    ],
+)
+def test_what_cannot_be_read_of_a_status_costs_no_more_than_itself(change: Object, lost: list[str]) -> None:
+    recorded = status(b.job("Complete"), b.ended(0, DONE)).to_dict()
+    found, told = read_status(recorded | change)
+    assert finished(found), "it never runs again"
+    assert told == lost
+    if not change:
+        assert found.to_dict() == recorded
+
+
 def test_kstatus_sees_progress_until_the_job_exists_then_current_then_the_failure() -> None:
     assert truths(status(None)) == {"Reconciling"}
     assert truths(status(b.job())) == set()
+    assert truths(status(None, suspend=True, **QUEUE)) == set()
     assert truths(status(b.job(), b.running())) == {"Running"}
     assert truths(status(b.job("Failed"), b.ended(3, BAD))) == {"Stalled", "Failed", "Finished"}
 

@@ -79,6 +79,26 @@ def test_a_pod_that_is_gone_is_kept_until_its_end_is_recorded() -> None:
     assert store.pods(JOB) == []
 
 
+def test_a_pod_that_went_while_the_status_was_written_is_kept_for_the_next() -> None:
+    store, _ = store_with_a_job()
+    for name in ("recorded", "unseen"):
+        store.on_pods(change("DELETED", b.ended(143, name=name)), None)
+    store.forget_gone(JOB, {"recorded"})
+    assert [pod["metadata"]["name"] for pod in store.pods(JOB)] == ["unseen"]
+
+
+def test_the_late_answer_to_a_write_brings_no_deleted_job_back() -> None:
+    store, _ = store_with_a_job()
+    store.remove_training_job(KEY)
+    store.put_training_job(versioned(b.resource(), 5), written=True)
+    assert store.training_job(KEY) is None
+    successor = versioned(b.resource(), 7)
+    successor["metadata"]["uid"] = "successor"
+    store.put_training_job(successor)
+    store.put_training_job(versioned(b.resource(), 9), written=True)
+    assert store.training_job(KEY) == successor
+
+
 def test_a_snapshot_replaces_all_there_was_in_its_namespace() -> None:
     store, _ = store_with_a_job()
     elsewhere = b.job()

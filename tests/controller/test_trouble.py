@@ -90,12 +90,12 @@ def test_an_exhausted_quota_is_told(garden: Garden) -> None:
 
 
 def test_a_spec_that_cannot_be_run_is_invalid_and_makes_no_job(garden: Garden) -> None:
-    garden.submit("wide", numNodes=2)
-    status = garden.until("wide", "Failed")
+    garden.submit("bossy", {"MODEL_GARDEN_CONFIG": "{}"})
+    status = garden.until("bossy", "Failed")
     assert status["failure"]["reason"] == "InvalidSpec"
-    assert status["failure"]["message"].startswith("spec.numNodes: 2 is not supported yet")
+    assert status["failure"]["message"].startswith("spec.podTemplate.env: MODEL_GARDEN_CONFIG is the operator's own")
     assert condition(status, "Stalled")["reason"] == "InvalidSpec"
-    assert garden.job("wide") is None
+    assert garden.job("bossy") is None
 
 
 def test_what_kubernetes_refuses_in_the_pod_is_invalid_too(garden: Garden) -> None:

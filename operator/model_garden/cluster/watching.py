@@ -68,21 +68,22 @@ async def observe(
         try:
             if failures > _RELIST_AFTER_FAILURES:
                 listing = await cluster.list(resource, namespace, labels=labels, fields=fields, trim=trim)
-                version, failures = listing.resource_version, 0
+                version = listing.resource_version
                 yield Snapshot(listing.items)
             async for kind, item in _watch_once(cluster, resource, namespace, _selectors(labels, fields), version):
                 version, failures = item["metadata"]["resourceVersion"], 0
                 if kind != "BOOKMARK":
                     yield Change(kind, trim(item))
+            failures += 1  # closed in time, or at once by something in between: that must not become a busy loop
         except ClusterError as error:
             if error.status == 410:
-                failures = _RELIST_AFTER_FAILURES + 1
-                continue
-            if not error.retryable:
+                failures = _RELIST_AFTER_FAILURES
+            elif not error.retryable:
                 raise
+            else:
+                _log.warning("watch of %s interrupted, going on: %s", resource.plural, error)
             failures += 1
-            _log.warning("watch of %s interrupted, going on: %s", resource.plural, error)
-            await asyncio.sleep(pause(failures))
+        await asyncio.sleep(pause(failures))
 
 
 async def _watch_once(

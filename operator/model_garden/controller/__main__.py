@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 
 from model_garden.cluster import Cluster, ClusterError, connect
@@ -52,7 +53,8 @@ async def _run(settings: Settings) -> None:
 
 async def _lead(cluster: Cluster, settings: Settings, metrics: Metrics) -> None:
     leader = Leader(cluster, settings.pod_name, settings.pod_namespace)
-    await leader.acquire()
+    if not await _acquire(leader):
+        return
     keeping = asyncio.create_task(leader.keep())
     working = asyncio.create_task(_operate(cluster, settings, metrics))
     await asyncio.wait((keeping, working), return_when=asyncio.FIRST_COMPLETED)
@@ -63,6 +65,22 @@ async def _lead(cluster: Cluster, settings: Settings, metrics: Metrics) -> None:
     keeping.cancel()
     await leader.release()
     working.result()
+
+
+async def _acquire(leader: Leader) -> bool:
+    """Wait for the Lease; False if the process is asked to end before. Later signals are kopf's to hear."""
+    loop = asyncio.get_running_loop()
+    acquiring = asyncio.create_task(leader.acquire())
+    loop.add_signal_handler(signal.SIGTERM, acquiring.cancel)  # a container's first process ignores it otherwise
+    try:
+        await asyncio.wait((acquiring,))
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        acquiring.cancel()
+    if acquiring.cancelled():
+        return False
+    acquiring.result()
+    return True
 
 
 async def _operate(cluster: Cluster, settings: Settings, metrics: Metrics) -> None:
@@ -85,18 +103,27 @@ async def _operate(cluster: Cluster, settings: Settings, metrics: Metrics) -> No
         _log.info("serving TrainingJobs in %s", ", ".join(settings.namespaces) or "all namespaces")
         await queue.run(settings.workers, work)
 
+    posting = asyncio.create_task(events.run())
     parts = [
+        posting,
         asyncio.create_task(watch_children(cluster, store, settings.namespaces, seen_all)),
         asyncio.create_task(reconcile_when_seen()),
-        asyncio.create_task(events.run()),
         asyncio.create_task(watch_training_jobs(cluster, store, settings.namespaces)),
     ]
-    done, others = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-    for part in others:
-        part.cancel()
-    await asyncio.wait(others)
+    try:
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _end([part for part in parts if part is not posting])
+        await events.drain()
+        await _end([posting])
     for part in done:
         part.result()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,22 +78,30 @@ class Plan:
         return self.step == "train" and self.annotations.get(names.ANNOTATION_STOP) == "save"
 
     @property
+    def cancelled(self) -> bool:
+        """Whether a person gave the job up."""
+        return self.annotations.get(names.ANNOTATION_CANCEL) == "true"
+
+    @property
     def queued_by_kueue(self) -> bool:
         """Whether Kueue decides when the Job starts. It hands out GPUs, and a prepare has none."""
         return self.step == "train" and names.KUEUE_QUEUE in self.labels
+
+    @property
+    def held_back(self) -> bool:
+        """Whether there is to be no Job yet: Kueue lifts any suspension, so a suspended one must not reach it."""
+        return self.queued_by_kueue and bool(self.spec.suspend)
 
 
 def plan(resource: Object, settings: Settings) -> Plan:
     """Check a TrainingJob and apply every default.
 
     Raises:
-        InvalidResource: with one line for each thing that is wrong.
+        InvalidResource: with one line for each field that is wrong.
     """
     metadata = resource["metadata"]
     given = parse_spec(resource.get("spec"))
     spec = defaults.effective(_with_settings(given, settings), metadata["name"])
-    if problems := outside_workspace(spec) + _cannot_run(spec):
-        raise InvalidResource(problems)
     return Plan(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -101,6 +110,26 @@ def plan(resource: Object, settings: Settings) -> Plan:
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
     )
+
+
+def check(plan: Plan) -> None:
+    """Asked before a Job is made, never of one that runs: the operator's settings may have changed since.
+
+    Raises:
+        InvalidResource: with one line for each thing that is valid, but cannot run here.
+    """
+    if problems := outside_workspace(plan.spec) + _cannot_run(plan.spec):
+        raise InvalidResource(problems)
+
+
+def misunderstood(annotations: Mapping[str, str]) -> list[str]:
+    """What people asked for by an annotation of ours in a way that means nothing, one sentence each."""
+    accepted = {names.ANNOTATION_STOP: ("save",), names.ANNOTATION_CANCEL: ("true", "false")}
+    return [
+        f"the annotation {name}={annotations[name]} has no effect; the value that has one is {values[0]!r}"
+        for name, values in accepted.items()
+        if name in annotations and annotations[name] not in values
+    ]
 
 
 def job(plan: Plan, settings: Settings) -> Object:
@@ -128,7 +157,7 @@ def job(plan: Plan, settings: Settings) -> Object:
         "labels": labels | kueue,
         "ownerReferences": [_owner(plan)],
     }
-    if spec.suspend:
+    if spec.suspend and not plan.queued_by_kueue:
         metadata["annotations"] = {SUSPENDED_BY_SPEC: "true"}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job_spec}
 

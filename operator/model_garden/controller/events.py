@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 REPORTER = "model-garden"
 _MAX_WAITING = 1000
 _MAX_MESSAGE = 1024
+_DRAIN_SECONDS = 2.0
 
 
 class EventPoster:
@@ -42,6 +43,16 @@ class EventPoster:
                 await self._cluster.create(EVENTS, event)
             except ClusterError as error:
                 _log.warning("an Event is not posted (%s): %s", event["reason"], error)
+            finally:
+                self._waiting.task_done()
+
+    async def drain(self) -> None:
+        """Let ``run`` post what waits, for two seconds at most: the process is about to end."""
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await self._waiting.join()
+        except TimeoutError:
+            _log.warning("the process ends and about %d Events are not posted", self._waiting.qsize())
 
 
 def build_event(

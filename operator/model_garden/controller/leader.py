@@ -59,15 +59,24 @@ class Leader:
     async def release(self) -> None:
         """Let the next replica begin at once."""
         try:
-            lease = await self._cluster.get(LEASES, LEASE, self._namespace)
-            if lease["spec"].get("holderIdentity") == self._identity:
-                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-                await self._cluster.replace(LEASES, LEASE, lease, self._namespace)
-        except ClusterError as error:
-            _log.warning("the Lease is not released: %s", error)
+            async with asyncio.timeout(RENEW_SECONDS):
+                lease = await self._cluster.get(LEASES, LEASE, self._namespace)
+                if lease["spec"].get("holderIdentity") == self._identity:
+                    lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                    await self._cluster.replace(LEASES, LEASE, lease, self._namespace)
+        except (ClusterError, TimeoutError) as error:
+            _log.warning("the Lease is not released: %s", error or "no answer")
 
     async def _try(self) -> bool:
-        """Take or renew the Lease; False if another holds it, or if the cluster does not answer."""
+        """Take or renew the Lease; False if another holds it, or if the cluster does not answer in time."""
+        try:
+            async with asyncio.timeout(RENEW_SECONDS):
+                return await self._take()
+        except TimeoutError:
+            _log.warning("the Lease: no answer within %d s", RENEW_SECONDS)
+            return False
+
+    async def _take(self) -> bool:
         try:
             lease = await self._cluster.get(LEASES, LEASE, self._namespace)
         except ClusterError as error:

@@ -39,11 +39,14 @@ class PodFacts:
     uid: str
     node: str | None
     created: str
+    scheduled: str | None
     started: str | None
     end: End | None
     waiting: Waiting | None
     terminating: bool
     told_to_stop: bool
+    gone: bool = False
+    """It exists no more: this is the last that was seen of it."""
     index: int = 0
     """Which of the pods of several nodes it is; 0 leads: it tells of progress and makes the outcome."""
 
@@ -119,9 +122,11 @@ def observe(owner: Object, job: Object | None, pods: Sequence[Object], events: S
         owner: the TrainingJob's metadata, to tell its own Job and pods from those of a namesake.
         job: the Job of its name.
         pods: the pods of Jobs of that name: of this Job, and of one before it that was deleted.
-        events: Events about the Job and its pods; only needed to say why nothing starts.
+        events: Events about the Job and its pods; only needed to say why nothing starts. Those of a Job that are older
+            than its newest pod tell of something that is over.
     """
-    facts = _job_facts(owner["uid"], job, events) if job else None
+    newest = max(map(_created, pods), default="")
+    facts = _job_facts(owner["uid"], job, [e for e in events if _time(e) > newest]) if job else None
     foreign = facts.uid if facts and not facts.ours else None
     mine = [pod for pod in pods if _created(pod) >= owner["creationTimestamp"] and foreign not in _owners(pod)]
     mine.sort(key=lambda pod: (_created(pod), pod["metadata"]["name"]))
@@ -138,6 +143,7 @@ def _job_facts(uid: str, job: Object, events: Sequence[Object]) -> JobFacts:
     failed = condition(job, "Failed")
     complete = condition(job, "Complete")
     end = failed or complete
+    refused = _latest(events, metadata["uid"], "FailedCreate")
     return JobFacts(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -151,7 +157,7 @@ def _job_facts(uid: str, job: Object, events: Sequence[Object]) -> JobFacts:
         failed=(failed.get("reason", ""), failed.get("message", "")) if failed else None,
         end_time=status.get("completionTime") or (end or {}).get("lastTransitionTime"),
         ttl=job["spec"].get("ttlSecondsAfterFinished"),
-        start_problem=words.why_no_pod(_messages(events, metadata["uid"], "FailedCreate")),
+        start_problem=words.why_no_pod(refused.get("message") if refused else None),
     )
 
 
@@ -162,18 +168,20 @@ def _one_pod(pod: Object, events: Sequence[Object]) -> PodFacts:
     started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
     waiting = None
     if end is None and not started:
-        mounts = _messages(events, metadata["uid"], "FailedMount", "FailedAttachVolume")
+        mounts = _mount_problem(events, metadata["uid"])
         waiting = words.why_not_running(condition(pod, "PodScheduled", "False"), state.get("waiting"), mounts)
     return PodFacts(
         name=metadata["name"],
         uid=metadata["uid"],
         node=pod["spec"].get("nodeName"),
         created=metadata["creationTimestamp"],
+        scheduled=(condition(pod, "PodScheduled") or {}).get("lastTransitionTime"),
         started=started,
         end=end,
         waiting=waiting,
         terminating="deletionTimestamp" in metadata,
         told_to_stop=names.ANNOTATION_STOP in (metadata.get("annotations") or {}),
+        gone=GONE in pod,
         index=int((metadata.get("annotations") or {}).get(names.COMPLETION_INDEX) or 0),
     )
 
@@ -249,11 +257,24 @@ def _owners(item: Object) -> list[str]:
     return [owner["uid"] for owner in item["metadata"].get("ownerReferences") or ()]
 
 
-def _messages(events: Sequence[Object], uid: str, *reasons: str) -> str | None:
-    """The message of the latest Event about an object, for one of the reasons."""
+def _latest(events: Sequence[Object], uid: str, *reasons: str) -> Object | None:
+    """The latest Event about an object, for one of the reasons."""
     found = [e for e in events if e["involvedObject"].get("uid") == uid and e.get("reason") in reasons]
-    found.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or e["metadata"]["creationTimestamp"])
-    return found[-1].get("message") if found else None
+    return max(found, key=_time, default=None)
+
+
+def _time(event: Object) -> str:
+    """When an Event came for the last time, to the second."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])[:19]
+
+
+def _mount_problem(events: Sequence[Object], uid: str) -> str | None:
+    """The message of the latest Event about a volume, unless the node went on to the image: Events outlast problems."""
+    problem = _latest(events, uid, "FailedMount", "FailedAttachVolume")
+    went_on = _latest(events, uid, "Pulling", "Pulled", "Created")
+    if problem is None or (went_on and _time(went_on) >= _time(problem)):
+        return None
+    return str(problem.get("message"))
 
 
 def trim_job(job: Object) -> Object:

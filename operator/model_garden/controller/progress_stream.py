@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from model_garden.controller.training import Training, fold, recorded
 
 _log = logging.getLogger(__name__)
 
+LOG_END_SECONDS = 20
+"""How long an ended pod's log is waited for: its node may be gone, and the log with it."""
 TAIL_LINES = 20
 _TAIL_CHARACTERS = 500
 
@@ -24,6 +27,8 @@ _TAIL_CHARACTERS = 500
 @dataclass
 class _Stream:
     task: asyncio.Task[None]
+    ended: float | None = None
+    """When the pod was seen to have ended."""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
 
@@ -59,11 +64,15 @@ class ProgressStreams:
             task = asyncio.create_task(self._read(run, key, pod), name=f"log of {key.namespace}/{pod}")
             run.streams[pod] = _Stream(task)
 
-    def read_to_end(self, uid: str, pod: str) -> bool:
-        """Whether a followed pod's log has been read to its end."""
+    def is_behind(self, uid: str, pod: str) -> bool:
+        """Whether the log of a pod that has ended is still being read, and is worth waiting for."""
         run = self._runs.get(uid)
         stream = run.streams.get(pod) if run else None
-        return stream is None or stream.task.done()
+        if stream is None or stream.task.done():
+            return False
+        if stream.ended is None:
+            stream.ended = time.monotonic()
+        return time.monotonic() - stream.ended < LOG_END_SECONDS
 
     def tail(self, uid: str, pod: str | None) -> list[str]:
         """The last lines of a followed pod's log that are not events."""

@@ -19,7 +19,7 @@ from model_garden.controller import desired
 from model_garden.controller.desired import SUSPENDED_BY_SPEC, Plan
 from model_garden.controller.events import EventPoster
 from model_garden.controller.fit import does_not_fit, gpu_nodes
-from model_garden.controller.observed import Facts, JobFacts, PodFacts, observe, trim_job, trim_pod
+from model_garden.controller.observed import Facts, JobFacts, observe, trim_job, trim_pod
 from model_garden.controller.progress_stream import ProgressStreams
 from model_garden.controller.settings import Settings
 from model_garden.controller.status import (
@@ -33,6 +33,7 @@ from model_garden.controller.status import (
     message,
     moment,
     next_status,
+    read_status,
     urgent,
 )
 from model_garden.controller.store import Key, Store, job_keys, key_of
@@ -41,8 +42,6 @@ _log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-LOG_END_SECONDS = 20
-"""How long an ended pod's log is waited for: its node may be gone, and the log with it."""
 FIRST_LOOK_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 30.0
 
@@ -59,6 +58,7 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         self._patched: dict[str, float] = {}
+        self._warned: dict[str, set[str]] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one TrainingJob forward; return in how many seconds to look again if nothing wakes it before.
@@ -70,16 +70,37 @@ class Reconciler:
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._forget_all_but_known()
             return None
-        status = TrainingJobStatus.model_validate(resource.get("status") or {})
+        status, lost = read_status(resource.get("status") or {})
+        if lost:
+            _log.warning("the status cannot be read, and is made anew, but for %s", ", ".join(lost))
         at = moment(resource["metadata"]["generation"])
         if finished(status):
             return await self._after_the_end(resource)
         try:
             plan = self._due(resource, desired.plan(resource, self.settings), status)
+            self._warn_of_annotations(resource)
             return await self._advance(resource, plan, status, at)
         except InvalidResource as error:
+            if self._trains(resource):
+                _log.warning("this operator cannot read the spec, so the Job is left alone: %s", error)
+                return self.settings.resync_seconds
             await self._record(resource, status, invalid(status, error.problems, at))
             return None
+
+    def _trains(self, resource: Object) -> bool:
+        """Whether there is a training Job: what was valid when it was made never becomes invalid."""
+        key = key_of(resource)
+        job = self.store.job(Key(key.namespace, names.job_name(key.name)))
+        facts = observe(resource["metadata"], job, ()).job
+        return facts is not None and facts.ours
+
+    def _warn_of_annotations(self, resource: Object) -> None:
+        """Tell once, by an Event, of a wish in words that mean nothing."""
+        uid, wrong = resource["metadata"]["uid"], desired.misunderstood(resource["metadata"].get("annotations") or {})
+        for why in set(wrong) - self._warned.get(uid, set()):
+            _log.warning("%s", why)
+            self.events.post(resource, "InvalidAnnotation", why, "Warning")
+        self._warned[uid] = set(wrong)
 
     def _due(self, resource: Object, plan: Plan, status: TrainingJobStatus) -> Plan:
         """The plan of the step that is due: prepare, until it is recorded as done or there is a training Job."""
@@ -89,24 +110,25 @@ class Reconciler:
         return plan if job and job.ours else replace(plan, step="prepare")
 
     async def _advance(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Moment) -> float | None:
-        cancelled = plan.annotations.get(names.ANNOTATION_CANCEL) == "true"
         facts = self._observe(plan, resource)
-        if facts.job is None and not cancelled:
+        if facts.job is None and not plan.cancelled:
+            desired.check(plan)
+        if facts.job is None and not plan.cancelled and not plan.held_back:
             job = await self._create(resource, plan, status, at)
             if job is None:
                 return None
             facts = self._observe(plan, resource, job)
-        elif cancelled:
+        elif plan.cancelled:
             await self._cancel(plan, facts)
         else:
             await self._steer(plan, facts)
             facts = self._observe(plan, resource)
-        if self._logs_are_behind(plan, facts, status, at) or about_to_end(plan, facts):
+        if self._logs_are_behind(plan, facts, status) or about_to_end(plan, facts):
             return 1.0  # the end of the log, or of the Job, wakes the job; this is for a node that says nothing
         waits = _waits_silently(facts, at)
         if waits and waits > FIRST_LOOK_SECONDS:
             facts = self._observe(plan, resource, events=await self._events_about(plan, facts))
-        verdict = self._judge(plan, facts, status, at, cancelled=cancelled)
+        verdict = self._judge(plan, facts, status, at)
         if verdict.reason == "Prepared":
             verdict = await self._refusal(plan, facts) or verdict
         after = next_status(
@@ -119,19 +141,21 @@ class Reconciler:
             self.streams.tail(plan.uid, facts.culprit.name if facts.culprit else None),
         )
         later = await self._record_in_time(resource, status, after)
+        if later is None:
+            gone = {pod.name for pod in facts.pods if pod.gone}  # not those that went in the meantime
+            self.store.forget_gone(Key(plan.namespace, plan.job_name), gone)
         if verdict.phase in ENDED:
             return await self._after_the_end(self.store.training_job(_key(plan)) or resource)
         if after.prepared_time and plan.step == "prepare":
             self.streams.forget(plan.uid)  # the stages and warnings of a prepare are none of training's
-            now = self.store.training_job(_key(plan))
-            return await self._advance(now, replace(plan, step="train"), after, at) if now else None
+            return await self.reconcile(_key(plan))  # of the newest: it may be cancelled by now
         look = waits or (self.settings.missing_seconds / 4 if verdict.stalled else self.settings.resync_seconds)
         return min(later or look, look)
 
-    def _judge(self, plan: Plan, facts: Facts, status: TrainingJobStatus, at: Moment, *, cancelled: bool) -> Verdict:
+    def _judge(self, plan: Plan, facts: Facts, status: TrainingJobStatus, at: Moment) -> Verdict:
         training = self.streams.training(plan.uid, status)
-        verdict = judge(plan, facts, training, at, self.settings.missing_seconds)
-        if not cancelled or verdict.phase in ENDED:
+        verdict = judge(plan, facts, training, status, at, self.settings.missing_seconds)
+        if not plan.cancelled or verdict.phase in ENDED:
             return verdict
         if facts.job is None or not facts.job.ours:
             return Verdict("Cancelled", "Cancelled", f"cancelled by the annotation {names.ANNOTATION_CANCEL}")
@@ -161,9 +185,6 @@ class Reconciler:
             InvalidResource: when the API server says that the Job cannot be.
             ClusterError: any other refusal, which the status tells of.
         """
-        job_existed = status.job_name == plan.job_name and any(
-            c.type == "Reconciling" and c.status == "False" for c in status.conditions or ()
-        )
         try:
             if status.phase and not await self._still_as_read(resource):
                 return None
@@ -180,7 +201,7 @@ class Reconciler:
                 await self._record(resource, status, next_status(status, verdict, plan, Facts(None), training, at))
             raise
         _log.info("created Job %s", plan.job_name)
-        if job_existed:
+        if status.job_name == plan.job_name:
             why = f"the Job {plan.job_name} was deleted; its successor resumes from the last checkpoint"
             self.events.post(resource, "JobRecreated", why, "Warning")
         self.store.put_job(trim_job(job))
@@ -245,7 +266,7 @@ class Reconciler:
             if error.status not in (404, 409):
                 raise
 
-    def _logs_are_behind(self, plan: Plan, facts: Facts, status: TrainingJobStatus, at: Moment) -> bool:
+    def _logs_are_behind(self, plan: Plan, facts: Facts, status: TrainingJobStatus) -> bool:
         """Follow the log of each pod whose ending is not in the status; whether one that has ended is still being read.
 
         The last figures come by the log, and the status of an ended job never changes again: so it waits for them.
@@ -255,14 +276,14 @@ class Reconciler:
         for pod in facts.pods:
             if pod.started and pod.name not in noted and pod.is_an_attempt:
                 self.streams.follow(plan.uid, _key(plan), pod.name, status)
-                behind |= _ended_lately(pod, at) and not self.streams.read_to_end(plan.uid, pod.name)
+                behind |= pod.end is not None and self.streams.is_behind(plan.uid, pod.name)
         return behind
 
     async def _events_about(self, plan: Plan, facts: Facts) -> list[Object]:
         assert facts.job is not None
         pod = facts.held_up or facts.current
         uid = pod.uid if pod else facts.job.uid
-        listing = await self.cluster.list(EVENTS, plan.namespace, fields=f"involvedObject.uid={uid},type=Warning")
+        listing = await self.cluster.list(EVENTS, plan.namespace, fields=f"involvedObject.uid={uid}")
         return listing.items
 
     async def _after_the_end(self, resource: Object) -> float | None:
@@ -270,6 +291,7 @@ class Reconciler:
         metadata = resource["metadata"]
         self.streams.forget(metadata["uid"])
         self._patched.pop(metadata["uid"], None)
+        self._warned.pop(metadata["uid"], None)
         for key in job_keys(key_of(resource)):
             self.store.forget_gone(key)
             job = observe(metadata, self.store.job(key), ()).job
@@ -297,13 +319,19 @@ class Reconciler:
         return self.settings.progress_seconds - since if after != before else None
 
     async def _record(self, resource: Object, before: TrainingJobStatus, after: TrainingJobStatus) -> None:
-        """Write a status if it differs, and tell of a new phase."""
+        """Write a status if it differs, and tell of a new phase.
+
+        Only what was read is written to: somebody's wish that came since, or a namesake, is to be read first.
+
+        Raises:
+            ClusterError: reason ``Conflict`` when the TrainingJob is not as it was read; to be tried again.
+        """
         key, uid = key_of(resource), resource["metadata"]["uid"]
         change = merge_patch(resource.get("status") or {}, after.to_dict())
         if not change:
             return
         try:
-            body = {"status": change}
+            body = {"metadata": {"resourceVersion": resource["metadata"]["resourceVersion"]}, "status": change}
             now = await self.cluster.patch(TRAINING_JOBS, key.name, body, key.namespace, subresource="status")
         except ClusterError as error:
             if error.status != 404:
@@ -312,8 +340,6 @@ class Reconciler:
             return
         self._patched[uid] = time.monotonic()
         self.store.put_training_job(now, written=True)
-        for job in job_keys(key):
-            self.store.forget_gone(job)
         if after.phase != before.phase:
             why = message(after)
             _log.info("%s -> %s: %s", before.phase or "new", after.phase, why)
@@ -323,16 +349,13 @@ class Reconciler:
         known = {resource["metadata"]["uid"] for resource in self.store}
         for uid in self.streams.uids() - known:
             self.streams.forget(uid)
-        for uid in self._patched.keys() - known:
-            del self._patched[uid]
+        for noted in (self._patched, self._warned):
+            for uid in noted.keys() - known:
+                del noted[uid]
 
 
 def _key(plan: Plan) -> Key:
     return Key(plan.namespace, plan.name)
-
-
-def _ended_lately(pod: PodFacts, at: Moment) -> bool:
-    return pod.end is not None and (pod.end.time is None or at.since(pod.end.time).total_seconds() < LOG_END_SECONDS)
 
 
 def _waits_silently(facts: Facts, at: Moment) -> float | None:

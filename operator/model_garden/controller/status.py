@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import get_args
+from typing import Any, get_args
 
+from pydantic import ValidationError
+
+from model_garden.contract.crd import MUTABLE
 from model_garden.contract.defaults import merge
 from model_garden.contract.names import KIND
 from model_garden.contract.progress import NO_RETRY, ExitCode, Outcome
@@ -22,7 +25,9 @@ from model_garden.contract.status import (
 from model_garden.controller.desired import Plan
 from model_garden.controller.observed import End, Facts, JobFacts, PodFacts
 from model_garden.controller.training import Training
-from model_garden.controller.words import Waiting
+from model_garden.controller.words import Blocked, Waiting
+
+Object = dict[str, Any]
 
 ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Cancelled")
 
@@ -34,6 +39,10 @@ _REASON_BY_EXIT_CODE: dict[int, str] = {
     ExitCode.LOSS_IS_NAN: "LossIsNaN",
     ExitCode.EXPORT_FAILED: "ExportFailed",
 }
+
+
+_PATIENCE: dict[Blocked, float] = {"Missing": 1, "Refused": 1, "Image": 6}
+"""How many times ``missing_seconds`` is waited: for a registry longer, for room in the cluster without an end."""
 
 
 @dataclass(frozen=True)
@@ -67,22 +76,47 @@ def moment(generation: int) -> Moment:
     return Moment(datetime.now(UTC), generation)
 
 
+def read_status(recorded: Object) -> tuple[TrainingJobStatus, list[str]]:
+    """A recorded status, and what in it cannot be read: that is left out, to be found again in Job and pods."""
+    lost: list[str] = []
+    while True:
+        try:
+            return TrainingJobStatus.model_validate(recorded), lost
+        except ValidationError as error:
+            field, *rest = error.errors()[0]["loc"] or (None,)
+            if not isinstance(field, str) or field not in recorded:
+                return TrainingJobStatus(), ["status"]
+            lost.append(f"status.{field}")
+            kept: Object = {key: value for key, value in recorded.items() if key != field}
+            if rest and isinstance(rest[0], int):  # one item of a list: the others are kept
+                lost[-1] += f"[{rest[0]}]"
+                kept[field] = [item for place, item in enumerate(recorded[field]) if place != rest[0]]
+            recorded = kept
+
+
 def finished(status: TrainingJobStatus) -> bool:
     """Whether a status is final: from then on nothing is created for it and nothing in it changes."""
     return any(c.type == "Finished" and c.status == "True" for c in status.conditions or ())
 
 
-def judge(plan: Plan, facts: Facts, training: Training, at: Moment, missing_seconds: float) -> Verdict:
+def judge(
+    plan: Plan, facts: Facts, training: Training, previous: TrainingJobStatus, at: Moment, missing_seconds: float
+) -> Verdict:
     """Where a valid TrainingJob that nobody cancelled stands.
 
     Args:
         plan: what should be.
         facts: what is.
         training: what the trainers told.
+        previous: the status until now: it tells since when the job is held up.
         at: now.
         missing_seconds: how long something that is missing is waited for before the job fails.
     """
     job = facts.job
+    if job is None and plan.held_back:
+        return Verdict(
+            "Suspended", "Suspended", "suspended by spec.suspend; set it to false to put the Job in its queue"
+        )
     if job is None:
         return Verdict("Pending", "CreatingJob", "the Job is being created")
     if not job.ours:
@@ -98,7 +132,7 @@ def judge(plan: Plan, facts: Facts, training: Training, at: Moment, missing_seco
         return Verdict("Pending", "JobDeleted", "the Job is being deleted; another one will take its place and resume")
     if job.suspended:
         return _suspended(plan, job)
-    verdict = _unfinished(facts, training, at, missing_seconds)
+    verdict = _unfinished(facts, training, previous, at, missing_seconds)
     if plan.step == "prepare" and verdict.phase in ("Starting", "Running"):
         return replace(verdict, phase="Preparing")
     return verdict
@@ -124,12 +158,14 @@ def _suspended(plan: Plan, job: JobFacts) -> Verdict:
     )
 
 
-def _unfinished(facts: Facts, training: Training, at: Moment, missing_seconds: float) -> Verdict:
+def _unfinished(
+    facts: Facts, training: Training, previous: TrainingJobStatus, at: Moment, missing_seconds: float
+) -> Verdict:
     assert facts.job is not None
     pod = facts.held_up or facts.current
     if pod is None:
         if problem := facts.job.start_problem:
-            return _waiting(problem, None, at.since(facts.job.created), missing_seconds)
+            return _waiting(problem, None, _held_up_for(facts.job.created, previous, at), missing_seconds)
         if last := facts.last_ended:
             assert last.end is not None
             return Verdict("Starting", "Retrying", f"pod {last.name} ended ({_ending(last.end)}); the next one follows")
@@ -138,14 +174,23 @@ def _unfinished(facts: Facts, training: Training, at: Moment, missing_seconds: f
         told = training.warning or training.stage or "the trainer starts"
         return Verdict("Running", "Running", told if not pod.told_to_stop else f"stopping early and saving; {told}")
     if pod.waiting:
-        return _waiting(pod.waiting, pod.node, at.since(pod.created), missing_seconds)
+        return _waiting(
+            pod.waiting, pod.node, _held_up_for(pod.scheduled or pod.created, previous, at), missing_seconds
+        )
     return Verdict("Starting", "Starting", "the pod is starting")
+
+
+def _held_up_for(start: str, previous: TrainingJobStatus, at: Moment) -> timedelta:
+    """How long something has been missing since ``start``: a pod that queued for hours has not waited for it yet."""
+    stalled = next((c for c in previous.conditions or () if c.type == "Stalled" and c.status == "True"), None)
+    return at.since(max(start, stalled.last_transition_time)) if stalled else timedelta()
 
 
 def _waiting(why: Waiting, node: str | None, waited: timedelta, missing_seconds: float) -> Verdict:
     """Pending until a node takes the pod, Starting from then on."""
-    if why.kind in ("Missing", "Refused") and waited > timedelta(seconds=missing_seconds):
-        return Verdict("Failed", why.reason, f"{why.message}; gave up after {int(missing_seconds)} s", stalled=True)
+    patience = missing_seconds * _PATIENCE.get(why.kind, float("inf"))
+    if waited.total_seconds() > patience:
+        return Verdict("Failed", why.reason, f"{why.message}; gave up after {int(patience)} s", stalled=True)
     phase: Phase = "Starting" if node or why.kind == "Starting" else "Pending"
     return Verdict(phase, why.reason, why.message, stalled=why.kind not in ("Capacity", "Starting"))
 
@@ -187,11 +232,14 @@ def next_status(
     starts = [pod.started for pod in facts.pods if pod.started and training_step]
     prepared = verdict.reason == "Prepared"
     ended = verdict.phase in ENDED
+    job_exists = facts.job is not None and facts.job.ours
     effective = plan.spec.to_dict()
+    if job_exists and previous.effective and previous.job_name == plan.job_name:
+        effective = _as_started(previous.effective, effective)
     checkpoint = outcome.checkpoint_step if outcome and outcome.checkpoint_step is not None else training.checkpoint
     return TrainingJobStatus(
         phase=verdict.phase,
-        conditions=conditions(previous, verdict, at, job_exists=facts.job is not None and facts.job.ours),
+        conditions=conditions(previous, verdict, at, job_exists=job_exists),
         effective=merge(effective, outcome.effective) if outcome and outcome.effective else effective,
         progress=told,
         history=list(training.history) or None,
@@ -200,7 +248,7 @@ def next_status(
         attempts=(attempts(previous.attempts or (), facts, training, at) or None) if training_step else None,
         output=(outcome.output if outcome else None) or previous.output,
         failure=_failure_of(verdict, plan, facts, log_tail) if verdict.phase == "Failed" else None,
-        job_name=plan.job_name,
+        job_name=plan.job_name if job_exists else previous.job_name,
         pod_name=None if prepared else pod.name if pod else previous.pod_name,
         last_checkpoint_step=checkpoint,
         prepared_time=facts.job.end_time if prepared and facts.job else previous.prepared_time,
@@ -208,6 +256,12 @@ def next_status(
         completion_time=((facts.job and facts.job.end_time) or at.text()) if ended else None,
         observed_generation=at.generation,
     )
+
+
+def _as_started(started_with: Object, today: Object) -> Object:
+    """What the Job was made of, whatever the operator's settings are today; but for what may be changed on the way."""
+    kept = {key: value for key, value in started_with.items() if key not in MUTABLE}
+    return kept | {key: today[key] for key in MUTABLE if key in today}
 
 
 def invalid(previous: TrainingJobStatus, problems: Sequence[str], at: Moment) -> TrainingJobStatus:
@@ -228,11 +282,11 @@ def invalid(previous: TrainingJobStatus, problems: Sequence[str], at: Moment) ->
 def conditions(previous: TrainingJobStatus, verdict: Verdict, at: Moment, *, job_exists: bool) -> list[Condition]:
     """All seven conditions; ``Running`` carries the message also while it is False.
 
-    ``Reconciling`` and ``Stalled`` are kstatus': in progress until the Job exists, and failed.
+    ``Reconciling`` and ``Stalled`` are kstatus': in progress until the Job exists or is not to be yet, and failed.
     """
     ended = verdict.phase in ENDED
     truth: dict[ConditionType, bool] = {
-        "Reconciling": not job_exists and not verdict.stalled and not ended,
+        "Reconciling": not job_exists and not verdict.stalled and not ended and verdict.phase != "Suspended",
         "Stalled": verdict.stalled,
         "Queued": verdict.phase == "Queued",
         "Running": verdict.phase == "Running",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 from model_garden.cluster import Change, Snapshot
@@ -59,9 +59,10 @@ class Store:
         return list(self._pods.get(job, {}).values())
 
     def put_training_job(self, item: Object, *, written: bool = False) -> None:
-        """A TrainingJob was seen, or written."""
+        """A TrainingJob was seen, or written; the answer to a write may come when it is gone, and brings none back."""
         key = key_of(item)
-        if not _newer(item, self._training_jobs.get(key)):
+        known = self._training_jobs.get(key)
+        if not _newer(item, known) or (written and not _same(item, known)):
             return
         item["metadata"].pop("managedFields", None)
         self._training_jobs[key] = item
@@ -130,11 +131,12 @@ class Store:
             pods[pod["metadata"]["name"]] = pod
             self._wake_owners(job)
 
-    def forget_gone(self, job: Key) -> None:
-        """Drop the pods that exist no more; called when the status holds how they ended."""
+    def forget_gone(self, job: Key, recorded: Collection[str] | None = None) -> None:
+        """Drop the pods that exist no more: all, or those of the names whose end the status holds."""
         pods = self._pods.get(job, {})
         for name in [name for name, pod in pods.items() if pod.get(GONE)]:
-            del pods[name]
+            if recorded is None or name in recorded:
+                del pods[name]
         if not pods:
             self._pods.pop(job, None)
 
@@ -169,6 +171,11 @@ def _owning_job(pod: Object) -> Key | None:
 
 def _newer(item: Object, known: Object | None) -> bool:
     """Whether ``item`` is a newer version of what is known, or another object; versions are ordered numbers."""
-    if known is None or known["metadata"]["uid"] != item["metadata"]["uid"]:
+    if known is None or not _same(item, known):
         return True
     return int(item["metadata"]["resourceVersion"]) > int(known["metadata"]["resourceVersion"])
+
+
+def _same(item: Object, known: Object | None) -> bool:
+    """Whether ``item`` is some version of what is known."""
+    return known is not None and known["metadata"]["uid"] == item["metadata"]["uid"]

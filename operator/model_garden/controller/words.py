@@ -10,8 +10,8 @@ Object = dict[str, Any]
 
 Blocked = Literal[
     "Capacity",  # the cluster is full: the job is queued
-    "Missing",  # something the job names does not exist; it may yet be created, so the job waits for a while
-    "Image",  # the image cannot be pulled (now)
+    "Missing",  # something the job names does not exist, or may not be had; it may yet be, so the job waits for a while
+    "Image",  # the registry does not answer; it may again
     "Refused",  # the API server refuses the pod
     "Starting",  # on its way
 ]
@@ -31,7 +31,15 @@ _NO_CLAIM = re.compile(r'persistentvolumeclaim "?([\w.-]+)"? not found')
 _UNBOUND = re.compile(r"unbound immediate PersistentVolumeClaims")
 _NO_OBJECT = re.compile(r'(secret|configmap) "?([\w.-]+)"? not found', re.IGNORECASE)
 
+_NO_SUCH_IMAGE = re.compile(
+    r"no such host|not found|manifest unknown|name unknown|no match for platform|unauthori[sz]ed|authorization|denied"
+    r"|\b40[134]\b|invalid reference",
+    re.IGNORECASE,
+)
+"""A registry's answer that asking again does not change; anything else may be the network."""
+
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_NEVER = ("InvalidImageName", "ErrImageNeverPull")
 _CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -49,7 +57,7 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
     said = str((waiting or {}).get("message") or "")
     if reason in _IMAGE:
         return Waiting(
-            "Image" if reason != "InvalidImageName" else "Missing",
+            "Missing" if reason in _NEVER or _NO_SUCH_IMAGE.search(said) else "Image",
             "ImageNotPullable",
             f"the trainer image cannot be pulled ({reason}: {said or 'no details'}); check spec.image, that the "
             "registry can be reached from the node, and spec.podTemplate.imagePullSecrets",
@@ -60,7 +68,7 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
         field = "spec.hubTokenSecret or spec.podTemplate" if kind == "secret" else "spec.podTemplate"
         return Waiting("Missing", "NotFound", f"the {kind} {name!r} that {field} names does not exist; create it")
     if problem:
-        return Waiting("Missing", reason or "MountFailed", f"the pod cannot start: {problem}")
+        return Waiting("Missing", reason if reason in _CONFIG else "MountFailed", f"the pod cannot start: {problem}")
     return Waiting("Starting", "Starting", "the pod has a node; its container is being created")
 
 
