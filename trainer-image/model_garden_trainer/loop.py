@@ -10,11 +10,12 @@ import inspect
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from peft.helpers import disable_input_dtype_casting
 from transformers import Trainer, TrainingArguments
 
 from model_garden.contract.progress import WarningEvent
@@ -59,9 +60,7 @@ def arguments(
         max_grad_norm=h.max_grad_norm or 0.0,
         seed=h.seed or 0,
         data_seed=h.seed or 0,
-        use_cpu=not cuda,
-        bf16=False,  # the weights' dtype is chosen at load; adapters are float32
-        fp16=False,
+        **precision(gpu=cuda),
         gradient_checkpointing=False,  # switched on with the adapters, where it is
         save_strategy="steps",
         save_steps=h.save_steps or 100,
@@ -87,6 +86,12 @@ def arguments(
     )
     result._n_gpu = min(result.n_gpu, 1)  # one process trains on one GPU, whatever others it sees
     return result
+
+
+def precision(*, gpu: bool) -> dict[str, bool]:
+    """What ``TrainingArguments`` are told of it: on a GPU the model computes in bfloat16 by autocast, while adapters,
+    their gradients and the optimizer stay float32. On a CPU all is computed in the dtype that the weights have."""
+    return {"use_cpu": not gpu, "bf16": gpu, "fp16": False}
 
 
 class Clock:
@@ -175,7 +180,7 @@ class Loop(Trainer):
         """One optimizer step's micro-batches, and the number of trained tokens in them all."""
         self._step_began = time.perf_counter()
         with self.clock.measure("data"):
-            batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+            batches, items = super().get_batch_samples(map(sound, epoch_iterator), num_batches, device)
         self.window.samples += sum(len(batch["input_ids"]) for batch in batches)
         self.window.tokens += sum(int(batch["attention_mask"].sum()) for batch in batches)
         return batches, items
@@ -233,6 +238,59 @@ class Loop(Trainer):
                 loss = total / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
+    def mixed(self) -> AbstractContextManager[None]:
+        """Within it, and where autocast is on, peft leaves the input of an adapted layer as it is: autocast brings the
+        adapter to the input's dtype, and a copy of each input in float32 would be for nothing."""
+        casting: AbstractContextManager[None] = disable_input_dtype_casting(self.model, active=self.args.bf16)
+        return casting
+
+    def try_batch(self, batch: dict[str, torch.Tensor]) -> None:
+        """Forward and backward of a micro-batch as in training, to see whether it fits; gradients are dropped again.
+
+        The optimizer has not begun: room for its two moments of each trained number is held meanwhile, and for the
+        buckets in which several processes exchange gradients.
+        """
+        copies = 2 if self.accelerator.num_processes == 1 else 3
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        try:
+            room = [torch.empty_like(parameter) for parameter in trained for _ in range(copies)]
+            self.model.train()
+            with self.mixed(), self.accelerator.autocast():
+                inputs = self._prepare_inputs(batch)
+                loss = self.compute_loss(self.model, inputs, num_items_in_batch=trained_tokens(inputs["labels"]))
+            loss.backward()
+            del room
+        finally:
+            self.model.zero_grad()
+
+    def evaluation_loop(self, *args: Any, **options: Any) -> Any:
+        """The evaluation, whose loss is the mean over all trained tokens, however they were batched."""
+        self._evaluated = torch.zeros(2, dtype=torch.float64)
+        output = super().evaluation_loop(*args, **options)
+        loss, tokens = self._evaluated.tolist()
+        prefix = options.get("metric_key_prefix", "eval")
+        output.metrics[f"{prefix}_loss"] = loss / tokens
+        return output
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[Any, None, None]:
+        """The loss of an evaluation's batch: of the batches that all processes take at once, the mean over tokens."""
+        inputs = self._prepare_inputs(sound(inputs))
+        inputs["labels"] = inputs["labels"].clone()
+        inputs["labels"][self._new_rows(len(inputs["labels"])) :] = IGNORED
+        tokens = self.accelerator.reduce(trained_tokens(inputs["labels"]), "sum")
+        with torch.no_grad():
+            loss = self.accelerator.reduce(self.compute_loss(model, inputs, num_items_in_batch=tokens), "mean")
+        self._evaluated += torch.tensor([float(loss) * float(tokens), float(tokens)], dtype=torch.float64)
+        return loss, None, None
+
+    def _new_rows(self, count: int) -> int:
+        """How many of this process's ``count`` rows are new: of several processes the last batches are filled up with
+        rows that were there before."""
+        state = self.accelerator.gradient_state
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return count
+        return min(count, max(0, state.remainder - self.accelerator.process_index * count))
+
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The gradient's norm; the last place before the update where a bad step can still be kept from the weights."""
         norm = super()._get_grad_norm(model, grad_norm)
@@ -259,6 +317,22 @@ class Loop(Trainer):
     def step_seconds(self) -> float:
         """Seconds since this step began to gather its data."""
         return time.perf_counter() - self._step_began
+
+
+def trained_tokens(labels: torch.Tensor) -> torch.Tensor:
+    """How many tokens of a batch (rows x length) carry loss: the first of a row is never predicted."""
+    return (labels[:, 1:] != IGNORED).sum()
+
+
+def sound(batch: dict[str, Any]) -> dict[str, Any]:
+    """``batch``, or what made it impossible, which a data loader's worker can only tell in place of a batch.
+
+    Raises:
+        TrainingError: the collator's.
+    """
+    if "error" in batch:
+        raise TrainingError(*batch["error"])
+    return batch
 
 
 def _innermost(model: Any) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback
 
@@ -18,7 +20,7 @@ from model_garden.contract.spec import Health, Hyperparameters, TrainingJobSpec
 from model_garden.contract.status import Progress
 from model_garden_trainer import callbacks, checkpoints, outputs, packing
 from model_garden_trainer.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
-from model_garden_trainer.data import Data
+from model_garden_trainer.data import Data, Subset
 from model_garden_trainer.datasets import Example
 from model_garden_trainer.distributed import Team
 from model_garden_trainer.encoding import Encoder
@@ -84,10 +86,14 @@ def fit(run: Run, model: Any, encoder: Encoder, data: Data, *, longest: Example,
     if checkpoint and _ended(checkpoint, run):
         return _left_off(checkpoint, run, model)
     fresh = {key: value.cpu().clone() for key, value in get_peft_model_state_dict(model).items()}
-    split = _split(run, model, encoder, longest, checkpoint)
+
+    def loop(split: Split) -> Loop:
+        return _loop(run, model, encoder, data, split, model_has_own_loss)
+
+    split = _split(run, encoder, longest, checkpoint, loop)
     while True:
         try:
-            return _fit_once(run, model, encoder, data, split, checkpoint, model_has_own_loss)
+            return _fit_once(run, model, loop(split), split, checkpoint)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -95,48 +101,13 @@ def fit(run: Run, model: Any, encoder: Encoder, data: Data, *, longest: Example,
         finally:
             run.requests.interruptible = True
         model.zero_grad()
+        clear_device_cache(garbage_collection=True)  # the loop that failed, its optimizer with it
         checkpoint = checkpoints.newest(run.root)
         run.metrics.rewind(checkpoint.step if checkpoint else -1)
         set_peft_model_state_dict(model, fresh)
 
 
-def _fit_once(
-    run: Run,
-    model: Any,
-    encoder: Encoder,
-    data: Data,
-    split: Split,
-    checkpoint: checkpoints.Checkpoint | None,
-    model_has_own_loss: bool,
-) -> Trained:
-    evaluated = len(data.validation) > 0
-    # bound methods: of an object with a tokenizer the Trainer would save that with every checkpoint
-    collate: Any = encoder.__call__
-    loader_batch, accumulation = split.micro_batch, split.accumulation
-    if run.h.packing:
-        loader_batch, accumulation = split.micro_batch * split.accumulation, 1
-        collate = _packed(run, model, encoder).__call__
-    loop = Loop(
-        model=model,
-        model_has_own_loss=model_has_own_loss,
-        health=run.spec.health or Health(),
-        report=run.report,
-        team=run.team,
-        args=arguments(
-            run.h,
-            checkpoints=str(run.root),
-            evaluated=evaluated,
-            micro_batch=loader_batch,
-            eval_batch=split.micro_batch,
-            accumulation=accumulation,
-            workers=_workers(run.team),
-            some_may_be_unused=not model_has_own_loss,
-        ),
-        data_collator=collate,
-        eval_collator=encoder.for_evaluation().__call__,
-        train_dataset=data.training,
-        eval_dataset=data.validation if evaluated else None,
-    )
+def _fit_once(run: Run, model: Any, loop: Loop, split: Split, checkpoint: checkpoints.Checkpoint | None) -> Trained:
     if run.team.size > 1:
         torch.manual_seed((run.h.seed or 0) + run.team.rank)  # dropout differs; rows are drawn by a seed of their own
     obeying = callbacks.Obeying(run.requests, run.team)
@@ -153,7 +124,8 @@ def _fit_once(
     if checkpoint:
         loop.window.loss, loop.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
     run.requests.interruptible = False
-    loop.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+    with loop.mixed():
+        loop.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
     run.requests.interruptible = True
     if run.team.any(run.requests.stop or obeying.stopped)[0]:
         raise Stopped(sealing.step, by_peer=not run.requests.stop)
@@ -161,6 +133,55 @@ def _fit_once(
         _load_adapter(model, Path(loop.state.best_model_checkpoint))
         log(f"the best model, of step {loop.state.best_global_step}, is kept (evalLoss {loop.state.best_metric:.4f})")
     return Trained(loop.state.global_step, telling.last, obeying.save_early, split.micro_batch, split.accumulation)
+
+
+class Batches:
+    """The collator: numbers of rows -> the batch that ``encode`` makes of them, or ``error``, which the loop raises.
+
+    A row is read and encoded here, in one of the data loader's workers, whose exceptions torch would make anew in the
+    main process from nothing but their class and text. It has no tokenizer that the Trainer sees, and would save with
+    every checkpoint.
+    """
+
+    def __init__(self, rows: Subset, encode: Callable[[list[Example]], Any]) -> None:
+        self._rows, self._encode = rows, encode
+
+    def __call__(self, numbers: list[int]) -> Any:
+        """A batch."""
+        try:
+            return self._encode([self._rows[number] for number in numbers])
+        except TrainingError as error:
+            return {"error": (error.reason, str(error))}
+
+
+def _loop(run: Run, model: Any, encoder: Encoder, data: Data, split: Split, model_has_own_loss: bool) -> Loop:
+    evaluated = len(data.validation) > 0
+    collate: Any = encoder
+    loader_batch, accumulation = split.micro_batch, split.accumulation
+    if run.h.packing:
+        loader_batch, accumulation = split.micro_batch * split.accumulation, 1
+        collate = _packed(run, model, encoder, split.micro_batch)
+    return Loop(
+        model=model,
+        model_has_own_loss=model_has_own_loss,
+        health=run.spec.health or Health(),
+        report=run.report,
+        team=run.team,
+        args=arguments(
+            run.h,
+            checkpoints=str(run.root),
+            evaluated=evaluated,
+            micro_batch=loader_batch,
+            eval_batch=split.micro_batch,
+            accumulation=accumulation,
+            workers=_workers(run.team),
+            some_may_be_unused=not model_has_own_loss,
+        ),
+        data_collator=Batches(data.training, collate),
+        eval_collator=Batches(data.validation, encoder.for_evaluation()),
+        train_dataset=range(len(data.training)),
+        eval_dataset=range(len(data.validation)) if evaluated else None,
+    )
 
 
 def check_packing(folder: Path) -> None:
@@ -178,38 +199,40 @@ def _refuse(refusal: str | None) -> None:
         raise TrainingError("InvalidSpec", refusal)
 
 
-def _packed(run: Run, model: Any, encoder: Encoder) -> packing.PackedSteps:
+def _packed(run: Run, model: Any, encoder: Encoder, rows: int) -> packing.PackedSteps:
     config = model.get_base_model().config
     # only the loaded model tells: a backend chooses by what is installed
     _refuse(packing.refusal(config.model_type, config.get_text_config()._attn_implementation))
     return packing.PackedSteps(
         encoder,
         capacity=run.h.max_seq_length or 2048,
-        rows=run.h.batch_size or 1,
+        rows=rows,
         pad_token_id=encoder.tokenizer.pad_token_id,
         config=config,
     )
 
 
 def _split(
-    run: Run, model: Any, encoder: Encoder, longest: Example, checkpoint: checkpoints.Checkpoint | None
+    run: Run,
+    encoder: Encoder,
+    longest: Example,
+    checkpoint: checkpoints.Checkpoint | None,
+    loop: Callable[[Split], Loop],
 ) -> Split:
     """How the effective batch is taken: as asked for; with ``autoBatchSize`` in the largest micro-batches that fit, or
-    those that the run resumed from was taken in."""
+    those that the run resumed from was taken in. Packed rows are full: batchSize of them is where it begins."""
     asked = Split(run.h.batch_size or 1, run.h.gradient_accumulation_steps or 1)
     effective = asked.micro_batch * asked.accumulation
-    if not run.h.auto_batch_size or run.h.packing:
+    if not run.h.auto_batch_size:
         return asked
     if checkpoint:
         return split_of(effective, checkpoint.notes["microBatch"])
+    if run.h.packing:
+        return asked
+    trying = loop(Split(effective, 1))
 
     def attempt(size: int) -> None:
-        batch = {key: value.to(model.device) for key, value in encoder([longest] * size).items()}
-        try:
-            model.train()
-            model(**batch, use_cache=False).loss.backward()
-        finally:
-            model.zero_grad()
+        trying.try_batch(encoder([longest] * size))
 
     return largest_that_fits(attempt, effective, run.report, everywhere=run.team.all)
 
@@ -221,7 +244,7 @@ def _smaller(run: Run, split: Split, error: RuntimeError) -> Split:
         TrainingError: OutOfMemory where the batch may not or cannot be smaller.
     """
     effective = split.micro_batch * split.accumulation
-    may_halve = run.h.auto_batch_size and not run.h.packing and run.team.size == 1  # the others are in mid-step
+    may_halve = run.h.auto_batch_size and run.team.size == 1  # the others are in mid-step
     size = halved(effective, split.micro_batch) if may_halve else None
     if size is None:
         smaller = "" if split.micro_batch == 1 else "set hyperparameters.autoBatchSize: true or a smaller batchSize, "
