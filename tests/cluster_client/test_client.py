@@ -160,6 +160,40 @@ def test_a_watch_outlives_its_connections_and_an_expired_version(run: Any, monke
     run(scenario)
 
 
+def test_a_watch_that_is_closed_at_once_is_asked_for_ever_more_slowly(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model_garden.cluster import watching as watches
+
+    class EnoughSeen(Exception):
+        pass
+
+    pauses: list[int] = []
+
+    async def closing(*_: Any) -> AsyncIterator[Any]:
+        """As a proxy does that takes no long requests; and once the server, for a version that is too old."""
+        if len(pauses) == 4:
+            raise ClusterError(410, "Expired", "too old resource version")
+        return
+        yield
+
+    def noted(failures: int) -> float:
+        pauses.append(failures)
+        if len(pauses) == 6:
+            raise EnoughSeen
+        return 0.0
+
+    monkeypatch.setattr(watches, "_watch_once", closing)
+    monkeypatch.setattr(watches, "pause", noted)
+
+    async def scenario(client: Cluster) -> None:
+        with pytest.raises(EnoughSeen):
+            await seen(observe(client, MAPS, NAMESPACE, labels="for=nobody"), 100)
+
+    run(scenario)
+    assert pauses == [1, 2, 3, 4, 5, 6]
+
+
 def test_no_cluster_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(ClusterError, match=r"no cluster to talk to.*set KUBECONFIG"):

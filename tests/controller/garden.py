@@ -21,6 +21,7 @@ class Garden:
     def __init__(self, cluster: TestCluster, namespace: str, folder: Path) -> None:
         self.cluster = cluster
         self.namespace = namespace
+        self.kubeconfig = cluster.kubeconfig  # the operator's; a test may give it one with fewer rights
         self.log = folder / f"operator-{namespace}.log"
         self.port = _free_port()
         self._operator: subprocess.Popen[bytes] | None = None
@@ -36,7 +37,7 @@ class Garden:
         environment = {
             **os.environ,
             **(pod or {}),
-            "KUBECONFIG": str(self.cluster.kubeconfig),
+            "KUBECONFIG": str(self.kubeconfig),
             "MODEL_GARDEN_NAMESPACES": self.namespace,
             "MODEL_GARDEN_PORT": str(self.port),
             "MODEL_GARDEN_PROGRESS_SECONDS": "0.5",

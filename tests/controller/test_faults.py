@@ -130,12 +130,17 @@ def test_an_operator_that_was_down_while_a_job_ended_tells_the_whole_of_it(own: 
 
 def test_of_two_operators_one_works_and_the_other_takes_over(own: Garden, tmp_path: Path) -> None:
     lease = {"LEADER_ELECTION": "true"}
+    (tmp_path / "third").mkdir()
     second = own.twin(tmp_path)
     environment = {"POD_NAMESPACE": own.namespace}
     own.start_operator(pod={"POD_NAME": "one", **environment}, **lease)
     own.cluster.until(lambda: "one, is at work" in own.log.read_text())
     second.start_operator(pod={"POD_NAME": "two", **environment}, **lease)
     second.cluster.until(lambda: "waiting for the Lease" in second.log.read_text())
+    third = own.twin(tmp_path / "third")
+    third.start_operator(pod={"POD_NAME": "three", **environment}, **lease)
+    third.cluster.until(lambda: "waiting for the Lease" in third.log.read_text())
+    third.stop_operator()
     own.submit("led", {"STEPS": 1})
     own.until("led", "Succeeded")
     own.stop_operator()

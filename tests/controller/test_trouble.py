@@ -61,6 +61,33 @@ def test_a_missing_claim_is_named_and_the_job_fails_when_it_stays_away(garden: G
     garden.cluster.until(lambda: garden.job("homeless") is None, "its Job is taken away")
 
 
+def test_an_image_that_is_not_there_is_named_and_holds_its_node_no_longer(garden: Garden) -> None:
+    garden.submit("unseen", {"STEPS": 1}, image="registry.invalid/x:1")
+    status = garden.until("unseen", "Failed")
+    assert status["failure"]["reason"] == "ImageNotPullable"
+    assert "registry.invalid/x:1" in status["failure"]["message"]
+    assert "spec.image" in status["failure"]["message"]
+    garden.cluster.until(lambda: garden.job("unseen") is None, "its Job is taken away")
+
+
+def test_a_wish_in_words_that_mean_nothing_is_answered(garden: Garden) -> None:
+    garden.submit("misled", {"STEPS": 2}, metadata={"annotations": {"model-garden.dev/stop": "true"}})
+    garden.until("misled", "Succeeded")
+    told = garden.cluster.until(lambda: [why for what, why in garden.events("misled") if what == "InvalidAnnotation"])
+    assert told == ["the annotation model-garden.dev/stop=true has no effect; the value that has one is 'save'"]
+
+
+def test_a_queued_job_that_is_suspended_gets_no_job_until_it_is_not(garden: Garden) -> None:
+    """Kueue would admit it all the same."""
+    queue = {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}
+    garden.submit("later-on", {"STEPS": 1}, metadata=queue, suspend=True)
+    status = garden.until("later-on", "Suspended")
+    assert "jobName" not in status
+    assert garden.job("later-on") is None
+    garden.patch("trainingjob", "later-on", {"spec": {"suspend": False}})
+    garden.until("later-on", "Succeeded")
+
+
 def test_a_claim_that_comes_late_is_waited_for(garden: Garden) -> None:
     garden.submit("patient", {"STEPS": 1}, storage={"dataClaim": "late-claim"})
     status = garden.cluster.until(lambda: _stalled(garden.status("patient")))

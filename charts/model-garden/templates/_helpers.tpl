@@ -37,5 +37,5 @@ app.kubernetes.io/component: operator
   verbs: [get, create]
 - apiGroups: [""]
   resources: [events]
-  verbs: [list, watch, create, patch]
+  verbs: [list, create]
 {{- end }}

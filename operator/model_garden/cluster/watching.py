@@ -77,7 +77,7 @@ async def observe(
             failures += 1  # closed in time, or at once by something in between: that must not become a busy loop
         except ClusterError as error:
             if error.status == 410:
-                failures = _RELIST_AFTER_FAILURES
+                failures = max(failures, _RELIST_AFTER_FAILURES)
             elif not error.retryable:
                 raise
             else:

@@ -1,0 +1,119 @@
+"""What happens between two breaths of the operator, made to happen: its parts are led by hand on a real API server."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError, connect
+from model_garden.controller import leader
+from model_garden.controller.events import EventPoster
+from model_garden.controller.leader import Leader
+from model_garden.controller.progress_stream import ProgressStreams
+from model_garden.controller.reconcile import Reconciler
+from model_garden.controller.settings import Settings
+from model_garden.controller.store import Key, Store
+from tests.cluster import TestCluster
+from tests.controller.garden import CLAIMS, TRAINER, Garden
+
+SETTINGS = Settings(
+    trainer_command=(sys.executable, str(TRAINER)), **{f"{kind.lower()}_claim": name for kind, name in CLAIMS.items()}
+)
+
+Run = Callable[[Callable[[Cluster], Coroutine[Any, Any, None]]], None]
+
+
+@pytest.fixture(scope="module")
+def alone(crd: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Garden:
+    """A namespace without an operator."""
+    return Garden(crd, "races", tmp_path_factory.mktemp("races"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Run]:
+    def with_kubeconfig(kubeconfig: Path) -> Run:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+
+        async def main(scenario: Callable[[Cluster], Coroutine[Any, Any, None]]) -> None:
+            async with await connect() as cluster, asyncio.timeout(60):
+                await scenario(cluster)
+
+        return lambda scenario: asyncio.run(main(scenario))
+
+    return with_kubeconfig
+
+
+@pytest.mark.cluster
+def test_a_cancel_that_comes_while_the_status_is_written_is_not_written_over(
+    alone: Garden, run: Callable[[Path], Run]
+) -> None:
+    alone.submit("hasty", {"STEPS": 1000})
+    key = Key(alone.namespace, "hasty")
+
+    async def scenario(cluster: Cluster) -> None:
+        store = Store(lambda _: None)
+        streams = ProgressStreams(cluster, lambda _: None, lambda _: None)
+        reconciler = Reconciler(cluster, store, streams, EventPoster(cluster, "test"), SETTINGS)
+        store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
+        await reconciler.reconcile(key)
+        assert alone.job("hasty")
+        alone.annotate("hasty", "model-garden.dev/cancel=true")  # and the watch has not told of it yet
+        with pytest.raises(ClusterError, match="the object has been modified"):
+            await reconciler.reconcile(key)
+        assert alone.status("hasty") == {}
+        store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
+        await reconciler.reconcile(key)
+        job = alone.job("hasty")
+        assert job is None or "deletionTimestamp" in job["metadata"]
+
+    run(alone.kubeconfig)(scenario)
+    alone.kubectl("delete", "trainingjob", "hasty")
+
+
+@pytest.mark.cluster
+def test_events_that_wait_when_the_process_ends_are_posted(alone: Garden, run: Callable[[Path], Run]) -> None:
+    about = {"metadata": {"name": "gone", "namespace": alone.namespace, "uid": "some-uid"}}
+
+    async def scenario(cluster: Cluster) -> None:
+        poster = EventPoster(cluster, "test")
+        posting = asyncio.create_task(poster.run())
+        for number in range(5):
+            poster.post(about, f"Number{number}", "said at the end", "Normal")
+        await poster.drain()
+        posting.cancel()
+
+    run(alone.kubeconfig)(scenario)
+    assert [reason for reason, _ in sorted(alone.events("gone"))] == [f"Number{number}" for number in range(5)]
+
+
+def test_a_lease_that_is_not_answered_for_is_not_held(
+    run: Callable[[Path], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server that takes the connection and says nothing: the other replica's time must not run out meanwhile."""
+    monkeypatch.setattr(leader, "RENEW_SECONDS", 0.1)
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            writer.close()
+
+    async def scenario(cluster: Cluster) -> None:
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        cluster.configuration.host = f"http://127.0.0.1:{port}"
+        assert await Leader(cluster, "me", "default")._try() is False
+        server.close()
+
+    config = {
+        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        "users": [{"name": "x", "user": {}}],
+        "current-context": "x",
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    run(tmp_path / "config")(scenario)
