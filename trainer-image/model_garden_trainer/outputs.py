@@ -135,7 +135,7 @@ def exporting(what: str) -> Any:
     except TrainingError:
         raise
     except Exception as error:
-        raise TrainingError("ExportFailed", f"{what}: {error or type(error).__name__}") from error
+        raise TrainingError("ExportFailed", f"{what}: {str(error) or type(error).__name__}") from error
 
 
 def status(output: Path, made: Made, steps: int, final_loss: float | None) -> OutputStatus:

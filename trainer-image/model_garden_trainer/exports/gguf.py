@@ -43,29 +43,30 @@ class Programs:
 
 
 def check(spec: TrainingJobSpec, base: Path) -> None:
-    """See that llama.cpp's programs are here, run, and know the model's architecture.
+    """See that llama.cpp's programs are here, run, and know the model: they convert the base model's vocabulary, and
+    rehearse the conversion of its picture encoder.
 
     Raises:
         TrainingError: InvalidSpec.
     """
     found = programs(spec)
-    listed = _run([*found.convert, "--print-supported-models"])
-    known = listed.stdout + listed.stderr
-    if listed.returncode:
+    with tempfile.TemporaryDirectory() as folder:
+        whole = [*found.convert, str(base), "--outfile", str(Path(folder) / "rehearsal.gguf")]
+        tried = _run([*whole, "--vocab-only"])
+        if spec.vision and not tried.returncode and not _quantized(base):  # a merge of it will be in 16 bit
+            tried = _run([*whole, "--mmproj", "--dry-run"])
+    if tried.returncode:
+        log(tried.stderr)
         raise TrainingError(
             "InvalidSpec",
-            f"spec.saveMethod: gguf, but {found.convert[-1]} does not run here: {_tail(known, 1)}; install what it "
-            "needs (pip install gguf sentencepiece), or use merged_16bit and convert elsewhere",
+            f"spec.saveMethod: gguf, but {CONVERTER} cannot convert {spec.base_model}: {_tail(tried.stderr, 1)}; "
+            "install what it misses (pip install gguf sentencepiece), use a newer llama.cpp where it does not know the "
+            "model, or use merged_16bit and convert elsewhere",
         )
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    architecture = (config.get("architectures") or ["of an unknown name"])[0]
-    _, _, seeing = known.partition("MMPROJ models:")
-    if architecture not in (seeing if spec.vision else known).split():
-        raise TrainingError(
-            "InvalidSpec",
-            f"spec.saveMethod: gguf, but {found.convert[-1]} knows no "
-            f"{'vision ' if spec.vision else ''}model {architecture}; use a newer llama.cpp, or merged_16bit",
-        )
+
+
+def _quantized(base: Path) -> bool:
+    return "quantization_config" in json.loads((base / "config.json").read_text(encoding="utf-8"))
 
 
 def programs(spec: TrainingJobSpec) -> Programs:

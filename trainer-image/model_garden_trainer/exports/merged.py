@@ -56,7 +56,8 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
         dtype = own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
         model = trainer_for(config.spec).MODEL.from_pretrained(base, dtype=dtype, local_files_only=True)
         if getattr(model, "quantization_method", None):  # a base that comes in 4 bit
-            model = model.dequantize().to(dtype)
+            model = model.dequantize(dtype)
+            model._weight_conversions = None  # else save_pretrained would undo what loading 4-bit weights did
         PeftModel.from_pretrained(model, output).merge_and_unload(safe_merge=True).save_pretrained(folder)
         carry_processor_files(base, folder)
         other = sorted(tensor_dtypes(folder) - _SIXTEEN_BIT - _NO_WEIGHTS)

@@ -1,0 +1,84 @@
+"""Rows answered before and after training: which rows, how they are scored, where they are told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from model_garden_trainer import sample_answers
+from model_garden_trainer.sample_answers import Sample, first_exchange, scores
+from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
+
+
+def test_scores_are_means_of_exact_matches_and_of_likeness() -> None:
+    samples = [Sample("r1", "red", "red", "red"), Sample("r2", "blue", "", "blue"), Sample("r3", "abcd", "xx", "abxd")]
+    scored = scores(samples, held_out=True)
+    assert (scored.rows, scored.held_out) == (3, True)
+    assert (scored.exact_match_before, scored.exact_match_after) == (0.3333, 0.6667)
+    assert (scored.similarity_before, scored.similarity_after) == (0.3333, 0.9167)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(
+    ("kind", "held_out"), [(VISION, {"validationFraction": 0.3}), (TEXT, {})], ids=["vision", "text"]
+)
+def test_training_shows_in_the_answers(workspace: Workspace, kind: dict[str, Any], held_out: dict[str, Any]) -> None:
+    part = {"hyperparameters": {"maxSteps": 40, "learningRate": 1e-2}}
+    outcome, told = workspace.train(config("job", kind, QUICK, part, held_out))
+    assert outcome.output is not None and outcome.output.samples is not None and not told.warnings
+    scored = outcome.output.samples
+    assert scored.rows == (3 if held_out else 4) and scored.held_out is bool(held_out)
+    assert scored.similarity_after > scored.similarity_before
+
+    folder = workspace.folder / "models/job"
+    written = json.loads((folder / "samples.json").read_text())
+    assert written["scores"] == scored.to_dict() and len(written["samples"]) == scored.rows
+    assert all(sample["row"] and sample["expected"] for sample in written["samples"])
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 40 and last["samples"] == written["samples"]
+    card = (folder / "README.md").read_text()
+    assert ("held-out rows, which training did not see" if held_out else "rows it was trained on") in card
+    assert all(f"`{sample['row']}`" in card for sample in written["samples"])
+
+
+@pytest.mark.train
+def test_rows_that_cannot_be_answered_are_a_warning(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no kernel image")
+
+    from model_garden_trainer import verify
+
+    monkeypatch.setattr(verify, "ask", broken)
+    rows = workspace.folder / "data/plain.jsonl"
+    rows.write_text('{"text": "Once upon a time there was a king."}\n' * 3)
+    job = config("job", TEXT, QUICK, {"datasetPath": "./data/plain.jsonl", "hyperparameters": {"maxSteps": 1}})
+    outcome, told = workspace.train(job)
+    assert outcome.output is not None and outcome.output.verified and outcome.output.samples is None
+    assert told.warnings == ["no rows were answered for comparison: RuntimeError: no kernel image"]
+
+
+@pytest.mark.train
+def test_what_is_asked_is_a_row_up_to_its_first_answer(workspace: Workspace) -> None:
+    """Whatever is trained on; a row of plain text is continued from its middle, long answers are not waited for."""
+    from model_garden_trainer.data import open_data
+    from model_garden_trainer.verify import _encoder
+
+    rows = [
+        {"messages": [{"role": r, "content": c} for r, c in (("user", "A?"), ("assistant", "b"), ("user", "C?"))]},
+        {"prompt": "One:", "completion": "two " * 200},
+        {"text": "alpha beta gamma delta epsilon zeta"},
+    ]
+    rows[0]["messages"].append({"role": "assistant", "content": "d"})  # type: ignore[attr-defined]
+    (workspace.folder / "data/mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = config("job", TEXT, {"datasetPath": "./data/mixed.jsonl", "trainOn": "all"}).spec
+    encoder = _encoder(spec, workspace.folder / "models/qwen2")
+    asked, held_out = sample_answers.questions(open_data(spec, 0), encoder)
+    prompts = [encoder.tokenizer.decode(question.prompt["input_ids"][0]) for question in asked]
+    assert not held_out and asked[0].expected == "b" and "C?" not in prompts[0]
+    assert prompts[0].rstrip().endswith("assistant")
+    assert prompts[1] == "One:" and asked[1].new_tokens == sample_answers.NEW_TOKENS
+    assert asked[1].expected.startswith("two two") and len(asked[1].expected) < 800
+    assert prompts[2] + asked[2].expected in "alpha beta gamma delta epsilon zeta" and len(prompts[2]) > 8
+    assert len(first_exchange(open_data(spec, 0).training[0]).messages) == 2
