@@ -1,5 +1,6 @@
 """What a TrainingJob becomes as a Job."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -208,3 +209,55 @@ def test_a_hub_data_set_and_a_push_need_no_claims() -> None:
         "hubTokenSecret": {"name": "hub", "key": "token"},
     }
     assert claims(settings=Settings(), **spec)["models"] is None
+
+
+def prepare(**spec: Any) -> Object:
+    """The Job that prepares one for a GPU."""
+    due = replace(plan(**spec), step="prepare")
+    return desired.job(due, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ({}, True),
+        ({"prepare": "off"}, False),
+        ({"resources": {"limits": {"nvidia.com/gpu": 0}}}, False),
+    ],
+)
+def test_a_prepare_comes_before_a_gpu_is_asked_for_and_only_then(spec: Object, wanted: bool) -> None:
+    assert plan(**spec).needs_prepare is wanted
+
+
+def test_a_prepare_asks_for_no_gpu_and_goes_to_no_node_that_is_for_them() -> None:
+    given = {
+        "nodeSelector": {"gpu": "h100"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "runtimeClassName": "nvidia",
+        "imagePullSecrets": [{"name": "pull"}],
+    }
+    job = prepare(podTemplate=given, labels={"kueue.x-k8s.io/queue-name": "gpus"}, activeDeadlineSeconds=60)
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    assert pod["containers"][0]["command"][-1] == "prepare"
+    assert pod["imagePullSecrets"] == given["imagePullSecrets"]
+    assert not {"nodeSelector", "tolerations", "runtimeClassName"} & pod.keys()
+    assert job["metadata"]["labels"] == {
+        "model-garden.dev/training-job": "receipts",
+        "model-garden.dev/step": "prepare",
+    }
+    assert "activeDeadlineSeconds" not in job["spec"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "offline"),
+    [
+        ({}, True),
+        ({"prepare": "off"}, False),
+        ({"baseModel": "./models/mine"}, False),
+        ({"datasetPath": "hf://datasets/org/rows"}, False),
+        ({"pushToHub": {"repo": "org/out"}, "hubTokenSecret": {"name": "hub", "key": "token"}}, False),
+    ],
+)
+def test_training_asks_the_hub_nothing_once_all_of_it_was_brought(spec: Object, offline: bool) -> None:
+    assert ("HF_HUB_OFFLINE" in env(**spec)) is offline

@@ -1,5 +1,6 @@
 """From facts to the status that people and machines read."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -276,3 +277,27 @@ def test_every_condition_is_there_from_the_start() -> None:
     found = conditions(NEW, Verdict("Pending", "CreatingJob", "soon"), b.at(), job_exists=False)
     assert {c.type for c in found} == {"Reconciling", "Stalled", "Queued", "Running", "Complete", "Failed", "Finished"}
     assert all(c.observed_generation == 1 for c in found)
+
+
+PREPARED = Outcome(result="Succeeded", exit_code=0)
+
+
+@pytest.mark.parametrize(
+    ("job", "pod", "phase", "reason"),
+    [
+        (b.job(), b.running(), "Preparing", "Running"),
+        (b.job(), b.waiting("ContainerCreating"), "Preparing", "Starting"),
+        (b.job(), b.unscheduled("1 Insufficient cpu"), "Pending", "NoFreeCapacity"),
+        (b.job(suspend=True, **OURS), None, "Suspended", "Suspended"),
+        (b.job("Complete"), b.ended(0, PREPARED), "Pending", "Prepared"),
+        (b.job("Failed", reason="PodFailurePolicy"), b.ended(3, BAD), "Failed", "InvalidDataset"),
+    ],
+)
+def test_a_prepare_is_preparing_until_it_is_done(job: Object, pod: Object | None, phase: str, reason: str) -> None:
+    plan = replace(b.plan(), step="prepare")
+    facts = observe(b.resource()["metadata"], job, [pod] if pod else [])
+    found = judge(plan, facts, Training(stage="dataset"), NEW, b.at(10), missing_seconds=300)
+    assert (found.phase, found.reason) == (phase, reason)
+    told = next_status(NEW, found, plan, facts, Training(), b.at(10))
+    assert told.attempts is None and told.start_time is None
+    assert (told.prepared_time is not None) is (reason == "Prepared")

@@ -121,3 +121,10 @@ def test_nothing_is_kept_of_a_training_job_that_is_gone() -> None:
     assert store.pods(JOB) == []
     assert store.training_job(KEY) is None
     assert woken.take()[0] == KEY
+
+
+def test_the_job_that_prepares_wakes_too() -> None:
+    store, woken = store_with_a_job()
+    prepare = b.job(name="receipts-prepare")
+    store.on_jobs(change("ADDED", prepare), None)
+    assert woken.take() == [KEY]
