@@ -54,6 +54,11 @@ def test_a_step_in_a_line() -> None:
     assert line == "step 12/30 (40%)  loss 2.3000  lr 1.8e-05  1.50 s/step  27s left"
 
 
+def test_an_estimate_in_a_line() -> None:
+    estimate = {"totalGiB": 6.04, "leastGiB": 5.2, "mostGiB": 8.0, "smallestGpu": 16}
+    assert words.memory_line(estimate) == "6.0 GiB, between 5.2 and 8.0; a GPU of 16 GB"
+
+
 @pytest.mark.parametrize(
     ("name", "taken", "following"),
     [
@@ -73,3 +78,16 @@ def test_a_rerun_does_not_write_over_the_first_output() -> None:
     old["spec"] |= {"outputDir": "./models/deep/a"}
     assert again(old, "a-2", {}).spec.output_dir == "./models/deep/a-2"
     assert again(old, "a-2", {"outputDir": "./models/b"}).spec.output_dir == "./models/b"
+
+
+def test_answers_before_and_after_training() -> None:
+    scored = {"rows": 4, "heldOut": True, "exactMatchBefore": 0.0, "exactMatchAfter": 0.75}
+    scored |= {"similarityBefore": 0.146, "similarityAfter": 0.9}
+    assert words.samples(scored) == "4 held-out rows answered: exact 0% → 75%, similarity 0.15 → 0.90"
+
+
+def test_a_gguf_file_is_loaded_by_llama_cpp() -> None:
+    made = {"path": "./models/a", "ggufPath": "./models/a/a-q4_k_m.gguf"}
+    assert words.load_hint(made, vision=False) == "llama-cli -m ./models/a/a-q4_k_m.gguf"
+    seeing = "llama-mtmd-cli -m ./models/a/a-q4_k_m.gguf --mmproj ./models/a/mmproj-*.gguf"
+    assert words.load_hint(made, vision=True) == seeing

@@ -128,6 +128,7 @@ def description(job: Object) -> list[tuple[str, str]]:
         ("model", f"{spec['baseModel']}  ({', '.join(str(word) for word in how if word)})"),
         ("data", spec["datasetPath"]),
         ("", words.dataset_line(status["dataset"]) if status.get("dataset") else ""),
+        ("memory", words.memory_line(status["estimate"]) if status.get("estimate") else ""),
         ("progress", words.step_line(progress, running=phase(job) == "Running") if progress else ""),
         ("loss", _loss_words(losses(job))),
         ("pod", status.get("podName") or ""),

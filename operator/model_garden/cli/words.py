@@ -114,6 +114,12 @@ def dataset_line(dataset: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def memory_line(estimate: Mapping[str, Any]) -> str:
+    """What training is estimated to need, in a line."""
+    gpu = f"; a GPU of {estimate['smallestGpu']} GB" if estimate.get("smallestGpu") else ""
+    return "{totalGiB:.1f} GiB, between {leastGiB:.1f} and {mostGiB:.1f}".format(**estimate) + gpu
+
+
 def output(made: Mapping[str, Any]) -> str:
     """Where a model is, how large it is, and whether it was loaded back."""
     remarks = [size(made.get("sizeBytes")), "verified" if made.get("verified") else ""]
