@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback
 
-from model_garden.contract.progress import CheckpointEvent, ProgressEvent
+from model_garden.contract.progress import CheckpointEvent, ProgressEvent, WarningEvent
 from model_garden.contract.status import Progress
 from model_garden_trainer import checkpoints
 from model_garden_trainer.distributed import Team
 from model_garden_trainer.health import Watchdog
 from model_garden_trainer.loop import PARTS, Loop, Window
-from model_garden_trainer.progress import Metrics, Report, log, now
+from model_garden_trainer.progress import log, now
 from model_garden_trainer.stopping import StopRequests
+from model_garden_trainer.waiting import Waiting
 
 if TYPE_CHECKING:
     from model_garden_trainer.training import Run
@@ -34,9 +35,10 @@ class Telling(TrainerCallback):
     A run that is stopped to be resumed tells nothing out of turn: its next attempt reports what an unbroken one would.
     """
 
-    def __init__(self, loop: Loop, obeying: Obeying, report: Report, metrics: Metrics, logging_steps: int) -> None:
-        self._loop, self._obeying, self._report, self._metrics = loop, obeying, report, metrics
-        self._every = logging_steps
+    def __init__(self, loop: Loop, obeying: Obeying, run: Run) -> None:
+        self._loop, self._obeying, self._report, self._metrics = loop, obeying, run.report, run.metrics
+        self._every = run.h.logging_steps or 1
+        self._waiting = Waiting(vision=run.spec.vision)
         self._optimizer_began = self._learning_rate = 0.0
         self.last: Progress | None = None
         self.losses: list[float] = []
@@ -55,7 +57,11 @@ class Telling(TrainerCallback):
         last = state.global_step >= state.max_steps or self._obeying.save_early
         if state.global_step % self._every and not last:
             return
-        self._tell(self._progress(state))
+        progress = self._progress(state)
+        self._tell(progress)
+        if hint := self._waiting.hint(progress, window.timed_steps):
+            self._report(WarningEvent(message=hint))
+            log(hint)
         self._loop.window = Window()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:

@@ -111,7 +111,7 @@ def _fit_once(run: Run, model: Any, loop: Loop, split: Split, checkpoint: checkp
     if run.team.size > 1:
         torch.manual_seed((run.h.seed or 0) + run.team.rank)  # dropout differs; rows are drawn by a seed of their own
     obeying = callbacks.Obeying(run.requests, run.team)
-    telling = callbacks.Telling(loop, obeying, run.report, run.metrics, run.h.logging_steps or 1)
+    telling = callbacks.Telling(loop, obeying, run)
     judging = callbacks.Judging(run.h.early_stopping_patience)
 
     def ended() -> str | None:

@@ -139,6 +139,8 @@ def description(job: Object) -> list[tuple[str, str]]:
     ]
     if output:
         rows += [("output", words.output(output)), ("load it", words.load_hint(output, vision=is_vision(job)))]
+    if output.get("samples"):
+        rows.append(("answers", words.samples(output["samples"])))
     return rows + [("log" if first else "", line) for first, line in _numbered(log_tail(job))]
 
 

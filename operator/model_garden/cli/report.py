@@ -65,5 +65,6 @@ def print_summary(
             ("loss", first + words.loss(final)),
             ("output", words.output(output)),
             ("load it", words.load_hint(output, vision=vision)),
+            ("answers", words.samples(output["samples"]) if output.get("samples") else ""),
         ]
     )

@@ -128,8 +128,17 @@ def output(made: Mapping[str, Any]) -> str:
     return "  ".join(places) + (f"  ({said})" if said else "")
 
 
+def samples(scored: Mapping[str, Any]) -> str:
+    """How a few rows were answered before and after training."""
+    rows = f"{scored['rows']} {'held-out' if scored['heldOut'] else 'training'} rows answered"
+    exact = f"exact {scored['exactMatchBefore']:.0%} → {scored['exactMatchAfter']:.0%}"
+    return f"{rows}: {exact}, similarity {scored['similarityBefore']:.2f} → {scored['similarityAfter']:.2f}"
+
+
 def load_hint(made: Mapping[str, Any], *, vision: bool) -> str:
     """The line of Python, or the command, that loads a model."""
+    if made.get("ggufPath") and vision:
+        return f"llama-mtmd-cli -m {made['ggufPath']} --mmproj {made['path']}/mmproj-*.gguf"
     if made.get("ggufPath"):
         return f"llama-cli -m {made['ggufPath']}"
     path = json.dumps(made.get("mergedPath") or made.get("adapterPath") or made["path"])
