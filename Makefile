@@ -35,7 +35,7 @@ images: ## build both images with docker, podman or buildah; ARGS="--help" tells
 	@$(PYTHON) tools/images.py $(ARGS)
 
 clean: ## remove the environment; clusters and caches stay
-	rm -rf .venv .uv
+	rm -rf .venv .venv-unsloth .uv
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -54,9 +54,10 @@ $(UV):
 	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra dev --extra trainer && wait $$building
 	@touch $@
 
-# Tests run Unsloth's real classes too, on a CPU, and render the chart.
+# The tests render the chart, and run Unsloth's real classes on a CPU: in an environment of its own, because the
+# packages that it brings change what peft imports.
 .venv/.tests: .venv/.complete
 	@echo "» unsloth and helm, for the tests"
-	@$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra dev --extra trainer-gpu
+	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra dev --extra trainer-gpu
 	@$(PY) -m devcluster build --helm
 	@touch $@

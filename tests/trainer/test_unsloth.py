@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,13 +16,12 @@ from model_garden_trainer import backends
 from model_garden_trainer.errors import TrainingError
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
-# torchao, which comes with unsloth, is written so; its files are compiled once
-pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence", "ignore::UserWarning:torchao")
+UNSLOTH_PYTHON = Path(__file__).parents[2] / ".venv-unsloth" / "bin" / "python"
 SHORT = {"hyperparameters": {"maxSteps": 4, "maxSeqLength": 500}}  # from 512 on its checkpointing asks for CUDA
 
 
 @pytest.mark.train
-@pytest.mark.skipif(importlib.util.find_spec("unsloth") is None, reason="needs the trainer-gpu extra")
+@pytest.mark.skipif(not UNSLOTH_PYTHON.exists(), reason="needs the environment that `make test` makes for it")
 def test_unsloth_trains_resumes_merges_and_agrees_with_the_other_backend(workspace: Workspace) -> None:
     jobs = [
         config("whole", VISION, QUICK, SHORT, {"saveMethod": "merged_16bit"}),
@@ -36,7 +33,7 @@ def test_unsloth_trains_resumes_merges_and_agrees_with_the_other_backend(workspa
         paths.append(workspace.folder / f"{job.name}.json")
         paths[-1].write_text(job.model_dump_json(by_alias=True, exclude_none=True))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.trainer.unsloth_on_cpu", *map(str, paths)],
+        [str(UNSLOTH_PYTHON), "-m", "tests.trainer.unsloth_on_cpu", *map(str, paths)],
         cwd=workspace.folder,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
