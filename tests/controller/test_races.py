@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError, connect
+from model_garden.cluster import JOBS, TRAINING_JOBS, Cluster, ClusterError, connect
 from model_garden.controller import leader
 from model_garden.controller.events import EventPoster
 from model_garden.controller.leader import Leader
@@ -55,9 +55,8 @@ def test_a_cancel_that_comes_while_the_status_is_written_is_not_written_over(
     key = Key(alone.namespace, "hasty")
 
     async def scenario(cluster: Cluster) -> None:
-        store = Store(lambda _: None)
-        streams = ProgressStreams(cluster, lambda _: None, lambda _: None)
-        reconciler = Reconciler(cluster, store, streams, EventPoster(cluster, "test"), SETTINGS)
+        reconciler = make_reconciler(cluster, SETTINGS)
+        store = reconciler.store
         store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
         await reconciler.reconcile(key)
         assert alone.job("hasty")
@@ -72,6 +71,31 @@ def test_a_cancel_that_comes_while_the_status_is_written_is_not_written_over(
 
     run(alone.kubeconfig)(scenario)
     alone.kubectl("delete", "trainingjob", "hasty")
+
+
+@pytest.mark.cluster
+def test_an_operator_with_other_settings_leaves_a_job_that_exists_as_it_is(
+    alone: Garden, run: Callable[[Path], Run]
+) -> None:
+    """Without its claims a new job would be refused."""
+    alone.submit("settled", {"STEPS": 1000})
+    key = Key(alone.namespace, "settled")
+
+    async def scenario(cluster: Cluster) -> None:
+        first = make_reconciler(cluster, SETTINGS)
+        first.store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
+        await first.reconcile(key)
+        await first.reconcile(key)
+        before = alone.status("settled")
+        second = make_reconciler(cluster, Settings())
+        second.store.put_job(await cluster.get(JOBS, "settled-train", key.namespace))
+        second.store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
+        await second.reconcile(key)
+        after = alone.status("settled")
+        assert (after["phase"], after["effective"]) == (before["phase"], before["effective"])
+
+    run(alone.kubeconfig)(scenario)
+    alone.kubectl("delete", "trainingjob", "settled")
 
 
 @pytest.mark.cluster
@@ -117,3 +141,8 @@ def test_a_lease_that_is_not_answered_for_is_not_held(
     }
     (tmp_path / "config").write_text(json.dumps(config))
     run(tmp_path / "config")(scenario)
+
+
+def make_reconciler(cluster: Cluster, settings: Settings) -> Reconciler:
+    streams = ProgressStreams(cluster, lambda _: None, lambda _: None)
+    return Reconciler(cluster, Store(lambda _: None), streams, EventPoster(cluster, "test"), settings)
