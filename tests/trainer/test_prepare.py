@@ -244,3 +244,12 @@ def test_a_model_that_the_hub_does_not_have(hub: Hub, workspace: Workspace) -> N
     outcome, _ = prepared(workspace, TEXT, HUB, {"baseModel": "org/none"})
     assert (outcome.exit_code, outcome.reason) == (4, "ModelNotFound")
     assert outcome.message and "the Hub has no model org/none" in outcome.message
+
+
+def test_an_export_that_cannot_be_made_is_said_before_a_gpu_is_asked_for(workspace: Workspace) -> None:
+    outcome, _ = prepared(workspace, TEXT, {"saveMethod": "gguf"}, LLAMA_CPP_DIR=str(workspace.folder))
+    assert (outcome.exit_code, outcome.reason) == (2, "InvalidSpec")
+    assert "convert_hf_to_gguf.py, llama-quantize, llama-completion of llama.cpp" in str(outcome.message)
+    push = {"pushToHub": {"repo": "org/mine"}, "hubTokenSecret": {"name": "hub", "key": "token"}}
+    outcome, _ = prepared(workspace, TEXT, push, HF_TOKEN="")
+    assert outcome.exit_code == 2 and "HF_TOKEN is not set" in str(outcome.message)

@@ -16,7 +16,7 @@ from model_garden.contract.estimate import Estimate, RowShape, estimate
 from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
 from model_garden.contract.spec import Hyperparameters, ImageOptions, TrainingJobSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer import base_model
+from model_garden_trainer import base_model, exports
 from model_garden_trainer.data import check, described, open_data
 from model_garden_trainer.datasets import CheckReport, TokenCounter, UncountableError
 from model_garden_trainer.progress import Report, log
@@ -41,6 +41,7 @@ def prepare(config: TrainerConfig, report: Report) -> Outcome:
     data = open_data(spec, h.seed or 0)
     reports = check(data, _counter(spec, folder, report), h.max_seq_length or 2048)
     report(DatasetEvent(dataset=described(data, reports, "prepare")))
+    exports.check(spec, folder, report, gpu=spec.gpus > 0)
     needed = _estimate(spec, folder, reports, report)
     _bring(spec, report)
     return Outcome(result="Succeeded", exit_code=0, estimate=needed)
