@@ -60,5 +60,5 @@ def _fix(spec: TrainingJobSpec, needed: Estimate) -> str:
     advice = [] if spec.quantization == "4bit" else ["use quantization: 4bit"]
     advice.append("lower hyperparameters.maxSeqLength" + (" or imageOptions.maxPixels" if spec.vision else ""))
     gpu = f"a GPU of {needed.smallest_gpu} GB or more" if needed.smallest_gpu else "a larger GPU"
-    advice += ["choose a smaller model", f"add {gpu} (prepare: off skips this check where nodes come when asked for)"]
+    advice += ["choose a smaller model", f"add {gpu} (prepare: 'off' skips this check where nodes come when asked for)"]
     return ", ".join(advice[:-1]) + f", or {advice[-1]}"
