@@ -21,7 +21,7 @@ from model_garden.contract.progress import StageEvent, parse_outcome
 from model_garden.contract.status import OutputStatus
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports import gguf, merged
-from tests.trainer.workspace import QUICK, TEXT, Told, Workspace, config
+from tests.trainer.workspace import QUICK, TEXT, VISION, Told, Workspace, config
 
 pytestmark = pytest.mark.train
 SHORT = {"hyperparameters": {"maxSteps": 2}, "outputDir": "./models/out"}
@@ -136,6 +136,19 @@ def refused(workspace: Workspace, words: str, method: str) -> None:
     with pytest.raises(TrainingError, match=words) as raised:
         workspace.train(config("job", TEXT, QUICK, SHORT, {"saveMethod": method}))
     assert raised.value.exit_code == 2 and not (workspace.folder / "models/out/checkpoints").exists()
+
+
+def test_a_saved_model_without_its_processor_is_no_success(workspace: Workspace) -> None:
+    """The check looks at what was saved alone, in a process that has nothing else."""
+    from model_garden_trainer import outputs
+
+    job = config("out", VISION, QUICK, {"hyperparameters": {"maxSteps": 1}})
+    workspace.train(job)
+    base, out = workspace.folder / "models/qwen2_5_vl", workspace.folder / "models/out"
+    (out / "processor_config.json").unlink()
+    with pytest.raises(TrainingError, match="did not pass its check and the adapter is kept") as raised:
+        outputs.verify(job, base, out, outputs.Made())
+    assert raised.value.exit_code == 7
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the trainer-gpu extra")

@@ -160,6 +160,7 @@ def test_stop_and_save_ends_early_with_a_usable_model(workspace: Workspace) -> N
     outcome, _ = workspace.train(config("early", TEXT, QUICK, {"hyperparameters": {"maxSteps": 9}}), on_event=ask)
     assert outcome.result == "Succeeded" and outcome.stopped_early
     assert outcome.output is not None and outcome.output.verified and outcome.output.trained_steps == 3
+    assert outcome.progress is not None and (outcome.progress.step, outcome.progress.total_steps) == (3, 9)
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(workspace: Workspace) -> None:
