@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from model_garden.contract.progress import CheckpointEvent, Event, ProgressEvent, StageEvent
+from model_garden_trainer import training
 from model_garden_trainer.errors import Stopped, TrainingError
 from model_garden_trainer.outputs import tensor_dtypes
 from model_garden_trainer.stopping import StopRequests
@@ -59,8 +60,11 @@ def test_a_vision_model_learns_and_leaves_a_model_that_loads_elsewhere(workspace
     assert adapted["base_model_name_or_path"] == "./models/qwen2_5_vl"
 
 
-@pytest.mark.parametrize("kind", [VISION, TEXT], ids=["vision", "text"])
-def test_stop_and_resume_equal_an_unbroken_run_exactly(workspace: Workspace, kind: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("kind", "workers"), [(VISION, 1), (TEXT, 0)], ids=["vision, in a worker", "text"])
+def test_stop_and_resume_equal_an_unbroken_run_exactly(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, kind: dict[str, Any], workers: int
+) -> None:
+    monkeypatch.setattr(training, "_workers", lambda *_: workers)
     steps = {
         "hyperparameters": {"maxSteps": 6, "evalSteps": 2, "loggingSteps": 2, "saveSteps": 4},
         "loraConfig": {"loraDropout": 0.1},
@@ -118,7 +122,7 @@ def test_how_a_batch_is_split_or_packed_changes_no_loss(workspace: Workspace) ->
     assert losses("auto", batchSize=1, gradientAccumulationSteps=8, autoBatchSize=True) == pytest.approx(
         one_by_one, abs=1e-4
     )
-    assert workspace.record("auto")["batch"] == {"microBatch": 8, "accumulation": 1}
+    assert workspace.record("auto")["batch"] == {"microBatch": 8, "accumulation": 1, "processes": 1}
     assert losses("packed", batchSize=1, gradientAccumulationSteps=8, packing=True) == pytest.approx(
         one_by_one, abs=1e-4
     )

@@ -47,7 +47,7 @@ class Telling(TrainerCallback):
         self._optimizer_began = time.perf_counter()
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
-        self._loop.clock.add("optimizer", time.perf_counter() - self._optimizer_began)
+        self._loop.clock.end("optimizer", self._optimizer_began)
         self._learning_rate = float(self._loop.optimizer.param_groups[0]["lr"])  # the scheduler has not moved it yet
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -65,6 +65,8 @@ class Telling(TrainerCallback):
         self._loop.window = Window()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        if not math.isfinite(metrics["eval_loss"]):
+            return  # the loop has warned of it
         base = self.last or Progress(step=state.global_step, total_steps=state.max_steps)
         figures = base.to_dict() if base.step == state.global_step else {}
         figures |= {"step": state.global_step, "totalSteps": state.max_steps, "evalLoss": rounded(metrics["eval_loss"])}
@@ -124,10 +126,11 @@ class Judging(TrainerCallback):
         self.stopped = False
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+        told = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+        losses = [loss if math.isfinite(loss) else math.inf for loss in told]  # which is never better
         best = losses.index(min(losses))
         since = len(losses) - 1 - best
-        if since == 0:
+        if since == 0 and losses[best] < math.inf:
             control.should_save = True
         if self._patience is not None and since >= self._patience:
             log(f"step {state.global_step}: {since} evaluations without a better loss; training ends early")

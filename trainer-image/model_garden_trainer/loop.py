@@ -75,7 +75,7 @@ def arguments(
         label_names=["labels"],
         remove_unused_columns=False,
         dataloader_num_workers=workers,
-        dataloader_persistent_workers=False,
+        dataloader_persistent_workers=workers > 0,  # a start costs each of them seconds of imports
         dataloader_pin_memory=cuda,
         dataloader_drop_last=False,
         average_tokens_across_devices=True,
@@ -107,10 +107,17 @@ class Clock:
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
         """Add the time within to ``part``."""
-        start = time.perf_counter()
+        began = time.perf_counter()
         yield
+        self.end(part, began)
+
+    def end(self, part: str, began: float) -> None:
+        """Add the time since ``began`` to ``part``, which ends here: on a GPU, when that has done what it was given.
+
+        The wait costs what would have overlapped: the GPU's work on this part, with the launching of the next one.
+        """
         self._wait()
-        self._spent[part] += time.perf_counter() - start
+        self._spent[part] += time.perf_counter() - began
 
     def add(self, part: str, seconds: float) -> None:
         """Add ``seconds`` to ``part``; negative ones take away what another part has counted."""
@@ -185,11 +192,15 @@ class Loop(Trainer):
         self.window.tokens += sum(int(batch["attention_mask"].sum()) for batch in batches)
         return batches, items
 
+    def get_train_dataloader(self) -> Any:
+        """The loader of batches to train on."""
+        return _drawing_apart(super().get_train_dataloader())
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """The loader of evaluation batches."""
         collator, self.data_collator = self.data_collator, self._eval_collator
         try:
-            return super().get_eval_dataloader(eval_dataset)
+            return _drawing_apart(super().get_eval_dataloader(eval_dataset))
         finally:
             self.data_collator = collator
 
@@ -270,7 +281,20 @@ class Loop(Trainer):
         loss, tokens = self._evaluated.tolist()
         prefix = options.get("metric_key_prefix", "eval")
         output.metrics[f"{prefix}_loss"] = loss / tokens
+        if not math.isfinite(loss):
+            self._judge_evaluation(loss)
         return output
+
+    def _judge_evaluation(self, loss: float) -> None:
+        """What ``health.nonFiniteLoss`` says of an evaluation without a result: the end, or a warning and no figure."""
+        told = f"step {self.state.global_step}: the evaluation's loss is {loss}"
+        if not self._skip_non_finite:
+            raise TrainingError(
+                "LossIsNaN",
+                f"{told}; the last checkpoint is kept. Lower hyperparameters.learningRate "
+                f"({self.args.learning_rate:g}), look at the validation rows, or set health.nonFiniteLoss: Skip",
+            )
+        self._report(WarningEvent(message=f"{told}; this evaluation is left out"))
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[Any, None, None]:
         """The loss of an evaluation's batch: of the batches that all processes take at once, the mean over tokens."""
@@ -333,6 +357,14 @@ def sound(batch: dict[str, Any]) -> dict[str, Any]:
     if "error" in batch:
         raise TrainingError(*batch["error"])
     return batch
+
+
+def _drawing_apart(loader: Any) -> Any:
+    """accelerate's ``loader`` with random numbers of its own. It draws one whenever it starts its workers, which a
+    resumed run does at other times than an unbroken one: taken from dropout's numbers, those would be others after it.
+    """
+    loader.base_dataloader.generator = torch.Generator().manual_seed(0)
+    return loader
 
 
 def _innermost(model: Any) -> Any:
