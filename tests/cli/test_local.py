@@ -39,7 +39,7 @@ def test_the_promised_command_trains_and_says_how_to_load_the_model(workspace: P
     assert rows["result"].startswith("Succeeded in ")
     assert rows["steps"] == "3 of 3"
     assert rows["output"].startswith("./models/test-vision-model  (") and rows["output"].endswith(", verified)")
-    kind = done.stdout.splitlines()[-1].split("transformers.")[1].split(".")[0]
+    kind = done.stdout.split("transformers.")[1].split(".")[0]
     assert kind == "AutoModelForImageTextToText"
     assert (workspace / "models" / "test-vision-model" / "adapter_model.safetensors").exists()
 
