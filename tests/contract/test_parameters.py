@@ -78,11 +78,10 @@ def test_other_families_are_near_and_say_so(name: str, config: dict[str, Any]) -
 )
 def test_lora_has_as_many_parameters_as_the_trainer_gives_it(config: dict[str, Any], vision: bool) -> None:
     """peft builds the adapters on the layers that the trainer chooses."""
-    import torch
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
-    from model_garden_trainer.lora import choose
+    from model_garden_trainer.lora import choose, layers
 
     lora = LoraConfig(
         r=8,
@@ -92,13 +91,8 @@ def test_lora_has_as_many_parameters_as_the_trainer_gives_it(config: dict[str, A
         finetune_mlp_modules=not vision,
     )
     model = on_meta(config)
-    adaptable = (
-        torch.nn.Linear,
-        torch.nn.Conv2d,
-        torch.nn.Conv3d,
-    )  # peft adapts a convolution of the same last name too
-    linears = [name for name, module in model.named_modules() if isinstance(module, adaptable)]
-    targets, excluded = choose(linears, lora)
+    linears, others = layers(model)
+    targets, excluded = choose(linears, lora, others)
     model = get_peft_model(model, PeftLoraConfig(r=8, target_modules=targets, exclude_modules=excluded))
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert lora_parameters(adapted_modules(read_model(config).modules, lora), 8) == trained

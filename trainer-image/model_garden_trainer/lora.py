@@ -9,7 +9,7 @@ from typing import Any
 from model_garden.contract.spec import LoraConfig
 from model_garden_trainer.errors import TrainingError
 
-_VISION = {
+VISION = {
     "visual",
     "vision_tower",
     "vision_model",
@@ -92,7 +92,7 @@ def _wanted(name: str, config: LoraConfig) -> bool:
 
 
 def _wanted_kind(name: str, config: LoraConfig) -> bool:
-    vision = bool(_VISION & set(name.split(".")))
+    vision = bool(VISION & set(name.split(".")))
     return bool(config.finetune_vision_layers if vision else config.finetune_language_layers)
 
 

@@ -6,8 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.lora import VISION
 
 LAYERS = {"4bit": "Linear4bit", "8bit": "Linear8bitLt"}
+_CONNECTORS = {"multi_modal_projector", "mm_projector", "connector", "aligner", "merger", "modality_projection"}
+KEPT = ["lm_head", "embed_out", *(f"model.{name}" for name in sorted(VISION | _CONNECTORS))]
+"""What stays in 16 bit: heads, whose error every token sees, and vision towers with what joins them to the language
+model, small parts whose answers suffer most. Unsloth keeps the same."""
 
 
 def assert_quantized(model: Any, quantization: str | None) -> None:
@@ -31,10 +36,11 @@ def quantization_config(kind: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     if kind == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=KEPT)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=KEPT,
     )

@@ -58,14 +58,14 @@ class Work(NamedTuple):
         return sum(bytes_ * width for bytes_, width in zip(self, widths, strict=True))
 
 
-RECOMPUTED_LAYER: dict[Backend, Work] = {"unsloth": Work(24, 14, 0, 14), "transformers": Work(40, 12, 0, 14)}
-"""One decoder layer recomputed and differentiated, bfloat16 weights and float32 adapters: under autocast (Unsloth,
-whose fused kernels need less), and without it (the transformers backend, where peft copies its inputs to float32)."""
+RECOMPUTED_LAYER = Work(10, 2, 0, 12)
+"""One decoder layer recomputed and differentiated, bfloat16 weights and float32 adapters, under autocast, where peft
+copies no inputs: the largest moment is in the MLP. Unsloth's fused kernels need less."""
 KEPT_LAYER = Work(16, 8, 8, 16)
 """What one decoder layer keeps for the backward pass where nothing is recomputed: float32 on a CPU."""
-VISION_FORWARD, VISION_PASSED, VISION_TRAINED = (28, 6), (28, 12), (45, 16)
-"""A vision block's bytes per patch for each unit of its hidden and intermediate width: forward only; a gradient passing
-a frozen tower, as gradient checkpointing makes it do; with adapters of its own."""
+VISION_FORWARD, VISION_RECOMPUTED, VISION_TRAINED = (28, 6), (34, 12), (45, 16)
+"""A vision block's bytes per patch for each unit of its hidden and intermediate width: forward only, as a frozen tower
+has it, through which no gradient goes; with adapters of its own, recomputed on a GPU, or kept in float32 on a CPU."""
 LOGIT_BYTES_GPU, LOGIT_BYTES_CPU = 16, 12
 """A logit: bfloat16, its float32 copy, the log-softmax kept for backward, and gradients; all float32 on a CPU."""
 FUSED_LOSS_GIB = (0.25, 1.0, 4.0)
@@ -160,17 +160,17 @@ def lora_parameters(adapted: Iterable[Module], rank: int) -> int:
     return sum(rank * (module.inputs + module.outputs) for module in adapted)
 
 
-def quantised(module: Module, backend: Backend, skipped: list[str] | None = None) -> bool:
+def quantised(module: Module, skipped: list[str] | None = None) -> bool:
     """Whether bitsandbytes holds ``module`` in 4 or 8 bits.
 
-    Unsloth leaves the vision tower and the connector in 16 bits (``SKIP_QUANTIZATION_MODULES`` of unsloth_zoo);
-    transformers quantises every linear layer but the head. A checkpoint that comes quantised brings its own list,
-    matched whatever the wrappers around the model are called.
+    Both backends leave the head, the vision tower and the connector in 16 bits (``SKIP_QUANTIZATION_MODULES`` of
+    unsloth_zoo, ``quantized.KEPT`` of the trainer). A checkpoint that comes quantised brings its own list, matched
+    whatever the wrappers around the model are called.
     """
     if module.role not in ("attention", "mlp", "connector"):
         return False
     if skipped is None:
-        return backend == "transformers" or (module.side == "language" and module.role != "connector")
+        return module.side == "language" and module.role != "connector"
     return not any(f".{_bare(skip)}." in f".{_bare(module.name)}." for skip in skipped)
 
 
@@ -183,7 +183,7 @@ def weight_parts(job: Job) -> list[Part]:
     given: dict[str, Any] = dict(job.config.get("quantization_config") or {})
     kind = "4bit" if given.get("load_in_4bit") else "8bit" if given.get("load_in_8bit") else job.quantization
     skipped = (given.get("llm_int8_skip_modules") or []) if given else None
-    small = [m for m in job.model.modules if kind in ("4bit", "8bit") and quantised(m, job.backend, skipped)]
+    small = [m for m in job.model.modules if kind in ("4bit", "8bit") and quantised(m, skipped)]
     inside = sum(m.outputs * m.inputs for m in small)
     packed = inside * NF4_BYTES if kind == "4bit" else inside + 4 * sum(m.outputs for m in small)
     rest = job.model.parameters - inside
@@ -204,10 +204,8 @@ def weight_parts(job: Job) -> list[Part]:
 
 
 def _width(job: Job, kind: str) -> int:
-    """Bytes of a weight that is not quantised: peft's preparation of a quantised model turns those to float32."""
-    if job.gpu:
-        return 4 if kind in ("4bit", "8bit") and job.backend == "transformers" else 2
-    return 2 if kind == "16bit" else 4
+    """Bytes of a weight that is not quantised."""
+    return 2 if job.gpu or kind == "16bit" else 4
 
 
 def _weight_bounds(job: Job) -> dict[str, float]:
@@ -260,7 +258,7 @@ def activation_parts(job: Job) -> list[Part]:
         if kept:
             because = f"what {vision.layers} blocks keep of {count} patches"
             parts.append(part("vision activations", kept, because, least=0.0, most=1.2))
-    layer = job.tokens * (RECOMPUTED_LAYER[job.backend].per_token(shape) if job.gpu else 8 * shape.intermediate)
+    layer = job.tokens * (RECOMPUTED_LAYER.per_token(shape) if job.gpu else 8 * shape.intermediate)
     loss, bounds = _loss(job)
     pieces = {"one layer": layer, "vision tower": _vision_work(job), "loss": loss}
     largest = max(pieces, key=lambda name: pieces[name])
@@ -288,17 +286,16 @@ def _kept_text(job: Job) -> Part:
 def _kept_vision(job: Job) -> float:
     vision = job.model.vision
     assert vision is not None
-    if job.gpu:
-        return 2.0 * job.patches * vision.hidden * vision.layers
     if not job.lora.finetune_vision_layers:
         return 0.0
+    if job.gpu:
+        return 2.0 * job.patches * vision.hidden * vision.layers
     return job.patches * vision.layers * _vision_block(job, VISION_TRAINED)
 
 
 def _vision_work(job: Job) -> float:
-    if not job.gpu:
-        return job.patches * _vision_block(job, VISION_FORWARD)
-    return job.patches * _vision_block(job, VISION_TRAINED if job.lora.finetune_vision_layers else VISION_PASSED)
+    recomputed = job.gpu and job.lora.finetune_vision_layers
+    return job.patches * _vision_block(job, VISION_RECOMPUTED if recomputed else VISION_FORWARD)
 
 
 def _vision_block(job: Job, kind: tuple[int, int]) -> float:
