@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +27,8 @@ from model_garden_trainer.progress import Metrics, Report, log
 from model_garden_trainer.stopping import StopRequests
 
 if TYPE_CHECKING:
+    from model_garden_trainer.datasets import Example
+    from model_garden_trainer.encoding import Encoder
     from model_garden_trainer.training import Trained
 
 Verify = Callable[[TrainerConfig, Path, Path, outputs.Made], dict[str, Any]]
@@ -51,18 +54,16 @@ def train(
         TrainingError: the run failed for a reason that its message names, with the fix.
         Stopped: it was asked to stop, and a checkpoint was written where one could be.
     """
-    spec, h = config.spec, config.spec.hyperparameters or Hyperparameters()
+    spec = config.spec
     output = Path(spec.output_dir or f"./models/{config.name}").expanduser().absolute()  # a claim may be a link
     metrics = Metrics(output, silent=distributed.rank() > 0)
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
     if spec.gpus and not torch.cuda.is_available():
-        unseen = f"{spec.gpus} GPU(s) asked for, and torch sees none: training runs on the CPU, slowly"
-        report(WarningEvent(message=unseen))
-        log(unseen)
+        _warn(report, f"{spec.gpus} GPU(s) asked for, and torch sees none: training runs on the CPU, slowly")
     outputs.prepare_folder(output, spec.output_dir or "")
 
     _enter(report, "dataset", spec.dataset_path)
-    data = open_data(spec, h.seed or 0)
+    data = open_data(spec, _seed(spec))
     fingerprint = _fingerprint(spec, data)
     finished = outputs.read_record(output)
     if finished is not None and not _lacks_exports(finished, spec, fingerprint):
@@ -72,28 +73,12 @@ def train(
     folder = team.leader_first(lambda: base_model.locate(spec))
     exports.check(spec, folder, report, gpu=torch.cuda.is_available())
     backend = backends.load(name)
-    from transformers import set_seed
+    from model_garden_trainer.training import Run, fit
 
-    from model_garden_trainer.trainers import trainer_for
-    from model_garden_trainer.training import Run, check_packing, fit
-
-    if h.packing:
-        check_packing(folder)
-    trainer = trainer_for(spec)
-    encoder = trainer.encoder(trainer.load_processor(folder), spec)
-    measured, longest = team.share(lambda: measure(data, encoder, folder, h.max_seq_length or 2048))
-    report(DatasetEvent(dataset=measured))
-    unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
-    if unselective:
-        report(WarningEvent(message=unselective))
-        log(unselective)
-
+    encoder, measured, longest = _encoded(spec, folder, data, team, report)
     _enter(report, "model", f"{spec.base_model}, backend {name} ({reason})")
     with watchdog:
-        model = backend.load_model(spec, folder)
-        set_seed(h.seed or 0)  # the adapters' first weights depend on nothing that went before
-        model = backend.add_lora(model, spec)
-        log(_trainable(model))
+        model = _adapted(backend, spec, folder)
         _enter(report, "training", None)
         trained = fit(
             Run(spec, output, fingerprint, metrics, report, requests, watchdog, team),
@@ -113,20 +98,13 @@ def train(
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    record: dict[str, Any] = {
+    record = {
         "name": config.name,
         "spec": for_record(spec),
         "backend": {"name": name, "reason": reason},
-        "batch": {
-            "microBatch": trained.micro_batch,
-            "accumulation": trained.accumulation,
-            "processes": team.size,
-        },
-        "versions": outputs.versions(),
         "fingerprint": fingerprint,
-        "stoppedEarly": trained.stopped_early,
         "dataset": measured.to_dict(),
-    }
+    } | _facts(trained, team)
     final_loss = trained.progress.loss if trained.progress else None
     try:
         outcome = _delivered(config, folder, output, record, trained, verify, metrics, report)
@@ -135,6 +113,54 @@ def train(
         raise
     team.dismiss()
     return outcome
+
+
+def _encoded(
+    spec: TrainingJobSpec, folder: Path, data: Data, team: distributed.Team, report: Report
+) -> tuple[Encoder, DatasetStatus, Example]:
+    """What makes batches of rows; what was measured of them with it, and the longest; warnings are told.
+
+    Raises:
+        TrainingError: InvalidDataset for rows, InvalidSpec where packing was not shown for the model.
+    """
+    from model_garden_trainer.trainers import trainer_for
+    from model_garden_trainer.training import check_packing
+
+    h = spec.hyperparameters or Hyperparameters()
+    if h.packing:
+        check_packing(folder)
+    trainer = trainer_for(spec)
+    encoder = trainer.encoder(trainer.load_processor(folder), spec)
+    measured, longest = team.share(lambda: measure(data, encoder, folder, h.max_seq_length or 2048))
+    report(DatasetEvent(dataset=measured))
+    unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
+    if unselective:
+        _warn(report, unselective)
+    return encoder, measured, longest
+
+
+def _adapted(backend: ModuleType, spec: TrainingJobSpec, folder: Path) -> Any:
+    """The base model with fresh adapters, whose first weights depend on the seed and on nothing that went before."""
+    from transformers import set_seed
+
+    model = backend.load_model(spec, folder)
+    set_seed(_seed(spec))
+    model = backend.add_lora(model, spec)
+    log(_trainable(model))
+    return model
+
+
+def _facts(trained: Trained, team: distributed.Team) -> dict[str, Any]:
+    """What the record tells of how a run went."""
+    return {
+        "batch": {
+            "microBatch": trained.micro_batch,
+            "accumulation": trained.accumulation,
+            "processes": team.size,
+        },
+        "versions": outputs.versions(),
+        "stoppedEarly": trained.stopped_early,
+    }
 
 
 def _delivered(
@@ -183,9 +209,7 @@ def _tell_samples(
 ) -> None:
     """The rows answered before and after training: to ``samples.json``, ``metrics.jsonl`` and the log. Never fatal."""
     if "samplesFailed" in found:
-        message = f"no rows were answered for comparison: {found['samplesFailed']}"
-        report(WarningEvent(message=message))
-        log(message)
+        _warn(report, f"no rows were answered for comparison: {found['samplesFailed']}")
         return
     if "scores" not in found:
         return
@@ -225,9 +249,7 @@ def _already_finished(
             f"{record.get('name')!r}, made with other settings or other data; choose another outputDir, or delete "
             "that folder",
         )
-    message = f"{outputs.relative(output)} already holds this very run's finished model; delete it to train again"
-    report(WarningEvent(message=message))
-    log(message)
+    _warn(report, f"{outputs.relative(output)} already holds this very run's finished model; delete it to train again")
     return _succeeded(record, metrics.replay(report))
 
 
@@ -266,6 +288,15 @@ def _fingerprint(spec: TrainingJobSpec, data: Data) -> str:
     if spec.vision:
         content["pictures"] = [digest_pictures(rows) for rows in data.sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _seed(spec: TrainingJobSpec) -> int:
+    return (spec.hyperparameters and spec.hyperparameters.seed) or 0
+
+
+def _warn(report: Report, message: str) -> None:
+    report(WarningEvent(message=message))
+    log(message)
 
 
 def _enter(report: Report, stage: Stage, detail: str | None) -> None:
