@@ -123,7 +123,7 @@ async def measure(folder: Path) -> list[list[str]]:
                 rows.append([f"burst of {size}, writes until Job and status are there", f"{each:.1f} a job", "2"])
             rows.append([f"resident memory, {await count(cluster)} suspended jobs", mib(), "< 120 MiB with 200"])
         await clear(cluster)
-        scripted = [sys.executable, str(ROOT / "tests/controller/scripted_trainer.py")]
+        scripted = ["python", "-m", "tests.controller.scripted_trainer"]
         with operator(folder, scripted, progress_seconds=3600):
             await create(cluster, [job(f"life-{n}", ttlSecondsAfterFinished=3600) for n in range(LIVES)])
             await settled(cluster, "Succeeded", LIVES)

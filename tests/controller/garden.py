@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.cluster import Object, TestCluster
 
-TRAINER = Path(__file__).with_name("scripted_trainer.py")
+TRAINER = ("python", "-m", "tests.controller.scripted_trainer")  # no path: a pod's /tmp is its own
 CLAIMS = {"DATA": "garden-data", "MODELS": "garden-models", "CACHE": "garden-cache"}
 
 
@@ -42,7 +42,7 @@ class Garden:
             "MODEL_GARDEN_PORT": str(self.port),
             "MODEL_GARDEN_PROGRESS_SECONDS": "0.5",
             "MODEL_GARDEN_MISSING_SECONDS": "6",
-            "MODEL_GARDEN_TRAINER_COMMAND": json.dumps([sys.executable, str(TRAINER)]),
+            "MODEL_GARDEN_TRAINER_COMMAND": json.dumps(TRAINER),
             **{f"MODEL_GARDEN_{kind}_CLAIM": name for kind, name in CLAIMS.items()},
             **{f"MODEL_GARDEN_{name}": value for name, value in settings.items()},
         }

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,7 @@ from model_garden.controller.store import Key, Store
 from tests.cluster import TestCluster
 from tests.controller.garden import CLAIMS, TRAINER, Garden
 
-SETTINGS = Settings(
-    trainer_command=(sys.executable, str(TRAINER)), **{f"{kind.lower()}_claim": name for kind, name in CLAIMS.items()}
-)
+SETTINGS = Settings(trainer_command=TRAINER, **{f"{kind.lower()}_claim": name for kind, name in CLAIMS.items()})
 
 Run = Callable[[Callable[[Cluster], Coroutine[Any, Any, None]]], None]
 
