@@ -49,10 +49,15 @@ def train(workspace: Workspace, name: str, *parts: dict[str, Any]) -> list[Event
 
 @pytest.mark.train
 def test_two_processes_learn_what_one_learns_of_the_same_rows(workspace: Workspace) -> None:
-    steps = {"hyperparameters": {"maxSteps": 5}}
-    two = losses(train(workspace, "two", VISION, QUICK, ONE_AT_A_TIME, steps))
+    rows = (workspace.folder / "data/vision_test_dataset.jsonl").read_text().splitlines(keepends=True)
+    (workspace.folder / "data/three.jsonl").write_text("".join(rows[:3]))  # which two processes cannot share evenly
+    steps = {"hyperparameters": {"maxSteps": 5, "evalSteps": 2}, "validationDatasetPath": "./data/three.jsonl"}
+    events = train(workspace, "two", VISION, QUICK, ONE_AT_A_TIME, steps)
+    two = losses(events)
     four = {"hyperparameters": {"batchSize": 1, "gradientAccumulationSteps": 4}}
     _, one = workspace.train(config("one", VISION, QUICK, four, steps))
+    evaluated = [event.progress.eval_loss for event in events if isinstance(event, ProgressEvent)]
+    assert next(loss for loss in evaluated if loss is not None) == pytest.approx(one.eval_losses[2], abs=1e-4)
     assert two[:2] == pytest.approx(list(one.losses.values())[:2], abs=1e-4)  # then an epoch's last step is filled up
     outcome = outcome_of(workspace)
     assert outcome.output is not None and outcome.output.verified
