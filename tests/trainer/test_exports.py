@@ -160,12 +160,13 @@ def test_a_merged_model_in_4_bit_and_one_of_a_base_that_comes_so(
     from model_garden_trainer.verify import verify
 
     monkeypatch.setattr(merged, "check_4bit", lambda **_: None)
-    output, _ = export(workspace, "job", saveMethod="merged_4bit")
-    assert output.merged_path == "./models/out/merged"
+    outcome, _ = workspace.train(config("job", VISION, QUICK, SHORT, {"saveMethod": "merged_4bit"}))
+    assert outcome.output is not None and outcome.output.verified
+    assert outcome.output.merged_path == "./models/out/merged"
     base, out = workspace.folder / "models/out/merged", workspace.folder / "models/out"
     assert "U8" in tensor_dtypes(base) and json.loads((base / "config.json").read_text())["quantization_config"]
 
-    job = config("job", TEXT, {"saveMethod": "merged_16bit"})
+    job = config("job", VISION, {"saveMethod": "merged_16bit"})
     merged.save_16bit(job, base, out, workspace.folder / "sixteen")
     assert tensor_dtypes(workspace.folder / "sixteen") == {"BF16"}
     assert "quantization_config" not in (workspace.folder / "sixteen/config.json").read_text()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from model_garden_trainer.errors import TrainingError
@@ -28,6 +30,11 @@ def assert_quantized(model: Any, quantization: str | None) -> None:
             f"spec.quantization: {quantization}, but the model was loaded without a {kind} layer, so bitsandbytes does "
             "not work here; use quantization: 16bit, or mend it (python -m bitsandbytes says what is wrong)",
         )
+
+
+def comes_quantized(folder: Path) -> bool:
+    """Whether the weights of a model's folder are quantized on disk."""
+    return "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
 def quantization_config(kind: str) -> Any:

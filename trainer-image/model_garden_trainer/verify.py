@@ -22,7 +22,7 @@ from model_garden_trainer.encoding import Batch, Encoder
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports import gguf
 from model_garden_trainer.outputs import Made
-from model_garden_trainer.quantized import quantization_config
+from model_garden_trainer.quantized import comes_quantized, quantization_config
 from model_garden_trainer.sample_answers import Question, ask, first_exchange, questions, scores
 from model_garden_trainer.trainers import trainer_for
 
@@ -134,9 +134,10 @@ def _load(spec: TrainingJobSpec, folder: Path, *, as_trained: bool = False) -> A
     ``as_trained`` quantizes the base model as in training, in which it fits where training did; a merge is compared in
     16 bit, for quantizing changes logits more than a wrong merge might.
     """
-    options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    wide = not torch.cuda.is_available() and not comes_quantized(folder)  # what is not quantized there is in 16 bit
+    options: dict[str, Any] = {"dtype": torch.float32 if wide else torch.bfloat16, "local_files_only": True}
     if torch.cuda.is_available():
-        options |= {"dtype": torch.bfloat16, "device_map": "auto"}
+        options["device_map"] = "auto"
         if as_trained and spec.quantization in ("4bit", "8bit"):
             options["quantization_config"] = quantization_config(spec.quantization)
     return trainer_for(spec).MODEL.from_pretrained(folder, **options)

@@ -6,7 +6,6 @@ else on PATH.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import struct
@@ -22,6 +21,7 @@ from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.outputs import Made
 from model_garden_trainer.progress import log
+from model_garden_trainer.quantized import comes_quantized
 
 FOLDER_ENV = "LLAMA_CPP_DIR"
 CONVERTER = "convert_hf_to_gguf.py"
@@ -53,7 +53,7 @@ def check(spec: TrainingJobSpec, base: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole = [*found.convert, str(base), "--outfile", str(Path(folder) / "rehearsal.gguf")]
         tried = _run([*whole, "--vocab-only"])
-        if spec.vision and not tried.returncode and not _quantized(base):  # a merge of it will be in 16 bit
+        if spec.vision and not tried.returncode and not comes_quantized(base):  # a merge of it will be in 16 bit
             tried = _run([*whole, "--mmproj", "--dry-run"])
     if tried.returncode:
         log(tried.stderr)
@@ -63,10 +63,6 @@ def check(spec: TrainingJobSpec, base: Path) -> None:
             "install what it misses (pip install gguf sentencepiece), use a newer llama.cpp where it does not know the "
             "model, or use merged_16bit and convert elsewhere",
         )
-
-
-def _quantized(base: Path) -> bool:
-    return "quantization_config" in json.loads((base / "config.json").read_text(encoding="utf-8"))
 
 
 def programs(spec: TrainingJobSpec) -> Programs:
