@@ -80,7 +80,9 @@ class TestCluster:
         words = ["get", kind, *([name] if name else []), "-n", namespace, "-o", "json", "--ignore-not-found"]
         printed = self.kubectl(*words, *(["-l", selector] if selector else []))
         found = json.loads(printed) if printed.strip() else None
-        return found if name or found is None else found["items"]
+        if name:
+            return found
+        return found["items"] if found else []
 
     def until(self, condition: Callable[[], Any], what: str = "", seconds: float = PATIENCE) -> Any:
         """Waits until the condition holds (is truthy) and returns its value; fails the test if it never does."""
