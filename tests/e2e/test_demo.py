@@ -62,6 +62,11 @@ def succeeded(found: dict[str, Any]) -> bool:
     return found.get("phase") == "Succeeded"
 
 
+def ended(found: dict[str, Any]) -> bool:
+    """Whether the only attempt has ended, and the status says so."""
+    return "endTime" in found["attempts"][0]
+
+
 def pods(demo: Demo, name: str) -> list[str]:
     return [
         pod["metadata"]["name"] for pod in demo.cluster.get("pods", selector=f"model-garden.dev/training-job={name}")
@@ -110,7 +115,7 @@ def test_a_suspended_run_goes_on_where_it_was_and_stop_and_save_ends_it_early_wi
     demo.cluster.apply(job("paused", vision=False))
     wait(demo, "paused", lambda found: (found.get("progress") or {}).get("step", 0) > 5)
     suspend(demo, True)
-    found = wait(demo, "paused", lambda found: found.get("phase") == "Suspended" and not pods(demo, "paused"))
+    found = wait(demo, "paused", lambda found: found.get("phase") == "Suspended" and ended(found))
     stopped_at = found["lastCheckpointStep"]
     assert found["attempts"][0]["reason"] == "Stopped"
     suspend(demo, False)
