@@ -179,6 +179,14 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(workspace: Wor
     assert [line["step"] for line in workspace.metrics("cut")] == [1, 2, 3, 4, 5, 6]
 
 
+def test_the_base_models_own_folder_is_no_output(workspace: Workspace) -> None:
+    job = config("over", TEXT, QUICK)
+    job = config("over", TEXT, QUICK, {"outputDir": f"{job.spec.base_model}/../{Path(job.spec.base_model).name}"})
+    with pytest.raises(TrainingError, match=r"spec\.outputDir: .* is the folder of spec\.baseModel") as raised:
+        workspace.train(job)
+    assert raised.value.exit_code == 2
+
+
 def test_other_settings_neither_continue_nor_overwrite_what_is_there(workspace: Workspace) -> None:
     part = {"outputDir": "./models/mine", "hyperparameters": {"maxSteps": 4, "saveSteps": 1}}
     requests = StopRequests()

@@ -37,12 +37,19 @@ class Made:
     projector: Path | None = None
 
 
-def prepare_folder(output: Path, given: str) -> None:
-    """Make the output folder, and see before training that it can be written to.
+def prepare_folder(output: Path, given: str, base_model: str = "") -> None:
+    """Make the output folder, and see before training that it can be written to and is not the base model's own.
 
     Raises:
         TrainingError: OutputNotWritable.
     """
+    base = Path(base_model).expanduser()
+    if base_model and base.exists() and output.resolve() == base.resolve():
+        raise TrainingError(
+            "OutputNotWritable",
+            f"spec.outputDir: {given or output} is the folder of spec.baseModel, which training would overwrite; "
+            "choose another folder",
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output) as file:

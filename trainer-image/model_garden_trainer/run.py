@@ -60,7 +60,7 @@ def train(
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
     if spec.gpus and not torch.cuda.is_available():
         _warn(report, f"{spec.gpus} GPU(s) asked for, and torch sees none: training runs on the CPU, slowly")
-    outputs.prepare_folder(output, spec.output_dir or "")
+    outputs.prepare_folder(output, spec.output_dir or "", spec.base_model)
 
     _enter(report, "dataset", spec.dataset_path)
     data = open_data(spec, _seed(spec))
