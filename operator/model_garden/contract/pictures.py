@@ -13,14 +13,20 @@ MAX_ASPECT = 200
 def smart_resize(width: int, height: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     """The size (width, height) in pixels that Qwen's processors bring a picture to.
 
-    Both sides become multiples of ``factor``, the area lies between the bounds, the shape is kept as nearly as that
-    allows. Source: ``smart_resize`` in transformers' ``image_processing_qwen2_vl``.
-
     Raises:
         ValueError: one side is over 200 times the other.
     """
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ValueError(f"a picture of {width} x {height}: one side is over {MAX_ASPECT} times the other; crop it")
+    return resized(width, height, factor, min_pixels, max_pixels)
+
+
+def resized(width: int, height: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """The same for a picture whose shape was looked at already.
+
+    Both sides become multiples of ``factor``, the area lies between the bounds, the shape is kept as nearly as that
+    allows. Source: ``smart_resize`` in transformers' ``image_processing_qwen2_vl``.
+    """
     wide, high = round(width / factor) * factor, round(height / factor) * factor
     if wide * high > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)

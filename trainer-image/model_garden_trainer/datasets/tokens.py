@@ -9,7 +9,6 @@ picture is brought between the bounds of ``imageOptions``.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from typing import Any
 import jinja2
 from tokenizers import Tokenizer
 
+from model_garden.contract.pictures import resized
 from model_garden_trainer.datasets.errors import RowError, shown
 from model_garden_trainer.datasets.example import Example
 from model_garden_trainer.datasets.pictures import Size, bounded
@@ -53,15 +53,7 @@ class ImageTokens:
     def resized(self, size: Size) -> Size:
         """The size that the processor scales a picture to."""
         factor = self.patch_size * self.merge_size
-        sides = [round(side / factor) * factor for side in size]
-        area = size[0] * size[1]
-        if sides[0] * sides[1] > self.largest:
-            shrink = math.sqrt(area / self.largest)
-            sides = [max(factor, math.floor(side / shrink / factor) * factor) for side in size]
-        elif sides[0] * sides[1] < self.smallest:
-            grow = math.sqrt(self.smallest / area)
-            sides = [math.ceil(side * grow / factor) * factor for side in size]
-        return sides[0], sides[1]
+        return resized(*size, factor, self.smallest, self.largest)
 
     @classmethod
     def load(cls, folder: Path, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageTokens:
