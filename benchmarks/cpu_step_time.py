@@ -61,7 +61,7 @@ class Times:
 
 def text_prompts(count: int) -> list[Row]:
     """Questions and answers of mixed length: most short, some many times as long."""
-    from model_garden_trainer.datasets.samples import text_rows
+    from model_garden.datasets.samples import text_rows
 
     rng = random.Random("text")
     rows = []
@@ -73,7 +73,7 @@ def text_prompts(count: int) -> list[Row]:
 
 def vision_prompts(count: int, folder: Path) -> list[Row]:
     """The same about pictures of a few sizes, which are written to ``folder``."""
-    from model_garden_trainer.datasets.samples import draw, vision_scenes
+    from model_garden.datasets.samples import draw, vision_scenes
 
     rng = random.Random("vision")
     rows = []
@@ -128,10 +128,10 @@ def ours(spec: TrainingJobSpec, rows: list[Row], *, packed: bool = False) -> Tim
     """Our loop, set up as a run sets it up."""
     from transformers import set_seed
 
-    from model_garden_trainer.backends import transformers as backend
-    from model_garden_trainer.loop import Loop, arguments
-    from model_garden_trainer.packing import PackedSteps
-    from model_garden_trainer.trainers import trainer_for
+    from model_garden_trainer.batches.packing import PackedSteps
+    from model_garden_trainer.engine.instrumented import Loop, arguments
+    from model_garden_trainer.models.backends import transformers as backend
+    from model_garden_trainer.models.families import trainer_for
 
     began = time.perf_counter()
     h = spec.hyperparameters or Hyperparameters()
@@ -179,7 +179,7 @@ def packed(spec: TrainingJobSpec, rows: list[Row]) -> Times:
 
 
 def _example(row: Row, number: int) -> Any:
-    from model_garden_trainer.datasets.example import Example, ImageRef, Message, Origin
+    from model_garden.datasets.example import Example, ImageRef, Message, Origin
 
     question = (ImageRef(Path(row.image)), row.question) if row.image else (row.question,)
     turns = (Message("user", question), Message("assistant", (row.answer,)))
@@ -289,7 +289,7 @@ def _medians(times: list[Times]) -> tuple[float, float, float]:
 
 def start_up(model: Path, folder: Path, rounds: int) -> str:
     """Seconds from the start of a trainer's process to the end of its first step, and what the bare imports take."""
-    from model_garden_trainer.datasets.samples import create_vision_samples
+    from model_garden.datasets.samples import create_vision_samples
 
     rows = create_vision_samples(folder / "rows.jsonl", 8)
     parts: list[dict[str, float]] = []
@@ -337,7 +337,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     options = parser.parse_args()
-    from demo.tiny_models import make_tiny_model
+    from testing.tiny_models import make_tiny_model
 
     count = 8 * (options.steps + WARM_UP)
     with tempfile.TemporaryDirectory() as scratch:

@@ -29,8 +29,8 @@ from torch.utils.data import DataLoader
 from transformers import AutoProcessor
 
 from benchmarks.sections import machine, table, write_section
-from demo.tiny_models import make_tiny_model
-from model_garden_trainer.datasets import check_examples, open_examples
+from model_garden.datasets import check_examples, open_examples
+from testing.tiny_models import make_tiny_model
 
 SETS = ((480, (224, 224)), (160, (640, 480)), (48, (2000, 1500)), (32, (4000, 3000)))
 """Pictures and their size."""

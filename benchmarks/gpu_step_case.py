@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from model_garden.contract.defaults import effective, merge
-from model_garden.contract.memory import GIB
+from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.spec import Hyperparameters, LoraConfig, TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
-from tests.contract.model_configs import QWEN2_5_VL_3B
+from testing.model_configs import QWEN2_5_VL_3B
 
 DATA = Path(__file__).parents[1] / "data" / "vision_test_dataset.jsonl"
 MODEL, ROWS = "model", "data/rows.jsonl"
@@ -62,10 +62,10 @@ def make(folder: Path, count: int, *, real: bool) -> Made:
     """
     import torch
 
-    from demo.tiny_models import make_tiny_model
-    from model_garden_trainer.data import open_data
-    from model_garden_trainer.encoding import IGNORED
-    from model_garden_trainer.trainers import trainer_for
+    from model_garden_trainer.batches.collator import IGNORED
+    from model_garden_trainer.batches.splits import open_data
+    from model_garden_trainer.models.families import trainer_for
+    from testing.tiny_models import make_tiny_model
 
     model = make_tiny_model("qwen2_5_vl", folder / MODEL)
     if real:
@@ -119,9 +119,9 @@ def real_config(tiny: dict[str, Any]) -> dict[str, Any]:
 def ours(spec: TrainingJobSpec) -> Measured:
     """The project's whole run, from checking the rows to saving; only the outputs' check is left out."""
     from model_garden.contract.progress import Event, ProgressEvent, StageEvent
-    from model_garden_trainer import backends
-    from model_garden_trainer.health import Watchdog
-    from model_garden_trainer.stopping import StopRequests
+    from model_garden_trainer.engine.stopping import StopRequests
+    from model_garden_trainer.engine.watchdog import Watchdog
+    from model_garden_trainer.models import backends
 
     backends.come_first(spec)
     from model_garden_trainer.run import train
@@ -158,7 +158,7 @@ def trl(spec: TrainingJobSpec) -> Measured:
     from transformers import TrainerCallback, set_seed
     from trl import SFTTrainer
 
-    from model_garden_trainer.loop import Clock
+    from model_garden_trainer.engine.instrumented import Clock
 
     h, clock = spec.hyperparameters or Hyperparameters(), Clock()
     steps: list[dict[str, float]] = []

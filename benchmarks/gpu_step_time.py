@@ -33,9 +33,10 @@ from benchmarks.flops import Work, peak_flops, step_flops
 from benchmarks.gpu_step_case import MODEL, PARTS, ROWS, Made, Measured
 from benchmarks.sections import machine, table, write_section
 from model_garden.contract.defaults import effective, merge
-from model_garden.contract.estimate import RowShape, estimate
-from model_garden.contract.parameters import read_model
+from model_garden.contract.memory_estimate import RowShape
 from model_garden.contract.spec import TrainingJobSpec
+from model_garden.estimate.estimate import estimate
+from model_garden.estimate.model_shape import read_model
 
 EFFECTIVE_BATCH, WARM_UP = 8, 3
 NEEDED_GB = 12

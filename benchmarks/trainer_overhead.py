@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sections import machine, table, write_section
-from demo.tiny_models import make_tiny_model
 from model_garden.contract.defaults import effective, merge
 from model_garden.contract.names import CONFIG_ENV
 from model_garden.contract.progress import Event, ProgressEvent, StageEvent, parse_event
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
+from testing.tiny_models import make_tiny_model
 
 DATA = Path(__file__).parents[1] / "data"
 PICTURES = 40

@@ -103,7 +103,10 @@ def material(kubectl: Kubectl, example: str) -> None:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "demo-scripts"},
-        "data": {name: (ROOT / "demo" / name).read_text() for name in ("tiny_models.py", "load_back.py")},
+        "data": {
+            "tiny_models.py": (ROOT / "testing" / "tiny_models.py").read_text(),
+            "load_back.py": (ROOT / "demo" / "load_back.py").read_text(),
+        },
     }
     kubectl("apply", "-f", "-", stdin=json.dumps(scripts))
     said = run_job(kubectl, "demo-material", f"{MATERIAL}rm -rf models/{example}")

@@ -17,7 +17,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     def model(kind: str) -> Path:
         folder = root / kind
         if not folder.exists():
-            from demo.tiny_models import make_tiny_model  # torch is loaded for tests that need it only
+            from testing.tiny_models import make_tiny_model  # torch is loaded for tests that need it only
 
             make_tiny_model(kind, folder)  # type: ignore[arg-type]
         return folder

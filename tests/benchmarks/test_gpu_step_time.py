@@ -14,11 +14,11 @@ from benchmarks.flops import Work, peak_flops, step_flops
 from benchmarks.gpu_step_case import real_config
 from benchmarks.gpu_step_time import cases, job, run_case
 from model_garden.contract.defaults import effective
-from model_garden.contract.estimate import estimate
-from model_garden.contract.parameters import read_model
 from model_garden.contract.spec import TrainingJobSpec
-from tests.contract.model_configs import QWEN2_5_3B, QWEN2_5_VL_3B
-from tests.contract.test_parameters import on_meta
+from model_garden.estimate.estimate import estimate
+from model_garden.estimate.model_shape import read_model
+from testing.model_configs import QWEN2_5_3B, QWEN2_5_VL_3B
+from tests.estimate.test_model_shape import on_meta
 from tests.tiny import tiny_model
 
 __all__ = ["tiny_model"]

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from model_garden.builders import plan as builders_plan
+from model_garden.builders.plan import Plan
+from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome, termination_message
-from model_garden.controller import desired
-from model_garden.controller.desired import Plan
-from model_garden.controller.settings import Settings
 from model_garden.controller.status import Moment
 
 Object = dict[str, Any]
@@ -31,7 +31,7 @@ def resource(name: str = "receipts", **spec: Any) -> Object:
 
 
 def plan(settings: Settings = SETTINGS, **spec: Any) -> Plan:
-    return desired.plan(resource(**spec), settings)
+    return builders_plan.plan(resource(**spec), settings)
 
 
 def job(*conditions: str, owner: str = "tj-uid", suspend: bool = False, reason: str = "", **metadata: Any) -> Object:

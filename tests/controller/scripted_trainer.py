@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from model_garden.contract.estimate import Estimate, Part
+from model_garden.contract.memory_estimate import Estimate, Part
 from model_garden.contract.names import ANNOTATION_STOP, CONFIG_ENV, POD_ANNOTATIONS, TERMINATION_LOG
 from model_garden.contract.progress import (
     CheckpointEvent,

@@ -5,7 +5,7 @@ import pytest
 from model_garden.contract.progress import Outcome
 from model_garden.contract.status import OutputStatus
 from model_garden.controller.observed import GONE, End, observe, trim_job, trim_pod
-from model_garden.controller.words import Waiting
+from model_garden.controller.pod_reasons import Waiting
 from tests.controller import builders as b
 from tests.controller.builders import Object
 

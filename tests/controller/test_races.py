@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from model_garden.builders.settings import Settings
 from model_garden.cluster import JOBS, TRAINING_JOBS, Cluster, ClusterError, connect
 from model_garden.controller import leader
 from model_garden.controller.events import EventPoster
 from model_garden.controller.leader import Leader
 from model_garden.controller.progress_stream import ProgressStreams
 from model_garden.controller.reconcile import Reconciler
-from model_garden.controller.settings import Settings
 from model_garden.controller.store import Key, Store
 from tests.cluster import TestCluster
 from tests.controller.garden import CLAIMS, TRAINER, Garden

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from model_garden.builders import job as job_builder
+from model_garden.builders import plan as plans
+from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome
 from model_garden.contract.resource import InvalidResource
 from model_garden.contract.status import Attempt, OutputStatus, Progress, TrainingJobStatus
-from model_garden.controller import desired
 from model_garden.controller.observed import Facts, observe
-from model_garden.controller.settings import Settings
 from model_garden.controller.status import about_to_end
 from tests.controller import builders as b
 from tests.controller import test_status
@@ -28,8 +29,8 @@ BAD = Outcome(result="Failed", exit_code=3, reason="InvalidDataset", message="ro
 
 
 def job(name: str = "receipts", **spec: Any) -> Object:
-    plan = desired.plan(b.resource(name, numNodes=3, **spec), b.SETTINGS)
-    return desired.job(plan, b.SETTINGS)
+    plan = plans.plan(b.resource(name, numNodes=3, **spec), b.SETTINGS)
+    return job_builder.job(plan, b.SETTINGS)
 
 
 def variables(**spec: Any) -> dict[str, Any]:
@@ -70,27 +71,27 @@ def test_a_job_may_say_where_its_pods_meet() -> None:
 
 def test_the_service_has_no_address_of_its_own_and_names_pods_before_they_are_ready() -> None:
     plan = b.plan(numNodes=3)
-    service = desired.service(plan)
+    service = job_builder.service(plan)
     assert service is not None
     assert service["spec"]["clusterIP"] == "None" and service["spec"]["publishNotReadyAddresses"] is True
-    labels = desired.job(plan, b.SETTINGS)["spec"]["template"]["metadata"]["labels"]
+    labels = job_builder.job(plan, b.SETTINGS)["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
     [owner] = service["metadata"]["ownerReferences"]
     assert (owner["uid"], owner["controller"]) == ("tj-uid", True)
 
 
 def test_a_service_s_name_begins_with_a_letter() -> None:
-    plan = desired.plan(b.resource("7b", numNodes=2), b.SETTINGS)
-    service = desired.service(plan)
+    plan = plans.plan(b.resource("7b", numNodes=2), b.SETTINGS)
+    service = job_builder.service(plan)
     assert service is not None and service["metadata"]["name"] == "job-7b-train"
-    template = desired.job(plan, b.SETTINGS)["spec"]["template"]
+    template = job_builder.job(plan, b.SETTINGS)["spec"]["template"]
     assert template["spec"]["subdomain"] == "job-7b-train"
 
 
 def test_one_node_needs_none_of_it() -> None:
     plan = b.plan()
-    assert desired.service(plan) is None
-    plain = desired.job(plan, b.SETTINGS)["spec"]
+    assert job_builder.service(plan) is None
+    plain = job_builder.job(plan, b.SETTINGS)["spec"]
     assert "completionMode" not in plain and "subdomain" not in plain["template"]["spec"]
     assert len(plain["podFailurePolicy"]["rules"]) == 2
 
@@ -103,8 +104,8 @@ def test_a_pod_that_ended_because_another_did_is_not_counted() -> None:
 def test_several_nodes_need_a_claim_that_all_can_mount() -> None:
     push = {"pushToHub": {"repo": "org/out"}, "hubTokenSecret": {"name": "hub", "key": "token"}}
     with pytest.raises(InvalidResource, match="ReadWriteMany"):
-        made = desired.plan(b.resource(numNodes=2, **push), Settings(data_claim="data"))
-        desired.check(made)
+        made = plans.plan(b.resource(numNodes=2, **push), Settings(data_claim="data"))
+        plans.check(made)
 
 
 def test_the_first_pod_tells_of_progress_and_makes_the_outcome() -> None:

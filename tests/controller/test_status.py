@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome
 from model_garden.contract.status import OutputStatus, Progress, TrainingJobStatus
 from model_garden.controller.observed import observe
-from model_garden.controller.settings import Settings
 from model_garden.controller.status import (
     Verdict,
     about_to_end,
@@ -20,7 +20,7 @@ from model_garden.controller.status import (
     read_status,
     urgent,
 )
-from model_garden.controller.training import Steps, Training
+from model_garden.controller.trainer_events import Steps, Training
 from tests.controller import builders as b
 from tests.controller.builders import Object
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from model_garden_trainer.datasets.convert import convert
-from model_garden_trainer.datasets.errors import RowError
-from model_garden_trainer.datasets.example import Origin
-from model_garden_trainer.datasets.locate import Locator
+from model_garden.datasets.convert import convert
+from model_garden.datasets.errors import RowError
+from model_garden.datasets.example import Origin
+from model_garden.datasets.locate import Locator
 
 
 def turn(role, content, **more):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from model_garden_trainer.datasets import DatasetError, TokenCounter, check_examples, open_examples
-from model_garden_trainer.datasets.samples import create_text_samples, create_vision_samples
+from model_garden.datasets import DatasetError, TokenCounter, check_examples, open_examples
+from model_garden.datasets.samples import create_text_samples, create_vision_samples
 
 
 def write(path, rows):
@@ -102,7 +102,7 @@ class TestTokenCounter:
         from PIL import Image
         from transformers import AutoProcessor
 
-        from model_garden_trainer.datasets.tokens import chat_messages
+        from model_garden.datasets.tokens import chat_messages
 
         folder = tiny_model(kind)
         processor = AutoProcessor.from_pretrained(folder)
@@ -126,7 +126,7 @@ class TestTokenCounter:
     def test_text(self, kind, tiny_model, tmp_path):
         from transformers import AutoTokenizer
 
-        from model_garden_trainer.datasets.tokens import chat_messages
+        from model_garden.datasets.tokens import chat_messages
 
         tokenizer = AutoTokenizer.from_pretrained(tiny_model(kind))
         counter = TokenCounter.load(tiny_model(kind), vision=False)
@@ -164,7 +164,7 @@ def test_checking_needs_no_torch(tmp_path, tiny_model):
     create_vision_samples(tmp_path / "data.jsonl", 2)
     code = f"""
 import sys
-from model_garden_trainer.datasets import *
+from model_garden.datasets import *
 measure = TokenCounter.load({str(tiny_model("qwen2_5_vl"))!r}, vision=True)
 report = check_examples(open_examples({str(tmp_path / "data.jsonl")!r}, vision=True), measure=measure)
 assert report.ok and report.image_tokens == 128, report
@@ -177,7 +177,7 @@ MEMORY = """
 import json, resource, sys
 from pathlib import Path
 from PIL import Image
-from model_garden_trainer.datasets import check_examples, open_examples
+from model_garden.datasets import check_examples, open_examples
 
 folder = Path(sys.argv[1])
 def peak():

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from model_garden_trainer.datasets import DatasetError, open_examples
+from model_garden.datasets import DatasetError, open_examples
 
 ROWS = [{"prompt": f'{number}: ä, "b"\nc 🙂', "completion": f"«{number}»"} for number in range(5)]
 
@@ -137,7 +137,7 @@ def test_nested_parquet_columns_and_pictures_are_kept(tmp_path):
 def test_an_image_feature_of_the_datasets_library_stays_encoded(tmp_path):
     import datasets
 
-    from model_garden_trainer.datasets.samples import create_vision_samples
+    from model_garden.datasets.samples import create_vision_samples
 
     source = create_vision_samples(tmp_path / "source.jsonl", 2)
     rows = [json.loads(line) for line in source.read_text().splitlines()]

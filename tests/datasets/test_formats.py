@@ -4,9 +4,9 @@ import base64
 
 import pytest
 
-from model_garden_trainer.datasets.convert import convert
-from model_garden_trainer.datasets.example import ImageRef, Origin
-from model_garden_trainer.datasets.locate import Locator
+from model_garden.datasets.convert import convert
+from model_garden.datasets.example import ImageRef, Origin
+from model_garden.datasets.locate import Locator
 
 ORIGIN = Origin("data.jsonl", 7)
 PNG = b"\x89PNG"

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from model_garden_trainer.datasets import DatasetError, open_examples
+from model_garden.datasets import DatasetError, open_examples
 
 REVISION = "a" * 40
 FILES = {"train.jsonl": b'{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n'}
@@ -65,7 +65,7 @@ def hub():
 
 CODE = """
 import sys
-from model_garden_trainer.datasets import DatasetError, open_examples
+from model_garden.datasets import DatasetError, open_examples
 for name, split in (("org/name", "train"), ("org/name", "test"), ("org/none", "train")):
     try:
         examples = open_examples(f"hf://datasets/{name}", vision=False, split=split)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from model_garden_trainer.datasets import DatasetError, check_examples, open_examples
-from model_garden_trainer.datasets.samples import create_vision_samples
+from model_garden.datasets import DatasetError, check_examples, open_examples
+from model_garden.datasets.samples import create_vision_samples
 
 NAMES = [f"data_images/{number:04}.png" for number in range(1, 7)]
 Row = dict

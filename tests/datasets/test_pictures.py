@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from model_garden_trainer.datasets.errors import RowError
-from model_garden_trainer.datasets.example import ImageRef
-from model_garden_trainer.datasets.pictures import bounded, verify
+from model_garden.datasets.errors import RowError
+from model_garden.datasets.example import ImageRef
+from model_garden.datasets.pictures import bounded, verify
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from model_garden_trainer.datasets import check_examples, open_examples
-from model_garden_trainer.datasets.samples import (
+from model_garden.datasets import check_examples, open_examples
+from model_garden.datasets.samples import (
     BACKGROUNDS,
     COLOURS,
     SHAPES,

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from model_garden.controller.desired import job, plan
-from model_garden.controller.settings import Settings
+from model_garden.builders.job import job
+from model_garden.builders.plan import plan
+from model_garden.builders.settings import Settings
 from tools.images import DOCKERFILES, ROOT
 
 BOTH = pytest.mark.parametrize("image", list(DOCKERFILES))

@@ -16,11 +16,11 @@ from transformers import AutoModelForImageTextToText
 from model_garden.contract.defaults import effective
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer.backends.transformers import add_lora
-from model_garden_trainer.base_model import carry_processor_files
 from model_garden_trainer.exports import merged
-from model_garden_trainer.outputs import tensor_dtypes
-from model_garden_trainer.quantized import LAYERS, quantization_config
+from model_garden_trainer.exports.outputs import tensor_dtypes
+from model_garden_trainer.models.backends.transformers import add_lora
+from model_garden_trainer.models.base_model import carry_processor_files
+from model_garden_trainer.models.quantized import LAYERS, quantization_config
 
 
 def logits(model: Any) -> torch.Tensor:

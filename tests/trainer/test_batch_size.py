@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_garden.contract.progress import Event, ExitCode, WarningEvent
-from model_garden_trainer.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
+from model_garden_trainer.engine.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
 from model_garden_trainer.errors import TrainingError
 
 

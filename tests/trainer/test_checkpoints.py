@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model_garden_trainer import checkpoints
+from model_garden_trainer.engine import checkpoints
 
 FILES = ("adapter_model.safetensors", "optimizer.pt", "trainer_state.json", "nested/rng_state.pth")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from model_garden.contract.progress import ProgressEvent
-from model_garden_trainer import callbacks, loop
+from model_garden_trainer.engine import callbacks, instrumented
 from tests.trainer.workspace import QUICK, TEXT, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -20,12 +20,12 @@ def test_the_optimizer_s_work_is_not_taken_for_waiting_for_data(
     gpu = SimpleNamespace(now=0.0, given=0.0)
     clock = SimpleNamespace(perf_counter=lambda: gpu.now)
     original = callbacks.Telling.on_pre_optimizer_step
-    start = loop.Clock.__init__
+    start = instrumented.Clock.__init__
 
     def wait() -> None:
         gpu.now, gpu.given = gpu.now + gpu.given, 0.0
 
-    def begun(self: loop.Clock) -> None:
+    def begun(self: instrumented.Clock) -> None:
         start(self)
         self._wait = wait
 
@@ -33,9 +33,9 @@ def test_the_optimizer_s_work_is_not_taken_for_waiting_for_data(
         original(self, *args, **options)
         gpu.given = 5.0
 
-    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(instrumented, "time", clock)
     monkeypatch.setattr(callbacks, "time", clock)
-    monkeypatch.setattr(loop.Clock, "__init__", begun)
+    monkeypatch.setattr(instrumented.Clock, "__init__", begun)
     monkeypatch.setattr(callbacks.Telling, "on_pre_optimizer_step", optimize)
     _, told = workspace.train(config("timed", TEXT, QUICK, {"hyperparameters": {"maxSteps": 2}}))
     progress = [event.progress for event in told.events if isinstance(event, ProgressEvent)]

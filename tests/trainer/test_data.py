@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from model_garden_trainer.data import open_data
-from model_garden_trainer.datasets import open_examples
-from model_garden_trainer.datasets.digest import digest_files, digest_pictures
+from model_garden.datasets import open_examples
+from model_garden.datasets.digest import digest_files, digest_pictures
+from model_garden_trainer.batches.splits import open_data
 from model_garden_trainer.errors import TrainingError
 from tests.trainer.workspace import TEXT, config
 

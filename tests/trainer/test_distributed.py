@@ -11,8 +11,8 @@ import pytest
 
 from model_garden.contract.progress import CheckpointEvent, Event, Outcome, ProgressEvent, ResumedEvent, parse_outcome
 from model_garden.contract.spec import TrainingJobSpec
+from model_garden_trainer.distributed.launch import verdict, world_of
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.launch import verdict, world_of
 from tests.trainer.test_process import until
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 

@@ -140,7 +140,7 @@ def refused(workspace: Workspace, words: str, method: str) -> None:
 
 def test_a_saved_model_without_its_processor_is_no_success(workspace: Workspace) -> None:
     """The check looks at what was saved alone, in a process that has nothing else."""
-    from model_garden_trainer import outputs
+    from model_garden_trainer.exports import outputs
 
     job = config("out", VISION, QUICK, {"hyperparameters": {"maxSteps": 1}})
     workspace.train(job)
@@ -156,7 +156,7 @@ def test_a_merged_model_in_4_bit_and_one_of_a_base_that_comes_so(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a CPU, which bitsandbytes can quantize on too; what a GPU does of it is not covered."""
-    from model_garden_trainer.outputs import Made, tensor_dtypes
+    from model_garden_trainer.exports.outputs import Made, tensor_dtypes
     from model_garden_trainer.verify import verify
 
     monkeypatch.setattr(merged, "check_4bit", lambda **_: None)

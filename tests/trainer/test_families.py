@@ -30,8 +30,8 @@ from transformers import (
     PixtralProcessor,
 )
 
-from model_garden_trainer.datasets.example import Example, ImageRef, Message, Origin
-from model_garden_trainer.encoding import IGNORED, Encoder
+from model_garden.datasets.example import Example, ImageRef, Message, Origin
+from model_garden_trainer.batches.collator import IGNORED, Encoder
 
 TEMPLATES = importlib.resources.files("trl") / "chat_templates"
 PIXTRAL_TEMPLATE = (

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from model_garden_trainer.engine.instrumented import Loop
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.loop import Loop
 from tests.trainer.workspace import QUICK, TEXT, Workspace, config
 
 pytestmark = pytest.mark.train

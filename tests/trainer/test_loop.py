@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from model_garden.contract.progress import Event, ProgressEvent
-from model_garden_trainer import checkpoints, data, loop, training
+from model_garden_trainer.batches import splits
+from model_garden_trainer.engine import checkpoints, fit, instrumented
 from model_garden_trainer.errors import TrainingError
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
@@ -18,17 +19,17 @@ pytestmark = pytest.mark.train
 
 
 def test_a_gpu_computes_in_bfloat16_and_a_cpu_in_the_weights_dtype() -> None:
-    assert loop.precision(gpu=True) == {"use_cpu": False, "bf16": True, "fp16": False}
-    assert loop.precision(gpu=False) == {"use_cpu": True, "bf16": False, "fp16": False}
+    assert instrumented.precision(gpu=True) == {"use_cpu": False, "bf16": True, "fp16": False}
+    assert instrumented.precision(gpu=False) == {"use_cpu": True, "bf16": False, "fp16": False}
 
 
 def test_under_autocast_no_input_of_an_adapted_layer_is_copied_to_float32(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU's settings, on a CPU."""
-    monkeypatch.setattr(loop, "precision", lambda *, gpu: {"use_cpu": True, "bf16": True, "fp16": False})
+    monkeypatch.setattr(instrumented, "precision", lambda *, gpu: {"use_cpu": True, "bf16": True, "fp16": False})
     given: set[torch.dtype] = set()
-    original = loop.Loop.training_step
+    original = instrumented.Loop.training_step
 
     def watched(self: Any, model: Any, *inputs: Any) -> Any:
         hooks = [
@@ -42,7 +43,7 @@ def test_under_autocast_no_input_of_an_adapted_layer_is_copied_to_float32(
             hook.remove()
         return loss
 
-    monkeypatch.setattr(loop.Loop, "training_step", watched)
+    monkeypatch.setattr(instrumented.Loop, "training_step", watched)
     half = {"quantization": "16bit", "validationFraction": 0.25, "hyperparameters": {"maxSteps": 12, "evalSteps": 6}}
     _, told = workspace.train(config("mixed", VISION, QUICK, half))
     assert given == {torch.bfloat16}
@@ -74,7 +75,7 @@ def test_a_row_that_fails_in_mid_training_is_named_and_the_last_checkpoint_kept(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture goes after all rows were checked; batches are made in a worker, as on a GPU."""
-    monkeypatch.setattr(training, "_workers", lambda *_: 1)
+    monkeypatch.setattr(fit, "_workers", lambda *_: 1)
     lines = (workspace.folder / "data/vision_test_dataset.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     shutil.copy(workspace.folder / "data" / rows[3]["image"], workspace.folder / "data/goes.png")
@@ -97,9 +98,9 @@ def test_a_row_that_fails_in_mid_training_is_named_and_the_last_checkpoint_kept(
 def test_a_row_that_cannot_be_encoded_and_was_not_among_those_tried_first_is_named_too(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from model_garden_trainer.encoding import Encoder
+    from model_garden_trainer.batches.collator import Encoder
 
-    monkeypatch.setattr(data, "ENCODED", 2)
+    monkeypatch.setattr(splits, "ENCODED", 2)
     original = Encoder._check
 
     def strict(self: Any, example: Any, *rest: Any) -> None:
@@ -119,7 +120,7 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
     """Logits are computed for trained tokens alone, and memory that only a whole step needs halves the batch too."""
     widths: list[int] = []
     sizes: list[int] = []
-    original = loop.Loop.compute_loss
+    original = instrumented.Loop.compute_loss
 
     def seen(self: Any, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
         loss, outputs = original(self, model, inputs, return_outputs=True, **options)
@@ -132,9 +133,9 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return norm(self, *args, **options)
 
-    norm = loop.Loop._get_grad_norm
-    monkeypatch.setattr(loop.Loop, "compute_loss", seen)
-    monkeypatch.setattr(loop.Loop, "_get_grad_norm", short_of_memory)
+    norm = instrumented.Loop._get_grad_norm
+    monkeypatch.setattr(instrumented.Loop, "compute_loss", seen)
+    monkeypatch.setattr(instrumented.Loop, "_get_grad_norm", short_of_memory)
     h = {"maxSteps": 2, "batchSize": 2, "gradientAccumulationSteps": 2, "autoBatchSize": True}
     _, told = workspace.train(config("auto", VISION, QUICK, {"hyperparameters": h}))
     assert sizes[:3] == [4, 4, 2] and max(widths) < 0.5  # tried, trained, trained in smaller batches
@@ -145,7 +146,7 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
 def test_packed_rows_that_do_not_fit_are_taken_fewer_at_once(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loop.Loop.compute_loss
+    original = instrumented.Loop.compute_loss
 
     def short_of_memory(self: Any, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
         if inputs["input_ids"].numel() > 512:
@@ -154,7 +155,7 @@ def test_packed_rows_that_do_not_fit_are_taken_fewer_at_once(
 
     h = {"maxSteps": 2, "batchSize": 4, "gradientAccumulationSteps": 2, "packing": True, "maxSeqLength": 256}
     _, plain = workspace.train(config("plain", VISION, QUICK, {"hyperparameters": h}))
-    monkeypatch.setattr(loop.Loop, "compute_loss", short_of_memory)
+    monkeypatch.setattr(instrumented.Loop, "compute_loss", short_of_memory)
     h["autoBatchSize"] = True
     _, told = workspace.train(config("short", VISION, QUICK, {"hyperparameters": h}))
     assert "goes on with 2" in told.warnings[0]

@@ -12,11 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from model_garden.contract.spec import LoraConfig, TrainingJobSpec
-from model_garden_trainer.backends.transformers import add_lora, recompute_layers
-from model_garden_trainer.datasets import open_examples
+from model_garden.datasets import open_examples
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.lora import choose, layers, pattern
-from model_garden_trainer.vision import VisionLanguageTrainer
+from model_garden_trainer.models.backends.transformers import add_lora, recompute_layers
+from model_garden_trainer.models.families import VisionLanguageTrainer
+from model_garden_trainer.models.lora import choose, layers, pattern
 from tests.trainer.workspace import DATA
 
 LANGUAGE, VISION = "model.language_model.layers.0", "model.visual.blocks.0"

@@ -23,10 +23,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from model_garden_trainer.datasets.example import Example, ImageRef, Message, Origin
-from model_garden_trainer.encoding import IGNORED, Encoder
-from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.packing import (
+from model_garden.datasets.example import Example, ImageRef, Message, Origin
+from model_garden_trainer.batches.collator import IGNORED, Encoder
+from model_garden_trainer.batches.packing import (
     SHOWN,
     PackedSteps,
     best_fit,
@@ -36,6 +35,7 @@ from model_garden_trainer.packing import (
     rope_index,
     spread,
 )
+from model_garden_trainer.errors import TrainingError
 
 TOLERANCE = 1e-5
 VISION = ("qwen2_5_vl", "qwen3_vl")

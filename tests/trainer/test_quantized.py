@@ -13,12 +13,12 @@ import pytest
 import torch
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from model_garden.contract.memory import quantised
-from model_garden.contract.parameters import read_model
-from model_garden_trainer.lora import layers
-from model_garden_trainer.quantized import quantization_config
-from tests.contract.model_configs import APPROXIMATE, LLAMA_3_1_8B, QWEN2_5_VL_7B, QWEN3_VL_4B
-from tests.contract.test_parameters import on_meta
+from model_garden.estimate.formulas import quantised
+from model_garden.estimate.model_shape import read_model
+from model_garden_trainer.models.lora import layers
+from model_garden_trainer.models.quantized import quantization_config
+from testing.model_configs import APPROXIMATE, LLAMA_3_1_8B, QWEN2_5_VL_7B, QWEN3_VL_4B
+from tests.estimate.test_model_shape import on_meta
 from tests.tiny import tiny_model
 from tests.trainer.test_unsloth import UNSLOTH_PYTHON
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from model_garden_trainer import sample_answers
-from model_garden_trainer.sample_answers import Sample, first_exchange, scores
+from model_garden_trainer.exports import sample_answers
+from model_garden_trainer.exports.sample_answers import Sample, first_exchange, scores
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 
@@ -62,7 +62,7 @@ def test_rows_that_cannot_be_answered_are_a_warning(workspace: Workspace, monkey
 @pytest.mark.train
 def test_what_is_asked_is_a_row_up_to_its_first_answer(workspace: Workspace) -> None:
     """Whatever is trained on; a row of plain text is continued from its middle, long answers are not waited for."""
-    from model_garden_trainer.data import open_data
+    from model_garden_trainer.batches.splits import open_data
     from model_garden_trainer.verify import _encoder
 
     rows = [

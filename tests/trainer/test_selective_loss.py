@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_garden.contract.spec import SelectiveLoss
-from model_garden_trainer.selective_loss import AnswerCounts, count_answers, find_document, structure_tokens, warning
+from model_garden_trainer.batches.selective_loss import (
+    AnswerCounts,
+    count_answers,
+    find_document,
+    structure_tokens,
+    warning,
+)
 
 Span = tuple[int, int]
 LEVELS: tuple[SelectiveLoss, ...] = ("conservative", "moderate", "aggressive")

@@ -12,8 +12,8 @@ import torch
 
 from model_garden.contract.defaults import effective
 from model_garden.contract.spec import TrainingJobSpec
-from model_garden_trainer import backends
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.models import backends
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 UNSLOTH_PYTHON = Path(__file__).parents[2] / ".venv-unsloth" / "bin" / "python"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from model_garden.contract.status import Progress
-from model_garden_trainer import waiting as module
-from model_garden_trainer.waiting import Waiting
+from model_garden_trainer.engine import input_stall as module
+from model_garden_trainer.engine.input_stall import Waiting
 from tests.trainer.workspace import QUICK, TEXT, Workspace, config
 
 

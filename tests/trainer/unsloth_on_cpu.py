@@ -44,14 +44,16 @@ from typing import Any
 
 from model_garden.contract.progress import ProgressEvent
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
-from model_garden_trainer import backends, outputs, run
-from model_garden_trainer.backends import unsloth as backend
-from model_garden_trainer.data import open_data
-from model_garden_trainer.encoding import IGNORED
+from model_garden_trainer import run
+from model_garden_trainer.models import backends
+from model_garden_trainer.exports import outputs
+from model_garden_trainer.models.backends import unsloth as backend
+from model_garden_trainer.batches.splits import open_data
+from model_garden_trainer.batches.collator import IGNORED
 from model_garden_trainer.errors import Stopped
-from model_garden_trainer.health import Watchdog
-from model_garden_trainer.stopping import StopRequests
-from model_garden_trainer.trainers import trainer_for
+from model_garden_trainer.engine.watchdog import Watchdog
+from model_garden_trainer.engine.stopping import StopRequests
+from model_garden_trainer.models.families import trainer_for
 
 
 def train(config: TrainerConfig, stop_after: int | None = None) -> dict[str, Any]:

@@ -81,9 +81,9 @@ class Workspace:
         self, job: TrainerConfig, *, requests: Any = None, on_event: Callable[[Event], None] | None = None
     ) -> tuple[Outcome, Told]:
         """Run a job in this process; outputs are verified in it too."""
-        from model_garden_trainer.health import Watchdog
+        from model_garden_trainer.engine.stopping import StopRequests
+        from model_garden_trainer.engine.watchdog import Watchdog
         from model_garden_trainer.run import train
-        from model_garden_trainer.stopping import StopRequests
         from model_garden_trainer.verify import verify
 
         told = Told()

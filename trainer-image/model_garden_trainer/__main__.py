@@ -28,10 +28,10 @@ from model_garden.contract.progress import (
 )
 from model_garden.contract.status import Progress
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
-from model_garden_trainer import launch
+from model_garden_trainer.distributed import launch
+from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped, TrainingError
-from model_garden_trainer.progress import EventPrinter, Report, log
-from model_garden_trainer.stopping import StopRequests
+from model_garden_trainer.events import EventPrinter, Report, log
 
 _PR_SET_PDEATHSIG = 1
 _CACHES = {
@@ -124,8 +124,8 @@ def _run(config: TrainerConfig, report: Report, requests: StopRequests) -> Outco
             return launch.run(world)
         if world.size > 1:
             os.environ.update(world.environment(0))
-    from model_garden_trainer import backends
-    from model_garden_trainer.health import Watchdog
+    from model_garden_trainer.engine.watchdog import Watchdog
+    from model_garden_trainer.models import backends
 
     backends.come_first(config.spec)
     from model_garden_trainer.run import train
@@ -178,9 +178,9 @@ def _named(error: Exception) -> TrainingError:
             "hyperparameters.maxSeqLength or imageOptions.maxPixels, use quantization: 4bit, or a larger GPU",
         )
     if "RANK" in os.environ:
-        from model_garden_trainer import distributed
+        from model_garden_trainer.distributed import process_group
 
-        if distributed.peer_lost(error):
+        if process_group.peer_lost(error):
             why = "another process of the job ended or no longer answers; training goes on when all are back"
             told = text.partition("\n")[0].partition(". ")[0] or type(error).__name__
             return TrainingError("PeerLost", f"{why} ({told})")

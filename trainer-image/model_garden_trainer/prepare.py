@@ -12,14 +12,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_garden.contract.estimate import Estimate, RowShape, estimate
+from model_garden.contract.memory_estimate import Estimate, RowShape
 from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
 from model_garden.contract.spec import Hyperparameters, ImageOptions, TrainingJobSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer import base_model, exports
-from model_garden_trainer.data import check, described, open_data
-from model_garden_trainer.datasets import CheckReport, TokenCounter, UncountableError
-from model_garden_trainer.progress import Report, log
+from model_garden.datasets import CheckReport, TokenCounter, UncountableError
+from model_garden.estimate.estimate import estimate
+from model_garden_trainer import exports
+from model_garden_trainer.batches.splits import check, described, open_data
+from model_garden_trainer.events import Report, log
+from model_garden_trainer.models import base_model
 
 _GIB = 2**30
 

@@ -16,20 +16,24 @@ from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEv
 from model_garden.contract.spec import Hyperparameters, TrainingJobSpec
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig, for_record
-from model_garden_trainer import backends, base_model, checkpoints, distributed, exports, outputs, selective_loss
-from model_garden_trainer.card import model_card
-from model_garden_trainer.data import Data, answers, measure, open_data
-from model_garden_trainer.datasets.digest import digest_files, digest_pictures
+from model_garden.datasets.digest import digest_files, digest_pictures
+from model_garden_trainer import exports
+from model_garden_trainer.batches import selective_loss
+from model_garden_trainer.batches.splits import Data, answers, measure, open_data
+from model_garden_trainer.distributed import process_group
+from model_garden_trainer.engine import checkpoints
+from model_garden_trainer.engine.stopping import StopRequests
+from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.exports import adapter, hub
-from model_garden_trainer.health import Watchdog
-from model_garden_trainer.progress import Metrics, Report, log
-from model_garden_trainer.stopping import StopRequests
+from model_garden_trainer.events import Metrics, Report, log
+from model_garden_trainer.exports import adapter, hub, outputs
+from model_garden_trainer.exports.model_card import model_card
+from model_garden_trainer.models import backends, base_model
 
 if TYPE_CHECKING:
-    from model_garden_trainer.datasets import Example
-    from model_garden_trainer.encoding import Encoder
-    from model_garden_trainer.training import Trained
+    from model_garden.datasets import Example
+    from model_garden_trainer.batches.collator import Encoder
+    from model_garden_trainer.engine.fit import Trained
 
 Verify = Callable[[TrainerConfig, Path, Path, outputs.Made], dict[str, Any]]
 
@@ -56,7 +60,7 @@ def train(
     """
     spec = config.spec
     output = Path(spec.output_dir or f"./models/{config.name}").expanduser().absolute()  # a claim may be a link
-    metrics = Metrics(output, silent=distributed.rank() > 0)
+    metrics = Metrics(output, silent=process_group.rank() > 0)
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
     if spec.gpus and not torch.cuda.is_available():
         _warn(report, f"{spec.gpus} GPU(s) asked for, and torch sees none: training runs on the CPU, slowly")
@@ -69,11 +73,11 @@ def train(
     if finished is not None and not _lacks_exports(finished, spec, fingerprint):
         return _already_finished(finished, fingerprint, output, metrics, report)
 
-    team = distributed.join(spec.health)
+    team = process_group.join(spec.health)
     folder = team.leader_first(lambda: base_model.locate(spec))
     exports.check(spec, folder, report, gpu=torch.cuda.is_available())
     backend = backends.load(name)
-    from model_garden_trainer.training import Run, fit
+    from model_garden_trainer.engine.fit import Run, fit
 
     encoder, measured, longest = _encoded(spec, folder, data, team, report)
     _enter(report, "model", f"{spec.base_model}, backend {name} ({reason})")
@@ -116,15 +120,15 @@ def train(
 
 
 def _encoded(
-    spec: TrainingJobSpec, folder: Path, data: Data, team: distributed.Team, report: Report
+    spec: TrainingJobSpec, folder: Path, data: Data, team: process_group.Team, report: Report
 ) -> tuple[Encoder, DatasetStatus, Example]:
     """What makes batches of rows; what was measured of them with it, and the longest; warnings are told.
 
     Raises:
         TrainingError: InvalidDataset for rows, InvalidSpec where packing was not shown for the model.
     """
-    from model_garden_trainer.trainers import trainer_for
-    from model_garden_trainer.training import check_packing
+    from model_garden_trainer.engine.fit import check_packing
+    from model_garden_trainer.models.families import trainer_for
 
     h = spec.hyperparameters or Hyperparameters()
     if h.packing:
@@ -150,7 +154,7 @@ def _adapted(backend: ModuleType, spec: TrainingJobSpec, folder: Path) -> Any:
     return model
 
 
-def _facts(trained: Trained, team: distributed.Team) -> dict[str, Any]:
+def _facts(trained: Trained, team: process_group.Team) -> dict[str, Any]:
     """What the record tells of how a run went."""
     return {
         "batch": {
@@ -282,8 +286,8 @@ def _fingerprint(spec: TrainingJobSpec, data: Data) -> str:
     content["hyperparameters"] = {
         key: value for key, value in given.get("hyperparameters", {}).items() if key not in not_shaping
     }
-    if distributed.processes() > 1:  # as many batches make a step
-        content["processes"] = distributed.processes()
+    if process_group.processes() > 1:  # as many batches make a step
+        content["processes"] = process_group.processes()
     content["data"] = [digest_files(path) for path, _ in spec.datasets]
     if spec.vision:
         content["pictures"] = [digest_pictures(rows) for rows in data.sources]

@@ -16,15 +16,15 @@ from peft import PeftModel
 
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer.data import Data, open_data
-from model_garden_trainer.datasets import Example
-from model_garden_trainer.encoding import Batch, Encoder
+from model_garden.datasets import Example
+from model_garden_trainer.batches.collator import Batch, Encoder
+from model_garden_trainer.batches.splits import Data, open_data
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports import gguf
-from model_garden_trainer.outputs import Made
-from model_garden_trainer.quantized import comes_quantized, quantization_config
-from model_garden_trainer.sample_answers import Question, ask, first_exchange, questions, scores
-from model_garden_trainer.trainers import trainer_for
+from model_garden_trainer.exports.outputs import Made
+from model_garden_trainer.exports.sample_answers import Question, ask, first_exchange, questions, scores
+from model_garden_trainer.models.families import trainer_for
+from model_garden_trainer.models.quantized import comes_quantized, quantization_config
 
 TOLERANCE = 0.05
 """Largest distance between merged and adapted logits, as a share of their norm: 16-bit rounding stays well below it."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_garden.cli import words
 from model_garden.cli.output import FAILED, CommandError, error, note, print_json, print_rows, warn
+from model_garden.services import format
 
 CURVE_WIDTH = 32
 LOOKED_AT = 20
@@ -38,7 +38,7 @@ def create(output: str, number: int, *, vision: bool) -> None:
         CommandError: it cannot be written, or would write over something else.
     """
     with trainer_packages():
-        from model_garden_trainer.datasets.samples import create_text_samples, create_vision_samples
+        from model_garden.datasets.samples import create_text_samples, create_vision_samples
     try:
         path = (create_vision_samples if vision else create_text_samples)(output, number)
     except OSError as failed:
@@ -93,9 +93,9 @@ def validate(
 
 def _checks_of_job(file: str) -> list[Check]:
     """The data sets that a valid job names and that are on this machine."""
-    from model_garden.cli.job_file import read_job
     from model_garden.contract.defaults import effective
     from model_garden.contract.spec import HUB_DATASET, outside_workspace
+    from model_garden.services.manifest import read_job
 
     job = read_job(file)
     note(f"{file}: TrainingJob {job.name} keeps every rule of the spec")
@@ -117,7 +117,7 @@ def _checks_of_job(file: str) -> list[Check]:
 def check_data(check: Check) -> dict[str, Any]:
     """Check every row: what the data set holds, in plain values, with ``ok`` and ``problems``."""
     with trainer_packages():
-        from model_garden_trainer.datasets import DatasetError, check_examples, open_examples
+        from model_garden.datasets import DatasetError, check_examples, open_examples
 
     try:
         vision = _has_pictures(check) if check.vision is None else check.vision
@@ -132,8 +132,8 @@ def check_data(check: Check) -> dict[str, Any]:
 
 def _has_pictures(check: Check) -> bool:
     """Whether the first rows have pictures, as far as their keys tell."""
-    from model_garden_trainer.datasets.errors import RowError
-    from model_garden_trainer.datasets.source import open_source
+    from model_garden.datasets.errors import RowError
+    from model_garden.datasets.source import open_source
 
     for rows in open_source(check.path, check.split, None):
         for number in range(min(len(rows), LOOKED_AT)):
@@ -153,7 +153,7 @@ def _has_image_part(row: dict[str, Any]) -> bool:
 
 def _measure(check: Check, vision: bool) -> Any:
     """What counts tokens, None where the model's files are not on this machine."""
-    from model_garden_trainer.datasets import TokenCounter, UncountableError
+    from model_garden.datasets import TokenCounter, UncountableError
 
     if check.base_model is None:
         return None
@@ -197,6 +197,6 @@ def _count(result: dict[str, Any], key: str) -> str:
 
 
 def _lengths(tokens: dict[str, Any]) -> str:
-    curve = words.sparkline([bucket["rows"] for bucket in tokens["histogram"]], CURVE_WIDTH)
+    curve = format.sparkline([bucket["rows"] for bucket in tokens["histogram"]], CURVE_WIDTH)
     figures = "shortest {minimum:,}, median {median:,}, 95% below {p95:,}, longest {maximum:,}".format(**tokens)
     return f"{figures}  {curve}"

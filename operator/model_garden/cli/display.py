@@ -16,8 +16,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from model_garden.cli import words
 from model_garden.cli.output import console
+from model_garden.services import format
 
 PLAIN_SECONDS = 10.0
 """Without a terminal a step is told when a whole percent was gained, or when this long nothing was told."""
@@ -72,7 +72,7 @@ class Display:
         elif progress.get("loss") is not None:
             self._losses.append(progress["loss"])
         if not self._terminal and self._worth_a_line(progress):
-            self.line(words.step_line(progress))
+            self.line(format.step_line(progress))
 
     def line(self, text: str) -> None:
         """Print a line above the bar; it is shown as it is."""
@@ -100,7 +100,7 @@ class Display:
 
     def _bar(self) -> RenderableType:
         step, total = self._progress["step"], self._progress["totalSteps"]
-        left = words.seconds_left(self._progress)
+        left = format.seconds_left(self._progress)
         line = Table.grid(padding=(0, 2), expand=True)
         line.add_column(no_wrap=True)
         line.add_column(ratio=1)
@@ -111,18 +111,18 @@ class Display:
             Text.assemble(
                 f"{step}/{total}",
                 (f"  {100 * step / total:.0f}%", "cyan"),
-                (f"  {words.duration(left)} left" if left and left >= 1 and step < total else "", "dim"),
+                (f"  {format.duration(left)} left" if left and left >= 1 and step < total else "", "dim"),
             ),
         )
         return line
 
     def _figures(self) -> RenderableType:
         loss = self._progress.get("loss")
-        curve = words.sparkline(self._losses, CURVE_WIDTH)
+        curve = format.sparkline(self._losses, CURVE_WIDTH)
         return Text.assemble(
-            (f"loss {words.loss(loss)}  " if loss is not None else "", "bold"),
+            (f"loss {format.loss(loss)}  " if loss is not None else "", "bold"),
             (f"{curve}  " if curve else "", "cyan"),
-            ("  ".join(words.details(self._progress)), "dim"),
+            ("  ".join(format.details(self._progress)), "dim"),
             no_wrap=True,
             overflow="ellipsis",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from model_garden.cli import words
 from model_garden.cli.display import Display
 from model_garden.contract.progress import (
     CheckpointEvent,
@@ -14,6 +13,7 @@ from model_garden.contract.progress import (
     WarningEvent,
     parse_event,
 )
+from model_garden.services import format
 
 STAGES = {
     "dataset": "Reading data",
@@ -42,9 +42,9 @@ def event_words(event: Event) -> str:
         case StageEvent():
             return f"{STAGES[event.stage]}: {event.detail}" if event.detail else STAGES[event.stage]
         case ProgressEvent():
-            return words.step_line(event.progress.to_dict())
+            return format.step_line(event.progress.to_dict())
         case DatasetEvent():
-            return f"Data: {words.dataset_line(event.dataset.to_dict())}"
+            return f"Data: {format.dataset_line(event.dataset.to_dict())}"
         case CheckpointEvent():
             return f"Checkpoint at step {event.step}"
         case ResumedEvent():

@@ -6,15 +6,15 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from enum import Enum
 
-from model_garden.cli import words
 from model_garden.cli.access import find_job, with_cluster
 from model_garden.cli.display import Display
 from model_garden.cli.events import log_line
 from model_garden.cli.output import FAILED, CommandError, error, note
 from model_garden.cli.report import print_summary
-from model_garden.cli.state import FINAL, explanation, is_vision, log_tail, losses, phase
 from model_garden.cluster import PODS, TRAINING_JOBS, Cluster, ClusterError, Object, Snapshot, follow_log, observe
 from model_garden.contract.names import LABEL_JOB, TRAINER_CONTAINER, label_value
+from model_garden.services import format
+from model_garden.services.job_view import FINAL, explanation, is_vision, log_tail, losses, phase
 
 
 class Follow(Enum):
@@ -96,8 +96,8 @@ def show_status(job: Object, display: Display) -> None:
 def conclude(job: Object) -> None:
     """Report a job that has ended, and exit: 0 if it succeeded, else 1."""
     status = job.get("status") or {}
-    seconds = words.seconds_between(status.get("startTime"), status.get("completionTime"))
-    result = phase(job) + (f" in {words.duration(seconds)}" if seconds is not None else "")
+    seconds = format.seconds_between(status.get("startTime"), status.get("completionTime"))
+    result = phase(job) + (f" in {format.duration(seconds)}" if seconds is not None else "")
     if status.get("output"):
         print_summary(result, status["output"], status.get("progress") or {}, losses(job), is_vision(job))
     if phase(job) == "Succeeded":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal
 
-from model_garden.cli import words
 from model_garden.cli.access import by_age, find_job, reference, with_cluster
 from model_garden.cli.output import FAILED, CommandError, note, print_json, print_rows, print_table, print_yaml
-from model_garden.cli.state import FINAL, explanation, is_vision, log_tail, losses, phase
 from model_garden.cluster import TRAINING_JOBS, Cluster, Object
 from model_garden.contract.names import ANNOTATION_CANCEL, ANNOTATION_STOP, API_VERSION, KIND
+from model_garden.services import format
+from model_garden.services.job_view import FINAL, explanation, is_vision, log_tail, losses, phase
 
 PHASE_COLOURS = {
     "Succeeded": "green",
@@ -71,15 +71,15 @@ def row(job: Object, *, wide: bool, namespaces: bool) -> dict[str, str]:
     """One job's cells by their column's name."""
     metadata, spec, status = job["metadata"], job["spec"], job.get("status") or {}
     progress = status.get("progress") or {}
-    left = words.seconds_left(progress) if phase(job) == "Running" and progress else None
+    left = format.seconds_left(progress) if phase(job) == "Running" and progress else None
     cells = {"NAMESPACE": metadata["namespace"]} if namespaces else {}
     cells |= {
         "NAME": metadata["name"],
         "PHASE": phase(job),
-        "STEP": words.steps(progress),
-        "LOSS": words.loss(progress.get("loss")),
-        "LEFT": words.duration(left) if left is not None else "",
-        "AGE": words.age(metadata["creationTimestamp"]),
+        "STEP": format.steps(progress),
+        "LOSS": format.loss(progress.get("loss")),
+        "LEFT": format.duration(left) if left is not None else "",
+        "AGE": format.age(metadata["creationTimestamp"]),
     }
     if wide:
         from model_garden.contract.pod import GPU_RESOURCE  # brings pydantic, which nothing else here needs
@@ -122,14 +122,14 @@ def description(job: Object) -> list[tuple[str, str]]:
     rows = [
         (
             "name",
-            f"{metadata['name']}  (namespace {metadata['namespace']}, {words.age(metadata['creationTimestamp'])} old)",
+            f"{metadata['name']}  (namespace {metadata['namespace']}, {format.age(metadata['creationTimestamp'])} old)",
         ),
         ("phase", f"{phase(job)}: {explanation(job)}".removesuffix(": ")),
         ("model", f"{spec['baseModel']}  ({', '.join(str(word) for word in how if word)})"),
         ("data", spec["datasetPath"]),
-        ("", words.dataset_line(status["dataset"]) if status.get("dataset") else ""),
-        ("memory", words.memory_line(status["estimate"]) if status.get("estimate") else ""),
-        ("progress", words.step_line(progress, running=phase(job) == "Running") if progress else ""),
+        ("", format.dataset_line(status["dataset"]) if status.get("dataset") else ""),
+        ("memory", format.memory_line(status["estimate"]) if status.get("estimate") else ""),
+        ("progress", format.step_line(progress, running=phase(job) == "Running") if progress else ""),
         ("loss", _loss_words(losses(job))),
         ("pod", status.get("podName") or ""),
     ]
@@ -138,9 +138,9 @@ def description(job: Object) -> list[tuple[str, str]]:
         ("attempts" if first else "", _attempt(attempt, said)) for first, attempt in _numbered(status.get("attempts"))
     ]
     if output:
-        rows += [("output", words.output(output)), ("load it", words.load_hint(output, vision=is_vision(job)))]
+        rows += [("output", format.output(output)), ("load it", format.load_hint(output, vision=is_vision(job)))]
     if output.get("samples"):
-        rows.append(("answers", words.samples(output["samples"])))
+        rows.append(("answers", format.samples(output["samples"])))
     return rows + [("log" if first else "", line) for first, line in _numbered(log_tail(job))]
 
 
@@ -151,8 +151,8 @@ def _numbered(items: Any) -> list[tuple[bool, Any]]:
 
 def _loss_words(values: list[float]) -> str:
     if len(values) < 2:
-        return words.loss(values[0]) if values else ""
-    return f"{words.loss(values[0])} → {words.loss(values[-1])}  {words.sparkline(values, CURVE_WIDTH)}"
+        return format.loss(values[0]) if values else ""
+    return f"{format.loss(values[0])} → {format.loss(values[-1])}  {format.sparkline(values, CURVE_WIDTH)}"
 
 
 def _attempt(attempt: dict[str, Any], said: str | None) -> str:
@@ -164,8 +164,8 @@ def _attempt(attempt: dict[str, Any], said: str | None) -> str:
         parts.append(
             attempt["reason"] + (f": {attempt['message']}" if attempt.get("message") not in (None, said) else "")
         )
-    seconds = words.seconds_between(attempt.get("startTime"), attempt.get("endTime"))
-    return "  ".join(parts + ([f"after {words.duration(seconds)}"] if seconds is not None else []))
+    seconds = format.seconds_between(attempt.get("startTime"), attempt.get("endTime"))
+    return "  ".join(parts + ([f"after {format.duration(seconds)}"] if seconds is not None else []))
 
 
 def change_job(change: Change, name: str, *, namespace: str | None, context: str | None) -> None:

@@ -19,13 +19,13 @@ from typing import IO, Any, get_args
 
 from model_garden.cli.display import Display
 from model_garden.cli.events import show_event
-from model_garden.cli.job_file import Job, job_from_flags, parse_sets, read_job
 from model_garden.cli.output import FAILED, CommandError, print_json
 from model_garden.cli.report import print_result, tell_trouble
 from model_garden.contract.defaults import effective, merge
 from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV
 from model_garden.contract.progress import FailureReason, Outcome, ProgressEvent, Stage, parse_event, parse_outcome
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden.services.manifest import Job, job_from_flags, parse_sets, read_job
 
 TRAINER = "model_garden_trainer"
 _LAST_WORDS = re.compile(rf"({'|'.join(get_args(FailureReason))}): ")

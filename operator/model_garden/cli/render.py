@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from model_garden.cli.job_file import parse_sets, read_job
+from model_garden.builders.job import job as job_of
+from model_garden.builders.plan import plan
+from model_garden.builders.settings import Settings, from_environment
 from model_garden.cli.output import CommandError, print_json, print_yaml
 from model_garden.contract.resource import InvalidResource
-from model_garden.controller.desired import job as job_of
-from model_garden.controller.desired import plan
-from model_garden.controller.settings import Settings, from_environment
+from model_garden.services.manifest import parse_sets, read_job
 
 
 def render_job(file: str, sets: list[str] | None, *, output: str, namespace: str | None) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model_garden.cli import words
 from model_garden.cli.output import error, note, print_rows
 from model_garden.contract.progress import ExitCode
+from model_garden.services import format
 
 if TYPE_CHECKING:
     from model_garden.cli.local import TrainerRun
@@ -31,7 +31,7 @@ def print_result(run: TrainerRun, *, vision: bool) -> None:
         result = outcome.result + (" (stopped early)" if outcome.stopped_early else "")
         progress = outcome.progress.to_dict() if outcome.progress else {}
         losses = [loss for loss in (run.first_loss, run.last_loss) if loss is not None]
-        print_summary(f"{result} in {words.duration(run.seconds)}", outcome.output.to_dict(), progress, losses, vision)
+        print_summary(f"{result} in {format.duration(run.seconds)}", outcome.output.to_dict(), progress, losses, vision)
 
 
 def unexplained_end(exit_code: int) -> str:
@@ -57,14 +57,14 @@ def print_summary(
     """
     done, total = output.get("trainedSteps", progress.get("step")), progress.get("totalSteps")
     final = output.get("finalLoss", losses[-1] if losses else None)
-    first = f"{words.loss(losses[0])} → " if losses else ""
+    first = f"{format.loss(losses[0])} → " if losses else ""
     print_rows(
         [
             ("result", result),
             ("steps", f"{done} of {total}" if total else f"{done}" if done is not None else ""),
-            ("loss", first + words.loss(final)),
-            ("output", words.output(output)),
-            ("load it", words.load_hint(output, vision=vision)),
-            ("answers", words.samples(output["samples"]) if output.get("samples") else ""),
+            ("loss", first + format.loss(final)),
+            ("output", format.output(output)),
+            ("load it", format.load_hint(output, vision=vision)),
+            ("answers", format.samples(output["samples"]) if output.get("samples") else ""),
         ]
     )

@@ -8,12 +8,12 @@ from typing import Any
 
 from model_garden.cli.access import by_age, find_job, reference, with_cluster
 from model_garden.cli.follow import Follow, conclude, goes_on, until_end
-from model_garden.cli.job_file import Job, checked, job_from_flags, parse_sets, read_job
 from model_garden.cli.output import FAILED, CommandError, note, print_json, print_yaml
 from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError, Object
 from model_garden.contract.defaults import merge
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.spec import outside_workspace
+from model_garden.services.manifest import Job, checked, job_from_flags, parse_sets, read_job
 
 
 def job_to_submit(

@@ -40,6 +40,10 @@ _MAX_LABEL = 63
 _POD_SUFFIX = 6  # a Job's pods are called JOB-xxxxx, of several nodes JOB-0 to JOB-1023 on the network
 
 
+SUSPENDED_BY_SPEC = f"{GROUP}/suspended-by-spec"
+"""On a Job that ``spec.suspend`` suspended, so that only that suspension is ever lifted here."""
+
+
 def shortened(name: str, room: int) -> str:
     """``name`` cut to ``room`` characters, made unique again by a hash of the whole where it was cut."""
     if len(name) <= room:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from model_garden.contract.estimate import Estimate
+from model_garden.contract.memory_estimate import Estimate
 from model_garden.contract.model import Report
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from model_garden.contract.estimate import Estimate
+from model_garden.contract.memory_estimate import Estimate
 from model_garden.contract.model import Report
 
 Phase = Literal[

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 
+from model_garden.builders.settings import Settings, from_environment
 from model_garden.cluster import Cluster, ClusterError, connect
 from model_garden.controller import log
 from model_garden.controller.events import EventPoster
@@ -17,7 +18,6 @@ from model_garden.controller.progress_stream import ProgressStreams
 from model_garden.controller.queue import WorkQueue
 from model_garden.controller.reconcile import Reconciler
 from model_garden.controller.server import serve
-from model_garden.controller.settings import Settings, from_environment
 from model_garden.controller.store import Key, Store
 from model_garden.controller.watches import watch_children
 

@@ -8,7 +8,7 @@ import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-from model_garden.controller.settings import Settings
+from model_garden.builders.settings import Settings
 
 about: ContextVar[str] = ContextVar("about", default="-")
 """``namespace/name`` of the TrainingJob that a task works on."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from model_garden.contract import names
+from model_garden.contract.names import SUSPENDED_BY_SPEC
 from model_garden.contract.progress import NO_RETRY, ExitCode, Outcome, parse_outcome
 from model_garden.contract.status import EndReason
-from model_garden.controller import words
-from model_garden.controller.desired import SUSPENDED_BY_SPEC
-from model_garden.controller.words import Waiting
+from model_garden.controller import pod_reasons
+from model_garden.controller.pod_reasons import Waiting
 
 Object = dict[str, Any]
 
@@ -157,7 +157,7 @@ def _job_facts(uid: str, job: Object, events: Sequence[Object]) -> JobFacts:
         failed=(failed.get("reason", ""), failed.get("message", "")) if failed else None,
         end_time=status.get("completionTime") or (end or {}).get("lastTransitionTime"),
         ttl=job["spec"].get("ttlSecondsAfterFinished"),
-        start_problem=words.why_no_pod(refused.get("message") if refused else None),
+        start_problem=pod_reasons.why_no_pod(refused.get("message") if refused else None),
     )
 
 
@@ -169,7 +169,7 @@ def _one_pod(pod: Object, events: Sequence[Object]) -> PodFacts:
     waiting = None
     if end is None and not started:
         mounts = _mount_problem(events, metadata["uid"])
-        waiting = words.why_not_running(condition(pod, "PodScheduled", "False"), state.get("waiting"), mounts)
+        waiting = pod_reasons.why_not_running(condition(pod, "PodScheduled", "False"), state.get("waiting"), mounts)
     return PodFacts(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -204,18 +204,18 @@ def _end(pod: Object, state: Object) -> End | None:
         reason = "Completed"
     elif disruption.get("reason") == "PreemptionByScheduler":
         reason, killed_for = "Preempted", "Preempted"
-        message = words.preempted(disruption.get("message"))
+        message = pod_reasons.preempted(disruption.get("message"))
     elif disruption or evicted:
         reason, killed_for = "Evicted", "Evicted"
-        message = words.evicted(disruption.get("message") or status.get("message"), pod["spec"].get("nodeName"))
+        message = pod_reasons.evicted(disruption.get("message") or status.get("message"), pod["spec"].get("nodeName"))
     elif terminated.get("reason") == "OOMKilled":
-        killed_for, message = "OutOfMemory", words.out_of_memory(_memory_limit(pod))
+        killed_for, message = "OutOfMemory", pod_reasons.out_of_memory(_memory_limit(pod))
     elif outcome and outcome.result == "Stopped":
         reason = "Stopped"
     elif outcome is None and "deletionTimestamp" in pod["metadata"]:
         reason, message = "Stopped", "the pod was deleted"
     elif outcome is None and terminated:
-        message = words.died(exit_code, terminated.get("reason"), terminated.get("message"))
+        message = pod_reasons.died(exit_code, terminated.get("reason"), terminated.get("message"))
     elif outcome is None:
         message = status.get("message") or "the pod is gone, and how it ended was not seen"
     return End(

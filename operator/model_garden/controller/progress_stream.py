@@ -14,7 +14,7 @@ from model_garden.contract.names import TRAINER_CONTAINER
 from model_garden.contract.progress import ProgressEvent, parse_event
 from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller.store import Key
-from model_garden.controller.training import Training, fold, recorded
+from model_garden.controller.trainer_events import Training, fold, recorded
 
 _log = logging.getLogger(__name__)
 

@@ -11,17 +11,19 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from model_garden.builders import job as job_builder
+from model_garden.builders.plan import Plan, check, misunderstood
+from model_garden.builders.plan import plan as plan_of
+from model_garden.builders.settings import Settings
 from model_garden.cluster import EVENTS, JOBS, PODS, SERVICES, TRAINING_JOBS, Cluster, ClusterError, Propagation
 from model_garden.contract import names
+from model_garden.contract.names import SUSPENDED_BY_SPEC
 from model_garden.contract.resource import InvalidResource
 from model_garden.contract.status import TrainingJobStatus
-from model_garden.controller import desired
-from model_garden.controller.desired import SUSPENDED_BY_SPEC, Plan
 from model_garden.controller.events import EventPoster
-from model_garden.controller.fit import does_not_fit, gpu_nodes
+from model_garden.controller.gpu_capacity import does_not_fit, gpu_nodes
 from model_garden.controller.observed import Facts, JobFacts, observe, trim_job, trim_pod
 from model_garden.controller.progress_stream import ProgressStreams
-from model_garden.controller.settings import Settings
 from model_garden.controller.status import (
     ENDED,
     Moment,
@@ -77,7 +79,7 @@ class Reconciler:
         if finished(status):
             return await self._after_the_end(resource)
         try:
-            plan = self._due(resource, desired.plan(resource, self.settings), status)
+            plan = self._due(resource, plan_of(resource, self.settings), status)
             self._warn_of_annotations(resource)
             return await self._advance(resource, plan, status, at)
         except InvalidResource as error:
@@ -96,7 +98,7 @@ class Reconciler:
 
     def _warn_of_annotations(self, resource: Object) -> None:
         """Tell once, by an Event, of a wish in words that mean nothing."""
-        uid, wrong = resource["metadata"]["uid"], desired.misunderstood(resource["metadata"].get("annotations") or {})
+        uid, wrong = resource["metadata"]["uid"], misunderstood(resource["metadata"].get("annotations") or {})
         for why in set(wrong) - self._warned.get(uid, set()):
             _log.warning("%s", why)
             self.events.post(resource, "InvalidAnnotation", why, "Warning")
@@ -112,7 +114,7 @@ class Reconciler:
     async def _advance(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Moment) -> float | None:
         facts = self._observe(plan, resource)
         if facts.job is None and not plan.cancelled:
-            desired.check(plan)
+            check(plan)
         if facts.job is None and not plan.cancelled and not plan.held_back:
             job = await self._create(resource, plan, status, at)
             if job is None:
@@ -189,7 +191,7 @@ class Reconciler:
             if status.phase and not await self._still_as_read(resource):
                 return None
             await self._create_service(plan)
-            job = await self.cluster.create(JOBS, desired.job(plan, self.settings))
+            job = await self.cluster.create(JOBS, job_builder.job(plan, self.settings))
         except ClusterError as error:
             if error.reason == "AlreadyExists":
                 return trim_job(await self.cluster.get(JOBS, plan.job_name, plan.namespace))
@@ -209,7 +211,7 @@ class Reconciler:
 
     async def _create_service(self, plan: Plan) -> None:
         """Create the Service of a Job of several pods, unless there is none to be, or it is there."""
-        service = desired.service(plan)
+        service = job_builder.service(plan)
         if service is None:
             return
         name = service["metadata"]["name"]

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from model_garden.builders.plan import Plan
 from model_garden.contract.crd import MUTABLE
 from model_garden.contract.defaults import merge
 from model_garden.contract.names import KIND
@@ -22,10 +23,9 @@ from model_garden.contract.status import (
     Phase,
     TrainingJobStatus,
 )
-from model_garden.controller.desired import Plan
 from model_garden.controller.observed import End, Facts, JobFacts, PodFacts
-from model_garden.controller.training import Training
-from model_garden.controller.words import Blocked, Waiting
+from model_garden.controller.pod_reasons import Blocked, Waiting
+from model_garden.controller.trainer_events import Training
 
 Object = dict[str, Any]
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
+from model_garden.builders.plan import STEPS
 from model_garden.cluster import Change, Snapshot
 from model_garden.contract import names
-from model_garden.controller.desired import STEPS
 from model_garden.controller.observed import GONE
 
 Object = dict[str, Any]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer.events import Report
 from model_garden_trainer.exports import gguf, hub, merged
-from model_garden_trainer.outputs import Made
-from model_garden_trainer.progress import Report
+from model_garden_trainer.exports.outputs import Made
 
 
 def check(spec: TrainingJobSpec, base: Path, report: Report, *, gpu: bool) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer.base_model import carry_processor_files
-from model_garden_trainer.outputs import exporting
+from model_garden_trainer.exports.outputs import exporting
+from model_garden_trainer.models.base_model import carry_processor_files
 
 
 def save(model: Any, config: TrainerConfig, base: Path, output: Path) -> None:

@@ -19,9 +19,9 @@ from pathlib import Path
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.outputs import Made
-from model_garden_trainer.progress import log
-from model_garden_trainer.quantized import comes_quantized
+from model_garden_trainer.events import log
+from model_garden_trainer.exports.outputs import Made
+from model_garden_trainer.models.quantized import comes_quantized
 
 FOLDER_ENV = "LLAMA_CPP_DIR"
 CONVERTER = "convert_hf_to_gguf.py"

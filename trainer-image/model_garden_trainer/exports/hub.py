@@ -9,8 +9,8 @@ from typing import Any
 from model_garden.contract.progress import WarningEvent
 from model_garden.contract.spec import PushToHub
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.outputs import CHECKPOINTS, RECORD
-from model_garden_trainer.progress import Report, log
+from model_garden_trainer.events import Report, log
+from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD
 
 TOKEN_ENV = "HF_TOKEN"
 _REFUSED = (401, 403)

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer.base_model import carry_processor_files
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.outputs import exporting, tensor_dtypes
+from model_garden_trainer.exports.outputs import exporting, tensor_dtypes
+from model_garden_trainer.models.base_model import carry_processor_files
 
 FOLDER = "merged"
 _SIXTEEN_BIT = {"BF16", "F16"}
@@ -48,7 +48,7 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
     from peft import PeftModel
     from transformers import AutoConfig
 
-    from model_garden_trainer.trainers import trainer_for
+    from model_garden_trainer.models.families import trainer_for
 
     with exporting("the merged model could not be written; the adapter is kept"):
         _clear(folder)
@@ -76,8 +76,8 @@ def save_4bit(config: TrainerConfig, base: Path, sixteen: Path, folder: Path) ->
     """
     import torch
 
-    from model_garden_trainer.quantized import assert_quantized, quantization_config
-    from model_garden_trainer.trainers import trainer_for
+    from model_garden_trainer.models.families import trainer_for
+    from model_garden_trainer.models.quantized import assert_quantized, quantization_config
 
     with exporting("the merged model could not be written in 4 bit; the adapter is kept"):
         _clear(folder)

@@ -1,0 +1,261 @@
+"""PURE: what a TrainingJob asks for, as the Job that should exist. No clock, no network; equal input, equal output."""
+
+from __future__ import annotations
+
+from model_garden.builders.plan import Object, Plan
+from model_garden.builders.settings import Settings
+from model_garden.contract import names
+from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.progress import NO_RETRY, ExitCode
+from model_garden.contract.spec import HUB_DATASET, TrainingJobSpec, is_path
+from model_garden.contract.trainer_config import TrainerConfig
+
+GRACE_SECONDS = 120
+"""From SIGTERM to SIGKILL: enough for the checkpoint of a large model's adapters and optimizer."""
+RENDEZVOUS_PORT = 29500
+"""torchrun's."""
+
+_TRAINER_USER = 1000
+_READ_ONLY_ROOT_NEEDS = {
+    "HOME": f"{names.WORKSPACE}/tmp",
+    "HF_HOME": f"{names.WORKSPACE}/cache/huggingface",
+    "XDG_CACHE_HOME": f"{names.WORKSPACE}/cache",
+    "TORCHINDUCTOR_CACHE_DIR": f"{names.WORKSPACE}/cache/torchinductor",
+    "TRITON_CACHE_DIR": f"{names.WORKSPACE}/cache/triton",
+    "UNSLOTH_COMPILE_LOCATION": f"{names.WORKSPACE}/tmp/unsloth",
+}
+_REQUESTS_ON_GPU = {"cpu": "2", "memory": "8Gi"}
+_REQUESTS_ON_CPU = {"cpu": "500m", "memory": "1Gi"}
+_PASSED_ON = ("serviceAccountName", "imagePullSecrets", "priorityClassName")
+_PASSED_ON_TO_GPUS = ("nodeSelector", "tolerations", "affinity", "runtimeClassName", "schedulerName")
+"""What leads to a node with a GPU. A prepare gets none of it: it would wait for such a node, or start one, in vain."""
+
+
+def job(plan: Plan, settings: Settings) -> Object:
+    """The Job of the step that is due: a pod for each node, restarted while its exit code says that this can help."""
+    spec = plan.spec
+    labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: plan.step}
+    kueue_labels = (names.KUEUE_QUEUE, names.KUEUE_PRIORITY) if plan.queued_by_kueue else ()
+    kueue = {key: plan.labels[key] for key in kueue_labels if key in plan.labels}
+    job_spec: Object = {
+        "completions": plan.nodes,
+        "parallelism": plan.nodes,
+        "backoffLimit": spec.backoff_limit,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": _pod_failure_policy(plan.nodes),
+        "suspend": bool(spec.suspend),
+        "template": _pod_template(plan, settings, labels),
+    }
+    if plan.nodes > 1:
+        job_spec["completionMode"] = "Indexed"
+    if spec.active_deadline_seconds is not None and plan.step == "train":
+        job_spec["activeDeadlineSeconds"] = spec.active_deadline_seconds
+    metadata = {
+        "name": plan.job_name,
+        "namespace": plan.namespace,
+        "labels": labels | kueue,
+        "ownerReferences": [_owner(plan)],
+    }
+    if spec.suspend and not plan.queued_by_kueue:
+        metadata["annotations"] = {names.SUSPENDED_BY_SPEC: "true"}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job_spec}
+
+
+def service(plan: Plan) -> Object | None:
+    """The headless Service by which the pods of several nodes find the first one; None for a single node."""
+    if plan.nodes == 1:
+        return None
+    labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: plan.step}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": names.service_name(plan.job_name),
+            "namespace": plan.namespace,
+            "labels": labels,
+            "ownerReferences": [_owner(plan)],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,  # they meet before any of them is ready
+            "selector": labels,
+            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
+        },
+    }
+
+
+def _owner(plan: Plan) -> Object:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "name": plan.name,
+        "uid": plan.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _pod_failure_policy(nodes: int) -> Object:
+    """Errors that a retry cannot help fail the Job at once; preempted and evicted pods are not counted as failures, and
+    of several pods only the one that was the cause is."""
+    followed = {
+        "action": "Ignore",
+        "onExitCodes": {
+            "containerName": names.TRAINER_CONTAINER,
+            "operator": "In",
+            "values": [int(ExitCode.PEER_LOST)],
+        },
+    }
+    return {
+        "rules": [
+            {
+                "action": "FailJob",
+                "onExitCodes": {
+                    "containerName": names.TRAINER_CONTAINER,
+                    "operator": "In",
+                    "values": [int(code) for code in NO_RETRY],
+                },
+            },
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            *([followed] if nodes > 1 else []),
+        ]
+    }
+
+
+def _pod_template(plan: Plan, settings: Settings, labels: dict[str, str]) -> Object:
+    given = plan.spec.pod_template.to_dict() if plan.spec.pod_template else {}
+    annotations = dict(given.get("annotations") or {})
+    if plan.stop_and_save:
+        annotations[names.ANNOTATION_STOP] = "save"
+    passed_on = _PASSED_ON if plan.step == "prepare" else _PASSED_ON + _PASSED_ON_TO_GPUS
+    pod_spec: Object = {key: given[key] for key in passed_on if key in given}
+    pod_spec |= {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _TRAINER_USER,
+            "runAsGroup": _TRAINER_USER,
+            "fsGroup": _TRAINER_USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(plan, settings, given)],
+        "volumes": _volumes(plan.spec),
+    }
+    if plan.nodes > 1:
+        pod_spec["subdomain"] = names.service_name(plan.job_name)
+    metadata: Object = {"labels": (given.get("labels") or {}) | labels}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {"metadata": metadata, "spec": pod_spec}
+
+
+def _container(plan: Plan, settings: Settings, given: Object) -> Object:
+    container: Object = {
+        "name": names.TRAINER_CONTAINER,
+        "image": plan.spec.image,
+        "command": [*settings.trainer_command, *(["prepare"] if plan.step == "prepare" else [])],
+        "workingDir": names.WORKSPACE,
+        "env": _environment(plan, given.get("env") or []),
+        "resources": {"requests": dict(_REQUESTS_ON_CPU)} if plan.step == "prepare" else _resources(plan.spec),
+        "terminationMessagePath": f"{names.WORKSPACE}/{names.TERMINATION_LOG}",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "workspace", "mountPath": names.WORKSPACE},
+            {"name": "data", "mountPath": f"{names.WORKSPACE}/data", "readOnly": True},
+            {"name": "models", "mountPath": f"{names.WORKSPACE}/models"},
+            {"name": "cache", "mountPath": f"{names.WORKSPACE}/cache"},
+            {"name": "podinfo", "mountPath": f"{names.WORKSPACE}/podinfo", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+    }
+    if "envFrom" in given:
+        container["envFrom"] = given["envFrom"]
+    return container
+
+
+def _environment(plan: Plan, given: list[Object]) -> list[Object]:
+    """The caches' places (a job may choose others), what the job sets, the token, and the config."""
+    chosen = {variable.get("name") for variable in given}
+    result: list[Object] = [
+        {"name": name, "value": value} for name, value in _READ_ONLY_ROOT_NEEDS.items() if name not in chosen
+    ]
+    result += given
+    result += [variable for variable in _rendezvous(plan) if variable["name"] not in chosen]
+    if _is_in_the_cache(plan) and "HF_HUB_OFFLINE" not in chosen:
+        result += [{"name": name, "value": "1"} for name in ("HF_HUB_OFFLINE", names.PREPARED_ENV)]
+    if (secret := plan.spec.hub_token_secret) and "HF_TOKEN" not in chosen:
+        reference = {"name": secret.name, "key": secret.key}
+        result.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
+    config = TrainerConfig(name=plan.name, spec=plan.spec)
+    result.append({"name": names.CONFIG_ENV, "value": config.model_dump_json(by_alias=True, exclude_none=True)})
+    return result
+
+
+def _rendezvous(plan: Plan) -> list[Object]:
+    """Where the pods of several nodes meet, and which of them each is: what torchrun calls it."""
+    if plan.nodes == 1:
+        return []
+    index = {"fieldPath": f"metadata.annotations['{names.COMPLETION_INDEX}']"}
+    return [
+        {"name": "MASTER_ADDR", "value": f"{plan.job_name}-0.{names.service_name(plan.job_name)}"},
+        {"name": "MASTER_PORT", "value": str(RENDEZVOUS_PORT)},
+        {"name": "NNODES", "value": str(plan.nodes)},
+        {"name": "NODE_RANK", "valueFrom": {"fieldRef": index}},
+    ]
+
+
+def _is_in_the_cache(plan: Plan) -> bool:
+    """Whether all of the Hub that training needs came with the prepare: then a Hub in trouble cannot hold up a GPU."""
+    spec = plan.spec
+    from_hub = spec.dataset_path.startswith(HUB_DATASET) or (spec.validation_dataset_path or "").startswith(HUB_DATASET)
+    return bool(
+        plan.step == "train"
+        and plan.needs_prepare
+        and not is_path(spec.base_model)
+        and spec.storage
+        and spec.storage.cache_claim
+        and not from_hub
+        and not spec.push_to_hub
+    )
+
+
+def _resources(spec: TrainingJobSpec) -> Object:
+    """What the container asks for. Kueue counts requests, so there always are some; no GPU is left out, not zero."""
+    given = spec.resources.to_dict() if spec.resources else {}
+    limits, requests = dict(given.get("limits") or {}), dict(given.get("requests") or {})
+    for amounts in (limits, requests):
+        if not int(amounts.get(GPU_RESOURCE, 1)):
+            del amounts[GPU_RESOURCE]
+    for name, amount in (_REQUESTS_ON_GPU if spec.gpus else _REQUESTS_ON_CPU).items():
+        if name not in limits:  # with a limit alone, Kubernetes requests as much
+            requests.setdefault(name, amount)
+    return {"requests": requests, "limits": limits}
+
+
+def _volumes(spec: TrainingJobSpec) -> list[Object]:
+    storage = spec.storage.to_dict() if spec.storage else {}
+    annotations = {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}
+    return [
+        {"name": "workspace", "emptyDir": {}},
+        _claim("data", storage.get("dataClaim")),
+        _claim("models", storage.get("modelsClaim")),
+        _claim("cache", storage.get("cacheClaim")),
+        {"name": "podinfo", "downwardAPI": {"items": [annotations]}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
+
+
+def _claim(volume: str, claim: str | None) -> Object:
+    if claim is None:
+        return {"name": volume, "emptyDir": {}}
+    return {"name": volume, "persistentVolumeClaim": {"claimName": claim}}

@@ -1,0 +1,148 @@
+"""PURE: a TrainingJob checked and with every default applied, ready to be built. No clock, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from model_garden.builders.settings import Settings
+from model_garden.contract import defaults, names
+from model_garden.contract.resource import InvalidResource, parse_spec
+from model_garden.contract.spec import HUB_DATASET, Storage, TrainingJobSpec, outside_workspace
+
+Object = dict[str, Any]
+
+Step = Literal["prepare", "train"]
+
+STEPS: tuple[Step, ...] = ("prepare", "train")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid TrainingJob, ready to be run: ``spec`` has every default applied, image and claims included.
+
+    ``step`` is the one that is due: each step is a Job of its own, and there is one at a time.
+    """
+
+    name: str
+    namespace: str
+    uid: str
+    spec: TrainingJobSpec
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    step: Step = "train"
+
+    @property
+    def job_name(self) -> str:
+        """The name of the step's Job."""
+        return names.job_name(self.name, self.step)
+
+    @property
+    def needs_prepare(self) -> bool:
+        """Whether a prepare comes first: it saves a GPU's time, so only where one is asked for."""
+        return self.spec.gpus > 0 and self.spec.prepare != "off"
+
+    @property
+    def nodes(self) -> int:
+        """How many pods work together."""
+        return (self.spec.num_nodes or 1) if self.step == "train" else 1
+
+    @property
+    def stop_and_save(self) -> bool:
+        """Whether a person asked to end training early and save; there is nothing to save before it."""
+        return self.step == "train" and self.annotations.get(names.ANNOTATION_STOP) == "save"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a person gave the job up."""
+        return self.annotations.get(names.ANNOTATION_CANCEL) == "true"
+
+    @property
+    def queued_by_kueue(self) -> bool:
+        """Whether Kueue decides when the Job starts. It hands out GPUs, and a prepare has none."""
+        return self.step == "train" and names.KUEUE_QUEUE in self.labels
+
+    @property
+    def held_back(self) -> bool:
+        """Whether there is to be no Job yet: Kueue lifts any suspension, so a suspended one must not reach it."""
+        return self.queued_by_kueue and bool(self.spec.suspend)
+
+
+def plan(resource: Object, settings: Settings) -> Plan:
+    """Check a TrainingJob and apply every default.
+
+    Raises:
+        InvalidResource: with one line for each field that is wrong.
+    """
+    metadata = resource["metadata"]
+    given = parse_spec(resource.get("spec"))
+    spec = defaults.effective(_with_settings(given, settings), metadata["name"])
+    return Plan(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        uid=metadata["uid"],
+        spec=spec,
+        labels=metadata.get("labels") or {},
+        annotations=metadata.get("annotations") or {},
+    )
+
+
+def check(plan: Plan) -> None:
+    """Asked before a Job is made, never of one that runs: the operator's settings may have changed since.
+
+    Raises:
+        InvalidResource: with one line for each thing that is valid, but cannot run here.
+    """
+    if problems := outside_workspace(plan.spec) + _cannot_run(plan.spec):
+        raise InvalidResource(problems)
+
+
+def misunderstood(annotations: Mapping[str, str]) -> list[str]:
+    """What people asked for by an annotation of ours in a way that means nothing, one sentence each."""
+    accepted = {names.ANNOTATION_STOP: ("save",), names.ANNOTATION_CANCEL: ("true", "false")}
+    return [
+        f"the annotation {name}={annotations[name]} has no effect; the value that has one is {values[0]!r}"
+        for name, values in accepted.items()
+        if name in annotations and annotations[name] not in values
+    ]
+
+
+def _with_settings(spec: TrainingJobSpec, settings: Settings) -> TrainingJobSpec:
+    given = spec.storage or Storage()
+    storage = Storage(
+        data_claim=given.data_claim or settings.data_claim or None,
+        models_claim=given.models_claim or settings.models_claim or None,
+        cache_claim=given.cache_claim or settings.cache_claim or None,
+    )
+    return spec.model_copy(update={"image": spec.image or settings.trainer_image, "storage": storage})
+
+
+def _cannot_run(spec: TrainingJobSpec) -> list[str]:
+    """What is a valid spec but cannot run here."""
+    storage = spec.storage
+    problems = []
+    keeps_models = bool(storage and storage.models_claim)
+    if not keeps_models and (spec.num_nodes or 1) > 1:
+        problems.append(
+            "spec.storage.modelsClaim: required with numNodes, since all pods resume from the checkpoints there; name "
+            "a PersistentVolumeClaim that all nodes can mount (ReadWriteMany)"
+        )
+    elif not keeps_models and not spec.push_to_hub:
+        problems.append(
+            "spec.storage.modelsClaim: required, since the operator has no default claim and the trained model would "
+            "be lost with its pod; name a PersistentVolumeClaim"
+        )
+    if not (storage and storage.data_claim) and _in_data(spec.dataset_path):
+        problems.append(
+            f"spec.storage.dataClaim: required to read {spec.dataset_path!r}, since the operator has no default claim; "
+            f"name a PersistentVolumeClaim that holds the data, or use {HUB_DATASET}ORG/NAME"
+        )
+    env = (spec.pod_template and spec.pod_template.env) or []
+    if any(variable.name == names.CONFIG_ENV for variable in env):
+        problems.append(f"spec.podTemplate.env: {names.CONFIG_ENV} is the operator's own; leave it out")
+    return problems
+
+
+def _in_data(path: str) -> bool:
+    return path.removeprefix("./").removeprefix(f"{names.WORKSPACE}/").split("/")[0] == "data"

@@ -1,0 +1,59 @@
+"""What a memory estimate says, part by part: what a preflight reports and ``status.estimate`` shows.
+
+``model_garden.estimate`` makes it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PlainSerializer
+
+from model_garden.contract.model import Report
+
+GIB = 2**30
+
+Gib = Annotated[float, PlainSerializer(lambda size: round(size, 4), return_type=float)]
+"""Gibibytes, written with four digits: a tenth of a MiB is far below what an estimate knows."""
+
+
+class Part(Report):
+    """One part of the memory in GiB, with its bounds and one sentence on how it came about."""
+
+    name: str
+    size_gib: Gib = Field(alias="sizeGiB", ge=0)
+    least_gib: Gib = Field(alias="leastGiB", ge=0)
+    most_gib: Gib = Field(alias="mostGiB", ge=0)
+    because: str
+
+
+class RowShape(Report):
+    """The largest row of a data set, in tokens, pictures included; ``trainedTokens`` carry loss, all unless given."""
+
+    tokens: int = Field(ge=1)
+    trained_tokens: int | None = Field(None, ge=0)
+    image_tokens: int = Field(0, ge=0)
+
+
+class Estimate(Report):
+    """Peak memory in GiB of one GPU, or on a CPU of the process.
+
+    ``leastGiB`` is what the job cannot do without; ``torchGiB`` is the share that PyTorch's own counters show
+    (``max_memory_reserved``), to set beside a measured peak; ``smallestGpu`` is the smallest common GPU that should do,
+    in GB as makers name it: None on a CPU, and where none does. A batch is ``batchSize`` rows of ``tokensPerRow``
+    tokens, ``imageTokensPerRow`` of them pictures'.
+    """
+
+    memory: Literal["GPU", "host"]
+    parts: list[Part]
+    total_gib: Gib = Field(alias="totalGiB")
+    least_gib: Gib = Field(alias="leastGiB")
+    most_gib: Gib = Field(alias="mostGiB")
+    torch_gib: Gib = Field(alias="torchGiB")
+    smallest_gpu: int | None = None
+    parameters: int
+    trained_parameters: int
+    batch_size: int
+    tokens_per_row: int
+    image_tokens_per_row: int
+    assumptions: list[str]

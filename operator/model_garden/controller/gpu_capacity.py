@@ -1,0 +1,65 @@
+"""Whether a prepared job fits a GPU of the cluster: its memory estimate beside what the nodes' labels say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from model_garden.cluster import NODES, Cluster, ClusterError
+from model_garden.contract.memory_estimate import Estimate
+from model_garden.contract.spec import TrainingJobSpec
+from model_garden.estimate.estimate import explain
+from model_garden.estimate.gpus import Node, gpu_memory_gib, nodes_that_fit
+
+_log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+
+async def gpu_nodes(cluster: Cluster) -> list[Node]:
+    """The nodes that have GPUs; none where the operator may not see nodes, as when it serves some namespaces alone.
+
+    Asked once in a job's life, when its prepare is done, so nothing is kept.
+    """
+    try:
+        listing = await cluster.list(NODES, trim=trim_node)
+    except ClusterError as error:
+        if error.status != 403:
+            raise
+        _log.warning("the memory estimate is not compared with the cluster's GPUs: %s", error)
+        return []
+    return [node for node in map(Node.read, listing.items) if node.gpus]
+
+
+def trim_node(node: Object) -> Object:
+    """What ``Node.read`` looks at."""
+    metadata = {key: node["metadata"].get(key) for key in ("name", "labels")}
+    return {"metadata": metadata, "status": {"allocatable": node["status"].get("allocatable")}}
+
+
+def does_not_fit(spec: TrainingJobSpec, needed: Estimate, nodes: Sequence[Node]) -> str | None:
+    """Why no node can run the job, with the parts of its estimate and the fix; None if one may.
+
+    Only nodes with as many GPUs as it asks for, and with the labels of its ``nodeSelector``, are looked at. Where there
+    is none, or one that does not tell its memory, the job waits: it is refused only where it is known that it cannot
+    run.
+    """
+    selector = (spec.pod_template and spec.pod_template.node_selector) or {}
+    candidates = [node for node in nodes if node.gpus >= spec.gpus and selector.items() <= dict(node.labels).items()]
+    if not candidates or nodes_that_fit(needed, candidates, gpus=spec.gpus):
+        return None
+    largest = max(gpu_memory_gib(node.labels) or 0 for node in candidates)
+    parts = "\n".join(f"  {line}" for line in explain(needed))
+    return (
+        f"needs at least {needed.least_gib:.1f} GiB of a GPU's memory, and the largest GPU that it can have here has "
+        f"{largest:.1f} GiB; {_fix(spec, needed)}. The estimate:\n{parts}"
+    )
+
+
+def _fix(spec: TrainingJobSpec, needed: Estimate) -> str:
+    advice = [] if spec.quantization == "4bit" else ["use quantization: 4bit"]
+    advice.append("lower hyperparameters.maxSeqLength" + (" or imageOptions.maxPixels" if spec.vision else ""))
+    gpu = f"a GPU of {needed.smallest_gpu} GB or more" if needed.smallest_gpu else "a larger GPU"
+    advice += ["choose a smaller model", f"add {gpu} (prepare: 'off' skips this check where nodes come when asked for)"]
+    return ", ".join(advice[:-1]) + f", or {advice[-1]}"

@@ -1,0 +1,276 @@
+"""One pass over every row: what the data set holds, how long its examples are, and everything that is wrong with it.
+
+Rows are checked in spans; where that would take long, by several processes. Nothing of a row outlives its check but a
+few numbers, so that memory does not grow with the data: a picture is decoded and dropped, a length takes 4 bytes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import os
+import pickle
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from model_garden.contract.status import DatasetStatus, TokenLengths
+from model_garden.datasets.errors import LISTED, DatasetError, RowError
+from model_garden.datasets.example import Example
+from model_garden.datasets.examples import Examples
+from model_garden.datasets.pictures import Size, verify
+
+Measure = Callable[[Example, Sequence[Size]], tuple[int, int]]
+"""An example and the sizes (width, height) of its pictures -> its text tokens and image tokens; may raise RowError."""
+
+SPAN = 128
+"""Rows checked at a time."""
+WORTH_PROCESSES = 10.0
+"""Seconds of checking left from which on starting processes, which takes a few, pays."""
+BUCKETS = 16
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bar of the histogram: ``rows`` examples of ``shortest`` to ``longest`` tokens, both included."""
+
+    shortest: int
+    longest: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Lengths of examples in tokens, pictures included."""
+
+    minimum: int
+    median: int
+    p95: int
+    maximum: int
+    mean: float
+    histogram: list[Bucket]
+    over_limit: int
+    """Examples longer than the limit."""
+    most_image: int
+    """Tokens of pictures in the example that has most of them."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What the pass found. ``problems`` holds at most ``LISTED`` of ``problem_count`` lines."""
+
+    rows: int
+    turns: int
+    images: int
+    problem_count: int
+    problems: list[str]
+    ignored_columns: dict[str, int]
+    """Columns and keys that no example holds, with the number of rows that have them."""
+    dropped: dict[str, int]
+    """What was left out, by reason: blank lines alone, for a broken row is an error."""
+    text_tokens: int | None = None
+    image_tokens: int | None = None
+    tokens: Lengths | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the data set can be trained on."""
+        return not self.problem_count
+
+    def raise_for_problems(self) -> None:
+        """Raise DatasetError with the listed problems and the number of the others, if there are any."""
+        if not self.ok:
+            more = self.problem_count - len(self.problems)
+            raise DatasetError(self.problems + ([f"and {more} more"] if more else []))
+
+    def status(self, measured_by: Any = None) -> DatasetStatus:
+        """The report as ``status.dataset`` holds it. Blank lines are no rows, and not named there."""
+        lengths = None
+        if self.tokens:
+            lengths = TokenLengths(median=self.tokens.median, p95=self.tokens.p95, maximum=self.tokens.maximum)
+        return DatasetStatus(rows=self.rows, images=self.images, tokens=lengths, measured_by=measured_by)
+
+
+def check_examples(
+    examples: Examples, *, measure: Measure | None = None, max_length: int | None = None, processes: int | None = None
+) -> CheckReport:
+    """Check every row of a data set.
+
+    Args:
+        examples: the data set.
+        measure: counts an example's tokens (``TokenCounter``); without it lengths are not known.
+        max_length: the longest example allowed, in tokens; each longer one is an error, for nothing is ever cut.
+        processes: how many processes check (a ``measure`` that cannot be pickled allows one). None takes one for each
+            core where the work is worth it. More than one needs an importable main module, as ``multiprocessing`` does.
+    """
+    total = _Tally()
+    for part in _checked_spans(examples, measure, max_length, processes):
+        total.add(part)
+    problems, count = total.problems[:LISTED], total.problem_count
+    if total.too_long_count and max_length is not None:
+        problems = [_too_long(total, max_length), *problems][:LISTED]
+        count += 1
+    blank = examples.blank_lines
+    return CheckReport(
+        rows=len(examples),
+        turns=total.turns,
+        images=total.images,
+        problem_count=count,
+        problems=problems,
+        ignored_columns=dict(sorted(total.ignored.items())),
+        dropped={"blank line": blank} if blank else {},
+        text_tokens=sum(total.text) if measure else None,
+        image_tokens=sum(total.image) if measure else None,
+        tokens=_lengths(total) if measure and len(total.text) else None,
+    )
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is known of some rows; of all, once they are added up."""
+
+    turns: int = 0
+    images: int = 0
+    problem_count: int = 0
+    problems: list[str] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    text: array[int] = field(default_factory=lambda: array("I"))
+    image: array[int] = field(default_factory=lambda: array("I"))
+    too_long_count: int = 0
+    too_long: list[tuple[int, int, str]] = field(default_factory=list)
+    """The longest examples above the limit: tokens, image tokens, where."""
+
+    def add(self, other: _Tally) -> None:
+        self.turns += other.turns
+        self.images += other.images
+        self.problem_count += other.problem_count
+        self.problems += other.problems[: LISTED - len(self.problems)]
+        self.ignored.update(other.ignored)
+        self.text.extend(other.text)
+        self.image.extend(other.image)
+        self.too_long_count += other.too_long_count
+        self.too_long = heapq.nlargest(LISTED, self.too_long + other.too_long, key=lambda row: row[0])
+
+    def broken(self, problem: str) -> None:
+        self.problem_count += 1
+        if len(self.problems) < LISTED:
+            self.problems.append(problem)
+
+
+@dataclass(frozen=True)
+class _Checker:
+    """What a checking process needs, pickled to it once."""
+
+    examples: Examples
+    measure: Measure | None
+    max_length: int | None
+
+    def span(self, rows: range) -> _Tally:
+        tally = _Tally()
+        for index in rows:
+            try:
+                self._row(index, tally)
+            except RowError as error:
+                tally.broken(error.at(self.examples.origin(index)))
+        return tally
+
+    def _row(self, index: int, tally: _Tally) -> None:
+        converted = self.examples.convert(index)
+        example = converted.example
+        sizes = [verify(image.source) for image in example.images]
+        tally.turns += len(example.messages)
+        tally.images += len(sizes)
+        tally.ignored.update(set(converted.ignored))
+        if self.measure is None:
+            return
+        text, image = self.measure(example, sizes)
+        tally.text.append(text)
+        tally.image.append(image)
+        if self.max_length is not None and text + image > self.max_length:
+            tally.add(_Tally(too_long_count=1, too_long=[(text + image, image, str(example.origin))]))
+
+
+def _checked_spans(
+    examples: Examples, measure: Measure | None, max_length: int | None, processes: int | None
+) -> Iterator[_Tally]:
+    """The tallies of all spans in order: the first ones here, the rest where that is quicker."""
+    checker = _Checker(examples, measure, max_length)
+    spans = [range(start, min(start + SPAN, len(examples))) for start in range(0, len(examples), SPAN)]
+    if processes is None:
+        yield checker.span(spans[0][:1])  # what is loaded once is not counted below
+        started = time.perf_counter()
+        yield checker.span(spans[0][1:])
+        seconds_left = (time.perf_counter() - started) * (len(spans) - 1)
+        spans = spans[1:]
+        processes = _cores() if seconds_left > WORTH_PROCESSES else 1
+    if processes == 1 or len(spans) < 2 or not _picklable(checker):
+        yield from map(checker.span, spans)
+        return
+    with ProcessPoolExecutor(
+        min(processes, len(spans)), mp_context=get_context("spawn"), initializer=_start, initargs=(checker,)
+    ) as pool:
+        yield from pool.map(_check_span, spans)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _picklable(checker: _Checker) -> bool:
+    try:
+        pickle.dumps(checker)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
+
+
+_checker: _Checker
+
+
+def _start(checker: _Checker) -> None:
+    global _checker
+    _checker = checker
+
+
+def _check_span(rows: range) -> _Tally:
+    return _checker.span(rows)
+
+
+def _lengths(total: _Tally) -> Lengths:
+    tokens = np.sort(np.frombuffer(total.text, dtype=np.uint32) + np.frombuffer(total.image, dtype=np.uint32))
+    count, shortest, longest = len(tokens), int(tokens[0]), int(tokens[-1])
+    width = math.ceil((longest - shortest + 1) / BUCKETS)
+    starts = range(shortest, longest + 1, width)
+    rows = np.diff(np.searchsorted(tokens, [*starts, starts[-1] + width]))
+    return Lengths(
+        minimum=shortest,
+        median=int(tokens[count // 2]),
+        p95=int(tokens[min(count - 1, int(count * 0.95))]),
+        maximum=longest,
+        mean=float(tokens.mean()),
+        histogram=[Bucket(start, start + width - 1, int(n)) for start, n in zip(starts, rows, strict=True)],
+        over_limit=total.too_long_count,
+        most_image=max(total.image),
+    )
+
+
+def _too_long(total: _Tally, max_length: int) -> str:
+    """All examples above the limit as one problem, the longest named."""
+    rows = [
+        f"{where} ({tokens} tokens{f', {image} of them pictures' if image else ''})"
+        for tokens, image, where in total.too_long
+    ]
+    more = total.too_long_count - len(rows)
+    named = "; ".join(rows) + (f"; and {more} more" if more else "")
+    lower = " or lower imageOptions.maxPixels" if any(image for _, image, _ in total.too_long) else " or shorten them"
+    return (
+        f"{total.too_long_count} of {len(total.text)} examples are longer than maxSeqLength {max_length}, and nothing "
+        f"is ever cut: {named}; raise hyperparameters.maxSeqLength to {total.too_long[0][0]}{lower}"
+    )

@@ -1,0 +1,94 @@
+"""Examples by number: rows converted when they are asked for, pictures opened later still."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import overload
+
+from model_garden.datasets.convert import Converted, convert
+from model_garden.datasets.errors import DatasetError, RowError
+from model_garden.datasets.example import Example, Origin
+from model_garden.datasets.locate import Locator
+from model_garden.datasets.rows import Rows
+from model_garden.datasets.source import open_source
+
+
+def open_examples(path: str | Path, *, vision: bool, split: str = "train", root: Path | None = None) -> Examples:
+    """Open a data set: places of rows are found, no row is converted and no picture is opened.
+
+    Args:
+        path: a file (jsonl, json, csv, parquet), a folder of such files, or ``hf://datasets/ORG/NAME``.
+        vision: whether a vision-language model is trained on it.
+        split: which split of a folder or of the Hub.
+        root: the folder that the data files and their pictures may not leave, symbolic links followed (in a cluster,
+            the workspace). None allows any path.
+
+    Raises:
+        DatasetError: it is missing, unreadable, of an unknown kind, or has no rows.
+    """
+    files = open_source(path, split, root)
+    examples = Examples(files, vision=vision, root=root)
+    if not len(examples):
+        raise DatasetError([f"{path}: has no rows; add at least one"])
+    return examples
+
+
+class Examples(Sequence[Example]):
+    """A data set as a sequence of examples, converted on access; it can be pickled for worker processes."""
+
+    def __init__(self, files: Sequence[Rows], *, vision: bool, root: Path | None = None) -> None:
+        self._files, self._vision = files, vision
+        self._locators = [Locator(rows.base, root) for rows in files]
+        self._ends = list(accumulate(len(rows) for rows in files))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        """The example of a row.
+
+        Raises:
+            DatasetError: the row is broken, with file, row, reason and fix.
+            IndexError: there is no such row.
+        """
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        try:
+            return self.convert(index).example
+        except RowError as error:
+            raise DatasetError([error.at(self.origin(index))]) from error
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def blank_lines(self) -> int:
+        """Lines without content, which are no rows."""
+        return sum(rows.blank for rows in self._files)
+
+    def origin(self, index: int) -> Origin:
+        """File and number of a row, without reading it."""
+        file, at = self._find(index)
+        return self._files[file].origin(at)
+
+    def convert(self, index: int) -> Converted:
+        """A row's example and its ignored columns; raises RowError where ``[index]`` raises DatasetError."""
+        file, at = self._find(index)
+        rows = self._files[file]
+        return convert(rows.read(at), rows.origin(at), self._locators[file], vision=self._vision)
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """The file that holds a row, and the row's place in it."""
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        file = bisect_right(self._ends, place)
+        return file, place - (self._ends[file - 1] if file else 0)

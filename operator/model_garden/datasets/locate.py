@@ -1,0 +1,102 @@
+"""From what a row calls a picture (path, data URI, bytes) to an ImageRef, without opening it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_garden.datasets.errors import RowError, kind_of, shown
+from model_garden.datasets.example import ImageRef
+
+_DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where the pictures of one data file may stand.
+
+    ``base`` is the folder of the data file, None where there is none (a data set of the Hub). ``root``, when given, is
+    the folder that no path may leave, symbolic links followed.
+    """
+
+    base: Path | None
+    root: Path | None = None
+
+    def locate(self, value: Any, name: str) -> ImageRef:
+        """The picture that ``value`` names: a path, a data URI, bytes, or ``{"bytes", "path"}`` as Parquet holds it.
+
+        Args:
+            value: what stands in the row.
+            name: the field it stands in, for messages.
+
+        Raises:
+            RowError: it is none of these, leaves ``root``, or would have to be fetched from elsewhere.
+        """
+        if isinstance(value, dict) and {key for key, given in value.items() if given is not None} <= {"bytes", "path"}:
+            value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+        if isinstance(value, (bytes, bytearray)):
+            return ImageRef(_not_empty(bytes(value), name))
+        if not isinstance(value, str):
+            raise RowError(f"{name} is {kind_of(value)}", "give a path, a data URI or the picture's bytes")
+        if value[:5].lower() == "data:":
+            return ImageRef(_not_empty(_decode(value, name), name))
+        return ImageRef(self._path(value, name))
+
+    def _path(self, value: str, name: str) -> Path:
+        if not value.strip() or "\0" in value:
+            raise RowError(f"{name} is {shown(value)}", "give the path of a picture")
+        scheme = _SCHEME.match(value)
+        if scheme and "://" in value:
+            raise RowError(
+                f"{name} is {shown(value)}: nothing is fetched while training",
+                "download the picture next to the data file and give its path, or embed it as a data URI",
+            )
+        if self.base is None and not Path(value).is_absolute():
+            raise RowError(
+                f"{name} is the path {shown(value)}, and a data set of the Hub has no folder for it",
+                "embed the pictures in the data set as an Image column",
+            )
+        path = (self.base or Path("/")) / value
+        self.require_inside(path, name)
+        return path
+
+    def require_inside(self, path: Path, name: str) -> None:
+        """Refuse a path that leaves ``root``.
+
+        Raises:
+            RowError: it does, by ``..``, as an absolute path or through a symbolic link.
+        """
+        if self.root is None:
+            return
+        real, root = os.path.realpath(path), os.path.realpath(self.root)
+        if os.path.commonpath([real, root]) != root:
+            raise RowError(
+                f"{name} {shown(str(path))} leads out of {self.root}",
+                "keep pictures below the workspace, next to the data file",
+            )
+
+
+def _decode(uri: str, name: str) -> bytes:
+    header = _DATA_URI.match(uri)
+    if not header:
+        raise RowError(f"{name} is a data URI without base64: {shown(uri, 40)}", "write it as data:image/png;base64,…")
+    if header["type"] and not header["type"].lower().startswith("image/"):
+        raise RowError(f"{name} is a data URI of {header['type']}", "give a picture: data:image/png;base64,…")
+    try:
+        return base64.b64decode(uri[header.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RowError(
+            f"{name} is a data URI with broken base64 ({error})", "encode the picture's bytes again"
+        ) from None
+
+
+def _not_empty(data: bytes, name: str) -> bytes:
+    if not data:
+        raise RowError(f"{name} holds no bytes", "embed the picture again or remove the row")
+    return data

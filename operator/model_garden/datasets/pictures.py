@@ -1,0 +1,173 @@
+"""Pictures, decoded one way for checking and for training."""
+
+from __future__ import annotations
+
+import io
+import math
+import stat
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+
+from model_garden.datasets.errors import RowError, shown
+
+Image.preinit()  # loads the other plugins; with formats named, Pillow looks for no plugin by itself
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "GIF",
+    "BMP",
+    "PPM",
+    TiffImagePlugin.TiffImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+)
+"""Pillow's names of the formats that are read; others (EPS, PSD, …) are programs or stacks of layers."""
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit: a larger picture takes over a quarter of a GiB decoded and is a mistake or an attack."""
+MAX_ASPECT_RATIO = 200
+"""Qwen's processors refuse a picture from this ratio of its sides on."""
+MIN_SIDE = 4
+"""A side of 1 or 3 pixels is taken for colour channels by image processors that guess them from the shape."""
+REDUCING_GAP = 1.5
+"""Pillow calls 2 and 3 good and better for its own thumbnails; below 1 sharpness would be lost."""
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_TRANSPOSED = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+
+
+def bounded(size: Size, min_pixels: int | None, max_pixels: int | None) -> Size:
+    """``size`` scaled so that its area lies between the bounds, its shape kept; as it is where it does already."""
+    area = size[0] * size[1]
+    target = min(max(area, min_pixels or 0), max_pixels or area)
+    if target == area:
+        return size
+    scale = math.sqrt(target / area)
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
+
+
+def decode(source: Path | bytes, min_pixels: int | None = None, max_pixels: int | None = None) -> Image.Image:
+    """The picture as RGB, turned upright as its EXIF data says, on white where it is transparent, its area in bounds.
+
+    A JPEG that is to shrink is decoded at a half, a quarter or an eighth as long as that is ``REDUCING_GAP`` times the
+    size wanted or more: a quarter of the work or less, and no visible difference.
+
+    Raises:
+        OSError, ValueError: it cannot be decoded; ``verify`` says so in words beforehand.
+    """
+    with Image.open(_opened(source), formats=FORMATS) as image:
+        stored = image.size
+        if image.getexif().get(_ORIENTATION, 1) in _TRANSPOSED:
+            stored = (image.height, image.width)
+        wanted = bounded(stored, min_pixels, max_pixels)
+        if image.format in ("JPEG", "MPO") and wanted[0] < stored[0]:
+            gap = REDUCING_GAP * wanted[0] / stored[0]
+            image.draft(None, (math.ceil(image.width * gap), math.ceil(image.height * gap)))
+        ImageOps.exif_transpose(image, in_place=True)
+        picture = _on_white(image)
+    return picture if picture.size == wanted else _resized(picture, wanted)
+
+
+def _resized(picture: Image.Image, size: Size) -> Image.Image:
+    """Bicubic by torchvision, which training has loaded: Pillow's result to one level of 255, four times as fast."""
+    from torchvision.transforms.v2 import functional
+
+    pixels = functional.pil_to_tensor(picture)
+    bicubic = functional.InterpolationMode.BICUBIC
+    pixels = functional.resize(pixels, [size[1], size[0]], interpolation=bicubic, antialias=True)
+    resized: Image.Image = functional.to_pil_image(pixels)
+    return resized
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The picture as RGB; one that is so already is loaded and not copied."""
+    if not image.has_transparency_data:
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
+    solid = Image.new("RGBA", image.size, "white")
+    solid.alpha_composite(image.convert("RGBA"))
+    return solid.convert("RGB")
+
+
+def verify(source: Path | bytes) -> Size:
+    """Width and height in pixels, as ``decode`` gives them, of a picture that is known to decode.
+
+    Every byte is decoded (a JPEG at an eighth of its size, which reads all the same data), so that a truncated file is
+    found. Sizes of files are remembered for a while: rows often share a picture.
+
+    Raises:
+        RowError: it is missing, empty, broken, too large, too thin, or cannot be shown in eight bits a colour.
+    """
+    return _verify_file(source) if isinstance(source, Path) else _verify(source, f"the {len(source)} embedded bytes")
+
+
+@lru_cache(maxsize=4096)
+def _verify_file(path: Path) -> Size:
+    name = f"the picture {path}"
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        hint = "; base64 starts with data:image/png;base64," if len(str(path)) > 255 else ""
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RowError(
+            f"the picture {shown(str(path), 200)} cannot be read: {reason}",
+            f"check the path; a relative one starts from the data file's folder{hint}",
+        ) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise RowError(f"{name} is no regular file", "give the path of a picture")
+    if not status.st_size:
+        raise RowError(f"{name} is empty (0 bytes)", "copy it again or remove the row")
+    return _verify(path, name)
+
+
+def _verify(source: Path | bytes, name: str) -> Size:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow only warns of is decided here
+        try:
+            with Image.open(_opened(source), formats=FORMATS) as image:
+                _check_header(image, name)
+                orientation = image.getexif().get(_ORIENTATION, 1)
+                width, height = image.size
+                if image.format in ("JPEG", "MPO"):
+                    image.draft(None, (max(1, width // 8), max(1, height // 8)))
+                image.load()
+        except RowError:
+            raise
+        except UnidentifiedImageError:
+            raise RowError(
+                f"{name} is none of {', '.join(FORMATS)}", "save it as PNG or JPEG, or remove the row"
+            ) from None
+        except Image.DecompressionBombError:
+            raise RowError(f"{name} is larger than {MAX_PIXELS} pixels", "scale it down") from None
+        except Exception as error:  # broken pictures make Pillow's plugins raise from a dozen unrelated classes
+            said = shown(str(error).split("\n")[0], 120) if str(error) else type(error).__name__
+            raise RowError(
+                f"{name} cannot be decoded: {said}", "save it again as PNG or JPEG, or remove the row"
+            ) from None
+    return (height, width) if orientation in _TRANSPOSED else (width, height)
+
+
+def _opened(source: Path | bytes) -> Path | io.BytesIO:
+    return source if isinstance(source, Path) else io.BytesIO(source)
+
+
+def _check_header(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise RowError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS}", "scale it down")
+    if max(width, height) >= MAX_ASPECT_RATIO * min(width, height):
+        raise RowError(
+            f"{name} is {width} x {height}: one side is {MAX_ASPECT_RATIO} times the other or more", "cut or pad it"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise RowError(f"{name} is {width} x {height}: a side is below {MIN_SIDE} pixels", "give a larger picture")
+    if image.mode in _DEEP_MODES:
+        raise RowError(f"{name} has more than eight bits a colour (mode {image.mode})", "save it with eight")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a phone's JPEG that carries a second, auxiliary picture
+        raise RowError(f"{name} has {frames} frames or pages", 'save each as a picture and list them in "images"')

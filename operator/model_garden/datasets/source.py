@@ -1,0 +1,133 @@
+"""From ``datasetPath`` to rows: one file, a folder of files, or a data set of the Hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from model_garden.datasets.errors import DatasetError, RowError, shown
+from model_garden.datasets.locate import Locator
+from model_garden.datasets.rows import ArrowRows, Rows, open_file, quietly
+
+HUB = "hf://datasets/"
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "eval": "test"} | dict.fromkeys(
+    ("validation", "valid", "val", "dev"), "validation"
+)
+"""Words that name a split in a file's name, as the Hub reads them."""
+
+
+def open_source(path: str | Path, split: str, root: Path | None) -> list[Rows]:
+    """The rows of every file that ``path`` stands for, in order of their names.
+
+    Args:
+        path: a file, a folder (its data files at any depth, hidden ones left out) or ``hf://datasets/ORG/NAME``.
+        split: which split; a single file has one only, ``train``.
+        root: the folder that ``path`` may not leave, symbolic links followed; None allows any.
+
+    Raises:
+        DatasetError: nothing is there, or it cannot be read.
+    """
+    if str(path).startswith(HUB):
+        return [_open_hub(str(path), split)]
+    path = Path(path)
+    _require_inside(path, root)
+    if path.is_dir():
+        files = _files_of_split(path, split)
+        for file in files:
+            _require_inside(file, root)
+        return [open_file(file) for file in files]
+    if not path.exists():
+        raise DatasetError([f"{path}: no such file or folder; relative paths start from {Path.cwd()}"])
+    if not path.is_file():
+        raise DatasetError([f"{path}: is no regular file; give a file, a folder or {HUB}ORG/NAME"])
+    if split != "train":
+        raise DatasetError(
+            [
+                f"{path}: one file has no split {split!r}; leave datasetSplit out or give a folder (to evaluate on "
+                "rows of the file that is trained on, hold some out: validationFraction)"
+            ]
+        )
+    return [open_file(path)]
+
+
+def _require_inside(path: Path, root: Path | None) -> None:
+    try:
+        Locator(None, root).require_inside(path, "the data set")
+    except RowError as error:
+        raise DatasetError([str(error)]) from None
+
+
+def _files_of_split(folder: Path, split: str) -> list[Path]:
+    """The data files of a folder that belong to ``split``: all of them, or those that name it where any names one."""
+    relative = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    files = [
+        path
+        for path in relative
+        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    ]
+    if not files:
+        raise DatasetError([f"{folder}: holds no data file; accepted: {', '.join(SUFFIXES)}"])
+    named = {path: _split_of(path) for path in files}
+    if not any(named.values()):
+        if split != "train":
+            raise DatasetError([f"{folder}: no file names the split {split!r}; call one {split}.jsonl"])
+        return [folder / path for path in files]
+    nameless = [str(path) for path, name in named.items() if name is None]
+    if nameless:
+        raise DatasetError(
+            [f"{folder}: {', '.join(nameless[:5])} names no split and other files do; add train or test to the name"]
+        )
+    wanted = _SPLITS.get(split, split)
+    chosen = [folder / path for path, name in named.items() if name == wanted]
+    if not chosen:
+        there = ", ".join(sorted({name for name in named.values() if name}))
+        raise DatasetError([f"{folder}: has no split {split!r}; its splits: {there}"])
+    return chosen
+
+
+def _split_of(path: Path) -> str | None:
+    """The split that a file's name or folder names: ``data/train-00000-of-00002.parquet`` -> ``train``."""
+    for part in reversed((*path.parts[:-1], path.stem)):
+        for word in re.split(r"[^a-z]+", part.lower()):
+            if word in _SPLITS:
+                return _SPLITS[word]
+    return None
+
+
+def _open_hub(path: str, split: str) -> Rows:
+    """A data set of the Hub, ``hf://datasets/ORG/NAME`` or ``…/ORG/NAME/CONFIG``, through the ``datasets`` library."""
+    parts = [part for part in path.removeprefix(HUB).split("/") if part]
+    if not 1 <= len(parts) <= 3:
+        raise DatasetError(
+            [f"{path}: write it as {HUB}ORG/NAME, or {HUB}ORG/NAME/CONFIG for one of its configurations"]
+        )
+    name, config = "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
+    if Path(name).exists():  # the library would read it in place of the Hub's
+        raise DatasetError(
+            [f"{path}: a local ./{name} hides it; give datasetPath: ./{name} if that is meant, or rename it"]
+        )
+    try:
+        dataset = quietly(lambda library: library.load_dataset(name, config, split=split))
+    except Exception as error:  # the library and its network clients raise from a dozen unrelated classes
+        raise DatasetError([f"{path} split {split}: {_hub_reason(error)}"]) from error
+    return ArrowRows(dataset, path, None)
+
+
+def _hub_reason(error: Exception) -> str:
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    said = shown(str(error).strip().split("\n")[0], 300)
+    if isinstance(error, DatasetNotFoundError):
+        return f"not found: {said}; check the name, and hubTokenSecret for a private or gated data set"
+    if isinstance(error, HfHubHTTPError):
+        return f"the Hub answered: {said}; check the name, and hubTokenSecret for a private or gated data set"
+    if isinstance(error, (OSError, TimeoutError)):
+        return (
+            f"the Hub cannot be reached and the cache does not hold it: {said}; "
+            "check the network, or copy the data to the data claim and give its path"
+        )
+    if isinstance(error, (DatasetsError, ValueError)):
+        return f"cannot be loaded: {said}; check its configurations and splits on the Hub"
+    return f"cannot be loaded: {type(error).__name__}: {said}"

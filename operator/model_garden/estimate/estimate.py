@@ -1,0 +1,154 @@
+"""How much memory a training job needs, from its effective spec and the model's config.json alone.
+
+Where it stands: prepare compares the estimate with the cluster's GPUs before one is asked for; the command line, the
+API and the web form show it part by part, and after a run the measured peak beside it. Pure arithmetic: nothing is
+loaded. ``model_shape.py`` counts weights, ``image_tokens.py`` the pictures' tokens; ``formulas.py`` has the sums and
+their sources, ``gpus.py`` reads what nodes have. How far to trust it: docs/memory-estimate.md.
+"""
+
+from __future__ import annotations
+
+import math
+
+from model_garden.contract.memory_estimate import GIB, Estimate, RowShape
+from model_garden.contract.spec import Hyperparameters, ImageOptions, TrainingJobSpec
+from model_garden.estimate.formulas import Job, activation_parts, adapter_parts, lora_parameters, part, weight_parts
+from model_garden.estimate.image_tokens import most_picture_tokens
+from model_garden.estimate.model_shape import Config, VisionShape, read_model
+
+GPU_SIZES = (16, 24, 40, 48, 80, 96, 141, 192)
+"""GPUs in common use, by the gigabytes that their makers name."""
+USABLE_GIB_PER_GB = 0.92
+"""GiB that a process can have of each such GB: a T4 of 16 GB shows 14.75 GiB, an H100 of 80 GB 79."""
+
+CONTEXT_GIB = 0.6
+"""CUDA context, cuBLAS and kernel images of a process: what no counter of PyTorch shows."""
+LIBRARIES_GIB = 0.7
+"""Resident memory of Python with torch, transformers and peft imported, without CUDA; measured."""
+FRAGMENTATION_GPU, FRAGMENTATION_HOST = 0.1, 0.6
+"""What allocators hold beyond what is in use, as a share of all but the weights: PyTorch's caching one on a GPU; the C
+library's heap on a CPU, which gives back only blocks of its own mapping (measured on a tiny model: 0.6)."""
+
+
+def estimate(spec: TrainingJobSpec, config: Config, *, rows: RowShape | None = None) -> Estimate:
+    """The peak memory of one training process; with several GPUs, of each.
+
+    Args:
+        spec: an effective spec, as ``defaults.effective`` gives it.
+        config: the base model's parsed config.json.
+        rows: the largest row as measured; without it, rows are taken to be as long as ``maxSeqLength`` allows and to
+            hold one picture of ``maxPixels``.
+
+    Raises:
+        ValueError: the config lacks a size, or is a text model's where the spec says vision.
+    """
+    job, assumptions = _job(spec, config, rows)
+    weights = weight_parts(job)
+    loose = adapter_parts(job) + activation_parts(job)
+    share = FRAGMENTATION_GPU if job.gpu else FRAGMENTATION_HOST
+    lost = share * sum(each.size_gib for each in loose) * GIB
+    because = f"{share:.0%} of all but the weights: held by the allocator, not in use"
+    parts = [*weights, *loose, part("fragmentation", lost, because, least=0.0, most=2.0)]
+    inside = sum(each.size_gib for each in parts)
+    parts.append(
+        part("CUDA context", CONTEXT_GIB * GIB, "driver, cuBLAS, kernels", least=0.5, most=1.5)
+        if job.gpu
+        else part("libraries", LIBRARIES_GIB * GIB, "Python, torch, transformers, peft", least=0.7, most=1.5)
+    )
+    total = sum(each.size_gib for each in parts)
+    return Estimate(
+        memory="GPU" if job.gpu else "host",
+        parts=parts,
+        total_gib=total,
+        least_gib=sum(each.least_gib for each in parts),
+        most_gib=sum(each.most_gib for each in parts),
+        torch_gib=inside,
+        smallest_gpu=next((size for size in GPU_SIZES if total <= USABLE_GIB_PER_GB * size), None) if job.gpu else None,
+        parameters=job.model.parameters,
+        trained_parameters=lora_parameters(job.adapted, job.lora.r or 0),
+        batch_size=job.batch,
+        tokens_per_row=job.row.tokens,
+        image_tokens_per_row=job.row.image_tokens,
+        assumptions=assumptions,
+    )
+
+
+def fits(estimate: Estimate, gpu_gib: float) -> bool:
+    """Whether the job should run on a GPU with ``gpu_gib`` GiB: the total is within it."""
+    return estimate.total_gib <= gpu_gib
+
+
+def cannot_fit(estimate: Estimate, gpu_gib: float) -> bool:
+    """Whether it is hopeless: even the least that the job needs is above ``gpu_gib`` GiB. Grounds for refusing it."""
+    return estimate.least_gib > gpu_gib
+
+
+def explain(estimate: Estimate) -> list[str]:
+    """The estimate in lines for people: the total, each part, what was assumed."""
+    gpu = ""
+    if estimate.memory == "GPU":
+        smallest = estimate.smallest_gpu
+        gpu = f"; needs a GPU of {smallest} GB" if smallest else f"; too much for a GPU of {GPU_SIZES[-1]} GB"
+    bounds = f"between {estimate.least_gib:.1f} and {estimate.most_gib:.1f}"
+    return [
+        f"{estimate.memory} memory {estimate.total_gib:.1f} GiB, {bounds}{gpu}",
+        *(f"{each.name} {each.size_gib:.2f} GiB ({each.because})" for each in estimate.parts),
+        *(f"assumed: {assumption}" for assumption in estimate.assumptions),
+    ]
+
+
+def _job(spec: TrainingJobSpec, config: Config, rows: RowShape | None) -> tuple[Job, list[str]]:
+    h, lora = spec.hyperparameters, spec.lora_config
+    if h is None or lora is None or h.batch_size is None or h.max_seq_length is None or h.optim is None:
+        raise ValueError("the spec has no defaults applied; pass it through effective() first")
+    model = read_model(config)
+    if spec.vision and model.vision is None:
+        raise ValueError("config.json: has no vision_config, so the model takes no pictures; set isVision: false")
+    row = rows or _longest_row(model.vision if spec.vision else None, h.max_seq_length, spec.image_options)
+    row, batch = _packed(row, h) if h.packing else (row, h.batch_size)
+    job = Job(
+        h=h,
+        lora=lora,
+        model=model,
+        config=config,
+        quantization=spec.quantization or "none",
+        backend="unsloth" if spec.backend == "unsloth" else "transformers",
+        gpu=spec.gpus > 0,
+        processes=spec.gpus * (spec.num_nodes or 1),
+        batch=batch,
+        row=row,
+    )
+    return job, [*model.approximations, *_assumptions(job, measured=rows is not None)]
+
+
+def _longest_row(vision: VisionShape | None, longest: int, options: ImageOptions | None) -> RowShape:
+    if vision is None:
+        return RowShape(tokens=longest)
+    tokens = most_picture_tokens(vision, (options.max_pixels if options else None) or 1_003_520)
+    return RowShape(tokens=max(longest, tokens + 1), image_tokens=tokens)
+
+
+def _packed(row: RowShape, h: Hyperparameters) -> tuple[RowShape, int]:
+    """A row with as many samples like ``row`` as ``maxSeqLength`` and an optimizer step allow (where the step has more,
+    filled up with shorter ones that carry loss alike), and how many such rows are taken at once."""
+    longest = max(h.max_seq_length or 0, row.tokens)
+    samples = (h.batch_size or 1) * (h.gradient_accumulation_steps or 1)
+    rows = min(longest // row.tokens, samples)
+    tokens = min(longest, samples * row.tokens)
+    trained = row.trained_tokens and math.ceil(row.trained_tokens * tokens / row.tokens)
+    packed = RowShape(tokens=tokens, image_tokens=rows * row.image_tokens, trained_tokens=trained)
+    return packed, min(h.batch_size or 1, math.ceil(samples / rows))
+
+
+def _assumptions(job: Job, *, measured: bool) -> list[str]:
+    pictures = f", {job.row.image_tokens} of them from pictures" if job.row.image_tokens else ""
+    rows = "each like the longest row" if measured else "as no data was measured"
+    lines = [f"batch {job.batch} x {job.row.tokens} tokens{pictures}, {rows}"]
+    if job.row.trained_tokens is None:
+        lines.append("every token carries loss")
+    if job.h.auto_batch_size:
+        smaller = "tries a smaller batch where this does not fit, and " if job.batch > 1 else ""
+        lines.append(f"autoBatchSize {smaller}fills the memory that is left: a measured peak may be higher")
+    if job.processes > 1:
+        lines.append("every GPU holds the whole model")
+    return lines

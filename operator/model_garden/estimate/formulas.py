@@ -1,0 +1,291 @@
+"""The parts of a training process's memory: the formulas behind ``estimate.py``, each with its source.
+
+The peak of a step is what is always there (weights, adapters, gradients, optimizer), what the forward pass keeps for
+the backward pass, and the largest of three that never coexist: one layer recomputed and differentiated, the vision
+tower's work, and the loss. Coefficients of work are bytes per token of what PyTorch holds at once, read off by
+replaying a step of the pinned transformers and peft and adding up live tensors; tests/estimate/test_estimate.py
+repeats that for some shapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from model_garden.contract.memory_estimate import GIB, Part, RowShape
+from model_garden.contract.spec import Hyperparameters, LoraConfig
+from model_garden.estimate.image_tokens import patches
+from model_garden.estimate.model_shape import Config, Model, Module, TextShape
+
+Backend = Literal["unsloth", "transformers"]
+
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""A 4-bit weight: half a byte, one 8-bit scale for 64 of them, one float32 for 256 scales (double quantisation).
+Source: QLoRA, arXiv 2305.14314, section 3; block sizes of bitsandbytes."""
+
+_STATE_8BIT = 1 + 4 / 256
+OPTIMIZER_BYTES = {
+    "adamw_torch": 8.0,
+    "adamw_torch_fused": 8.0,
+    "adamw_8bit": 2 * _STATE_8BIT,
+    "paged_adamw_8bit": 2 * _STATE_8BIT,
+    "lion_32bit": 4.0,
+    "lion_8bit": _STATE_8BIT,
+    "sgd": 0.0,
+}
+"""Optimizer state of one trained number: two moments for Adam, one for Lion, none for plain SGD; in float32, or a byte
+and its share of a block's scale. Adafactor keeps a row and a column of each matrix (arXiv 1804.04235)."""
+
+
+class Work(NamedTuple):
+    """Bytes that a token costs for each unit of a decoder layer's widths."""
+
+    hidden: float
+    attention: float
+    key_value: float
+    intermediate: float
+
+    def per_token(self, shape: TextShape) -> float:
+        """Bytes per token in a layer of ``shape``."""
+        widths = (shape.hidden, shape.attention, shape.key_value, shape.intermediate)
+        return sum(bytes_ * width for bytes_, width in zip(self, widths, strict=True))
+
+
+RECOMPUTED_LAYER = Work(10, 2, 0, 12)
+"""One decoder layer recomputed and differentiated, bfloat16 weights and float32 adapters, under autocast, where peft
+copies no inputs: the largest moment is in the MLP. Unsloth's fused kernels need less."""
+KEPT_LAYER = Work(16, 8, 8, 16)
+"""What one decoder layer keeps for the backward pass where nothing is recomputed: float32 on a CPU."""
+VISION_FORWARD, VISION_RECOMPUTED, VISION_TRAINED = (28, 6), (34, 12), (45, 16)
+"""A vision block's bytes per patch for each unit of its hidden and intermediate width: forward only, as a frozen tower
+has it, through which no gradient goes; with adapters of its own, recomputed on a GPU, or kept in float32 on a CPU."""
+LOGIT_BYTES_GPU, LOGIT_BYTES_CPU = 16, 12
+"""A logit: bfloat16, its float32 copy, the log-softmax kept for backward, and gradients; all float32 on a CPU."""
+FUSED_LOSS_GIB = (0.25, 1.0, 4.0)
+"""Unsloth takes the loss in chunks of half the free memory, at most 4 GiB: the least, the usual, the most."""
+OFFLOADED_ABOVE = 2 * 2**20
+"""Unsloth moves checkpoints above this many bytes to host memory (``MINIMUM_SIZE`` of unsloth_zoo)."""
+AROUND_LAYERS = 6
+"""Embedding, last hidden state and their gradients, in hidden states of 2 bytes."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the formulas need of spec, config and rows; ``processes`` train together, each with a model of its own."""
+
+    h: Hyperparameters
+    lora: LoraConfig
+    model: Model
+    config: Config
+    quantization: str
+    backend: Backend
+    gpu: bool
+    processes: int
+    batch: int
+    row: RowShape
+
+    @property
+    def adapted(self) -> list[Module]:
+        """The layers that get an adapter."""
+        return adapted_modules(self.model.modules, self.lora)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a batch."""
+        return self.batch * self.row.tokens
+
+    @property
+    def patches(self) -> int:
+        """Picture patches of a batch."""
+        vision = self.model.vision
+        return self.batch * patches(vision, self.row.image_tokens) if vision else 0
+
+    @property
+    def least(self) -> float:
+        """The smallest batch that the job can go down to, as a share of its batch."""
+        return 1 / self.batch if self.h.auto_batch_size else 1.0
+
+
+def part(name: str, count: float, because: str, *, least: float = 1.0, most: float = 1.0) -> Part:
+    """A part of ``count`` bytes; its bounds are ``least`` and ``most`` times as much."""
+    size = count / GIB
+    return Part(name=name, size_gib=size, least_gib=least * size, most_gib=most * size, because=because)
+
+
+def adapted_modules(modules: Iterable[Module], lora: LoraConfig) -> list[Module]:
+    """The layers that get an adapter: attention and MLP projections of the chosen sides, or those that
+    ``targetModules`` names as peft matches them (the whole name, or its end after a dot)."""
+    sides = {"language": lora.finetune_language_layers is not False, "vision": bool(lora.finetune_vision_layers)}
+    roles = {
+        "attention": lora.finetune_attention_modules is not False,
+        "mlp": lora.finetune_mlp_modules is not False,
+    }
+
+    def wanted(module: Module) -> bool:
+        if lora.target_modules:
+            named = any(f".{module.name}".endswith(f".{target}") for target in lora.target_modules)
+            return named and module.role not in ("embedding", "other")
+        return roles.get(module.role, False)
+
+    return [module for module in modules if sides[module.side] and wanted(module)]
+
+
+def lora_parameters(adapted: Iterable[Module], rank: int) -> int:
+    """Weights of adapters of ``rank``: A is rank x inputs, B is outputs x rank (arXiv 2106.09685)."""
+    return sum(rank * (module.inputs + module.outputs) for module in adapted)
+
+
+def quantised(module: Module, skipped: list[str] | None = None) -> bool:
+    """Whether bitsandbytes holds ``module`` in 4 or 8 bits.
+
+    Both backends leave the head, the vision tower and the connector in 16 bits (``SKIP_QUANTIZATION_MODULES`` of
+    unsloth_zoo, ``quantized.KEPT`` of the trainer). A checkpoint that comes quantised brings its own list, matched
+    whatever the wrappers around the model are called.
+    """
+    if module.role not in ("attention", "mlp", "connector"):
+        return False
+    if skipped is None:
+        return module.side == "language" and module.role != "connector"
+    return not any(f".{_bare(skip)}." in f".{_bare(module.name)}." for skip in skipped)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"\b(?:model|language_model)\.", "", name)
+
+
+def weight_parts(job: Job) -> list[Part]:
+    """The base model, and room for its largest quantised layer in 16 bits while it is computed with."""
+    given: dict[str, Any] = dict(job.config.get("quantization_config") or {})
+    kind = "4bit" if given.get("load_in_4bit") else "8bit" if given.get("load_in_8bit") else job.quantization
+    skipped = (given.get("llm_int8_skip_modules") or []) if given else None
+    small = [m for m in job.model.modules if kind in ("4bit", "8bit") and quantised(m, skipped)]
+    inside = sum(m.outputs * m.inputs for m in small)
+    packed = inside * NF4_BYTES if kind == "4bit" else inside + 4 * sum(m.outputs for m in small)
+    rest = job.model.parameters - inside
+    width = _width(job, kind)
+    count = f"{job.model.parameters / 1e9:.2f} B parameters"
+    if not small:
+        because = f"{count} of {width} bytes"
+    else:
+        kept = _kept_names([m for m in job.model.modules if m not in set(small)])
+        because = f"{count}, {kind.removesuffix('bit')}-bit; {kept} in {8 * width} bit, {rest / 1e9:.2f} B"
+    parts = [part("weights", packed + rest * width, because, **_weight_bounds(job))]
+    if small:
+        largest = max(small, key=lambda m: m.outputs * m.inputs)
+        shape = f"{'.'.join(largest.name.split('.')[-2:])}, {largest.outputs} x {largest.inputs}"
+        because = f"the largest quantised layer ({shape}) unpacked to 16 bit"
+        parts.append(part("dequantisation", 2 * largest.outputs * largest.inputs, because))
+    return parts
+
+
+def _width(job: Job, kind: str) -> int:
+    """Bytes of a weight that is not quantised."""
+    return 2 if job.gpu or kind == "16bit" else 4
+
+
+def _weight_bounds(job: Job) -> dict[str, float]:
+    if not job.gpu:  # the mapped file counts as resident while it is read
+        return {"least": 1.0, "most": 2.0}
+    return {"least": 0.85, "most": 1.15} if job.model.approximations else {"least": 0.98, "most": 1.02}
+
+
+def _kept_names(modules: list[Module]) -> str:
+    names = ["embeddings"]
+    if any(m.role == "head" for m in modules):
+        names.append("lm_head")
+    if any(m.side == "vision" and m.role == "mlp" for m in modules):
+        names.append("vision tower")
+    return ", ".join(names) + " and norms"
+
+
+def adapter_parts(job: Job) -> list[Part]:
+    """LoRA weights and gradients, which are float32 in both backends, and the optimizer's state."""
+    adapted, rank = job.adapted, job.lora.r or 0
+    trained = lora_parameters(adapted, rank)
+    millions = f"{trained / 1e6:.2f} M"
+    optim = job.h.optim or ""
+    if optim == "adafactor":
+        state = sum(4.0 * (2 * rank + m.inputs + m.outputs) for m in adapted)
+        because = "adafactor keeps a row and a column of each matrix"
+    else:
+        state = trained * OPTIMIZER_BYTES[optim]
+        because = f"{optim}, {OPTIMIZER_BYTES[optim]:.3g} bytes for each trained number"
+    parts = [
+        part("LoRA weights", 4 * trained, f"{millions} of rank {rank} on {len(adapted)} layers, float32"),
+        part("LoRA gradients", 4 * trained, f"{millions}, float32"),
+        part("optimizer", state, because, least=0.0 if optim.startswith("paged") else 1.0),
+    ]
+    if job.processes > 1:
+        parts.append(part("gradient buckets", 4 * trained, f"{job.processes} processes exchange gradients"))
+    return parts
+
+
+def activation_parts(job: Job) -> list[Part]:
+    """What the forward pass keeps, the pictures, and the largest piece of work."""
+    shape = job.model.text
+    parts = [_kept_text(job)]
+    if job.model.vision and job.patches:
+        vision, count = job.model.vision, job.patches
+        parts.append(
+            part("pictures", 6 * count * vision.patch_values, f"{count} patches as float32 and 16 bit", least=job.least)
+        )
+        kept = _kept_vision(job)
+        if kept:
+            because = f"what {vision.layers} blocks keep of {count} patches"
+            parts.append(part("vision activations", kept, because, least=0.0, most=1.2))
+    layer = job.tokens * (RECOMPUTED_LAYER.per_token(shape) if job.gpu else 8 * shape.intermediate)
+    loss, bounds = _loss(job)
+    pieces = {"one layer": layer, "vision tower": _vision_work(job), "loss": loss}
+    largest = max(pieces, key=lambda name: pieces[name])
+    listed = ", ".join(f"{name} {size / GIB:.2f}" for name, size in pieces.items() if size)
+    least, most = bounds if largest == "loss" else (0.5, 1.5)
+    because = f"the largest of what never coexists: {listed}"
+    parts.append(part("working memory", pieces[largest], because, least=least * job.least, most=most))
+    return parts
+
+
+def _kept_text(job: Job) -> Part:
+    shape, state = job.model.text, 2 * job.model.text.hidden * job.tokens
+    if not job.gpu:
+        count = job.tokens * KEPT_LAYER.per_token(shape) * shape.layers
+        because = f"all that {shape.layers} layers compute for {job.tokens} tokens: nothing is recomputed on a CPU"
+        return part("activations", count, because, least=0.7 * job.least, most=1.4)
+    layers = shape.layers
+    because = f"one hidden state of {job.tokens} tokens x {shape.hidden} for each of {layers} layers"
+    if job.backend == "unsloth" and state > OFFLOADED_ABOVE:
+        layers, because = 2, f"hidden states of {job.tokens} tokens x {shape.hidden}; Unsloth keeps them in host memory"
+    most = (shape.layers + AROUND_LAYERS) / (layers + AROUND_LAYERS)
+    return part("activations", state * (layers + AROUND_LAYERS), because, least=0.6 * job.least, most=1.1 * most)
+
+
+def _kept_vision(job: Job) -> float:
+    vision = job.model.vision
+    assert vision is not None
+    if not job.lora.finetune_vision_layers:
+        return 0.0
+    if job.gpu:
+        return 2.0 * job.patches * vision.hidden * vision.layers
+    return job.patches * vision.layers * _vision_block(job, VISION_TRAINED)
+
+
+def _vision_work(job: Job) -> float:
+    recomputed = job.gpu and job.lora.finetune_vision_layers
+    return job.patches * _vision_block(job, VISION_RECOMPUTED if recomputed else VISION_FORWARD)
+
+
+def _vision_block(job: Job, kind: tuple[int, int]) -> float:
+    vision = job.model.vision
+    return kind[0] * vision.hidden + kind[1] * vision.intermediate if vision else 0.0
+
+
+def _loss(job: Job) -> tuple[float, tuple[float, float]]:
+    """Bytes of the loss, and its bounds as shares of them."""
+    trained = job.row.tokens if job.row.trained_tokens is None else job.row.trained_tokens
+    logits = job.batch * trained * job.model.text.vocabulary
+    whole = float(logits * (LOGIT_BYTES_GPU if job.gpu else LOGIT_BYTES_CPU))
+    if job.backend == "transformers" or not whole:
+        return whole, (0.8, 1.2)
+    least, usual, most = (min(whole, limit * GIB) for limit in FUSED_LOSS_GIB)
+    return usual, (least / usual, most / usual)

@@ -1,0 +1,1 @@
+"""What tests, the demo and benchmarks share: tiny models of real architectures, and configs of real ones."""

@@ -1,0 +1,262 @@
+"""Tiny random models, made on the spot and offline: the demo and the tests train them in place of the real ones.
+
+Each is a real architecture with its real processor, special tokens and chat template, only small (under 2 MB): what
+trains, saves and reloads here takes the same code paths as its big sister. The same kind and seed give the same files.
+
+    python -m testing.tiny_models ./models/tiny-vl --kind qwen2_5_vl
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
+from transformers.utils import logging
+
+from model_garden.datasets.samples import text_rows, vision_scenes
+
+Kind = Literal["qwen2_5_vl", "qwen3_vl", "qwen2", "llama"]
+
+QWEN_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+LLAMA_TOKENS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+MERGES = 120
+HIDDEN = 64
+LAYERS = 2
+HEADS = 4
+MAX_POSITIONS = 8192
+READOUT_STD = 0.1
+"""Wider than the usual 0.02: adapters of a frozen random model can then move the loss."""
+
+
+def make_tiny_model(kind: Kind, folder: str | Path, seed: int = 0) -> Path:
+    """Write a tiny random model of ``kind`` with its tokenizer or processor, and return its folder.
+
+    The folder loads with AutoModelForImageTextToText and AutoProcessor (``qwen2_5_vl``, ``qwen3_vl``) or with
+    AutoModelForCausalLM and AutoTokenizer (``qwen2``, ``llama``). Weights are float32.
+
+    Raises:
+        ValueError: ``kind`` is unknown.
+    """
+    if kind not in _MAKERS:
+        raise ValueError(f"kind: {kind!r} is unknown; one of {', '.join(get_args(Kind))}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, tokenizer_or_processor = _MAKERS[kind]()
+        _widen_readout(model)
+    model.save_pretrained(folder)
+    tokenizer_or_processor.save_pretrained(folder)
+    return folder
+
+
+def _qwen2_5_vl() -> tuple[PreTrainedModel, Any]:
+    tokenizer = _qwen_tokenizer()
+    config = Qwen2_5_VLConfig(
+        text_config=_text_config(tokenizer)
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}},
+        vision_config=_vision_config(patch_size=14) | {"window_size": 112, "fullatt_block_indexes": [1]},
+        **_token_ids(tokenizer),
+    )
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(min_pixels=3136, max_pixels=12_845_056),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(),
+        chat_template=_chat_template("qwen2_5_vl"),
+    )
+    return _ready(Qwen2_5_VLForConditionalGeneration(config), tokenizer), processor
+
+
+def _qwen3_vl() -> tuple[PreTrainedModel, Any]:
+    tokenizer = _qwen_tokenizer()
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [2, 3, 3], "mrope_interleaved": True}
+    config = Qwen3VLConfig(
+        text_config=_text_config(tokenizer) | {"head_dim": HIDDEN // HEADS, "rope_parameters": rope},
+        vision_config=_vision_config(patch_size=16) | {"num_position_embeddings": 256, "deepstack_visual_indexes": [0]},
+        **_token_ids(tokenizer),
+    )
+    half = [0.5, 0.5, 0.5]
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(
+            patch_size=16, image_mean=half, image_std=half, min_pixels=65_536, max_pixels=16_777_216
+        ),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(),
+        chat_template=_chat_template("qwen3_vl"),
+    )
+    return _ready(Qwen3VLForConditionalGeneration(config), tokenizer), processor
+
+
+def _qwen2() -> tuple[PreTrainedModel, Any]:
+    tokenizer = _qwen_tokenizer()
+    tokenizer.chat_template = _chat_template("qwen2_5")
+    return _ready(Qwen2ForCausalLM(Qwen2Config(**_text_config(tokenizer))), tokenizer), tokenizer
+
+
+def _llama() -> tuple[PreTrainedModel, Any]:
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level_bpe(LLAMA_TOKENS),
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot_id|>",
+        pad_token="<|end_of_text|>",
+        additional_special_tokens=["<|start_header_id|>", "<|end_header_id|>"],
+        model_max_length=MAX_POSITIONS,
+    )
+    tokenizer.chat_template = _chat_template("llama3")
+    return _ready(LlamaForCausalLM(LlamaConfig(**_text_config(tokenizer))), tokenizer), tokenizer
+
+
+_MAKERS: dict[str, Callable[[], tuple[PreTrainedModel, Any]]] = {
+    "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3_vl": _qwen3_vl,
+    "qwen2": _qwen2,
+    "llama": _llama,
+}
+
+
+def _text_config(tokenizer: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": HIDDEN,
+        "intermediate_size": 2 * HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS // 2,
+        "max_position_embeddings": MAX_POSITIONS,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": False,
+    }
+
+
+def _vision_config(patch_size: int) -> dict[str, Any]:
+    return {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "patch_size": patch_size,
+        "out_hidden_size": HIDDEN,
+    }
+
+
+def _token_ids(tokenizer: Any) -> dict[str, Any]:
+    names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+    return {key: tokenizer.convert_tokens_to_ids(token) for key, token in names.items()} | {
+        "tie_word_embeddings": False
+    }
+
+
+def _ready(model: PreTrainedModel, tokenizer: Any) -> PreTrainedModel:
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return model
+
+
+def _widen_readout(model: PreTrainedModel) -> None:
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        torch.nn.init.normal_(layer.weight, std=READOUT_STD)
+
+
+def _qwen_tokenizer() -> Qwen2Tokenizer:
+    trained = _byte_level_bpe(QWEN_TOKENS)
+    vocab, merges = _vocab_and_merges(trained)
+    tokenizer = Qwen2Tokenizer(
+        vocab=vocab,
+        merges=merges,
+        unk_token=None,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=MAX_POSITIONS,
+    )
+    tokenizer.add_tokens(list(QWEN_TOKENS), special_tokens=True)
+    return tokenizer
+
+
+def _vocab_and_merges(tokenizer: Tokenizer) -> tuple[dict[str, int], list[Any]]:
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(pair) for pair in model["merges"]]
+
+
+def _byte_level_bpe(special: tuple[str, ...]) -> Tokenizer:
+    """A byte-level BPE of every byte, ``MERGES`` merges learned from the sample data, and ``special``."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + MERGES + len(special),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=list(special),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_corpus(), trainer)
+    return tokenizer
+
+
+def _corpus() -> Iterator[str]:
+    for scene, (question, answer) in vision_scenes(200):
+        yield f"{question} {answer(scene)}"
+    for row in text_rows(200):
+        yield " ".join(message["content"] for message in row["messages"])
+
+
+def _chat_template(name: str) -> str:
+    """The real chat template of a model family, as the installed TRL bundles it."""
+    trl = importlib.util.find_spec("trl")
+    if trl is None or not trl.submodule_search_locations:
+        raise ModuleNotFoundError("trl is not installed; install model-garden[trainer]")
+    return (Path(trl.submodule_search_locations[0]) / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def main() -> None:
+    """The command line: ``OUT_DIR --kind KIND [--seed N]``."""
+    parser = argparse.ArgumentParser(prog="python -m testing.tiny_models", description="Write a tiny random model.")
+    parser.add_argument("folder", type=Path, metavar="OUT_DIR")
+    parser.add_argument("--kind", required=True, choices=get_args(Kind))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.disable_progress_bar()  # a megabyte is written before a bar is drawn
+    folder = make_tiny_model(arguments.kind, arguments.folder, arguments.seed)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"{folder}: {arguments.kind}, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""What a TrainingJob becomes as a Job."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from model_garden.builders import job as job_builder
+from model_garden.builders import plan as plans
+from model_garden.builders.settings import Settings
+from model_garden.contract.resource import InvalidResource
+from model_garden.contract.trainer_config import parse_config
+from tests.controller.builders import SETTINGS, Object, plan, resource
+
+
+def job(settings: Settings = SETTINGS, **spec: Any) -> Object:
+    return job_builder.job(plan(settings, **spec), settings)
+
+
+def container(**spec: Any) -> Object:
+    [only] = job(**spec)["spec"]["template"]["spec"]["containers"]
+    return only
+
+
+def env(**spec: Any) -> dict[str, Any]:
+    variables = container(**spec)["env"]
+    by_name = {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in variables}
+    assert len(by_name) == len(variables), "no variable twice"
+    return by_name
+
+
+def claims(**spec: Any) -> dict[str, str | None]:
+    volumes = job(**spec)["spec"]["template"]["spec"]["volumes"]
+    return {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in volumes}
+
+
+def test_the_trainer_is_told_every_default() -> None:
+    config = parse_config(env()["MODEL_GARDEN_CONFIG"])
+    assert config.name == "receipts"
+    assert config.spec.output_dir == "./models/receipts"
+    assert config.spec.hyperparameters and config.spec.hyperparameters.learning_rate == 2e-4
+
+
+def test_after_a_prepare_the_hub_is_left_alone_as_long_as_the_model_is_there() -> None:
+    assert {"HF_HUB_OFFLINE": "1", "MODEL_GARDEN_PREPARED": "1"}.items() <= env().items()
+    offline = {"podTemplate": {"env": [{"name": "HF_HUB_OFFLINE", "value": "1"}]}}
+    assert "MODEL_GARDEN_PREPARED" not in env(**offline)  # who asked for it stays offline whatever is missing
+    assert "HF_HUB_OFFLINE" not in env(prepare="off")
+
+
+def test_the_job_belongs_to_its_training_job_and_is_found_by_its_label() -> None:
+    metadata = job()["metadata"]
+    [owner] = metadata["ownerReferences"]
+    assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == ("tj-uid", True, True)
+    assert metadata["name"] == "receipts-train"
+    assert metadata["labels"] == {"model-garden.dev/training-job": "receipts", "model-garden.dev/step": "train"}
+
+
+def test_the_ttl_waits_until_the_result_is_recorded() -> None:
+    assert "ttlSecondsAfterFinished" not in job(ttlSecondsAfterFinished=0)["spec"]
+
+
+def test_errors_that_a_retry_cannot_help_fail_the_job_and_disruptions_are_not_counted() -> None:
+    fail, ignore = job()["spec"]["podFailurePolicy"]["rules"]
+    assert fail["onExitCodes"]["values"] == [2, 3, 4, 5, 6, 7]
+    assert ignore["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "limits", "requests"),
+    [
+        (None, {"nvidia.com/gpu": 1}, {"cpu": "2", "memory": "8Gi"}),
+        ({"limits": {"nvidia.com/gpu": 0}}, {}, {"cpu": "500m", "memory": "1Gi"}),
+        ({"limits": {"nvidia.com/gpu": "0", "memory": "4Gi"}}, {"memory": "4Gi"}, {"cpu": "500m"}),
+        (
+            {"limits": {"nvidia.com/gpu": 2}, "requests": {"cpu": 8, "memory": "64Gi"}},
+            {"nvidia.com/gpu": 2},
+            {"cpu": 8, "memory": "64Gi"},
+        ),
+    ],
+    ids=["one GPU unless told", "no GPU is left out", "a limit is its own request", "what is given is kept"],
+)
+def test_resources(resources: Object | None, limits: Object, requests: Object) -> None:
+    given = container(**({"resources": resources} if resources else {}))["resources"]
+    assert given == {"limits": limits, "requests": requests}
+
+
+def test_claims_come_from_the_job_then_from_the_operator() -> None:
+    wanted = {"data": "mine", "models": "models", "cache": "cache"}
+    assert claims(storage={"dataClaim": "mine"}).items() >= wanted.items()
+    data = next(m for m in container()["volumeMounts"] if m["name"] == "data")
+    assert data == {"name": "data", "mountPath": "/workspace/data", "readOnly": True}
+
+
+def test_all_caches_are_on_a_volume_unless_the_job_says_otherwise() -> None:
+    assert env()["HF_HOME"] == "/workspace/cache/huggingface"
+    assert env(podTemplate={"env": [{"name": "HF_HOME", "value": "/elsewhere"}]})["HF_HOME"] == "/elsewhere"
+
+
+def test_the_hub_token_comes_from_its_secret() -> None:
+    reference = env(hubTokenSecret={"name": "hub", "key": "token"})["HF_TOKEN"]
+    assert reference == {"secretKeyRef": {"name": "hub", "key": "token"}}
+
+
+def test_the_pod_template_is_passed_on_and_our_labels_stay() -> None:
+    given = {
+        "nodeSelector": {"gpu": "h100"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "labels": {"team": "vision", "model-garden.dev/step": "spoofed"},
+        "annotations": {"note": "x"},
+        "envFrom": [{"secretRef": {"name": "keys"}}],
+        "serviceAccountName": "trainer",
+        "imagePullSecrets": [{"name": "pull"}],
+        "priorityClassName": "low",
+        "runtimeClassName": "nvidia",
+        "schedulerName": "volcano",
+    }
+    template = job(podTemplate=given)["spec"]["template"]
+    same = ("nodeSelector", "tolerations", "affinity", "serviceAccountName", "imagePullSecrets", "priorityClassName")
+    for key in (*same, "runtimeClassName", "schedulerName"):
+        assert template["spec"][key] == given[key]
+    assert template["metadata"]["labels"]["team"] == "vision"
+    assert template["metadata"]["labels"]["model-garden.dev/step"] == "train"
+    assert template["metadata"]["annotations"] == {"note": "x"}
+    assert template["spec"]["containers"][0]["envFrom"] == given["envFrom"]
+
+
+def test_the_pod_is_restricted() -> None:
+    spec = job()["spec"]["template"]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_kueue_labels_are_copied_and_no_others() -> None:
+    labels = {"kueue.x-k8s.io/queue-name": "gpus", "kueue.x-k8s.io/priority-class": "low", "app": "x"}
+    copied = job(labels=labels)["metadata"]["labels"]
+    assert copied["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert copied["kueue.x-k8s.io/priority-class"] == "low"
+    assert "app" not in copied
+
+
+def test_a_wish_to_stop_reaches_a_pod_that_starts_later() -> None:
+    template = job(annotations={"model-garden.dev/stop": "save"})["spec"]["template"]
+    assert template["metadata"]["annotations"] == {"model-garden.dev/stop": "save"}
+
+
+def test_a_suspended_job_is_born_suspended_and_marked_as_ours_to_wake() -> None:
+    born = job(suspend=True)
+    assert born["spec"]["suspend"] is True
+    assert born["metadata"]["annotations"] == {"model-garden.dev/suspended-by-spec": "true"}
+
+
+def test_equal_input_gives_equal_output() -> None:
+    assert job(isVision=True) == job(isVision=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "problem"),
+    [
+        ({"outputDir": "/etc/x"}, SETTINGS, "spec.outputDir: '/etc/x' leaves the workspace"),
+        ({}, Settings(data_claim="data"), "spec.storage.modelsClaim: required"),
+        ({}, Settings(models_claim="models"), "spec.storage.dataClaim: required to read './data/rows.jsonl'"),
+        (
+            {"podTemplate": {"env": [{"name": "MODEL_GARDEN_CONFIG", "value": "{}"}]}},
+            SETTINGS,
+            "spec.podTemplate.env: MODEL_GARDEN_CONFIG is the operator's own",
+        ),
+        ({"learningRate": 1}, SETTINGS, "spec.learningRate: unknown field"),
+    ],
+)
+def test_what_cannot_run_names_the_field(spec: Object, settings: Settings, problem: str) -> None:
+    with pytest.raises(InvalidResource) as error:
+        plans.check(plans.plan(resource(**spec), settings))
+    assert [line for line in error.value.problems if line.startswith(problem)], error.value.problems
+
+
+@pytest.mark.parametrize(
+    ("annotations", "told"),
+    [
+        ({"stop": "true"}, ["model-garden.dev/stop=true has no effect; the value that has one is 'save'"]),
+        ({"cancel": "yes"}, ["model-garden.dev/cancel=yes has no effect; the value that has one is 'true'"]),
+        ({"stop": "save", "cancel": "true"}, []),
+        ({"cancel": "false"}, []),
+        ({}, []),
+    ],
+)
+def test_an_annotation_that_means_nothing_is_told_with_what_does(annotations: dict[str, str], told: list[str]) -> None:
+    found = plans.misunderstood({f"model-garden.dev/{name}": value for name, value in annotations.items()})
+    assert found == [f"the annotation {line}" for line in told]
+
+
+def test_kueue_alone_suspends_the_job_it_queues() -> None:
+    queued = plan(labels={"kueue.x-k8s.io/queue-name": "gpus"}, suspend=True)
+    assert queued.held_back
+    assert "annotations" not in job_builder.job(queued, SETTINGS)["metadata"]
+    assert not plan(suspend=True).held_back
+
+
+def test_a_hub_data_set_and_a_push_need_no_claims() -> None:
+    spec = {
+        "datasetPath": "hf://datasets/org/rows",
+        "pushToHub": {"repo": "org/out"},
+        "hubTokenSecret": {"name": "hub", "key": "token"},
+    }
+    assert claims(settings=Settings(), **spec)["models"] is None
+
+
+def prepare(**spec: Any) -> Object:
+    """The Job that prepares one for a GPU."""
+    due = replace(plan(**spec), step="prepare")
+    return job_builder.job(due, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ({}, True),
+        ({"prepare": "off"}, False),
+        ({"resources": {"limits": {"nvidia.com/gpu": 0}}}, False),
+    ],
+)
+def test_a_prepare_comes_before_a_gpu_is_asked_for_and_only_then(spec: Object, wanted: bool) -> None:
+    assert plan(**spec).needs_prepare is wanted
+
+
+def test_a_prepare_asks_for_no_gpu_and_goes_to_no_node_that_is_for_them() -> None:
+    given = {
+        "nodeSelector": {"gpu": "h100"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "runtimeClassName": "nvidia",
+        "imagePullSecrets": [{"name": "pull"}],
+    }
+    job = prepare(podTemplate=given, labels={"kueue.x-k8s.io/queue-name": "gpus"}, activeDeadlineSeconds=60)
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    assert pod["containers"][0]["command"][-1] == "prepare"
+    assert pod["imagePullSecrets"] == given["imagePullSecrets"]
+    assert not {"nodeSelector", "tolerations", "runtimeClassName"} & pod.keys()
+    assert job["metadata"]["labels"] == {
+        "model-garden.dev/training-job": "receipts",
+        "model-garden.dev/step": "prepare",
+    }
+    assert "activeDeadlineSeconds" not in job["spec"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "offline"),
+    [
+        ({}, True),
+        ({"prepare": "off"}, False),
+        ({"baseModel": "./models/mine"}, False),
+        ({"datasetPath": "hf://datasets/org/rows"}, False),
+        ({"pushToHub": {"repo": "org/out"}, "hubTokenSecret": {"name": "hub", "key": "token"}}, False),
+    ],
+)
+def test_training_asks_the_hub_nothing_once_all_of_it_was_brought(spec: Object, offline: bool) -> None:
+    assert ("HF_HUB_OFFLINE" in env(**spec)) is offline

@@ -1,0 +1,138 @@
+"""Folding what trainers tell: nothing lost, nothing doubled, whatever is read again."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_garden.contract.progress import CheckpointEvent, DatasetEvent, Event, ProgressEvent, ResumedEvent
+from model_garden.contract.status import MAX_HISTORY, Attempt, DatasetStatus, HistoryPoint, Progress, TrainingJobStatus
+from model_garden.controller.history import add_point
+from model_garden.controller.trainer_events import Steps, Training, fold, recorded
+
+
+def reached(step: int, loss: float = 1.0) -> ProgressEvent:
+    return ProgressEvent(progress=Progress(step=step, total_steps=1000, loss=loss))
+
+
+def told(pod: str, *events: Event, training: Training = Training()) -> Training:  # noqa: B008 - frozen
+    for event in events:
+        training = fold(training, pod, event)
+    return training
+
+
+def history(*steps: int) -> list[HistoryPoint]:
+    points: list[HistoryPoint] = []
+    for step in steps:
+        points = add_point(points, HistoryPoint(step=step, loss=1.0))
+    return points
+
+
+def steps_of(points: list[HistoryPoint]) -> list[int]:
+    return [point.step for point in points]
+
+
+growing = st.lists(st.integers(1, 50), min_size=1, max_size=400).map(
+    lambda gaps: [sum(gaps[: i + 1]) for i in range(len(gaps))]
+)
+
+
+@given(growing)
+def test_a_history_is_short_sorted_and_keeps_its_ends(steps: list[int]) -> None:
+    kept = steps_of(history(*steps))
+    assert len(kept) <= MAX_HISTORY
+    assert kept == sorted(set(kept))
+    assert (kept[0], kept[-1]) == (steps[0], steps[-1])
+    assert set(kept) <= set(steps)
+
+
+@given(growing)
+def test_points_added_again_change_nothing(steps: list[int]) -> None:
+    once = history(*steps)
+    again = once
+    for step in steps:
+        again = add_point(again, HistoryPoint(step=step, loss=1.0))
+    assert again == once
+
+
+def test_the_first_sixty_four_points_are_all_kept_then_the_spacing_doubles() -> None:
+    assert steps_of(history(*range(1, 65))) == list(range(1, 65))
+    assert steps_of(history(*range(1, 66))) == list(range(1, 66, 2))
+    assert steps_of(history(*range(1, 67))) == [*range(1, 66, 2), 66], "the newest point is always there"
+    assert steps_of(history(*range(1, 68))) == list(range(1, 68, 2)), "and gives way to the next on the grid"
+
+
+@given(st.integers(65, 3000))
+def test_a_long_run_is_covered_evenly(count: int) -> None:
+    kept = steps_of(history(*range(1, count + 1)))
+    gaps = [after - before for before, after in pairwise(kept)]
+    assert len(kept) >= MAX_HISTORY // 2
+    assert len(set(gaps[:-1])) == 1, "one spacing, but for the newest point"
+
+
+def test_a_rare_evaluation_outlives_its_neighbours() -> None:
+    points: list[HistoryPoint] = []
+    for step in range(1, 1001):
+        evaluated = 2.0 if step % 100 == 0 else None
+        points = add_point(points, HistoryPoint(step=step, loss=1.0, eval_loss=evaluated))
+    assert [point.step for point in points if point.eval_loss] == list(range(100, 1001, 100))
+
+
+def test_a_later_attempt_takes_the_place_of_the_steps_it_repeats() -> None:
+    first = told("one", *(reached(step, loss=5.0) for step in range(1, 8)))
+    second = told("two", ResumedEvent(step=5), reached(6, loss=3.0), training=first)
+    assert second.progress and second.progress.step == 6
+    assert [point.loss for point in second.history] == [5.0, 5.0, 5.0, 5.0, 5.0, 3.0, 5.0]
+    assert (second.steps_of("one"), second.steps_of("two")) == (Steps(0, 7), Steps(5, 6))
+
+
+events = st.lists(
+    st.one_of(
+        st.integers(1, 200).map(reached),
+        st.integers(1, 200).map(lambda step: CheckpointEvent(step=step)),
+        st.just(DatasetEvent(dataset=DatasetStatus(rows=3))),
+    ),
+    max_size=60,
+).map(lambda found: sorted(found, key=_step))
+
+
+def _step(event: Event) -> int:
+    match event:
+        case ProgressEvent():
+            return event.progress.step
+        case CheckpointEvent():
+            return event.step
+    return 0
+
+
+@given(events, st.integers(0, 60), st.integers(0, 60))
+def test_an_operator_restarted_anywhere_comes_to_the_same_figures(found: list[Event], cut: int, kept: int) -> None:
+    """It read up to ``cut``, its last patch told of what it had read up to ``kept``; then all is read again."""
+    whole = told("one", *found)
+    status = as_status(told("one", *found[: min(cut, kept)]))
+    assert told("one", *found, training=recorded(status)) == whole
+
+
+@given(events, st.integers(0, 60))
+def test_figures_never_go_back_while_a_log_is_read_again(found: list[Event], cut: int) -> None:
+    training = recorded(as_status(told("one", *found)))
+    for event in found[:cut]:
+        training = fold(training, "one", event)
+        assert training.progress == told("one", *found).progress
+
+
+def test_a_broken_checkpoint_is_not_the_last_one_any_more() -> None:
+    first = told("one", CheckpointEvent(step=10), CheckpointEvent(step=20))
+    assert told("two", ResumedEvent(step=10), training=first).checkpoint == 10
+    on = told("two", ResumedEvent(step=10), CheckpointEvent(step=20), training=first)
+    assert told("two", ResumedEvent(step=10), training=on).checkpoint == 20, "read again"
+
+
+def as_status(training: Training) -> TrainingJobStatus:
+    return TrainingJobStatus(
+        progress=training.progress,
+        history=list(training.history) or None,
+        dataset=training.dataset,
+        last_checkpoint_step=training.checkpoint,
+        attempts=[Attempt(pod=pod, from_step=s.first, to_step=s.last) for pod, s in training.steps] or None,
+    )

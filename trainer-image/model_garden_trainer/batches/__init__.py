@@ -1,0 +1,1 @@
+"""From rows to tensors: rendering, labels, packing, and the split into training and evaluation rows."""

@@ -1,0 +1,200 @@
+"""The rows of a run: opened, split into training and validation, and measured before anything is trained."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from model_garden.contract.names import TERMINATION_LOG
+from model_garden.contract.spec import HUB_DATASET, TrainingJobSpec
+from model_garden.contract.status import DatasetStatus, TokenLengths
+from model_garden.datasets import (
+    CheckReport,
+    DatasetError,
+    Example,
+    Examples,
+    TokenCounter,
+    UncountableError,
+    check_examples,
+    open_examples,
+)
+from model_garden_trainer.errors import TrainingError
+
+if TYPE_CHECKING:  # prepare reads this module too, and has no torch
+    from model_garden_trainer.batches.collator import Encoder
+
+LISTED = 20
+ENCODED = 512
+"""Rows that are encoded before training, evenly spread over the data: all of them in most data sets."""
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some rows of a data set, in a given order."""
+
+    rows: Examples
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Example:
+        try:
+            return self.rows[self.indices[index]]
+        except DatasetError as error:
+            raise TrainingError("InvalidDataset", str(error)) from error
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on and what is evaluated on (empty: nothing is), and the data sets that they are rows of."""
+
+    training: Subset
+    validation: Subset
+    sources: tuple[Examples, ...]
+
+
+def open_data(spec: TrainingJobSpec, seed: int) -> Data:
+    """Open the data set and hold the validation rows apart, the same ones for the same seed.
+
+    Raises:
+        TrainingError: InvalidDataset, with a line for each problem.
+    """
+    rows, *others = [_open(path, split, vision=spec.vision) for path, split in spec.datasets]
+    everything = list(range(len(rows)))
+    if others:
+        return Data(Subset(rows, everything), Subset(others[0], range(len(others[0]))), (rows, others[0]))
+    if not spec.validation_fraction:
+        return Data(Subset(rows, everything), Subset(rows, ()), (rows,))
+    held_out = max(1, round(len(rows) * spec.validation_fraction))
+    if held_out >= len(rows):
+        raise TrainingError(
+            "InvalidDataset",
+            f"spec.validationFraction: {spec.validation_fraction} of {len(rows)} row(s) leaves none to train on; "
+            "add rows or lower it",
+        )
+    random.Random(seed).shuffle(everything)
+    held, kept = everything[:held_out], everything[held_out:]
+    return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,))
+
+
+def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tuple[DatasetStatus, Example]:
+    """Check every row and measure its length, which nothing is ever cut to; then encode rows as training will.
+
+    Rows are counted without torch, by all cores; a model whose files do not allow that is measured by its own
+    processor, row by row. Up to ``ENCODED`` rows are encoded here and the others when their batch is made: the
+    encoder asserts of each that answers, and nothing else, carry loss.
+
+    Returns:
+        What was measured, and the longest of the encoded examples.
+
+    Raises:
+        TrainingError: InvalidDataset, with a line for each problem.
+    """
+    counter = _counter(encoder, folder)
+    reports = check(data, counter, max_length)
+    lengths: list[tuple[int, Example]] = []
+    for rows in (data.training, data.validation):
+        for example in rows if counter is None else _spread(rows):
+            lengths.append((int(encoder([example])["attention_mask"].sum()), example))
+    _refuse_longer(lengths, max_length)
+    ordered = sorted(length for length, _ in lengths)
+    status = described(data, reports, "trainer")
+    if status.tokens is None:
+        status.tokens = TokenLengths(
+            median=ordered[len(ordered) // 2],
+            p95=ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
+            maximum=ordered[-1],
+        )
+    return status, max(lengths, key=lambda entry: entry[0])[1]
+
+
+def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[CheckReport]:
+    """Check every row of each data set, and with ``counter`` its length.
+
+    Raises:
+        TrainingError: InvalidDataset, with a line for each problem.
+    """
+    return [_checked(rows, counter, max_length) for rows in data.sources]
+
+
+def described(data: Data, reports: Sequence[CheckReport], measured_by: Literal["prepare", "trainer"]) -> DatasetStatus:
+    """What was measured, as ``status.dataset`` holds it; lengths are those of the data set trained on."""
+    return (
+        reports[0]
+        .status(measured_by)
+        .model_copy(
+            update={
+                "rows": len(data.training),
+                "validation_rows": len(data.validation) or None,
+                "images": sum(report.images for report in reports) or None,
+            }
+        )
+    )
+
+
+def answers(data: Data) -> Iterator[str]:
+    """The answers of up to ``ENCODED`` rows that are trained on."""
+    for example in _spread(data.training):
+        messages = example.messages if example.kind == "chat" else example.messages[-1:]
+        for message in messages:
+            if message.role == "assistant" or example.kind != "chat":
+                yield "".join(part for part in message.parts if isinstance(part, str))
+
+
+def _spread(rows: Subset) -> Iterator[Example]:
+    """Up to about ``ENCODED`` examples, evenly spread over ``rows``."""
+    return (rows[index] for index in range(0, len(rows), max(1, len(rows) // ENCODED)))
+
+
+def _counter(encoder: Encoder, folder: Path) -> TokenCounter | None:
+    try:
+        return TokenCounter.load(
+            folder, vision=encoder.vision, min_pixels=encoder.min_pixels, max_pixels=encoder.max_pixels
+        )
+    except UncountableError:
+        return None
+
+
+def _checked(rows: Examples, counter: TokenCounter | None, max_length: int) -> CheckReport:
+    report = check_examples(rows, measure=counter, max_length=max_length)
+    try:
+        report.raise_for_problems()
+    except DatasetError as error:
+        raise TrainingError("InvalidDataset", str(error)) from error
+    return report
+
+
+def _refuse_longer(lengths: list[tuple[int, Example]], max_length: int) -> None:
+    longer = [(length, example) for length, example in lengths if length > max_length]
+    if longer:
+        listed = "; ".join(f"{example.origin} ({length} tokens)" for length, example in longer[:LISTED])
+        more = f"; and {len(longer) - LISTED} more" if longer[LISTED:] else ""
+        raise TrainingError(
+            "InvalidDataset",
+            f"{len(longer)} of {len(lengths)} examples are longer than maxSeqLength {max_length}, and nothing is ever "
+            f"cut: {listed}{more}; raise hyperparameters.maxSeqLength to {max(longer, key=lambda e: e[0])[0]}, shorten "
+            "them, or lower imageOptions.maxPixels",
+        )
+
+
+def _root(path: str) -> Path | None:
+    """The folder that a data set's files may not leave: in a pod the claim it lies in, elsewhere none."""
+    if not Path(TERMINATION_LOG).exists() or path.startswith(HUB_DATASET):
+        return None
+    inside = os.path.relpath(path)
+    return Path.cwd() / inside.split("/")[0]
+
+
+def _open(path: str, split: str, *, vision: bool) -> Examples:
+    try:
+        return open_examples(path, vision=vision, split=split, root=_root(path))
+    except DatasetError as error:
+        raise TrainingError("InvalidDataset", str(error)) from error

@@ -1,0 +1,1 @@
+"""Several processes that train together: starting them, and what they agree on."""

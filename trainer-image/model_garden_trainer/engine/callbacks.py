@@ -1,0 +1,203 @@
+"""What happens at the end of a step, each concern a callback: telling, judging an evaluation, sealing checkpoints,
+obeying a stop, and the watchdog's sign of life."""
+
+# ruff: noqa: ARG002, D102  the signatures and the meaning of the methods are those of TrainerCallback
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback
+
+from model_garden.contract.progress import CheckpointEvent, ProgressEvent, WarningEvent
+from model_garden.contract.status import Progress
+from model_garden_trainer.distributed.process_group import Team
+from model_garden_trainer.engine import checkpoints
+from model_garden_trainer.engine.input_stall import Waiting
+from model_garden_trainer.engine.instrumented import PARTS, Loop, Window
+from model_garden_trainer.engine.stopping import StopRequests
+from model_garden_trainer.engine.watchdog import Watchdog
+from model_garden_trainer.events import log, now
+
+if TYPE_CHECKING:
+    from model_garden_trainer.engine.fit import Run
+
+GIB = 2**30
+
+
+class Telling(TrainerCallback):
+    """Progress events and ``metrics.jsonl``, every ``logging_steps`` steps and at the last.
+
+    A run that is stopped to be resumed tells nothing out of turn: its next attempt reports what an unbroken one would.
+    """
+
+    def __init__(self, loop: Loop, obeying: Obeying, run: Run) -> None:
+        self._loop, self._obeying, self._report, self._metrics = loop, obeying, run.report, run.metrics
+        self._every = run.h.logging_steps or 1
+        self._waiting = Waiting(vision=run.spec.vision)
+        self._optimizer_began = self._learning_rate = 0.0
+        self.last: Progress | None = None
+        self.losses: list[float] = []
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._optimizer_began = time.perf_counter()
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._loop.clock.end("optimizer", self._optimizer_began)
+        self._learning_rate = float(self._loop.optimizer.param_groups[0]["lr"])  # the scheduler has not moved it yet
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        window = self._loop.window
+        window.seconds += self._loop.step_seconds()
+        window.timed_steps += 1
+        last = state.global_step >= state.max_steps or self._obeying.save_early
+        if state.global_step % self._every and not last:
+            return
+        progress = self._progress(state)
+        self._tell(progress)
+        if hint := self._waiting.hint(progress, window.timed_steps):
+            self._report(WarningEvent(message=hint))
+            log(hint)
+        self._loop.window = Window()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        if not math.isfinite(metrics["eval_loss"]):
+            return  # the loop has warned of it
+        base = self.last or Progress(step=state.global_step, total_steps=state.max_steps)
+        figures = base.to_dict() if base.step == state.global_step else {}
+        figures |= {"step": state.global_step, "totalSteps": state.max_steps, "evalLoss": rounded(metrics["eval_loss"])}
+        progress = Progress.model_validate(figures | {"lastReportTime": now()})
+        self.last = progress
+        self._report(ProgressEvent(progress=progress))
+        self._metrics.append(
+            Progress(step=progress.step, total_steps=progress.total_steps, eval_loss=progress.eval_loss)
+        )
+        log(f"step {progress.step}/{progress.total_steps}  evalLoss {progress.eval_loss:.4f}")
+
+    def _tell(self, progress: Progress) -> None:
+        self.last = progress
+        if progress.loss is not None:
+            self.losses.append(progress.loss)
+        self._report(ProgressEvent(progress=progress))
+        self._metrics.append(progress)
+        loss = "-" if progress.loss is None else f"{progress.loss:.4f}"
+        log(
+            f"step {progress.step}/{progress.total_steps}  loss {loss}  learningRate {progress.learning_rate:.2e}  "
+            f"{progress.seconds_per_step:.2f} s/step"
+        )
+
+    def _progress(self, state: Any) -> Progress:
+        window, steps = self._loop.window, max(self._loop.window.timed_steps, 1)
+        samples, tokens = self._loop.team.sums([window.samples, window.tokens])
+        per_step = window.seconds / steps
+        parts = {f"{part}Seconds": seconds / steps for part, seconds in self._loop.clock.take().items()}
+        assert set(parts) == {f"{part}Seconds" for part in PARTS}
+        figures = {
+            "step": state.global_step,
+            "totalSteps": state.max_steps,
+            "epoch": state.epoch,
+            "percent": 100 * state.global_step / state.max_steps,
+            "loss": window.loss / window.steps if window.steps else None,
+            "learningRate": self._learning_rate,
+            "gradNorm": self._loop.grad_norm if math.isfinite(self._loop.grad_norm) else None,
+            "secondsPerStep": per_step,
+            **parts,
+            "samplesPerSecond": samples / window.seconds,
+            "tokensPerSecond": tokens / window.seconds,
+            "gpuMemoryGiB": torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else None,
+            "estimatedCompletionTime": now((state.max_steps - state.global_step) * per_step),
+            "lastReportTime": now(),
+        }
+        return Progress.model_validate({key: rounded(value) for key, value in figures.items() if value is not None})
+
+
+class Judging(TrainerCallback):
+    """After an evaluation: a better model is worth a checkpoint, and ``patience`` of them without one end the training.
+
+    Both follow from the evaluations that the trainer's state holds, so that a resumed run judges alike.
+    """
+
+    def __init__(self, patience: int | None) -> None:
+        self._patience = patience
+        self.stopped = False
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        told = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+        losses = [loss if math.isfinite(loss) else math.inf for loss in told]  # which is never better
+        best = losses.index(min(losses))
+        since = len(losses) - 1 - best
+        if since == 0 and losses[best] < math.inf:
+            control.should_save = True
+        if self._patience is not None and since >= self._patience:
+            log(f"step {state.global_step}: {since} evaluations without a better loss; training ends early")
+            self.stopped = control.should_training_stop = control.should_save = True
+
+
+class Sealing(TrainerCallback):
+    """A checkpoint is complete once it is sealed; only then an older one goes.
+
+    It notes what a later attempt could not know: the figures since the last report, and whether training ended early.
+    """
+
+    def __init__(self, loop: Loop, run: Run, micro_batch: int, ended: Callable[[], str | None]) -> None:
+        self._loop, self._run, self._micro_batch, self._ended = loop, run, micro_batch, ended
+        self.step: int | None = None
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        run, window = self._run, self._loop.window
+        notes = {
+            "loss": window.loss,
+            "steps": window.steps,
+            "microBatch": self._micro_batch,
+            "ended": self._ended(),
+        }
+        folder = run.root / f"{checkpoints.PREFIX}{state.global_step}"
+        run.team.barrier()  # each process has written the state of its random numbers
+        if run.team.leader:
+            checkpoints.seal(folder, run.fingerprint, notes)
+            checkpoints.prune(run.root, run.h.save_total_limit or 2, state.best_model_checkpoint)
+        run.team.barrier()  # and none leaves before it is complete
+        self.step = state.global_step
+        run.report(CheckpointEvent(step=state.global_step))
+
+
+class Obeying(TrainerCallback):
+    """Ends training at this very step, with a checkpoint, when a signal or a person asked for it: any of the
+    processes."""
+
+    def __init__(self, requests: StopRequests, team: Team) -> None:
+        self._requests, self._team = requests, team
+        self.save_early = self.stopped = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step >= state.max_steps:
+            return
+        self.stopped, save = self._team.any(self._requests.stop, self._requests.save)
+        if self.stopped or save:
+            self.save_early = not self.stopped
+            control.should_save = control.should_training_stop = True
+
+
+class Living(TrainerCallback):
+    """The watchdog's signs of life."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self._watchdog.beat()
+
+    def on_prediction_step(self, *_: Any, **__: Any) -> None:
+        self._watchdog.beat()
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        self._watchdog.beat()
+
+
+def rounded(value: Any) -> Any:
+    """Six significant digits: what a person or a chart can use of a float."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

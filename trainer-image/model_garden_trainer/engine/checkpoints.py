@@ -1,0 +1,113 @@
+"""Checkpoints that can be trusted: complete or not there.
+
+transformers' Trainer writes ``checkpoints/checkpoint-N``; ``seal`` then lists every file with its size and digest in
+``complete.json``, written last. ``newest`` resumes only from a sealed folder whose files still match, so that one that
+was cut short at any file is passed over for the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_garden_trainer.events import log
+
+SEAL = "complete.json"
+PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint: its folder, its step, the fingerprint of its run, and what the run noted beside it."""
+
+    folder: Path
+    step: int
+    fingerprint: str
+    notes: dict[str, Any]
+
+
+def seal(folder: Path, fingerprint: str, notes: dict[str, Any]) -> None:
+    """Declare ``folder`` complete: all its files on disk, then the seal, in one atomic rename."""
+    files = {}
+    for path in _files(folder):
+        with path.open("rb") as file:
+            files[path.relative_to(folder).as_posix()] = [
+                path.stat().st_size,
+                hashlib.file_digest(file, "sha256").hexdigest(),
+            ]
+            os.fsync(file.fileno())
+    content = {"step": _step(folder), "fingerprint": fingerprint, "files": files, "notes": notes}
+    write_atomically(folder / SEAL, json.dumps(content, indent=1))
+
+
+def newest(root: Path) -> Checkpoint | None:
+    """The complete checkpoint of the highest step below ``root``; a broken one is named in the log and passed over."""
+    for folder in reversed(_folders(root)):
+        problem = _problem(folder)
+        if problem is None:
+            content = json.loads((folder / SEAL).read_text())
+            return Checkpoint(folder, content["step"], content["fingerprint"], content["notes"])
+        log(f"{folder}: not resumed from: {problem}")
+    return None
+
+
+def prune(root: Path, keep: int, best: str | None) -> None:
+    """Delete all but the newest ``keep`` complete checkpoints and the ``best`` one; what is incomplete goes too."""
+    folders = _folders(root)
+    complete = [folder for folder in folders if (folder / SEAL).exists()]
+    kept = set(complete[-keep:]) | ({Path(best)} if best else set())
+    for folder in folders:
+        if folder not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all, and onto the disk before it is seen."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _problem(folder: Path) -> str | None:
+    """What keeps ``folder`` from being resumed, None if nothing does."""
+    try:
+        files = json.loads((folder / SEAL).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        return f"{SEAL} is missing or unreadable, so it was not written to its end"
+    for name, (size, digest) in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                return f"{name} was changed after it was written"
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Checkpoint folders below ``root``, by step."""
+    found = [path for path in root.glob(f"{PREFIX}*") if path.is_dir() and path.name[len(PREFIX) :].isdigit()]
+    return sorted(found, key=_step)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name[len(PREFIX) :])

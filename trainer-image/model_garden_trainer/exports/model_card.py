@@ -1,0 +1,112 @@
+"""The model card that lies beside every output: what it was made from, with what, and how to load it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model_garden.contract.spec import Hyperparameters, LoraConfig, is_path
+from model_garden.contract.status import DatasetStatus, OutputStatus, SampleScores
+from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer.exports.sample_answers import NEW_TOKENS
+
+
+def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStatus, record: dict[str, Any]) -> str:
+    """The card as Markdown with the Hub's metadata on top."""
+    spec, h = config.spec, config.spec.hyperparameters or Hyperparameters()
+    lora, tokens = spec.lora_config or LoraConfig(), dataset.tokens
+    metadata = [
+        "---",
+        *([] if is_path(spec.base_model) else [f"base_model: {spec.base_model}"]),  # the Hub takes ids of its own only
+        "library_name: peft",
+        f"pipeline_tag: {'image-text-to-text' if spec.vision else 'text-generation'}",
+        "tags: [lora, model-garden]",
+        "---",
+    ]
+    figures = {
+        "Base model": spec.base_model + (f" at {spec.base_model_revision}" if spec.base_model_revision else ""),
+        "Data set": f"{spec.dataset_path}: {dataset.rows} rows"
+        + (f", {dataset.validation_rows} for validation" if dataset.validation_rows else "")
+        + (f", {dataset.images} pictures" if dataset.images else ""),
+        "Tokens a row": f"median {tokens.median}, 95th percentile {tokens.p95}, longest {tokens.maximum}"
+        if tokens
+        else "-",
+        "Steps": f"{output.trained_steps} of {h.batch_size} x {h.gradient_accumulation_steps} rows",
+        "Final loss": f"{output.final_loss:.4f}" if output.final_loss is not None else "-",
+        "Learning rate": f"{h.learning_rate:g}, {h.lr_scheduler_type}, {h.optim}",
+        "LoRA": f"r {lora.r}, alpha {lora.lora_alpha}, dropout {lora.lora_dropout:g}",
+        "Trained on": "answers" if spec.train_on == "responses" else "all text",
+        "Backend": f"{record['backend']['name']} ({record['backend']['reason']})",
+    }
+    if spec.vision and spec.image_options:
+        figures["Picture area"] = f"{spec.image_options.min_pixels} to {spec.image_options.max_pixels} pixels"
+    table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in figures.items())]
+    return "\n".join(
+        [
+            *metadata,
+            "",
+            f"# {config.name}",
+            "",
+            f"{spec.base_model}, fine-tuned with LoRA by Model Garden.",
+            "",
+            *table,
+            "",
+            *_samples(record["verification"], output.samples),
+            "## Load it",
+            "",
+            "```python",
+            *_loading(config, output),
+            "```",
+            "",
+            "The licence of the base model applies; see its page. All settings and versions are in "
+            "`training_config.json`, the course of the training in `metrics.jsonl`.",
+            "",
+        ]
+    )
+
+
+def _samples(verification: dict[str, Any], scored: SampleScores | None) -> list[str]:
+    if scored is None:
+        return []
+    kind = "held-out rows, which training did not see" if scored.held_out else "rows it was trained on"
+    return [
+        "## What it answers",
+        "",
+        f"Of {scored.rows} {kind}, exactly right: {scored.exact_match_before:.0%} before training, "
+        f"{scored.exact_match_after:.0%} after. Mean similarity (0 to 1): {scored.similarity_before:.2f}, then "
+        f"{scored.similarity_after:.2f}. Answers are greedy; of long ones the first {NEW_TOKENS} tokens are compared.",
+        "",
+        "| row | expected | before | after |",
+        "|---|---|---|---|",
+        *(
+            "| " + " | ".join(_cell(sample[key]) for key in ("row", "expected", "before", "after")) + " |"
+            for sample in verification["samples"]
+        ),
+        "",
+    ]
+
+
+def _cell(text: str) -> str:
+    """``text`` as code in one cell of a table."""
+    short = text if len(text) <= 160 else text[:159] + "…"
+    printable = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(short.split()))
+    bare = printable.replace("|", "\\|").replace("`", "'")
+    return f"`{bare}`" if bare else ""
+
+
+def _loading(config: TrainerConfig, output: OutputStatus) -> list[str]:
+    auto = "AutoModelForImageTextToText" if config.spec.vision else "AutoModelForCausalLM"
+    processor = "AutoProcessor" if config.spec.vision else "AutoTokenizer"
+    hub = config.spec.push_to_hub
+    place = hub.repo if hub else output.path
+    lines = [
+        "from peft import PeftModel",
+        f"from transformers import {auto}, {processor}",
+        "",
+        f"base = {auto}.from_pretrained({config.spec.base_model!r})",
+        f"model = PeftModel.from_pretrained(base, {place!r})",
+        f"processor = {processor}.from_pretrained({place!r})",
+    ]
+    if output.merged_path:
+        merged = f"{place!r}, subfolder='merged'" if hub else repr(output.merged_path)
+        lines += ["", "# or the merged model, which needs no base model:", f"model = {auto}.from_pretrained({merged})"]
+    return lines

@@ -1,0 +1,159 @@
+"""What a run leaves: adapter, processor files and chat template at the root of ``outputDir``, what ``exports`` makes of
+them, ``training_config.json`` and a model card. Each is read back by a fresh process before it counts as made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from model_garden.contract.names import CONFIG_ENV
+from model_garden.contract.status import OutputStatus
+from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.events import log
+
+RECORD = "training_config.json"
+SAMPLES = "samples.json"
+CHECKPOINTS = "checkpoints"
+_PACKAGES = ("model-garden", "torch", "transformers", "peft", "accelerate", "trl", "unsloth", "bitsandbytes")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run exported beside its adapter: the folder of a merged model, a GGUF file, and of a vision model the GGUF
+    file of its picture encoder."""
+
+    merged: Path | None = None
+    gguf: Path | None = None
+    projector: Path | None = None
+
+
+def prepare_folder(output: Path, given: str, base_model: str = "") -> None:
+    """Make the output folder, and see before training that it can be written to and is not the base model's own.
+
+    Raises:
+        TrainingError: OutputNotWritable.
+    """
+    base = Path(base_model).expanduser()
+    if base_model and base.exists() and output.resolve() == base.resolve():
+        raise TrainingError(
+            "OutputNotWritable",
+            f"spec.outputDir: {given or output} is the folder of spec.baseModel, which training would overwrite; "
+            "choose another folder",
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output) as file:
+            file.write(b"x")
+    except OSError as error:
+        raise TrainingError(
+            "OutputNotWritable",
+            f"spec.outputDir: {given} cannot be written to ({error.strerror or error}); "
+            "choose a folder that this user may write, such as ./models/NAME",
+        ) from error
+
+
+def tensor_dtypes(folder: Path) -> set[str]:
+    """The dtypes of all tensors in a folder's safetensors files, as their headers name them (``BF16``, ``F32``).
+
+    Format: 8 bytes little-endian length, then that many bytes of JSON (github.com/huggingface/safetensors).
+    """
+    found = set()
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        found |= {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+    return found
+
+
+def verify(config: TrainerConfig, base: Path, output: Path, made: Made) -> dict[str, Any]:
+    """Load each output in a fresh process and let it answer one row; what that process found (see ``verify.verify``).
+
+    Raises:
+        TrainingError: ExportFailed, with that process's words.
+    """
+    places = {"base": base, "output": output, **vars(made)}
+    request = json.dumps({key: str(path) for key, path in places.items() if path})
+    environment = os.environ | {CONFIG_ENV: config.model_dump_json(by_alias=True, exclude_none=True)}
+    done = subprocess.run(
+        [sys.executable, "-m", "model_garden_trainer", "verify", request],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stderr.strip().splitlines()[-20:])
+        log(done.stderr)
+        raise TrainingError(
+            "ExportFailed", f"{output}: the saved model did not pass its check and the adapter is kept: {tail}"
+        )
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def read_record(output: Path) -> dict[str, Any] | None:
+    """What the finished run in ``output`` wrote about itself, None where none finished."""
+    try:
+        record = json.loads((output / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "output" in record else None
+
+
+def size_of(output: Path) -> int:
+    """Bytes of the output, its checkpoints aside."""
+    inside = (path for path in output.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in inside if path.relative_to(output).parts[0] != CHECKPOINTS)
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of what shapes a run."""
+    found = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def relative(path: Path) -> str:
+    """``path`` as people in the workspace write it: ``./models/x``; absolute where it lies elsewhere."""
+    try:
+        return "./" + path.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return str(path)
+
+
+@contextlib.contextmanager
+def exporting(what: str) -> Any:
+    """Any failure within is an ExportFailed: ``what``, and why."""
+    try:
+        yield
+    except TrainingError:
+        raise
+    except Exception as error:
+        raise TrainingError("ExportFailed", f"{what}: {str(error) or type(error).__name__}") from error
+
+
+def status(output: Path, made: Made, steps: int, final_loss: float | None) -> OutputStatus:
+    """The output as the status shows it, not verified yet."""
+    return OutputStatus(
+        path=relative(output),
+        adapter_path=relative(output),
+        merged_path=relative(made.merged) if made.merged else None,
+        gguf_path=relative(made.gguf) if made.gguf else None,
+        size_bytes=size_of(output),
+        trained_steps=steps,
+        final_loss=final_loss,
+        verified=False,
+    )

@@ -1,0 +1,130 @@
+"""What a few rows are answered with before and after training, so that a person sees what the training did.
+
+It happens in the process that checks the output (``verify``), with the adapters switched off and on: what is shown is
+what the saved files answer, and training itself is not touched by it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from model_garden.contract.status import SampleScores
+from model_garden.datasets import Example
+from model_garden_trainer.batches.collator import IGNORED, Batch, Encoder
+from model_garden_trainer.batches.splits import Data
+
+ROWS = 4
+NEW_TOKENS = 64
+"""Longest answer; of a longer expected one this many tokens are compared."""
+_BEYOND = 4
+"""Tokens that an answer may have beyond the expected one: enough to see that it does not end there."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row up to its first answer: what a model is given, a batch of one, and what it should say."""
+
+    origin: str
+    prompt: Batch
+    expected: str
+    new_tokens: int
+
+    @classmethod
+    def of(cls, example: Example, encoder: Encoder) -> Question:
+        """The first question of ``example``; a row of plain text is to be continued from its middle."""
+        batch = encoder([first_exchange(example)])
+        length = batch["input_ids"].shape[1]
+        trained = (batch["labels"][0] != IGNORED).nonzero().flatten().tolist()
+        first, end = trained[0], trained[-1] + 1
+        if example.kind == "text":
+            first = (first + end + 1) // 2 if end - first > 1 else first
+        end = min(end, first + NEW_TOKENS)
+        prompt = {
+            key: value[:, :first] if value.shape[:2] == (1, length) else value
+            for key, value in batch.items()
+            if key != "labels"
+        }
+        expected = encoder.tokenizer.decode(batch["input_ids"][0, first:end], skip_special_tokens=True)
+        return cls(str(example.origin), prompt, expected.strip(), min(NEW_TOKENS, end - first + _BEYOND))
+
+    def answer(self, model: Any, tokenizer: Any) -> str:
+        """What ``model`` says, greedily."""
+        prompt = {key: value.to(model.device) for key, value in self.prompt.items()}
+        with torch.inference_mode():
+            written = model.generate(
+                **prompt, max_new_tokens=self.new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+        answer = written[0, prompt["input_ids"].shape[1] :]
+        return str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row's expected answer, and those of the base model and of the trained one."""
+
+    row: str
+    expected: str
+    before: str
+    after: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``samples.json`` holds it."""
+        return dataclasses.asdict(self) | {
+            "similarityBefore": round(similarity(self.expected, self.before), 4),
+            "similarityAfter": round(similarity(self.expected, self.after), 4),
+        }
+
+
+def questions(data: Data, encoder: Encoder) -> tuple[list[Question], bool]:
+    """The first validation rows, or where there are none the first training rows; and whether they were held out."""
+    held_out = len(data.validation) > 0
+    rows = data.validation if held_out else data.training
+    return [Question.of(rows[index], encoder) for index in range(min(ROWS, len(rows)))], held_out
+
+
+def ask(asked: list[Question], model: Any, tokenizer: Any) -> list[Sample]:
+    """Let a model with adapters answer without and with them."""
+    with model.disable_adapter():
+        before = [question.answer(model, tokenizer) for question in asked]
+    after = [question.answer(model, tokenizer) for question in asked]
+    return [
+        Sample(question.origin, question.expected, *answers)
+        for question, *answers in zip(asked, before, after, strict=True)
+    ]
+
+
+def similarity(expected: str, answer: str) -> float:
+    """The share of characters that both have in the same order: 2 M / T of difflib (Ratcliff and Obershelp)."""
+    return SequenceMatcher(None, expected, answer, autojunk=False).ratio()
+
+
+def scores(samples: list[Sample], *, held_out: bool) -> SampleScores:
+    """Means over ``samples``, of which there is at least one."""
+
+    def mean(score: Callable[[str, str], float], answers: Iterator[str]) -> float:
+        pairs = zip((sample.expected for sample in samples), answers, strict=True)
+        return round(fmean(score(expected, answer) for expected, answer in pairs), 4)
+
+    return SampleScores(
+        rows=len(samples),
+        held_out=held_out,
+        exact_match_before=mean(str.__eq__, (sample.before for sample in samples)),
+        exact_match_after=mean(str.__eq__, (sample.after for sample in samples)),
+        similarity_before=mean(similarity, (sample.before for sample in samples)),
+        similarity_after=mean(similarity, (sample.after for sample in samples)),
+    )
+
+
+def first_exchange(example: Example) -> Example:
+    """``example`` up to its first answer."""
+    for index, message in enumerate(example.messages):
+        if message.role == "assistant":
+            return dataclasses.replace(example, messages=example.messages[: index + 1])
+    return example

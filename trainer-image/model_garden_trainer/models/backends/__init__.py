@@ -1,0 +1,57 @@
+"""What a model is loaded and adapted with: two backends behind the same functions, chosen once, before anything heavy
+is imported (unsloth patches the libraries that it finds, and must come first)."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from model_garden.contract.spec import TrainingJobSpec
+from model_garden_trainer.errors import TrainingError
+
+
+def choose(spec: TrainingJobSpec, *, gpu: bool) -> tuple[str, str]:
+    """The backend's name and why it is the one.
+
+    Raises:
+        TrainingError: InvalidSpec for what needs a GPU where there is none.
+    """
+    if spec.backend == "unsloth" and not gpu:
+        raise TrainingError(
+            "InvalidSpec",
+            "spec.backend: unsloth needs a GPU and this machine shows none; use backend: transformers "
+            "(with resources.limits nvidia.com/gpu: 0), or run where there is a GPU",
+        )
+    if spec.quantization in ("4bit", "8bit") and not gpu:
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.quantization: {spec.quantization} needs a GPU and this machine shows none; use quantization: none, "
+            "or run where there is a GPU",
+        )
+    h = spec.hyperparameters
+    if h and h.optim and "8bit" in h.optim and not gpu:
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.hyperparameters.optim: {h.optim} needs a GPU and this machine shows none; use adamw_torch",
+        )
+    # an effective spec always names a backend: only one that is not the default was surely chosen by its author
+    if spec.backend == "unsloth":
+        return "unsloth", "a GPU is asked for"
+    return "transformers", "spec.backend" if spec.gpus else "no GPU is asked for"
+
+
+def come_first(spec: TrainingJobSpec) -> None:
+    """Import the backend that has to be imported before all other libraries, where it is the one.
+
+    Raises:
+        TrainingError: as ``choose``.
+    """
+    if spec.backend == "unsloth":
+        import torch
+
+        load(choose(spec, gpu=torch.cuda.is_available())[0])
+
+
+def load(name: str) -> ModuleType:
+    """The backend's module: ``load_model``, ``add_lora``, ``OWN_LOSS``."""
+    return importlib.import_module(f"model_garden_trainer.models.backends.{name}")

@@ -1,0 +1,90 @@
+"""transformers and peft as they are: any model that the auto classes load, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import get_peft_model
+
+from model_garden.contract.spec import LoraConfig, TrainingJobSpec
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.models.families import trainer_for
+from model_garden_trainer.models.lora import choose, layers
+from model_garden_trainer.models.quantized import assert_quantized, quantization_config
+
+OWN_LOSS = False
+"""Whether the model computes its loss itself, in a way that ours would undo."""
+
+
+def dtype_of(spec: TrainingJobSpec) -> torch.dtype:
+    """What the weights are held in, never guessed: float32 on a CPU unless 16 bit was asked for, bfloat16 on a GPU."""
+    if torch.cuda.is_available() or spec.quantization == "16bit":
+        return torch.bfloat16
+    return torch.float32
+
+
+def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
+    """The base model, frozen, on the device that it trains on.
+
+    Raises:
+        TrainingError: InvalidModel for weights that do not load or do not fit their config.
+    """
+    options: dict[str, Any] = {"dtype": dtype_of(spec), "attn_implementation": "sdpa", "local_files_only": True}
+    if torch.cuda.is_available():
+        options["device_map"] = {"": torch.cuda.current_device()}
+    if spec.quantization in ("4bit", "8bit"):
+        options["quantization_config"] = quantization_config(spec.quantization)
+    try:
+        model, info = trainer_for(spec).MODEL.from_pretrained(folder, output_loading_info=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise TrainingError("InvalidModel", f"spec.baseModel: {spec.base_model} does not load: {error}") from error
+    if info["missing_keys"] or info["mismatched_keys"]:
+        missing = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
+        raise TrainingError(
+            "InvalidModel",
+            f"spec.baseModel: {spec.base_model} lacks {len(missing)} of its weights or has them in another shape "
+            f"(such as {missing[0]}); they would be random numbers; bring the model again",
+        )
+    assert_quantized(model, spec.quantization)
+    model.config.use_cache = False
+    return model
+
+
+def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
+    """The model with fresh adapters on the layers that ``loraConfig`` chooses, all else frozen."""
+    config = spec.lora_config or LoraConfig()
+    linears, others = layers(model)
+    targets, excluded = choose(linears, config, others)
+    settings = PeftLoraConfig(
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        use_rslora=bool(config.use_rslora),
+        target_modules=targets,
+        exclude_modules=excluded,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
+        adapted = get_peft_model(model, settings)
+    if torch.cuda.is_available():  # saves memory where memory is short; a CPU's time is shorter than its memory
+        recompute_layers(adapted)
+    return adapted
+
+
+def recompute_layers(adapted: Any) -> None:
+    """Gradient checkpointing: a layer's activations are computed again in the backward pass, and not kept.
+
+    The kind that is not reentrant needs no input with a gradient. The libraries ask for one all the same, on every
+    embedding, the vision tower's too: a frozen tower would be recomputed and differentiated for nothing.
+    """
+    base = adapted.get_base_model()
+    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    base.disable_input_require_grads()

@@ -1,0 +1,273 @@
+"""The base model's folder: found or fetched, and read for what it is before any weight is loaded. No torch here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from model_garden.contract.names import PREPARED_ENV
+from model_garden.contract.spec import TrainingJobSpec, is_path
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.events import log
+
+_VISION_KEYS = ("vision_config", "vision_tower", "mm_vision_tower", "vit_config")
+_INDEX = "model.safetensors.index.json"
+_SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py", "LICENSE*", "README.md")
+_NOT_CARRIED = ("config.json", "adapter_config.json", "training_config.json", "README.md")
+
+
+TOLD_SECONDS = 2.0
+Bytes = Callable[[int, int], None]
+"""Told of a download: the bytes that are there, and how many there will be."""
+
+
+def locate(spec: TrainingJobSpec, tell: Bytes | None = None) -> Path:
+    """The absolute folder of ``baseModel``: a local one, or one of the Hub's brought into the cache.
+
+    An absolute path is what keeps every library below from taking a name for a repository and asking the network.
+
+    Args:
+        spec: the job's.
+        tell: told every two seconds how far a download is.
+
+    Raises:
+        TrainingError: ModelNotFound, or InvalidModel where what is there is no model of the kind asked for.
+    """
+    folder = look(spec)
+    if _is_local(spec):
+        return folder
+    return _fetch(spec, [*_SMALL_FILES, *_weight_files(folder)], tell, reached=True)
+
+
+def look(spec: TrainingJobSpec) -> Path:
+    """The same without the weights: of a Hub model only small files are fetched, and its config is looked at.
+
+    Raises:
+        TrainingError: as ``locate``.
+    """
+    if _is_local(spec):
+        folder = Path(spec.base_model).expanduser().resolve()
+        if not folder.is_dir():
+            raise TrainingError(
+                "ModelNotFound",
+                f"spec.baseModel: {spec.base_model} is no folder (looked at {folder}); "
+                "give the folder of a model, or a Hub id such as Qwen/Qwen2.5-VL-3B-Instruct",
+            )
+    else:
+        folder = _fetch(spec, [*_SMALL_FILES])
+    check_kind(spec, folder)
+    return folder
+
+
+def check_weights(spec: TrainingJobSpec, folder: Path) -> None:
+    """See that all weights are there and whole, from their headers alone.
+
+    Raises:
+        TrainingError: InvalidModel, naming the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = [folder / name for name in _weight_files(folder) if "*" not in name] or sorted(folder.glob("*.safetensors"))
+    if not files and not any(folder.glob("pytorch_model*.bin")):
+        raise TrainingError(
+            "InvalidModel",
+            f"spec.baseModel: {spec.base_model} holds no weights (*.safetensors in {folder}); bring the model again",
+        )
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise TrainingError(
+                "InvalidModel",
+                f"spec.baseModel: {file.name} of {spec.base_model} is missing or cut short ({error}); "
+                "bring the model again",
+            ) from error
+
+
+def _is_local(spec: TrainingJobSpec) -> bool:
+    return is_path(spec.base_model) or (Path(spec.base_model).expanduser() / "config.json").is_file()
+
+
+def _weight_files(folder: Path) -> list[str]:
+    """Names of the weights: the shards that the index lists (some repositories hold them twice), else a pattern."""
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        return sorted(set(index["weight_map"].values()))
+    except FileNotFoundError:
+        return ["model*.safetensors"]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise TrainingError("InvalidModel", f"spec.baseModel: {folder / _INDEX} cannot be read: {error}") from error
+
+
+def check_kind(spec: TrainingJobSpec, folder: Path) -> dict[str, Any]:
+    """The model's config, once it is known to be a model and of the kind that ``isVision`` says.
+
+    Raises:
+        TrainingError: InvalidModel.
+    """
+    config = _read_config(spec, folder)
+    sees = any(config.get(key) for key in _VISION_KEYS)
+    kind = config.get("model_type", "?")
+    if spec.vision and not sees:
+        raise TrainingError(
+            "InvalidModel",
+            f"spec.isVision: true, but {spec.base_model} is a text model (model_type {kind!r}, no vision part); set "
+            "isVision: false, or choose a vision-language model such as Qwen/Qwen2.5-VL-3B-Instruct",
+        )
+    if not spec.vision and sees:
+        raise TrainingError(
+            "InvalidModel",
+            f"spec.isVision: false, but {spec.base_model} is a vision-language model (model_type {kind!r}); "
+            "set isVision: true, which also takes rows without pictures",
+        )
+    _check_quantization(spec, config)
+    return config
+
+
+def _check_quantization(spec: TrainingJobSpec, config: dict[str, Any]) -> None:
+    """Weights that come quantised (``…-bnb-4bit``) stay so: no setting brings the lost digits back."""
+    given = config.get("quantization_config") or {}
+    held = "4bit" if given.get("load_in_4bit") else "8bit" if given.get("load_in_8bit") else None
+    if held and spec.quantization != held:
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.quantization: {spec.quantization}, but the weights of {spec.base_model} come in {held}; set "
+            f"quantization: {held} (which needs a GPU), or choose the model that was not quantised",
+        )
+
+
+def carry_processor_files(base: Path, output: Path) -> None:
+    """Copy tokenizer, processor and chat template of ``base`` into an output, so that it loads elsewhere by itself.
+
+    They come from the base model, not from the loaded objects: what those write differs between versions, and leaves
+    out what was not loaded here.
+    """
+    for pattern in _SMALL_FILES:
+        for path in base.glob(pattern):
+            if path.name not in _NOT_CARRIED and not path.name.endswith(".index.json"):
+                shutil.copyfile(path, output / path.name)
+
+
+def _read_config(spec: TrainingJobSpec, folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if (folder / "adapter_config.json").is_file() and not path.is_file():
+        raise TrainingError(
+            "InvalidModel",
+            f"spec.baseModel: {spec.base_model} holds a LoRA adapter, not a model; "
+            "train from its base model, or merge it first (saveMethod: merged_16bit)",
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(
+            "InvalidModel",
+            f"spec.baseModel: {spec.base_model} holds no config.json, so it is no model folder; "
+            "give the folder that holds config.json and *.safetensors",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise TrainingError("InvalidModel", f"spec.baseModel: {path} cannot be read: {error}") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise TrainingError("InvalidModel", f"spec.baseModel: {path} names no model_type, so it is no model's config")
+    return config
+
+
+def _fetch(spec: TrainingJobSpec, patterns: list[str], tell: Bytes | None = None, *, reached: bool = False) -> Path:
+    from huggingface_hub import errors
+
+    try:
+        folder = _download(spec, patterns, _bar(tell, _to_come(spec, patterns)) if tell else None)
+    except errors.GatedRepoError as error:
+        raise TrainingError(
+            "ModelNotFound",
+            f"spec.baseModel: {spec.base_model} is gated; accept its terms on the Hub and name a Secret with your "
+            "token in hubTokenSecret (on your own machine: hf auth login)",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise TrainingError(
+            "ModelNotFound",
+            f"spec.baseModelRevision: {spec.base_model} has no revision {spec.base_model_revision!r}",
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise TrainingError(
+            "ModelNotFound",
+            f"spec.baseModel: the Hub has no model {spec.base_model}, or it is private; check the name, or name a "
+            "Secret with your token in hubTokenSecret; a folder is written as ./models/…",
+        ) from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+        why = str(error).splitlines()[0]
+        if reached:  # the Hub answered a moment ago: another attempt goes on with what has come
+            raise TrainingError(
+                "TrainerError", f"spec.baseModel: the download of {spec.base_model} was interrupted: {why}"
+            ) from error
+        raise TrainingError(
+            "ModelNotFound",
+            f"spec.baseModel: {spec.base_model} is not cached ({os.environ.get('HF_HOME', 'HF_HOME')}), and the Hub "
+            f"cannot be reached: {why}; give the folder of a model (./models/…), or open the way to the Hub",
+        ) from error
+    return Path(folder).resolve()
+
+
+def _download(spec: TrainingJobSpec, patterns: list[str], bar: type[Any] | None) -> str:
+    """The model's folder in the cache; what a prepare had brought there and is gone since is asked of the Hub again.
+
+    Where the job's author chose to stay offline, nothing is asked.
+    """
+    from huggingface_hub import constants, errors, snapshot_download
+
+    def download() -> str:
+        return snapshot_download(
+            spec.base_model, revision=spec.base_model_revision, allow_patterns=patterns, tqdm_class=bar
+        )
+
+    try:
+        return download()
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
+        if not (constants.HF_HUB_OFFLINE and PREPARED_ENV in os.environ):
+            raise
+    log(f"{spec.base_model} was in the cache and is no longer whole there; it is fetched from the Hub again")
+    constants.HF_HUB_OFFLINE = False
+    try:
+        return download()
+    finally:
+        constants.HF_HUB_OFFLINE = True
+
+
+def _to_come(spec: TrainingJobSpec, patterns: list[str]) -> int:
+    """Bytes of the files that the cache lacks; 0 where the Hub does not say."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        files = snapshot_download(
+            spec.base_model, revision=spec.base_model_revision, allow_patterns=patterns, dry_run=True
+        )
+    except (errors.DryRunError, errors.HfHubHTTPError, OSError):
+        return 0
+    return sum(file.file_size for file in files if file.will_download)
+
+
+def _bar(tell: Bytes, to_come: int) -> type[Any]:
+    """A progress bar that shows nothing and tells; the library makes one for bytes, and others for other counts."""
+    from tqdm import tqdm
+
+    told = {"bytes": 0, "time": time.monotonic()}
+
+    class Telling(tqdm):  # type: ignore[type-arg]
+        monitor_interval = 0
+
+        def display(self, *_: Any, **__: Any) -> bool:
+            return True
+
+        def update(self, n: float | None = 1) -> bool | None:
+            shown = super().update(n)
+            if self.unit == "B" and self.n > told["bytes"] and time.monotonic() - told["time"] >= TOLD_SECONDS:
+                told.update(bytes=int(self.n), time=time.monotonic())
+                tell(int(self.n), max(to_come, int(self.n)))
+            return shown
+
+    return Telling

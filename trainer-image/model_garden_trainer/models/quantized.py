@@ -1,0 +1,53 @@
+"""Weights in 4 and 8 bit: how bitsandbytes is told, and whether it did: where it does not work, some loaders go on in
+16 bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.models.lora import VISION
+
+LAYERS = {"4bit": "Linear4bit", "8bit": "Linear8bitLt"}
+_CONNECTORS = {"multi_modal_projector", "mm_projector", "connector", "aligner", "merger", "modality_projection"}
+KEPT = ["lm_head", "embed_out", *(f"model.{name}" for name in sorted(VISION | _CONNECTORS))]
+"""What stays in 16 bit: heads, whose error every token sees, and vision towers with what joins them to the language
+model, small parts whose answers suffer most. Unsloth keeps the same."""
+
+
+def assert_quantized(model: Any, quantization: str | None) -> None:
+    """Look for the layers of ``quantization``.
+
+    Raises:
+        TrainingError: InvalidModel where there is none.
+    """
+    kind = LAYERS.get(quantization or "")
+    if kind and not any(type(module).__name__ == kind for module in model.modules()):
+        raise TrainingError(
+            "InvalidModel",
+            f"spec.quantization: {quantization}, but the model was loaded without a {kind} layer, so bitsandbytes does "
+            "not work here; use quantization: 16bit, or mend it (python -m bitsandbytes says what is wrong)",
+        )
+
+
+def comes_quantized(folder: Path) -> bool:
+    """Whether the weights of a model's folder are quantized on disk."""
+    return "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def quantization_config(kind: str) -> Any:
+    """What ``from_pretrained`` is told: ``4bit`` as QLoRA has it (arxiv.org/abs/2305.14314), or ``8bit``."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if kind == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=KEPT)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=KEPT,
+    )
