@@ -236,7 +236,7 @@ def _trl_rows(rows: list[Row], dataset: Any) -> Any:
     from PIL import Image
 
     def turns(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        said = {
+        said: dict[str, list[Any]] = {
             "prompt": [[{"role": "user", "content": question}] for question in batch["question"]],
             "completion": [[{"role": "assistant", "content": answer}] for answer in batch["answer"]],
         }

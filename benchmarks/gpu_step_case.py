@@ -278,7 +278,7 @@ def _take_peak() -> float:
     if not torch.cuda.is_available():
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
-    peak = torch.cuda.max_memory_reserved() / GIB
+    peak: float = torch.cuda.max_memory_reserved() / GIB
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return peak

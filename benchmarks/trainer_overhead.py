@@ -69,7 +69,8 @@ def _write_pictures(data: Path) -> None:
 
 def _start(workspace: Path, number: int) -> dict[str, float]:
     """Seconds from the start of a process until each stage began, and until the first step was done."""
-    began, seconds = time.perf_counter(), {}
+    began = time.perf_counter()
+    seconds: dict[str, float] = {}
     job = _job(
         f"start-{number}", {"datasetPath": "./data/vision_test_dataset.jsonl", "hyperparameters": {"maxSteps": 1}}
     )

@@ -117,7 +117,7 @@ def _prepare(config: TrainerConfig, report: Report) -> Outcome:
     return prepare(config, report)
 
 
-def _run(config: TrainerConfig, report: Report, requests: StopRequests) -> Outcome:
+def _run(config: TrainerConfig, report: Memory, requests: StopRequests) -> Outcome:
     if "RANK" not in os.environ:
         world = launch.world_of(config.spec)
         if world.per_node > 1:

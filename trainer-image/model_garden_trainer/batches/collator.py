@@ -107,8 +107,8 @@ class Encoder:
             labels[row][~self._trained(encoded, offsets, row, spans, pictures)] = IGNORED
             self._check(example, encoded["input_ids"][row], labels[row], heard[row], spans)
             if self.selective_loss != "off":
-                places = [(start, end) for start, end in offsets[row].tolist()]
-                labels[row, structure_tokens(places, heard[row], spans, self.selective_loss)] = IGNORED
+                tokens = [(start, end) for start, end in offsets[row].tolist()]
+                labels[row, structure_tokens(tokens, heard[row], spans, self.selective_loss)] = IGNORED
         return {**encoded, "labels": labels}
 
     def for_evaluation(self) -> Encoder:
@@ -154,7 +154,7 @@ class Encoder:
             )
             return str(text)
 
-        if _GENERATION.search(self.template):
+        if _GENERATION.search(self.template or ""):
             [text], [spans] = render_jinja_template(
                 [chat], chat_template=self.template, return_assistant_tokens_mask=True, **special
             )
@@ -192,7 +192,8 @@ class Encoder:
         Raises:
             TrainingError: InvalidDataset where the text has not one for each picture.
         """
-        tokens = [token for name in ("image_token", "boi_token") if (token := getattr(self.processor, name, None))]
+        names = ("image_token", "boi_token")
+        tokens: list[str] = [token for name in names if (token := getattr(self.processor, name, None))]
         counts = [item.text.count(token) for token in tokens]
         if not item.images and not any(counts):
             return ""

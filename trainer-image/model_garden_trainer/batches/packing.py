@@ -220,7 +220,7 @@ def split(batch: Batch, images: Sequence[int]) -> Iterator[Batch]:
         patches = batch["pixel_values"].split([int(grid.prod(dim=-1).sum()) for grid in grids])
     for row, length in enumerate(batch["attention_mask"].sum(dim=1).tolist()):
         names = [name for name in ("input_ids", "labels", "mm_token_type_ids") if name in batch]
-        sample = {name: batch[name][row : row + 1, :length] for name in names}
+        sample: Batch = {name: batch[name][row : row + 1, :length] for name in names}
         if grids is not None and patches is not None and len(grids[row]):
             sample |= {"pixel_values": patches[row], "image_grid_thw": grids[row]}
         yield sample

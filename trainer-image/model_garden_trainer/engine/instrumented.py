@@ -157,6 +157,8 @@ class Loop(Trainer):
         eval_collator: makes the batches of an evaluation, which is never packed.
     """
 
+    data_collator: Any
+
     def __init__(
         self,
         *,
@@ -313,7 +315,8 @@ class Loop(Trainer):
         state = self.accelerator.gradient_state
         if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return count
-        return min(count, max(0, state.remainder - self.accelerator.process_index * count))
+        remainder: int = state.remainder - self.accelerator.process_index * count
+        return min(count, max(0, remainder))
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The gradient's norm; the last place before the update where a bad step can still be kept from the weights."""

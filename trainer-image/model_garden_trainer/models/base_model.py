@@ -221,9 +221,10 @@ def _download(spec: TrainingJobSpec, patterns: list[str], bar: type[Any] | None)
     from huggingface_hub import constants, errors, snapshot_download
 
     def download() -> str:
-        return snapshot_download(
+        folder: str = snapshot_download(
             spec.base_model, revision=spec.base_model_revision, allow_patterns=patterns, tqdm_class=bar
         )
+        return folder
 
     try:
         return download()
@@ -248,7 +249,7 @@ def _to_come(spec: TrainingJobSpec, patterns: list[str]) -> int:
         )
     except (errors.DryRunError, errors.HfHubHTTPError, OSError):
         return 0
-    return sum(file.file_size for file in files if file.will_download)
+    return sum(file.file_size or 0 for file in files if file.will_download)
 
 
 def _bar(tell: Bytes, to_come: int) -> type[Any]:
@@ -257,14 +258,14 @@ def _bar(tell: Bytes, to_come: int) -> type[Any]:
 
     told = {"bytes": 0, "time": time.monotonic()}
 
-    class Telling(tqdm):  # type: ignore[type-arg]
+    class Telling(tqdm):
         monitor_interval = 0
 
         def display(self, *_: Any, **__: Any) -> bool:
             return True
 
         def update(self, n: float | None = 1) -> bool | None:
-            shown = super().update(n)
+            shown: bool | None = super().update(n)
             if self.unit == "B" and self.n > told["bytes"] and time.monotonic() - told["time"] >= TOLD_SECONDS:
                 told.update(bytes=int(self.n), time=time.monotonic())
                 tell(int(self.n), max(to_come, int(self.n)))
