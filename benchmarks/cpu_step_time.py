@@ -179,7 +179,8 @@ def packed(spec: TrainingJobSpec, rows: list[Row]) -> Times:
 
 
 def _example(row: Row, number: int) -> Any:
-    from model_garden.datasets.example import Example, ImageRef, Message, Origin
+    from model_garden.datasets.example import Example, ImageRef, Message
+    from model_garden.datasets.origin import Origin
 
     question = (ImageRef(Path(row.image)), row.question) if row.image else (row.question,)
     turns = (Message("user", question), Message("assistant", (row.answer,)))

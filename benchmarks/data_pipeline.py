@@ -30,6 +30,7 @@ from transformers import AutoProcessor
 
 from benchmarks.sections import machine, table, write_section
 from model_garden.datasets import check_examples, open_examples
+from model_garden.datasets.pictures import decode
 from testing.tiny_models import make_tiny_model
 
 SETS = ((480, (224, 224)), (160, (640, 480)), (48, (2000, 1500)), (32, (4000, 3000)))
@@ -67,11 +68,11 @@ class Collate:
 
 
 def ours(row: Any) -> list[Image.Image]:
-    return [image.open(MIN_PIXELS, MAX_PIXELS) for image in row.images]
+    return [decode(image, MIN_PIXELS, MAX_PIXELS) for image in row.images]
 
 
 def ours_whole(row: Any) -> list[Image.Image]:
-    return [image.open() for image in row.images]
+    return [decode(image) for image in row.images]
 
 
 def plain(row: Any) -> list[Image.Image]:

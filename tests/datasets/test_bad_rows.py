@@ -4,8 +4,8 @@ import pytest
 
 from model_garden.datasets.convert import convert
 from model_garden.datasets.errors import RowError
-from model_garden.datasets.example import Origin
 from model_garden.datasets.locate import Locator
+from model_garden.datasets.origin import Origin
 
 
 def turn(role, content, **more):

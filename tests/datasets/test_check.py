@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from model_garden.datasets import DatasetError, TokenCounter, check_examples, open_examples
+from model_garden.datasets.pictures import decode
 from model_garden.datasets.samples import create_text_samples, create_vision_samples
 
 
@@ -116,7 +117,7 @@ class TestTokenCounter:
         rows.append({"text": "Both?", "images": ["0.png", "2.png"], "response": "B.", "system": "Be brief."})
         rows.append({"messages": [{"role": "user", "content": "No picture"}, {"role": "assistant", "content": "C."}]})
         for example in open_examples(write(tmp_path / "data.jsonl", rows), vision=True):
-            pictures = [image.open() for image in example.images]
+            pictures = [decode(image) for image in example.images]
             text = processor.apply_chat_template(chat_messages(example, structured=True), tokenize=False)
             ids = processor(text=[text], images=pictures or None)["input_ids"][0]
             image_tokens = ids.count(processor.image_token_id)
@@ -169,6 +170,17 @@ measure = TokenCounter.load({str(tiny_model("qwen2_5_vl"))!r}, vision=True)
 report = check_examples(open_examples({str(tmp_path / "data.jsonl")!r}, vision=True), measure=measure)
 assert report.ok and report.image_tokens == 128, report
 assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_text_is_checked_without_loading_what_pictures_and_lengths_need(tmp_path):
+    create_text_samples(tmp_path / "data.jsonl", 2)
+    code = f"""
+import sys
+from model_garden.datasets import check_examples, open_examples
+assert check_examples(open_examples({str(tmp_path / "data.jsonl")!r}, vision=False)).ok
+assert not {{"PIL", "numpy"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

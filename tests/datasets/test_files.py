@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from model_garden.datasets import DatasetError, open_examples
+from model_garden.datasets.pictures import decode
 
 ROWS = [{"prompt": f'{number}: ä, "b"\nc 🙂', "completion": f"«{number}»"} for number in range(5)]
 
@@ -146,7 +147,7 @@ def test_an_image_feature_of_the_datasets_library_stays_encoded(tmp_path):
     table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
     table.to_parquet(tmp_path / "data.parquet")
     examples = open_examples(tmp_path / "data.parquet", vision=True)
-    assert examples[0].images[0].open().size == (224, 224)
+    assert decode(examples[0].images[0]).size == (224, 224)
     assert isinstance(examples[0].images[0].source, bytes)
 
 

@@ -5,8 +5,9 @@ import base64
 import pytest
 
 from model_garden.datasets.convert import convert
-from model_garden.datasets.example import ImageRef, Origin
+from model_garden.datasets.example import ImageRef
 from model_garden.datasets.locate import Locator
+from model_garden.datasets.origin import Origin
 
 ORIGIN = Origin("data.jsonl", 7)
 PNG = b"\x89PNG"

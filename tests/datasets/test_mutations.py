@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from model_garden.datasets import DatasetError, check_examples, open_examples
+from model_garden.datasets.pictures import decode
 from model_garden.datasets.samples import create_vision_samples
 
 NAMES = [f"data_images/{number:04}.png" for number in range(1, 7)]
@@ -275,7 +276,7 @@ def test_a_mutated_data_set_is_refused_by_row_or_truly_valid(seed, pictures):
     read = json.loads(lines[victim])
     assert invented(examples[victim], read, pictures) == []
     assert lost(examples[victim], read) == [] or report.ignored_columns
-    assert [image.open().size for example in examples for image in example.images]
+    assert [decode(image).size for example in examples for image in example.images]
     for index, row in enumerate(rows):
         if index != victim:
             assert invented(examples[index], row, pictures) == []

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
+from model_garden.datasets import pictures
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import ImageRef
-from model_garden.datasets.pictures import bounded, verify
+from model_garden.datasets.pictures import decode
+from model_garden.datasets.sizes import bounded
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -21,6 +23,10 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 def noise(width: int = 60, height: int = 40) -> Image.Image:
     return Image.effect_noise((width, height), 80).convert("RGB")
+
+
+def verify(source: Path | bytes) -> tuple[int, int]:
+    return pictures.verify(ImageRef(source))
 
 
 def complaint(source) -> str:
@@ -35,7 +41,7 @@ def test_common_formats_are_read(kind, tmp_path):
     path = tmp_path / "picture"
     path.write_bytes(data)
     assert verify(data) == verify(path) == (60, 40)
-    image = ImageRef(path).open()
+    image = decode(ImageRef(path))
     assert (image.mode, image.size) == ("RGB", (60, 40))
 
 
@@ -43,13 +49,13 @@ def test_common_formats_are_read(kind, tmp_path):
 def test_common_modes_become_rgb(mode):
     data = encoded(noise().convert(mode), "TIFF" if mode == "CMYK" else "PNG")
     assert verify(data) == (60, 40)
-    assert ImageRef(data).open().mode == "RGB"
+    assert decode(ImageRef(data)).mode == "RGB"
 
 
 def test_a_transparent_picture_stands_on_white():
     image = Image.new("RGBA", (10, 10), (0, 0, 0, 0))
     image.putpixel((0, 0), (0, 0, 0, 255))
-    opened = ImageRef(encoded(image)).open()
+    opened = decode(ImageRef(encoded(image)))
     assert opened.getpixel((0, 0)) == (0, 0, 0)
     assert opened.getpixel((5, 5)) == (255, 255, 255)
 
@@ -60,7 +66,7 @@ def test_a_photo_is_turned_upright_and_measured_so():
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise
     data = encoded(image, "JPEG", exif=exif)
-    opened = ImageRef(data).open()
+    opened = decode(ImageRef(data))
     assert verify(data) == opened.size == (20, 40)
     assert opened.getpixel((10, 2))[0] < 60 < 200 < opened.getpixel((10, 30))[0]
 
@@ -103,7 +109,7 @@ def png_of_size(width: int, height: int) -> bytes:
         (png_of_size(100_000, 100_000), "is larger than 89478485 pixels; scale it down"),
         (
             encoded(Image.new("RGB", (10_000, 1))),
-            "is 10000 x 1: one side is 200 times the other or more; cut or pad it",
+            "is 10000 x 1: one side is 200 times the other or more; crop or pad it",
         ),
         (encoded(Image.new("RGB", (10, 2000))), "is 10 x 2000: one side is 200 times"),
         (encoded(Image.new("RGB", (3, 3))), "is 3 x 3: a side is below 4 pixels"),
@@ -125,6 +131,14 @@ def test_a_picture_of_nearly_the_widest_shape_is_fine():
     assert verify(encoded(Image.new("RGB", (1990, 10)))) == (1990, 10)
 
 
+@pytest.mark.parametrize("size", [(19_990, 100), (100, 19_990), (1990, 10), (801, 600)])
+def test_scaling_never_makes_a_picture_longer_in_shape(size):
+    for max_pixels in (1_003_520, 50_176, 784):
+        scaled = bounded(size, None, max_pixels)
+        assert max(scaled) / min(scaled) <= max(size) / min(size)
+        assert scaled[0] * scaled[1] <= max_pixels
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_picture_is_brought_between_the_bounds_and_looks_the_same(kind, orientation):
@@ -133,9 +147,9 @@ def test_a_picture_is_brought_between_the_bounds_and_looks_the_same(kind, orient
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(photo, kind, exif=exif)
-    whole = ImageRef(data).open()
+    whole = decode(ImageRef(data))
     for bounds in ((None, 200_000), (None, 40_000), (2_000_000, None), (1000, 2_000_000)):
-        opened = ImageRef(data).open(*bounds)
+        opened = decode(ImageRef(data), *bounds)
         expected = whole.resize(bounded(whole.size, *bounds), Image.Resampling.BICUBIC)
         assert opened.size == expected.size == bounded(verify(data), *bounds)
         difference = ImageChops.difference(opened, expected)

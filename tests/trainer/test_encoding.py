@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
-from model_garden.datasets.example import Example, ImageRef, Message, Origin, Role
+from model_garden.datasets.example import Example, ImageRef, Message, Role
+from model_garden.datasets.origin import Origin
 from model_garden_trainer.batches.collator import IGNORED, Encoder
 from model_garden_trainer.errors import TrainingError
 

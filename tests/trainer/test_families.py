@@ -30,7 +30,8 @@ from transformers import (
     PixtralProcessor,
 )
 
-from model_garden.datasets.example import Example, ImageRef, Message, Origin
+from model_garden.datasets.example import Example, ImageRef, Message
+from model_garden.datasets.origin import Origin
 from model_garden_trainer.batches.collator import IGNORED, Encoder
 
 TEMPLATES = importlib.resources.files("trl") / "chat_templates"

@@ -23,7 +23,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from model_garden.datasets.example import Example, ImageRef, Message, Origin
+from model_garden.datasets.example import Example, ImageRef, Message
+from model_garden.datasets.origin import Origin
 from model_garden_trainer.batches.collator import IGNORED, Encoder
 from model_garden_trainer.batches.packing import (
     SHOWN,

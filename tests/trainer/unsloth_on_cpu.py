@@ -44,6 +44,7 @@ from typing import Any
 
 from model_garden.contract.progress import ProgressEvent
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
+from model_garden.datasets.pictures import decode
 from model_garden_trainer import run
 from model_garden_trainer.models import backends
 from model_garden_trainer.exports import outputs
@@ -90,7 +91,7 @@ def collators(config: TrainerConfig) -> list[dict[str, Any]]:
     rows = []
     for example in examples:
         chat = [{"role": message.role, "content": encoder._content(message)} for message in example.messages]
-        images = [image.open(encoder.min_pixels, encoder.max_pixels) for image in example.images]
+        images = [decode(image, encoder.min_pixels, encoder.max_pixels) for image in example.images]
         rows.append({"prompt": chat[:-1], "completion": chat[-1:], "images": images})
     ours, other = encoder(examples), theirs(rows)
     return [

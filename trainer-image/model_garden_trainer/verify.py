@@ -17,6 +17,7 @@ from peft import PeftModel
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import Example
+from model_garden.datasets.pictures import decode
 from model_garden_trainer.batches.collator import Batch, Encoder
 from model_garden_trainer.batches.splits import Data, open_data
 from model_garden_trainer.errors import TrainingError
@@ -117,7 +118,7 @@ def _answer_by_llama_cpp(
         pictures = []
         for number, image in enumerate(exchange.images):
             pictures.append(Path(folder) / f"{number}.png")
-            image.open(encoder.min_pixels, encoder.max_pixels).save(pictures[-1])
+            decode(image, encoder.min_pixels, encoder.max_pixels).save(pictures[-1])
         return gguf.answer(spec, made, prompt, pictures, room, question.new_tokens)
 
 

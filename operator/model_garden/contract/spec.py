@@ -27,7 +27,6 @@ Optim = Literal[
 ]
 GgufQuantization = Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"]
 
-DATASET_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 HUB_DATASET = "hf://datasets/"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 

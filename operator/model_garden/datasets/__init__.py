@@ -5,17 +5,18 @@ How the trainer and ``validate`` use it::
     examples = open_examples(path, vision=True, split="train", root=workspace_or_None)   # lazy, random access
     report = check_examples(examples, measure=TokenCounter.load(model, vision=True), max_length=4096)
     report.raise_for_problems()                                                          # DatasetError
-    examples[3].images[0].open()                                                         # a picture, only now
+    pictures.decode(examples[3].images[0])                                               # a picture, only now
 
-The flow through the files: ``source`` (files, folder, Hub) -> ``rows`` (a row by number) -> ``convert`` with ``locate``
-(a row's Example) -> ``examples`` (the sequence) -> ``check`` with ``pictures`` and ``tokens`` (the report). A
-``DatasetError`` holds one line a problem: file, row, reason, fix.
+A row passes ``source`` (file, folder or Hub), ``files`` (a row by its number), ``convert`` with ``locate`` (the row's
+Example), ``examples`` (the sequence) and ``check`` with ``pictures`` and ``tokens`` (the report). A ``DatasetError``
+holds one line for each problem: file, row, reason and fix.
 """
 
 from model_garden.datasets.check import CheckReport, check_examples
 from model_garden.datasets.errors import DatasetError
-from model_garden.datasets.example import Example, ImageRef, Message, Origin
+from model_garden.datasets.example import Example, ImageRef, Message
 from model_garden.datasets.examples import Examples, open_examples
+from model_garden.datasets.origin import Origin
 from model_garden.datasets.tokens import TokenCounter, UncountableError
 
 __all__ = [

@@ -19,13 +19,11 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
-import numpy as np
-
 from model_garden.contract.status import DatasetStatus, TokenLengths
 from model_garden.datasets.errors import LISTED, DatasetError, RowError
-from model_garden.datasets.example import Example
+from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.examples import Examples
-from model_garden.datasets.pictures import Size, verify
+from model_garden.datasets.sizes import Size
 
 Measure = Callable[[Example, Sequence[Size]], tuple[int, int]]
 """An example and the sizes (width, height) of its pictures -> its text tokens and image tokens; may raise RowError."""
@@ -184,7 +182,7 @@ class _Checker:
     def _row(self, index: int, tally: _Tally) -> None:
         converted = self.examples.convert(index)
         example = converted.example
-        sizes = [verify(image.source) for image in example.images]
+        sizes = [_size(image) for image in example.images]
         tally.turns += len(example.messages)
         tally.images += len(sizes)
         tally.ignored.update(set(converted.ignored))
@@ -219,6 +217,12 @@ def _checked_spans(
         yield from pool.map(_check_span, spans)
 
 
+def _size(image: ImageRef) -> Size:
+    from model_garden.datasets.pictures import verify
+
+    return verify(image)
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -244,6 +248,8 @@ def _check_span(rows: range) -> _Tally:
 
 
 def _lengths(total: _Tally) -> Lengths:
+    import numpy as np  # text data is checked without it and without Pillow: both take long to import
+
     tokens = np.sort(np.frombuffer(total.text, dtype=np.uint32) + np.frombuffer(total.image, dtype=np.uint32))
     count, shortest, longest = len(tokens), int(tokens[0]), int(tokens[-1])
     width = math.ceil((longest - shortest + 1) / BUCKETS)

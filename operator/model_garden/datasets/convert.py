@@ -23,8 +23,9 @@ from itertools import pairwise
 from typing import Any
 
 from model_garden.datasets.errors import RowError, kind_of, shown
-from model_garden.datasets.example import Example, ImageRef, Message, Origin, Role
+from model_garden.datasets.example import Example, ImageRef, Message, Role
 from model_garden.datasets.locate import Locator
+from model_garden.datasets.origin import Origin
 
 ACCEPTED_TEXT = (
     '{"messages": […]}, {"conversations": […]}, {"prompt", "completion"}, {"instruction", "input", "output"} '

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # example imports pictures, which raises these errors
-    from model_garden.datasets.example import Origin
+from model_garden.datasets.origin import Origin
 
 LISTED = 20
 """Problems that a message lists one by one; the rest are counted."""

@@ -6,38 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
-from model_garden.datasets.pictures import decode
+from model_garden.datasets.origin import Origin
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a row stands: its file and its number, from 1, as an editor counts lines of a JSONL file."""
-
-    file: str
-    row: int
-
-    def __str__(self) -> str:
-        """As messages name it: ``FILE row N``."""
-        return f"{self.file} row {self.row}"
-
-
-@dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture that is not decoded yet: a path, or the encoded bytes of a data URI or a Parquet column."""
+    """A picture that is not decoded: a path, or the encoded bytes of a data URI or a Parquet column."""
 
     source: Path | bytes
-
-    def open(self, min_pixels: int | None = None, max_pixels: int | None = None) -> Image.Image:
-        """Decode the picture as RGB, upright, on white where it is transparent, its area brought between the bounds.
-
-        The caller drops it after use, so that memory does not grow with the data. Within bounds its size is that of
-        ``pictures.bounded``, by which tokens are counted.
-        """
-        return decode(self.source, min_pixels, max_pixels)
 
 
 @dataclass(frozen=True, slots=True)

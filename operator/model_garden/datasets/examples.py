@@ -10,9 +10,10 @@ from typing import overload
 
 from model_garden.datasets.convert import Converted, convert
 from model_garden.datasets.errors import DatasetError, RowError
-from model_garden.datasets.example import Example, Origin
+from model_garden.datasets.example import Example
+from model_garden.datasets.files.rows import Rows
 from model_garden.datasets.locate import Locator
-from model_garden.datasets.rows import Rows
+from model_garden.datasets.origin import Origin
 from model_garden.datasets.source import open_source
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from model_garden.datasets.errors import RowError, shown
+from model_garden.datasets.example import ImageRef
+from model_garden.datasets.sizes import MAX_PIXELS, Size, bounded, check_size
 
 Image.preinit()  # loads the other plugins; with formats named, Pillow looks for no plugin by itself
 FORMATS = (
@@ -24,34 +26,15 @@ FORMATS = (
     WebPImagePlugin.WebPImageFile.format,
 )
 """Pillow's names of the formats that are read; others (EPS, PSD, …) are programs or stacks of layers."""
-MAX_PIXELS = 89_478_485
-"""Pillow's own limit: a larger picture takes over a quarter of a GiB decoded and is a mistake or an attack."""
-MAX_ASPECT_RATIO = 200
-"""Qwen's processors refuse a picture from this ratio of its sides on."""
-MIN_SIDE = 4
-"""A side of 1 or 3 pixels is taken for colour channels by image processors that guess them from the shape."""
 REDUCING_GAP = 1.5
 """Pillow calls 2 and 3 good and better for its own thumbnails; below 1 sharpness would be lost."""
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPOSED = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 
 
-def bounded(size: Size, min_pixels: int | None, max_pixels: int | None) -> Size:
-    """``size`` scaled so that its area lies between the bounds, its shape kept; as it is where it does already."""
-    area = size[0] * size[1]
-    target = min(max(area, min_pixels or 0), max_pixels or area)
-    if target == area:
-        return size
-    scale = math.sqrt(target / area)
-    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
-
-
-def decode(source: Path | bytes, min_pixels: int | None = None, max_pixels: int | None = None) -> Image.Image:
+def decode(image: ImageRef, min_pixels: int | None = None, max_pixels: int | None = None) -> Image.Image:
     """The picture as RGB, turned upright as its EXIF data says, on white where it is transparent, its area in bounds.
 
     A JPEG that is to shrink is decoded at a half, a quarter or an eighth as long as that is ``REDUCING_GAP`` times the
@@ -60,16 +43,16 @@ def decode(source: Path | bytes, min_pixels: int | None = None, max_pixels: int 
     Raises:
         OSError, ValueError: it cannot be decoded; ``verify`` says so in words beforehand.
     """
-    with Image.open(_opened(source), formats=FORMATS) as image:
-        stored = image.size
-        if image.getexif().get(_ORIENTATION, 1) in _TRANSPOSED:
-            stored = (image.height, image.width)
+    with Image.open(_opened(image.source), formats=FORMATS) as opened:
+        stored = opened.size
+        if opened.getexif().get(_ORIENTATION, 1) in _TRANSPOSED:
+            stored = (opened.height, opened.width)
         wanted = bounded(stored, min_pixels, max_pixels)
-        if image.format in ("JPEG", "MPO") and wanted[0] < stored[0]:
+        if opened.format in ("JPEG", "MPO") and wanted[0] < stored[0]:
             gap = REDUCING_GAP * wanted[0] / stored[0]
-            image.draft(None, (math.ceil(image.width * gap), math.ceil(image.height * gap)))
-        ImageOps.exif_transpose(image, in_place=True)
-        picture = _on_white(image)
+            opened.draft(None, (math.ceil(opened.width * gap), math.ceil(opened.height * gap)))
+        ImageOps.exif_transpose(opened, in_place=True)
+        picture = _on_white(opened)
     return picture if picture.size == wanted else _resized(picture, wanted)
 
 
@@ -94,7 +77,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return solid.convert("RGB")
 
 
-def verify(source: Path | bytes) -> Size:
+def verify(image: ImageRef) -> Size:
     """Width and height in pixels, as ``decode`` gives them, of a picture that is known to decode.
 
     Every byte is decoded (a JPEG at an eighth of its size, which reads all the same data), so that a truncated file is
@@ -103,6 +86,7 @@ def verify(source: Path | bytes) -> Size:
     Raises:
         RowError: it is missing, empty, broken, too large, too thin, or cannot be shown in eight bits a colour.
     """
+    source = image.source
     return _verify_file(source) if isinstance(source, Path) else _verify(source, f"the {len(source)} embedded bytes")
 
 
@@ -157,15 +141,7 @@ def _opened(source: Path | bytes) -> Path | io.BytesIO:
 
 
 def _check_header(image: Image.Image, name: str) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise RowError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS}", "scale it down")
-    if max(width, height) >= MAX_ASPECT_RATIO * min(width, height):
-        raise RowError(
-            f"{name} is {width} x {height}: one side is {MAX_ASPECT_RATIO} times the other or more", "cut or pad it"
-        )
-    if min(width, height) < MIN_SIDE:
-        raise RowError(f"{name} is {width} x {height}: a side is below {MIN_SIDE} pixels", "give a larger picture")
+    check_size(image.size, name)
     if image.mode in _DEEP_MODES:
         raise RowError(f"{name} has more than eight bits a colour (mode {image.mode})", "save it with eight")
     frames = getattr(image, "n_frames", 1)

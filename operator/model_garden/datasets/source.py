@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from model_garden.contract.spec import HUB_DATASET
 from model_garden.datasets.errors import DatasetError, RowError, shown
+from model_garden.datasets.files import SUFFIXES, open_file
+from model_garden.datasets.files.arrow_file import ArrowRows, quietly
+from model_garden.datasets.files.rows import Rows
 from model_garden.datasets.locate import Locator
-from model_garden.datasets.rows import ArrowRows, Rows, open_file, quietly
 
-HUB = "hf://datasets/"
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "eval": "test"} | dict.fromkeys(
     ("validation", "valid", "val", "dev"), "validation"
 )
@@ -28,7 +29,7 @@ def open_source(path: str | Path, split: str, root: Path | None) -> list[Rows]:
     Raises:
         DatasetError: nothing is there, or it cannot be read.
     """
-    if str(path).startswith(HUB):
+    if str(path).startswith(HUB_DATASET):
         return [_open_hub(str(path), split)]
     path = Path(path)
     _require_inside(path, root)
@@ -40,7 +41,7 @@ def open_source(path: str | Path, split: str, root: Path | None) -> list[Rows]:
     if not path.exists():
         raise DatasetError([f"{path}: no such file or folder; relative paths start from {Path.cwd()}"])
     if not path.is_file():
-        raise DatasetError([f"{path}: is no regular file; give a file, a folder or {HUB}ORG/NAME"])
+        raise DatasetError([f"{path}: is no regular file; give a file, a folder or {HUB_DATASET}ORG/NAME"])
     if split != "train":
         raise DatasetError(
             [
@@ -97,10 +98,13 @@ def _split_of(path: Path) -> str | None:
 
 def _open_hub(path: str, split: str) -> Rows:
     """A data set of the Hub, ``hf://datasets/ORG/NAME`` or ``…/ORG/NAME/CONFIG``, through the ``datasets`` library."""
-    parts = [part for part in path.removeprefix(HUB).split("/") if part]
+    parts = [part for part in path.removeprefix(HUB_DATASET).split("/") if part]
     if not 1 <= len(parts) <= 3:
         raise DatasetError(
-            [f"{path}: write it as {HUB}ORG/NAME, or {HUB}ORG/NAME/CONFIG for one of its configurations"]
+            [
+                f"{path}: write it as {HUB_DATASET}ORG/NAME, or {HUB_DATASET}ORG/NAME/CONFIG for one of its "
+                "configurations"
+            ]
         )
     name, config = "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
     if Path(name).exists():  # the library would read it in place of the Hub's

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from model_garden.datasets.errors import RowError, shown
 from model_garden.datasets.example import Example
-from model_garden.datasets.pictures import Size, bounded
+from model_garden.datasets.sizes import Size, bounded
 from model_garden.estimate.image_tokens import resized
 
 

@@ -6,7 +6,7 @@ import math
 
 from model_garden.estimate.model_shape import VisionShape
 
-MAX_ASPECT = 200
+MAX_ASPECT_RATIO = 200
 """A picture longer than this many times its width is refused by the models' own processors."""
 
 
@@ -16,8 +16,10 @@ def smart_resize(width: int, height: int, factor: int, min_pixels: int, max_pixe
     Raises:
         ValueError: one side is over 200 times the other.
     """
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ValueError(f"a picture of {width} x {height}: one side is over {MAX_ASPECT} times the other; crop it")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise ValueError(
+            f"a picture of {width} x {height}: one side is over {MAX_ASPECT_RATIO} times the other; crop it"
+        )
     return resized(width, height, factor, min_pixels, max_pixels)
 
 

@@ -20,6 +20,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from model_garden.contract.spec import SelectiveLoss
 from model_garden.datasets.example import Example, ImageRef, Message
+from model_garden.datasets.pictures import decode
 from model_garden_trainer.batches.answer_spans import Span, UnsuitableTemplate, answer_spans, expanded_spans
 from model_garden_trainer.batches.selective_loss import EVALUATION_LEVEL, structure_tokens
 from model_garden_trainer.errors import TrainingError
@@ -262,7 +263,7 @@ class Encoder:
 
     def _open(self, image: ImageRef, example: Example) -> Image.Image:
         try:
-            return image.open(self.min_pixels, self.max_pixels)
+            return decode(image, self.min_pixels, self.max_pixels)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             source = image.source if not isinstance(image.source, bytes) else "picture"
             raise TrainingError("InvalidDataset", f"{example.origin}: {source} cannot be read: {error}") from error

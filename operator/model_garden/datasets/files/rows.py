@@ -1,0 +1,95 @@
+"""Rows of a data file by number, without holding them in memory."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from model_garden.datasets.errors import DatasetError
+from model_garden.datasets.origin import Origin
+
+
+class Rows(Protocol):
+    """The rows of one file."""
+
+    @property
+    def base(self) -> Path | None:
+        """The folder that relative image paths start from; None for a data set of the Hub."""
+
+    @property
+    def blank(self) -> int:
+        """Blank lines, which are no rows."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def origin(self, index: int) -> Origin:
+        """File and number of a row."""
+        ...
+
+    def read(self, index: int) -> Any:
+        """What the row holds; raises RowError where it cannot be parsed."""
+        ...
+
+
+class TextRows:
+    """Rows of a text file, each a span of bytes.
+
+    Args:
+        path: the file.
+        starts: where each row starts, and where the last one ends.
+        parse: a row's bytes -> what it holds; picklable, raises RowError.
+        first: the number of the first row.
+        blank: for each blank line, the index of the row that follows it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        starts: array[int],
+        parse: Callable[[bytes], Any],
+        first: int = 1,
+        blank: array[int] | None = None,
+    ):
+        self.path = path
+        self.base: Path | None = path.parent
+        self._starts, self._parse, self._first = starts, parse, first
+        self._blank = blank if blank is not None else array("Q")
+        self._file: int | None = None
+
+    @property
+    def blank(self) -> int:
+        """Blank lines, which are no rows."""
+        return len(self._blank)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def origin(self, index: int) -> Origin:
+        """File and number of a row; blank lines count as an editor counts them."""
+        return Origin(str(self.path), self._first + index + bisect_right(self._blank, index))
+
+    def read(self, index: int) -> Any:
+        """What the row holds; raises RowError where it cannot be parsed."""
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDONLY)
+        start = self._starts[index]
+        return self._parse(os.pread(self._file, self._starts[index + 1] - start, start))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None}
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+
+def text_start(head: bytes, path: Path) -> int:
+    """Bytes of a UTF-8 byte order mark at the start; UTF-16 and UTF-32 are refused."""
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DatasetError([f"{path}: is UTF-16 or UTF-32; save it as UTF-8 (iconv -t utf-8)"])
+    return 3 if head[:3] == b"\xef\xbb\xbf" else 0

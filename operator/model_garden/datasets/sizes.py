@@ -1,0 +1,63 @@
+"""Sizes of pictures in pixels: how a picture is scaled, and which sizes can be trained on."""
+
+from __future__ import annotations
+
+import math
+
+from model_garden.datasets.errors import RowError
+from model_garden.estimate.image_tokens import MAX_ASPECT_RATIO
+
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit: a larger picture takes over a quarter of a GiB decoded and is a mistake or an attack."""
+MIN_SIDE = 4
+"""Image processors that guess the layout of an array take a side of 1 or 3 pixels for its color channels."""
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+def bounded(size: Size, min_pixels: int | None, max_pixels: int | None) -> Size:
+    """``size`` scaled so that its area lies between the bounds; unchanged where it does already.
+
+    The longer side follows the shorter one after that is rounded down, so that rounding never makes a picture longer in
+    shape: one that is just within ``MAX_ASPECT_RATIO`` stays within it.
+    """
+    area = size[0] * size[1]
+    target = min(max(area, min_pixels or 0), max_pixels or area)
+    if target == area:
+        return size
+    short, long = sorted(size)
+    scaled = max(1, int(short * math.sqrt(target / area)))
+    other = scaled * long // short
+    return (scaled, other) if size[0] <= size[1] else (other, scaled)
+
+
+def check_size(size: Size, name: str) -> None:
+    """Refuse a picture's size as it is stored.
+
+    Raises:
+        RowError: it has too many pixels, is too long for its width, or has a side that is too short.
+    """
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise RowError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS}", "scale it down")
+    if max(size) >= MAX_ASPECT_RATIO * min(size):
+        raise RowError(
+            f"{name} is {width} x {height}: one side is {MAX_ASPECT_RATIO} times the other or more", "crop or pad it"
+        )
+    if min(size) < MIN_SIDE:
+        raise RowError(f"{name} is {width} x {height}: a side is below {MIN_SIDE} pixels", "use a larger picture")
+
+
+def check_scaled(size: Size, name: str, min_pixels: int | None, max_pixels: int | None) -> None:
+    """Refuse a picture whose size is no longer fit for training once it is scaled between the bounds of the job.
+
+    Raises:
+        RowError: a side becomes too short.
+    """
+    width, height = bounded(size, min_pixels, max_pixels)
+    if min(width, height) < MIN_SIDE:
+        raise RowError(
+            f"{name} is {size[0]} x {size[1]}, scaled down to {width} x {height}: a side is below {MIN_SIDE} pixels",
+            "raise imageOptions.maxPixels, or crop the picture",
+        )
