@@ -1,7 +1,8 @@
 """Rewrites, or with --check compares, every file that is generated from another one.
 
 ``manifests/crd.yaml`` and the chart's copy come from the models, ``manifests/operator.yaml`` from the chart, and the
-README's table of fields from the models. Continuous integration runs --check.
+README's table of fields from the models, and the guide's table of row formats from their registry. Continuous
+integration runs --check.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ruamel.yaml.scalarstring import SingleQuotedScalarString
 from devcluster.binaries import ensure_binaries
 from model_garden.contract.crd import custom_resource_definition
 from model_garden.contract.fields import markdown_table
+from model_garden.datasets import formats
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "model-garden"
@@ -28,6 +30,8 @@ OPERATOR_HEADER = "# Rendered from charts/model-garden by `make generate`; chang
 NAMESPACE = "model-garden"
 _BOOLEANS_OF_YAML_1_1 = ("on", "off", "yes", "no", "y", "n")
 FIELDS = re.compile(r"(<!-- fields:begin -->\n).*?(<!-- fields:end -->)", re.DOTALL)
+FORMATS = re.compile(r"(<!-- formats:begin -->\n).*?(<!-- formats:end -->)", re.DOTALL)
+VISION_GUIDE = ROOT / "docs" / "08-vision-language-training.md"
 
 
 def crd() -> str:
@@ -63,11 +67,17 @@ def readme() -> str:
     return FIELDS.sub(lambda found: found[1] + markdown_table() + "\n" + found[2], (ROOT / "README.md").read_text())
 
 
+def vision_guide() -> str:
+    """The guide to vision-language training with a current table of row formats."""
+    return FORMATS.sub(lambda found: found[1] + formats.markdown_table() + "\n" + found[2], VISION_GUIDE.read_text())
+
+
 GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (ROOT / "manifests" / "crd.yaml", crd),
     (CHART / "files" / "crd.yaml", crd),
     (ROOT / "manifests" / "operator.yaml", operator),
     (ROOT / "README.md", readme),
+    (VISION_GUIDE, vision_guide),
 ]
 
 

@@ -1,10 +1,14 @@
 """Rows of every accepted format in, the Example out: all turns, roles and pictures kept, in order."""
 
 import base64
+import json
+import sys
 
 import pytest
 
-from model_garden.datasets.convert import convert
+from model_garden.datasets import formats
+from model_garden.datasets.convert import convert, has_pictures
+from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import ImageRef
 from model_garden.datasets.locate import Locator
 from model_garden.datasets.origin import Origin
@@ -154,6 +158,46 @@ VISION = {
         {"text": "What?", "image": PNG, "response": "A cat."},
         chat(("user", [PNG], "What?"), ("assistant", "A cat.")),
     ),
+    "several pictures in the column image": (
+        {
+            "image": ["a.png", "b.png"],
+            "conversations": [
+                {"from": "human", "value": "<image>\n<image>\nCompare."},
+                {"from": "gpt", "value": "Same."},
+            ],
+        },
+        chat(("user", ["a.png"], "\n", ["b.png"], "\nCompare."), ("assistant", "Same.")),
+    ),
+    "a file URI": (
+        {"text": "What?", "image": "file://HERE/a%20b.png", "response": "A cat."},
+        chat(("user", ["a b.png"], "What?"), ("assistant", "A cat.")),
+    ),
+    "a file URI in a part": (
+        {
+            "messages": [
+                turn("user", [{"type": "image", "image": "file://localhostHERE/a.png"}, {"type": "text", "text": "?"}]),
+                turn("assistant", "A cat."),
+            ]
+        },
+        chat(("user", ["a.png"], "?"), ("assistant", "A cat.")),
+    ),
+    "image parts that count their pictures": (
+        {
+            "images": ["a.png", "b.png"],
+            "messages": [
+                turn(
+                    "user",
+                    [
+                        {"type": "image", "text": None, "index": 0},
+                        {"type": "image", "text": None, "index": 1},
+                        {"type": "text", "text": "Compare.", "index": None},
+                    ],
+                ),
+                turn("assistant", [{"type": "text", "text": "Same.", "index": None}]),
+            ],
+        },
+        chat(("user", ["a.png"], ["b.png"], "Compare."), ("assistant", "Same.")),
+    ),
     "an Image column with bytes and a name": (
         {"text": "What?", "image": {"bytes": PNG, "path": "x.png"}, "response": "A cat."},
         chat(("user", [PNG], "What?"), ("assistant", "A cat.")),
@@ -228,9 +272,68 @@ def test_a_row_for_a_text_model(name, tmp_path):
 @pytest.mark.parametrize("name", VISION)
 def test_a_row_for_a_vision_model(name, tmp_path):
     row, expected = VISION[name]
+    row = json.loads(json.dumps(row).replace("HERE", str(tmp_path))) if "HERE" in str(row) else row
     result = converted(row, tmp_path, vision=True)
     assert shape(result.example, tmp_path) == expected
     assert result.ignored == ()
+
+
+QUESTION_ANSWER = """
+from model_garden.datasets.formats.base import Format
+
+
+def _read(row):
+    return "chat", [("user", [row.text("question")]), ("assistant", [row.text("answer")])]
+
+
+FORMAT = Format(required=("question", "answer"), shape='{"question", "answer"}', about="a question", read=_read)
+"""
+
+
+@pytest.fixture
+def new_format(tmp_path, monkeypatch):
+    """A format that is added as anybody adds one: by one file in the package."""
+    (tmp_path / "question_answer.py").write_text(QUESTION_ANSWER)
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    monkeypatch.setattr(formats, "FORMATS", formats._discovered())
+    yield
+    del sys.modules["model_garden.datasets.formats.question_answer"]
+
+
+def test_a_format_is_added_by_one_file(new_format, tmp_path):
+    row = {"question": "Q", "answer": "A"}
+    assert shape(converted(row, tmp_path, vision=False).example, tmp_path) == chat(("user", "Q"), ("assistant", "A"))
+    assert '| `{"question", "answer"}` | text, vision | a question |' in formats.markdown_table()
+    with pytest.raises(RowError, match=r'accepted: .*\{"question", "answer"\}'):
+        converted({"other": 1}, tmp_path, vision=False)
+    with pytest.raises(RowError, match='"answer" is missing; add "answer" or remove the row'):
+        converted({"question": "Q"}, tmp_path, vision=False)
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_a_new_format_does_not_change_the_rows_of_others(name, new_format, tmp_path):
+    row, expected = TEXT[name]
+    result = converted(row | {"answer": "A"}, tmp_path, vision=False)
+    assert shape(result.example, tmp_path) == expected
+    assert result.ignored == ("answer",)
+
+
+def test_a_row_of_two_formats_is_read_by_the_one_that_keeps_most(tmp_path):
+    row = TEXT["messages"][0] | {"text": "Hi Hello", "prompt": "Hi", "completion": "Hello"}
+    assert converted(row, tmp_path, vision=False).example.kind == "chat"
+    assert (
+        converted({"text": "a", "prompt": "b", "completion": "c"}, tmp_path, vision=False).example.kind == "completion"
+    )
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_text_rows_are_told_from_those_with_pictures(name):
+    assert not has_pictures(TEXT[name][0])
+
+
+@pytest.mark.parametrize("name", [name for name in VISION if name != "a row without pictures beside rows with some"])
+def test_rows_with_pictures_are_told_from_text_rows(name):
+    assert has_pictures(VISION[name][0])
 
 
 def test_columns_that_no_turn_holds_are_named(tmp_path):

@@ -16,7 +16,7 @@ from model_garden.contract.memory_estimate import Estimate, RowShape
 from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
 from model_garden.contract.spec import Hyperparameters, ImageOptions, TrainingJobSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden.datasets import CheckReport, TokenCounter, UncountableError
+from model_garden.datasets import CheckReport, TokenCounter, UncountableError, ignored_warning
 from model_garden.estimate.estimate import estimate
 from model_garden_trainer import exports
 from model_garden_trainer.batches.splits import check, described, open_data
@@ -43,6 +43,9 @@ def prepare(config: TrainerConfig, report: Report) -> Outcome:
     data = open_data(spec, h.seed or 0)
     reports = check(data, _counter(spec, folder, report), h.max_seq_length or 2048)
     report(DatasetEvent(dataset=described(data, reports, "prepare")))
+    ignored = ignored_warning(reports)
+    if ignored:
+        _warn(report, ignored)
     exports.check(spec, folder, report, gpu=spec.gpus > 0)
     needed = _estimate(spec, folder, reports, report)
     _bring(spec, report)

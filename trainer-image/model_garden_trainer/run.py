@@ -135,11 +135,12 @@ def _encoded(
         check_packing(folder)
     trainer = trainer_for(spec)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
-    measured, longest = team.share(lambda: measure(data, encoder, folder, h.max_seq_length or 2048))
+    measured, longest, ignored = team.share(lambda: measure(data, encoder, folder, h.max_seq_length or 2048))
     report(DatasetEvent(dataset=measured))
     unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
-    if unselective:
-        _warn(report, unselective)
+    for warning in (ignored, unselective):
+        if warning:
+            _warn(report, warning)
     return encoder, measured, longest
 
 

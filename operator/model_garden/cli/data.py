@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,6 +131,7 @@ def check_data(check: Check) -> dict[str, Any]:
 
 def _has_pictures(check: Check) -> bool:
     """Whether the first rows have pictures, as far as their keys tell."""
+    from model_garden.datasets.convert import has_pictures
     from model_garden.datasets.errors import RowError
     from model_garden.datasets.source import open_source
 
@@ -141,14 +141,9 @@ def _has_pictures(check: Check) -> bool:
                 row = rows.read(number)
             except RowError:
                 continue
-            if isinstance(row, dict) and (row.keys() & {"image", "images", "response"} or _has_image_part(row)):
+            if has_pictures(row):
                 return True
     return False
-
-
-def _has_image_part(row: dict[str, Any]) -> bool:
-    turns = row.get("messages") or row.get("prompt")
-    return '"type": "image' in json.dumps(turns, default=str) if isinstance(turns, list) else False
 
 
 def _measure(check: Check, vision: bool) -> Any:

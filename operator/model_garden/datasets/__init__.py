@@ -12,7 +12,7 @@ Example), ``examples`` (the sequence) and ``check`` with ``pictures`` and ``toke
 holds one line for each problem: file, row, reason and fix.
 """
 
-from model_garden.datasets.check import CheckReport, check_examples
+from model_garden.datasets.check import CheckReport, check_examples, ignored_warning
 from model_garden.datasets.errors import DatasetError
 from model_garden.datasets.example import Example, ImageRef, Message
 from model_garden.datasets.examples import Examples, open_examples
@@ -30,5 +30,6 @@ __all__ = [
     "TokenCounter",
     "UncountableError",
     "check_examples",
+    "ignored_warning",
     "open_examples",
 ]

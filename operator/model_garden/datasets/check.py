@@ -13,7 +13,7 @@ import pickle
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -94,6 +94,17 @@ class CheckReport:
         if self.tokens:
             lengths = TokenLengths(median=self.tokens.median, p95=self.tokens.p95, maximum=self.tokens.maximum)
         return DatasetStatus(rows=self.rows, images=self.images, tokens=lengths, measured_by=measured_by)
+
+
+def ignored_warning(reports: Iterable[CheckReport]) -> str | None:
+    """One sentence that names the keys that no format reads in all data sets of a run; None where there are none."""
+    rows: Counter[str] = Counter()
+    for report in reports:
+        rows.update(report.ignored_columns)
+    if not rows:
+        return None
+    named = ", ".join(f"{key} ({count:,} row{'s' if count != 1 else ''})" for key, count in sorted(rows.items()))
+    return f"keys that no format reads are ignored: {named}"
 
 
 def check_examples(

@@ -9,6 +9,7 @@ from typing import Literal
 from model_garden.datasets.origin import Origin
 
 Role = Literal["system", "user", "assistant", "tool"]
+Kind = Literal["chat", "completion", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Example:
     end without a chat template; the second is the answer. ``text``: one message whose text is trained on as a whole.
     """
 
-    kind: Literal["chat", "completion", "text"]
+    kind: Kind
     messages: tuple[Message, ...]
     origin: Origin
 

@@ -9,12 +9,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from model_garden.datasets.errors import RowError, kind_of, shown
 from model_garden.datasets.example import ImageRef
 
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")
+_FILE = "file://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,9 @@ class Locator:
     def _path(self, value: str, name: str) -> Path:
         if not value.strip() or "\0" in value:
             raise RowError(f"{name} is {shown(value)}", "give the path of a picture")
-        scheme = _SCHEME.match(value)
-        if scheme and "://" in value:
+        if value[: len(_FILE)].lower() == _FILE:
+            value = _local_path(value, name)
+        elif _SCHEME.match(value) and "://" in value:
             raise RowError(
                 f"{name} is {shown(value)}: nothing is fetched while training",
                 "download the picture next to the data file and give its path, or embed it as a data URI",
@@ -80,6 +83,16 @@ class Locator:
                 f"{name} {shown(str(path))} leads out of {self.root}",
                 "keep pictures below the workspace, next to the data file",
             )
+
+
+def _local_path(uri: str, name: str) -> str:
+    """The path of ``file:///folder/a%20picture.png``, as Qwen-VL's guides write pictures (RFC 8089)."""
+    path = unquote(uri[len(_FILE) :].removeprefix("localhost"))
+    if not path.startswith("/") or "\0" in path:
+        raise RowError(
+            f"{name} is {shown(uri)}: a file URI names an absolute path", "write file:///folder/…, or a path alone"
+        )
+    return path
 
 
 def _decode(uri: str, name: str) -> bytes:

@@ -20,6 +20,7 @@ from model_garden.datasets import (
     TokenCounter,
     UncountableError,
     check_examples,
+    ignored_warning,
     open_examples,
 )
 from model_garden_trainer.errors import TrainingError
@@ -85,7 +86,7 @@ def open_data(spec: TrainingJobSpec, seed: int) -> Data:
     return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,))
 
 
-def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tuple[DatasetStatus, Example]:
+def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tuple[DatasetStatus, Example, str | None]:
     """Check every row and measure its length, which nothing is ever cut to; then encode rows as training will.
 
     Rows are counted without torch, by all cores; a model whose files do not allow that is measured by its own
@@ -93,7 +94,7 @@ def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tupl
     encoder asserts of each that answers, and nothing else, carry loss.
 
     Returns:
-        What was measured, and the longest of the encoded examples.
+        What was measured, the longest of the encoded examples, and a warning that names the keys that were ignored.
 
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
@@ -113,7 +114,7 @@ def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tupl
             p95=ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
             maximum=ordered[-1],
         )
-    return status, max(lengths, key=lambda entry: entry[0])[1]
+    return status, max(lengths, key=lambda entry: entry[0])[1], ignored_warning(reports)
 
 
 def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[CheckReport]:

@@ -1,0 +1,22 @@
+"""An instruction, its input and the output, as Alpaca writes them."""
+
+from __future__ import annotations
+
+from model_garden.datasets.example import Kind
+from model_garden.datasets.formats.base import Format, Row
+from model_garden.datasets.turns import Turn
+
+
+def _read(row: Row) -> tuple[Kind, list[Turn]]:
+    instruction, extra, answer = row.text("instruction"), row.text("input", empty=True), row.text("output")
+    prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
+    return "chat", [("user", [prompt]), ("assistant", [answer])]
+
+
+FORMAT = Format(
+    required=("instruction", "output"),
+    optional=("input", "system"),
+    shape='{"instruction", "input", "output"}',
+    about="Alpaca: an instruction and its answer; `input` may be left out",
+    read=_read,
+)

@@ -1,0 +1,31 @@
+"""A question on pictures, and its answer."""
+
+from __future__ import annotations
+
+from model_garden.datasets.errors import RowError
+from model_garden.datasets.example import Kind
+from model_garden.datasets.formats.base import Format, Row
+from model_garden.datasets.turns import Turn
+
+
+def _read(row: Row) -> tuple[Kind, list[Turn]]:
+    if not row.vision:
+        raise RowError(
+            'the row has a "response", the answer of the vision format, and the job trains a text model',
+            'set isVision: true, or call the columns "prompt" and "completion"',
+        )
+    question, answer = row.text("text"), row.text("response")
+    if not row.pictures:
+        raise RowError(
+            '"image" is missing', 'add "image" or "images"; a row without a picture is written as "messages"'
+        )
+    return "chat", [("user", [question]), ("assistant", [answer])]
+
+
+FORMAT = Format(
+    required=("text", "response"),
+    shape='{"text", "image", "response"}',
+    about='one question on one picture, or on several in `"images": […]`',
+    models=("vision",),
+    read=_read,
+)

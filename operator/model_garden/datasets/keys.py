@@ -1,0 +1,290 @@
+"""Keys that no format reads: which of them change what is trained in some tool of the field, and so are refused.
+
+Every other key is ignored and reported once. A key whose value changes nothing (``"weight": 1``, ``"train": true``, an
+empty list) is neither. The sources are the data formats of TRL, LLaMA-Factory, ms-swift, Axolotl, verl, slime, OpenAI
+and Qwen-VL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from model_garden.datasets.errors import RowError, shown
+
+Place = Literal["row of turns", "row of columns", "turn", "part"]
+"""Where a key stands: in a row that lists its turns, in a row that has them in columns, in a turn, in a part of one."""
+
+_ROW: tuple[Place, ...] = ("row of turns", "row of columns")
+_EVERYWHERE: tuple[Place, ...] = (*_ROW, "turn", "part")
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What some keys mean to the tools that read them.
+
+    Args:
+        keys: their names.
+        places: where they have this meaning.
+        says: what they say of the row, to complete a message.
+        fix: what to do about them.
+        matters: a value that is not empty, and whether it stands at an answer -> whether training would differ if the
+            key were read; None where the value has no such meaning.
+    """
+
+    keys: tuple[str, ...]
+    places: tuple[Place, ...]
+    says: str
+    fix: str
+    matters: Callable[[Any, bool], bool | None]
+
+
+def _filled(value: Any) -> bool:
+    """Whether a value holds anything: ``{"ref": [], "bbox": null}``, as Parquet fills an absent column, does not."""
+    if isinstance(value, Mapping):
+        return any(map(_filled, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_filled, value))
+    return value is not None and value != ""
+
+
+def _number(value: Any) -> float | None:
+    """A boolean or a number, also one that a CSV file holds as text; None for anything else."""
+    if isinstance(value, str):
+        value = {"true": 1, "false": 0}.get(value.strip().lower(), value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _several(value: Any) -> bool | None:
+    """A list of weights or masks changes what is trained; a text is none of either."""
+    return True if isinstance(value, (list, tuple, dict)) else None
+
+
+def _weighted(value: Any, answer: bool) -> bool | None:
+    """A weight other than 1 at an answer; what is no answer has no loss whatever its weight."""
+    number = _number(value)
+    return _several(value) if number is None else answer and number != 1
+
+
+def _trained(value: Any, answer: bool) -> bool | None:
+    """Axolotl's ``train`` at a turn that is no answer asks for its loss too."""
+    number = _number(value)
+    return _several(value) if number is None else bool(number) != answer
+
+
+def _masked(value: Any, answer: bool) -> bool | None:
+    number = _number(value)
+    return _several(value) if number is None else answer and number != 0
+
+
+def _unwanted(value: Any, _answer: bool) -> bool | None:
+    """A boolean that is false; a number or another text names a class."""
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower())
+    return not value if isinstance(value, bool) else None
+
+
+def _rated(value: Any, _answer: bool) -> bool | None:
+    """A list of booleans; one of numbers or texts names classes."""
+    return True if isinstance(value, (list, tuple)) and any(isinstance(entry, bool) for entry in value) else None
+
+
+def _lost(_value: Any, _answer: bool) -> bool | None:
+    return True
+
+
+def _not_final(value: Any, _answer: bool) -> bool | None:
+    return bool(value != "final")
+
+
+_REMOVE_TURN = "remove the turn or the row if it is not to be trained, else remove the key"
+_ONE_ANSWER = "keep the wanted answer as the row's answer and remove the others, or remove the row"
+
+MEANINGS: tuple[Meaning, ...] = (
+    Meaning(
+        ("loss", "loss_weight", "loss_scale", "loss_mask", "weight", "trainable", "train_on_turn"),
+        _EVERYWHERE,
+        "it sets how much a text counts in the loss, but every answer is trained alike",
+        _REMOVE_TURN,
+        _weighted,
+    ),
+    Meaning(
+        ("train",),
+        _EVERYWHERE,
+        "it sets what is trained, but every answer is, and no other turn",
+        f"{_REMOVE_TURN} (trainOn: all trains on every turn)",
+        _trained,
+    ),
+    Meaning(
+        ("mask", "masked"),
+        _EVERYWHERE,
+        "it takes a text out of the loss, but every answer is trained alike",
+        _REMOVE_TURN,
+        _masked,
+    ),
+    Meaning(
+        ("train_detail", "assistant_masks", "completion_mask"),
+        _EVERYWHERE,
+        "it marks parts of a text for the loss, but an answer is trained as a whole",
+        "shorten the answer to what is to be trained, or remove the key",
+        _lost,
+    ),
+    Meaning(
+        ("label", "kto_tag"),
+        _ROW,
+        "it marks an unwanted answer, but every answer is trained as a wanted one",
+        "remove the row, or the key if the answer is wanted",
+        _unwanted,
+    ),
+    Meaning(
+        ("labels",),
+        _ROW,
+        "it rates every step of an answer, but an answer is trained as a whole",
+        _ONE_ANSWER,
+        _rated,
+    ),
+    Meaning(
+        (
+            *("chosen", "rejected", "rejected_response", "rejected_messages", "positive_messages", "negative_messages"),
+            *("preferred_output", "non_preferred_output", "preferred_completion", "non_preferred_completion"),
+            "completions",
+        ),
+        _ROW,
+        "it belongs to a row of preferences, but a row has one answer here",
+        _ONE_ANSWER,
+        _lost,
+    ),
+    Meaning(
+        ("response", "completion", "output"),
+        ("row of columns",),
+        "it is a second answer and would be lost",
+        'keep one answer, or write the row as "messages"',
+        _lost,
+    ),
+    Meaning(
+        (
+            *("reasoning", "reasoning_content", "reasoning_details", "thinking", "thinking_blocks"),
+            *("thought", "thoughts", "cot", "chain_of_thought"),
+        ),
+        _EVERYWHERE,
+        "it holds reasoning, which is not read from there and would be lost",
+        "write it into the answer's text as the model's chat template does (often <think>…</think>), or remove it",
+        _lost,
+    ),
+    Meaning(
+        ("objects", "bbox", "bboxes"),
+        _EVERYWHERE,
+        "it holds boxes, which are not read from there and would be lost",
+        "write their numbers into the text, in place of <bbox> and the like, or remove it",
+        _lost,
+    ),
+    Meaning(
+        ("tool_calls", "function_call", "refusal"),
+        (*_ROW, "turn"),
+        "it is part of an answer, which is not read from there and would be lost",
+        "write it into the answer's text as the model's chat template does, or remove it",
+        _lost,
+    ),
+    Meaning(
+        ("channel",),
+        ("turn",),
+        "it sets the turn apart from the final answer, but every answer is trained alike",
+        "keep the turns of the channel final, or remove the key",
+        _not_final,
+    ),
+    Meaning(
+        ("tools", "functions", "documents"),
+        _ROW,
+        "it is part of the prompt, which is not read from there and would be lost",
+        "write it into the system prompt as the model's chat template does, or remove it",
+        _lost,
+    ),
+    Meaning(
+        ("history", "system", "system_prompt"),
+        _ROW,
+        "it is part of the prompt, which is not read from there and would be lost",
+        'write the row as "messages", or remove it',
+        _lost,
+    ),
+    Meaning(
+        ("chat_template_kwargs", "enable_thinking"),
+        _ROW,
+        "it changes the prompt, but the chat template is used with its defaults",
+        "remove it",
+        _lost,
+    ),
+    Meaning(
+        ("input_ids",),
+        _ROW,
+        "it holds tokens, but the text of a row is what is trained",
+        "remove it, or write the row as text",
+        _lost,
+    ),
+    Meaning(
+        ("image", "images", "image_url"),
+        (*_ROW, "turn"),
+        "it holds pictures, which are not read from there and would be lost",
+        "write them as parts of the turn's content, or into the row's column \"images\"",
+        _lost,
+    ),
+    Meaning(
+        ("video", "videos", "audio", "audios"),
+        _EVERYWHERE,
+        "video and audio are not trained on and would be lost",
+        "remove it, or the row",
+        _lost,
+    ),
+    Meaning(
+        ("text", "image", "image_url"),
+        ("part",),
+        "it is content of another type and would be lost",
+        "make it a part of its own",
+        _lost,
+    ),
+    Meaning(
+        ("min_pixels", "max_pixels", "resized_width", "resized_height"),
+        ("part",),
+        "it sets the size of one picture, but all pictures are scaled alike",
+        "set imageOptions.minPixels and imageOptions.maxPixels, and remove it",
+        _lost,
+    ),
+)
+_BY_PLACE: dict[tuple[Place, str], Meaning] = {
+    (place, key): meaning for meaning in MEANINGS for place in meaning.places for key in meaning.keys
+}
+
+
+def unread(left: Mapping[str, Any], known: Iterable[str], place: Place, name: str, *, answer: bool = True) -> list[str]:
+    """The keys to report as ignored: those that no format knows and that mean nothing to the tools of the field.
+
+    Args:
+        left: keys and values.
+        known: the keys that the format reads.
+        place: where they stand.
+        name: what they stand in, for messages: ``the row``, ``messages[1]``.
+        answer: whether they stand at an answer; for a row they do.
+
+    Raises:
+        RowError: a key changes what is trained.
+    """
+    ignored = []
+    for key, value in left.items():
+        if key in known or value is None:
+            continue
+        meaning = _BY_PLACE.get((place, key))
+        if meaning is not None and not _filled(value):
+            continue
+        matters = meaning.matters(value, answer) if meaning else None
+        if meaning and matters:
+            raise RowError(f'{name} has "{key}" ({_brief(value)}): {meaning.says}', meaning.fix)
+        if matters is None:
+            ignored.append(str(key))
+    return ignored
+
+
+def _brief(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else shown(value, 40)

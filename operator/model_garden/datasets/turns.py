@@ -1,0 +1,120 @@
+"""The turns of a row while it is read: pictures put at their marks, and an order that can be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from model_garden.datasets.errors import RowError
+from model_garden.datasets.example import ImageRef, Role
+
+IMAGE_MARK = "<image>"
+OTHER_MARKS = ("<video>", "<audio>")
+"""Marks for content that cannot be trained on; the columns they refer to are refused as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a picture of the image column stands.
+
+    ``index`` is the picture's position in the column where the row states it; pictures are taken in order.
+    """
+
+    index: int | None = None
+
+
+Part = str | ImageRef | Slot
+Turn = tuple[Role, list[Part]]
+
+
+def place_pictures(turns: list[Turn], pictures: list[ImageRef], *, in_front: bool) -> list[Turn]:
+    """The turns of a row for a vision model, with every picture of the image column where its mark stands.
+
+    Args:
+        turns: the turns, whose texts may hold marks.
+        pictures: the image column.
+        in_front: put the pictures of a row without marks in front of its first user turn.
+
+    Raises:
+        RowError: there are more or fewer marks than pictures, or a mark for video or audio.
+    """
+    _refuse_other_marks(turns)
+    slots = _slots(turns)
+    if not slots and not any(isinstance(part, ImageRef) for _, parts in turns for part in parts):
+        turns = [(role, _split(parts) if role in ("user", "tool") else parts) for role, parts in turns]
+        slots = _slots(turns)
+    if pictures and not slots and in_front:
+        first = next(index for index, (role, _) in enumerate(turns) if role == "user")
+        return [(role, [*pictures, *parts] if index == first else parts) for index, (role, parts) in enumerate(turns)]
+    if len(slots) != len(pictures):
+        raise RowError(
+            f'the row marks {len(slots)} pictures and its "image" or "images" column holds {len(pictures)}',
+            f'write {IMAGE_MARK} or {{"type": "image"}} once where each picture belongs, and give each picture',
+        )
+    for position, slot in enumerate(slots):
+        if slot.index not in (None, position):
+            raise RowError(
+                f"image part {position + 1} of the row has the index {slot.index}, and pictures are taken in order",
+                'order "images" as the turns show them, and count "index" from 0 or remove it',
+            )
+    queue = iter(pictures)
+    return [(role, [next(queue) if isinstance(part, Slot) else part for part in parts]) for role, parts in turns]
+
+
+def _slots(turns: Sequence[Turn]) -> list[Slot]:
+    return [part for _, parts in turns for part in parts if isinstance(part, Slot)]
+
+
+def _refuse_other_marks(turns: Sequence[Turn]) -> None:
+    for number, (role, parts) in enumerate(turns, 1):
+        for mark in OTHER_MARKS if role in ("user", "tool") else ():
+            if any(isinstance(part, str) and mark in part for part in parts):
+                raise RowError(
+                    f"turn {number}, the {role}'s, holds {mark}, and video and audio are not trained on",
+                    "remove the mark or the row",
+                )
+
+
+def _split(parts: list[Part]) -> list[Part]:
+    """Texts cut at each ``<image>``; a line break that only sets the mark apart, as in LLaVA's data, stays text."""
+    result: list[Part] = []
+    for part in parts:
+        if not isinstance(part, str):
+            result.append(part)
+            continue
+        for index, text in enumerate(part.split(IMAGE_MARK)):
+            result += ([Slot()] if index else []) + ([text] if text else [])
+    return result
+
+
+def check_turns(turns: Sequence[Turn]) -> None:
+    """Refuse turns that cannot be trained on.
+
+    Raises:
+        RowError: a turn is empty, holds a picture where none may stand, or their order is not one of a conversation.
+    """
+    _check_roles([role for role, _ in turns])
+    for number, (role, parts) in enumerate(turns, 1):
+        pictured = any(isinstance(part, ImageRef) for part in parts)
+        if pictured and role in ("system", "assistant"):
+            raise RowError(f"turn {number}, the {role}'s, holds a picture", "move it to a user turn")
+        if role != "system" and not pictured and not any(isinstance(part, str) and part.strip() for part in parts):
+            raise RowError(f"turn {number}, the {role}'s, is empty", "fill it in or remove the row")
+
+
+def _check_roles(roles: Sequence[Role]) -> None:
+    if "assistant" not in roles:
+        raise RowError("no assistant turn: there is no answer to learn", "add the answer or remove the row")
+    if "system" in roles[1:]:
+        raise RowError(f"turn {roles.index('system', 1) + 1} is a system turn", "put the one system turn first")
+    spoken = roles[1:] if roles[0] == "system" else roles
+    if len(roles) > 1 and spoken[0] != "user":
+        raise RowError(f"the first turn after the system's is the {spoken[0]}'s", "begin with a user turn")
+    if roles[-1] != "assistant":
+        raise RowError(f"the last turn is the {roles[-1]}'s and has no answer", "add the answer or remove the turn")
+    for before, role in pairwise(roles):
+        if role == "tool" and before not in ("assistant", "tool"):
+            raise RowError(
+                f"a tool turn follows the {before}'s", "put it after the assistant turn that called the tool"
+            )
