@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sections import machine, table, write_section
-from model_garden.contract.defaults import effective
+from model_garden.contract.defaults import effective_spec
 from model_garden.contract.names import CONFIG_ENV
 from model_garden.contract.progress import ProgressEvent, StageEvent, parse_event
 from model_garden.contract.spec import Health, Hyperparameters, TrainingJobSpec
@@ -98,7 +98,7 @@ def job(model: Path, vision: bool, steps: int, folder: Path) -> TrainingJobSpec:
         "outputDir": str(folder),
         "hyperparameters": {"maxSteps": steps},
     }
-    return effective(TrainingJobSpec.model_validate(given), "benchmark", local_gpus=0)
+    return effective_spec(TrainingJobSpec.model_validate(given), "benchmark", local_gpus=0)
 
 
 # The contestants

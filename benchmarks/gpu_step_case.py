@@ -16,7 +16,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from model_garden.contract.defaults import effective, merge
+from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.spec import Hyperparameters, LoraConfig, TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
@@ -75,7 +75,7 @@ def make(folder: Path, count: int, *, real: bool) -> Made:
     lines = DATA.read_text().splitlines()
     (folder / ROWS).write_text("\n".join(islice(cycle(lines), count)) + "\n")
     given = {"baseModel": str(model), "datasetPath": str(folder / ROWS), "isVision": True}
-    spec = effective(TrainingJobSpec.model_validate(given), "rows", local_gpus=0)
+    spec = effective_spec(TrainingJobSpec.model_validate(given), "rows", local_gpus=0)
     trainer = trainer_for(spec)
     encoder = trainer.encoder(trainer.load_processor(model), spec)
     picture = json.loads((model / "config.json").read_text())["image_token_id"]

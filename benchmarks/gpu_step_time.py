@@ -32,7 +32,7 @@ from typing import Any
 from benchmarks.flops import Work, peak_flops, step_flops
 from benchmarks.gpu_step_case import MODEL, PARTS, ROWS, Made, Measured
 from benchmarks.sections import machine, table, write_section
-from model_garden.contract.defaults import effective, merge
+from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.memory_estimate import RowShape
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.estimate.estimate import estimate
@@ -74,7 +74,7 @@ def job(case: Case, folder: Path, steps: int, *, gpu: bool) -> TrainingJobSpec:
         "outputDir": str(folder / "outputs" / "".join(filter(str.isalnum, case.name))),
         "hyperparameters": {"maxSteps": steps, "saveSteps": steps},
     }
-    return effective(TrainingJobSpec.model_validate(merge(given, case.part)), "benchmark", local_gpus=int(gpu))
+    return effective_spec(TrainingJobSpec.model_validate(merge(given, case.part)), "benchmark", local_gpus=int(gpu))
 
 
 def row(case: Case, spec: TrainingJobSpec, config: Mapping[str, Any], made: Made, found: Measured) -> list[str]:
@@ -113,7 +113,7 @@ def estimated_gib(spec: TrainingJobSpec, config: Mapping[str, Any], made: Made, 
     taken = h.model_copy(update={"batch_size": h.batch_size if h.packing else int(found.batch.split()[0])})
     longest = RowShape(tokens=max(made.tokens), trained_tokens=max(made.trained), image_tokens=max(made.pictured))
     result = estimate(spec.model_copy(update={"hyperparameters": taken}), config, rows=longest)
-    return result.torch_gib if result.memory == "GPU" else result.total_gib
+    return result.reserved_gib if result.memory == "GPU" else result.total_gib
 
 
 def run_case(kind: str, request: dict[str, Any], folder: Path, environment: Mapping[str, str]) -> dict[str, Any] | str:

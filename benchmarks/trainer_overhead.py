@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sections import machine, table, write_section
-from model_garden.contract.defaults import effective, merge
+from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.names import CONFIG_ENV
 from model_garden.contract.progress import Event, ProgressEvent, StageEvent, parse_event
 from model_garden.contract.spec import TrainingJobSpec
@@ -95,7 +95,7 @@ def _memory(workspace: Path, steps: int) -> dict[int, float]:
 
 def _job(name: str, part: dict[str, Any]) -> TrainerConfig:
     spec = merge({"isVision": True, "baseModel": "./models/tiny", "outputDir": f"./models/{name}"}, part)
-    return TrainerConfig(name=name, spec=effective(TrainingJobSpec.model_validate(spec), name, local_gpus=0))
+    return TrainerConfig(name=name, spec=effective_spec(TrainingJobSpec.model_validate(spec), name, local_gpus=0))
 
 
 def _events(workspace: Path, job: TrainerConfig) -> Iterator[tuple[int, Event]]:

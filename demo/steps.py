@@ -135,7 +135,7 @@ def load_back(kubectl: Kubectl, example: str, status: dict[str, Any]) -> dict[st
     """In a pod of its own, by transformers and peft alone: the answers' mean loss, base model and tuned."""
     step("The model, loaded back by transformers and peft alone")
     adapter = status["output"]["adapterPath"]
-    dataset = status["effective"]["datasetPath"]
+    dataset = status["effectiveSpec"]["datasetPath"]
     command = f"python demo/load_back.py {shlex.quote(adapter)} {shlex.quote(dataset)}"
     printed = run_job(kubectl, "demo-load-back", command)
     scores: dict[str, float] = json.loads(printed.splitlines()[-1])

@@ -13,10 +13,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.scalarstring import SingleQuotedScalarString
 
 from devcluster.binaries import ensure_binaries
 from model_garden.contract.crd import custom_resource_definition
@@ -28,7 +26,6 @@ CHART = ROOT / "charts" / "model-garden"
 CRD_HEADER = "# Generated from the models by `make generate`; change operator/model_garden/contract, not this file.\n"
 OPERATOR_HEADER = "# Rendered from charts/model-garden by `make generate`; change the chart, not this file.\n"
 NAMESPACE = "model-garden"
-_BOOLEANS_OF_YAML_1_1 = ("on", "off", "yes", "no", "y", "n")
 FIELDS = re.compile(r"(<!-- fields:begin -->\n).*?(<!-- fields:end -->)", re.DOTALL)
 FORMATS = re.compile(r"(<!-- formats:begin -->\n).*?(<!-- formats:end -->)", re.DOTALL)
 VISION_GUIDE = ROOT / "docs" / "08-vision-language-training.md"
@@ -40,17 +37,8 @@ def crd() -> str:
     yaml.default_flow_style = False
     yaml.width = 120
     text = io.StringIO()
-    yaml.dump(_quoted(custom_resource_definition()), text)
+    yaml.dump(custom_resource_definition(), text)
     return CRD_HEADER + text.getvalue()
-
-
-def _quoted(value: Any) -> Any:
-    """``value`` with quotes around ``off`` and the like, which kubectl, a reader of YAML 1.1, takes for booleans."""
-    if isinstance(value, dict):
-        return {key: _quoted(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_quoted(child) for child in value]
-    return SingleQuotedScalarString(value) if value in _BOOLEANS_OF_YAML_1_1 else value
 
 
 def operator() -> str:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.flops import Work, peak_flops, step_flops
 from benchmarks.gpu_step_case import real_config
 from benchmarks.gpu_step_time import cases, job, run_case
-from model_garden.contract.defaults import effective
+from model_garden.contract.defaults import effective_spec
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.estimate.estimate import estimate
 from model_garden.estimate.model_shape import read_model
@@ -25,7 +25,7 @@ __all__ = ["tiny_model"]
 
 ROOT = Path(__file__).parents[2]
 SPEC = {"baseModel": "./m", "datasetPath": "./d.jsonl"}
-VISION = effective(TrainingJobSpec.model_validate(SPEC | {"isVision": True}), "job")
+VISION = effective_spec(TrainingJobSpec.model_validate(SPEC | {"isVision": True}), "job")
 
 
 def measure(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +47,7 @@ def test_the_formula_counts_what_torch_counts() -> None:
         ids = torch.zeros(1, tokens, dtype=torch.long)
         with FlopCounterMode(display=False) as counted:
             model(input_ids=ids, labels=ids).loss.backward()
-    adapters = estimate(effective(TrainingJobSpec.model_validate(SPEC), "job"), QWEN2_5_3B).trained_parameters
+    adapters = estimate(effective_spec(TrainingJobSpec.model_validate(SPEC), "job"), QWEN2_5_3B).trained_parameters
     reckoned = step_flops(read_model(QWEN2_5_3B), adapters, Work(tokens, trained=tokens, pictured=0, patches=0))
     assert reckoned == pytest.approx(counted.get_total_flops(), rel=0.02)
 

@@ -41,11 +41,11 @@ def test_the_trainer_is_told_every_default() -> None:
     assert config.spec.hyperparameters and config.spec.hyperparameters.learning_rate == 2e-4
 
 
-def test_after_a_prepare_the_hub_is_left_alone_as_long_as_the_model_is_there() -> None:
-    assert {"HF_HUB_OFFLINE": "1", "MODEL_GARDEN_PREPARED": "1"}.items() <= env().items()
+def test_after_a_preflight_the_hub_is_left_alone_as_long_as_the_model_is_there() -> None:
+    assert {"HF_HUB_OFFLINE": "1", "MODEL_GARDEN_PREFLIGHT_DONE": "1"}.items() <= env().items()
     offline = {"podTemplate": {"env": [{"name": "HF_HUB_OFFLINE", "value": "1"}]}}
-    assert "MODEL_GARDEN_PREPARED" not in env(**offline)  # who asked for it stays offline whatever is missing
-    assert "HF_HUB_OFFLINE" not in env(prepare="off")
+    assert "MODEL_GARDEN_PREFLIGHT_DONE" not in env(**offline)  # who asked for it stays offline whatever is missing
+    assert "HF_HUB_OFFLINE" not in env(preflight="Disabled")
 
 
 def test_the_job_belongs_to_its_training_job_and_is_found_by_its_label() -> None:
@@ -212,9 +212,9 @@ def test_a_hub_data_set_and_a_push_need_no_claims() -> None:
     assert claims(settings=Settings(), **spec)["models"] is None
 
 
-def prepare(**spec: Any) -> Object:
-    """The Job that prepares one for a GPU."""
-    due = replace(plan(**spec), step="prepare")
+def preflight(**spec: Any) -> Object:
+    """The preflight Job of one for a GPU."""
+    due = replace(plan(**spec), step="preflight")
     return job_builder.job(due, SETTINGS)
 
 
@@ -222,30 +222,30 @@ def prepare(**spec: Any) -> Object:
     ("spec", "wanted"),
     [
         ({}, True),
-        ({"prepare": "off"}, False),
+        ({"preflight": "Disabled"}, False),
         ({"resources": {"limits": {"nvidia.com/gpu": 0}}}, False),
     ],
 )
-def test_a_prepare_comes_before_a_gpu_is_asked_for_and_only_then(spec: Object, wanted: bool) -> None:
-    assert plan(**spec).needs_prepare is wanted
+def test_a_preflight_comes_before_a_gpu_is_asked_for_and_only_then(spec: Object, wanted: bool) -> None:
+    assert plan(**spec).needs_preflight is wanted
 
 
-def test_a_prepare_asks_for_no_gpu_and_goes_to_no_node_that_is_for_them() -> None:
+def test_a_preflight_asks_for_no_gpu_and_goes_to_no_node_that_is_for_them() -> None:
     given = {
         "nodeSelector": {"gpu": "h100"},
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
         "runtimeClassName": "nvidia",
         "imagePullSecrets": [{"name": "pull"}],
     }
-    job = prepare(podTemplate=given, labels={"kueue.x-k8s.io/queue-name": "gpus"}, activeDeadlineSeconds=60)
+    job = preflight(podTemplate=given, labels={"kueue.x-k8s.io/queue-name": "gpus"}, activeDeadlineSeconds=60)
     pod = job["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"] == {"requests": {"cpu": "500m", "memory": "1Gi"}}
-    assert pod["containers"][0]["command"][-1] == "prepare"
+    assert pod["containers"][0]["command"][-1] == "preflight"
     assert pod["imagePullSecrets"] == given["imagePullSecrets"]
     assert not {"nodeSelector", "tolerations", "runtimeClassName"} & pod.keys()
     assert job["metadata"]["labels"] == {
         "model-garden.dev/training-job": "receipts",
-        "model-garden.dev/step": "prepare",
+        "model-garden.dev/step": "preflight",
     }
     assert "activeDeadlineSeconds" not in job["spec"]
 
@@ -254,7 +254,7 @@ def test_a_prepare_asks_for_no_gpu_and_goes_to_no_node_that_is_for_them() -> Non
     ("spec", "offline"),
     [
         ({}, True),
-        ({"prepare": "off"}, False),
+        ({"preflight": "Disabled"}, False),
         ({"baseModel": "./models/mine"}, False),
         ({"datasetPath": "hf://datasets/org/rows"}, False),
         ({"pushToHub": {"repo": "org/out"}, "hubTokenSecret": {"name": "hub", "key": "token"}}, False),

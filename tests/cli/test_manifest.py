@@ -49,11 +49,11 @@ def test_a_job_from_flags_is_named_after_its_output(cli: Callable[..., Done]) ->
 
 
 def test_printed_yaml_means_the_same_to_every_reader(cli: Callable[..., Done], job_file: Path) -> None:
-    done = cli("submit", str(job_file), "--selective-loss", "off", "--dry-run", "client")
+    done = cli("submit", str(job_file), "--selective-loss", "none", "--dry-run", "client")
     yaml_1_1 = YAML(typ="safe", pure=True)
     yaml_1_1.version = (1, 1)  # where a bare off is false, and 2e-5 without a dot a string
     spec = yaml_1_1.load(done.stdout)["spec"]
-    assert spec["selectiveLoss"] == "off"
+    assert spec["selectiveLoss"] == "none"
     assert spec["hyperparameters"]["learningRate"] == 2e-5
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from model_garden.contract.defaults import billions, effective
+from model_garden.contract.defaults import billions, effective_spec
 from model_garden.contract.resource import parse_spec
 from tests.contract.cases import BASE
 from tests.contract.test_spec import NUMBERS
@@ -25,34 +25,34 @@ TABLE: list[tuple[str, dict[str, Any], tuple[int, int, float, int]]] = [
 def test_batch_accumulation_learning_rate_and_rank(
     changes: dict[str, Any], expected: tuple[int, int, float, int]
 ) -> None:
-    spec = effective(parse_spec(BASE | changes), "job")
+    spec = effective_spec(parse_spec(BASE | changes), "job")
     h = spec.hyperparameters
     assert h and spec.lora_config
     assert (h.batch_size, h.gradient_accumulation_steps, h.learning_rate, spec.lora_config.r) == expected
 
 
 def test_a_gpu_chooses_unsloth_in_4_bit_and_a_cpu_plain_transformers() -> None:
-    on_gpu = effective(parse_spec(BASE), "job")
-    on_cpu = effective(parse_spec(BASE | {"resources": {"limits": {"nvidia.com/gpu": 0}}}), "job")
-    laptop = effective(parse_spec(BASE), "job", local_gpus=0)
+    on_gpu = effective_spec(parse_spec(BASE), "job")
+    on_cpu = effective_spec(parse_spec(BASE | {"resources": {"limits": {"nvidia.com/gpu": 0}}}), "job")
+    laptop = effective_spec(parse_spec(BASE), "job", local_gpus=0)
     assert (on_gpu.backend, on_gpu.quantization, on_gpu.gpus) == ("unsloth", "4bit", 1)
     assert (on_cpu.backend, on_cpu.quantization, on_cpu.gpus) == ("transformers", "none", 0)
     assert (laptop.backend, laptop.quantization, laptop.gpus) == ("transformers", "none", 0)
 
 
 def test_the_output_folder_is_named_after_the_job() -> None:
-    assert effective(parse_spec(BASE), "receipts").output_dir == "./models/receipts"
+    assert effective_spec(parse_spec(BASE), "receipts").output_dir == "./models/receipts"
 
 
 @given(hyperparameters=NUMBERS)
 def test_what_the_user_set_is_kept_and_applying_twice_changes_nothing(hyperparameters: dict[str, Any]) -> None:
-    once = effective(parse_spec(BASE | {"hyperparameters": hyperparameters}), "job")
+    once = effective_spec(parse_spec(BASE | {"hyperparameters": hyperparameters}), "job")
     assert once.hyperparameters
     assert (
         once.hyperparameters.to_dict().items()
         >= parse_spec(BASE | {"hyperparameters": hyperparameters}).to_dict().get("hyperparameters", {}).items()
     )
-    assert effective(once, "job") == once
+    assert effective_spec(once, "job") == once
 
 
 @pytest.mark.parametrize(

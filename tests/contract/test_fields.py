@@ -1,5 +1,7 @@
 """The list of fields that flags and the README's table are made of."""
 
+from typing import get_args
+
 from model_garden.contract.fields import markdown_table, spec_fields, type_words
 from model_garden.contract.spec import TrainingJobSpec
 
@@ -19,10 +21,15 @@ def test_types_are_words() -> None:
     kinds = {field.dotted: type_words(field.type) for field in spec_fields()}
     assert kinds["hyperparameters.learningRate"] == "number"
     assert kinds["quantization"] == "4bit / 8bit / 16bit / none"
-    assert kinds["prepare"] == 'auto / "off"'
+    assert kinds["preflight"] == "Enabled / Disabled"
     assert kinds["loraConfig.targetModules"] == "list of string"
     assert kinds["resources.limits"] == "map of quantity"
     assert kinds["podTemplate.affinity"] == "object"
+
+
+def test_no_enum_value_is_a_boolean_to_a_reader_of_yaml_1_1() -> None:
+    booleans = {"on", "off", "yes", "no", "y", "n", "true", "false"}
+    assert not [field.dotted for field in spec_fields() if booleans & {str(v).lower() for v in get_args(field.type)}]
 
 
 def test_every_field_outside_kubernetes_own_shapes_says_what_it_means() -> None:

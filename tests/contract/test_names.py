@@ -23,4 +23,4 @@ def test_a_jobs_pods_have_names_that_are_valid_labels(name: str) -> None:
 def test_long_names_that_differ_at_the_end_stay_apart() -> None:
     assert job_name("a" * 200 + "1") != job_name("a" * 200 + "2")
     assert job_name("receipts") == "receipts-train"
-    assert job_name("receipts", "prepare") == "receipts-prepare"
+    assert job_name("receipts", "preflight") == "receipts-preflight"

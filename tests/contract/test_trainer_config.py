@@ -24,7 +24,7 @@ def test_a_key_in_the_pod_s_environment_is_not_in_what_the_trainer_is_told() -> 
     text = TrainerConfig(name="x", spec=SPEC).model_dump_json(by_alias=True, exclude_none=True)
     assert "key-123" not in text and "pull-secret" not in text
     told = parse_config(text).spec
-    assert told.storage and told.storage.cache_claim == "cache-claim"  # prepare looks at it
+    assert told.storage and told.storage.cache_claim == "cache-claim"  # the preflight looks at it
     assert told.push_to_hub == SPEC.push_to_hub
 
 

@@ -1,8 +1,8 @@
 """A trainer without torch: it prints the real one's event lines and ends as told, so that faults are tried quickly.
 
-With the argument `prepare` it is a prepare: PREPARE_EXIT_CODE (0), PREPARE_SECONDS (0), LEAST_GIB (1) of its estimate.
-Else its environment is STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its last step),
-SILENT (no outcome). It works in its working directory, as the real one: a checkpoint in
+With the argument `preflight` it is a preflight: PREFLIGHT_EXIT_CODE (0), PREFLIGHT_SECONDS (0), MIN_GIB (1) of its
+estimate. Else its environment is STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its
+last step), SILENT (no outcome). It works in its working directory, as the real one: a checkpoint in
 `models/NAME/checkpoint.json`, the wish to stop in `podinfo/annotations`, the outcome in `termination-log`.
 """
 
@@ -58,7 +58,7 @@ def train(folder: Path) -> None:
     checkpoint = folder / "checkpoint.json"
     step = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
     tell(StageEvent(stage="dataset"))
-    tell(DatasetEvent(dataset=DatasetStatus(rows=10, images=10, measured_by="trainer")))
+    tell(DatasetEvent(dataset=DatasetStatus(rows=10, images=10, measured_by="Trainer")))
     if step:
         tell(ResumedEvent(step=step))
     tell(StageEvent(stage="training"))
@@ -88,16 +88,16 @@ def train(folder: Path) -> None:
     end(Outcome(result="Succeeded", exit_code=0, stopped_early=stopped_early, output=output, progress=progress(step)))
 
 
-def prepare() -> None:
+def preflight() -> None:
     tell(StageEvent(stage="model", detail="fetching 1 of 2 GiB"))
-    time.sleep(float(os.environ.get("PREPARE_SECONDS", "0")))
-    if code := int(os.environ.get("PREPARE_EXIT_CODE", "0")):
+    time.sleep(float(os.environ.get("PREFLIGHT_SECONDS", "0")))
+    if code := int(os.environ.get("PREFLIGHT_EXIT_CODE", "0")):
         end(Outcome(result="Failed", exit_code=code, message="rows.jsonl row 7: no answer"))
-    tell(DatasetEvent(dataset=DatasetStatus(rows=10, measured_by="prepare")))
-    least = float(os.environ.get("LEAST_GIB", "1"))
-    weights = Part(name="weights", size_gib=least, least_gib=least, most_gib=least, because="scripted")
+    tell(DatasetEvent(dataset=DatasetStatus(rows=10, measured_by="Preflight")))
+    least = float(os.environ.get("MIN_GIB", "1"))
+    weights = Part(name="weights", size_gib=least, min_gib=least, max_gib=least, detail="scripted")
     estimate = Estimate(
-        memory="GPU", parts=[weights], total_gib=least, least_gib=least, most_gib=least, torch_gib=least,
+        memory="GPU", parts=[weights], total_gib=least, min_gib=least, max_gib=least, reserved_gib=least,
         smallest_gpu=24, parameters=1, trained_parameters=1, batch_size=1, tokens_per_row=1, image_tokens_per_row=0,
         assumptions=[],
     )  # fmt: skip
@@ -114,8 +114,8 @@ def on_sigterm(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["prepare"]:
-        prepare()
+    if sys.argv[1:] == ["preflight"]:
+        preflight()
     signal.signal(signal.SIGTERM, on_sigterm)
     config = parse_config(os.environ[CONFIG_ENV])
     folder = Path("models") / config.name

@@ -10,9 +10,9 @@ from model_garden.estimate.gpus import Node
 from tests.controller import builders as b
 from tests.controller.builders import Object
 
-WEIGHTS = Part(name="weights", size_gib=20, least_gib=18, most_gib=22, because="16 bit")
+WEIGHTS = Part(name="weights", size_gib=20, min_gib=18, max_gib=22, detail="16 bit")
 NEEDED = Estimate(
-    memory="GPU", parts=[WEIGHTS], total_gib=20, least_gib=18, most_gib=22, torch_gib=20, smallest_gpu=24, parameters=1,
+    memory="GPU", parts=[WEIGHTS], total_gib=20, min_gib=18, max_gib=22, reserved_gib=20, smallest_gpu=24, parameters=1,
     trained_parameters=1, batch_size=1, tokens_per_row=1, image_tokens_per_row=0, assumptions=[],
 )  # fmt: skip
 

@@ -15,12 +15,12 @@ def test_a_job_trains_and_its_status_tells_all_of_it(garden: Garden) -> None:
     assert status["progress"]["step"] == 12
     assert [point["step"] for point in status["history"]] == list(range(1, 13))
     assert status["history"][-1]["loss"] < status["history"][0]["loss"]
-    assert status["dataset"] == {"rows": 10, "images": 10, "measuredBy": "trainer"}
+    assert status["dataset"] == {"rows": 10, "images": 10, "measuredBy": "Trainer"}
     assert status["output"]["path"] == "models/plain"
     assert status["lastCheckpointStep"] == 10
     assert status["jobName"] == "plain-train"
     assert [(a["reason"], a["fromStep"], a["toStep"]) for a in status["attempts"]] == [("Completed", 0, 12)]
-    assert status["effective"]["hyperparameters"]["learningRate"] == 2e-4
+    assert status["effectiveSpec"]["hyperparameters"]["learningRate"] == 2e-4
     assert status["startTime"] <= status["completionTime"]
     assert "failure" not in status
     truths = {c["type"] for c in status["conditions"] if c["status"] == "True"}

@@ -89,7 +89,7 @@ def test_an_operator_with_other_settings_leaves_a_job_that_exists_as_it_is(
         second.store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
         await second.reconcile(key)
         after = alone.status("settled")
-        assert (after["phase"], after["effective"]) == (before["phase"], before["effective"])
+        assert (after["phase"], after["effectiveSpec"]) == (before["phase"], before["effectiveSpec"])
 
     run(alone.kubeconfig)(scenario)
     alone.kubectl("delete", "trainingjob", "settled")

@@ -24,7 +24,7 @@ DONE = Outcome(
     output=OutputStatus(path="models/receipts"),
     progress=Progress(step=9, total_steps=9),
 )
-FOLLOWED = Outcome(result="Failed", exit_code=8, reason="PeerLost", message="another process of the job ended")
+FOLLOWED = Outcome(result="Failed", exit_code=8, reason="WorkerLost", message="another process of the job ended")
 BAD = Outcome(result="Failed", exit_code=3, reason="InvalidDataset", message="rows.jsonl row 7: no answer")
 
 

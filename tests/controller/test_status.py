@@ -152,8 +152,8 @@ def test_new_settings_of_the_operator_change_nothing_of_a_job_that_exists() -> N
     facts = observe(b.resource()["metadata"], b.job(), [b.running()])
     plan = b.plan(Settings(trainer_image="another:2"), suspend=True, ttlSecondsAfterFinished=9)
     found = judge(plan, facts, Training(), before, b.at(), missing_seconds=300)
-    effective = next_status(before, found, plan, facts, Training(), b.at()).effective
-    assert effective == (before.effective or {}) | {"suspend": True, "ttlSecondsAfterFinished": 9}
+    effective = next_status(before, found, plan, facts, Training(), b.at()).effective_spec
+    assert effective == (before.effective_spec or {}) | {"suspend": True, "ttlSecondsAfterFinished": 9}
 
 
 def test_a_job_is_named_once_it_was_seen() -> None:
@@ -279,7 +279,7 @@ def test_every_condition_is_there_from_the_start() -> None:
     assert all(c.observed_generation == 1 for c in found)
 
 
-PREPARED = Outcome(result="Succeeded", exit_code=0)
+PREFLIGHT_DONE = Outcome(result="Succeeded", exit_code=0)
 
 
 @pytest.mark.parametrize(
@@ -289,15 +289,15 @@ PREPARED = Outcome(result="Succeeded", exit_code=0)
         (b.job(), b.waiting("ContainerCreating"), "Preparing", "Starting"),
         (b.job(), b.unscheduled("1 Insufficient cpu"), "Pending", "NoFreeCapacity"),
         (b.job(suspend=True, **OURS), None, "Suspended", "Suspended"),
-        (b.job("Complete"), b.ended(0, PREPARED), "Pending", "Prepared"),
+        (b.job("Complete"), b.ended(0, PREFLIGHT_DONE), "Pending", "PreflightSucceeded"),
         (b.job("Failed", reason="PodFailurePolicy"), b.ended(3, BAD), "Failed", "InvalidDataset"),
     ],
 )
-def test_a_prepare_is_preparing_until_it_is_done(job: Object, pod: Object | None, phase: str, reason: str) -> None:
-    plan = replace(b.plan(), step="prepare")
+def test_a_preflight_is_preparing_until_it_is_done(job: Object, pod: Object | None, phase: str, reason: str) -> None:
+    plan = replace(b.plan(), step="preflight")
     facts = observe(b.resource()["metadata"], job, [pod] if pod else [])
     found = judge(plan, facts, Training(stage="dataset"), NEW, b.at(10), missing_seconds=300)
     assert (found.phase, found.reason) == (phase, reason)
     told = next_status(NEW, found, plan, facts, Training(), b.at(10))
     assert told.attempts is None and told.start_time is None
-    assert (told.prepared_time is not None) is (reason == "Prepared")
+    assert (told.preflight_completion_time is not None) is (reason == "PreflightSucceeded")

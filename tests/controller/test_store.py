@@ -125,6 +125,6 @@ def test_nothing_is_kept_of_a_training_job_that_is_gone() -> None:
 
 def test_the_job_that_prepares_wakes_too() -> None:
     store, woken = store_with_a_job()
-    prepare = b.job(name="receipts-prepare")
-    store.on_jobs(change("ADDED", prepare), None)
+    preflight = b.job(name="receipts-preflight")
+    store.on_jobs(change("ADDED", preflight), None)
     assert woken.take() == [KEY]

@@ -49,7 +49,7 @@ def test_lengths_are_measured(tmp_path):
     assert (report.text_tokens, report.image_tokens, tokens.over_limit) == (5050, 0, 0)
     assert sum(bucket.rows for bucket in tokens.histogram) == 100
     assert [bucket.shortest for bucket in tokens.histogram] == [1, *(b.longest + 1 for b in tokens.histogram[:-1])]
-    status = report.status("prepare")
+    status = report.status("Preflight")
     assert (status.rows, status.tokens.median, status.tokens.p95, status.tokens.maximum) == (100, 51, 96, 100)
 
 

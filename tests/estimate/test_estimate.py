@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model_garden.contract.defaults import effective
+from model_garden.contract.defaults import effective_spec
 from model_garden.contract.memory_estimate import Estimate, RowShape
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.estimate.estimate import GPU_SIZES, cannot_fit, estimate, explain, fits
@@ -27,7 +27,7 @@ SMALL_PICTURES = RowShape(tokens=125, image_tokens=64, trained_tokens=30)
 
 def spec(**given: Any) -> TrainingJobSpec:
     base = {"baseModel": "org/model", "datasetPath": "./data/rows.jsonl"}
-    return effective(TrainingJobSpec.model_validate(base | given), "job")
+    return effective_spec(TrainingJobSpec.model_validate(base | given), "job")
 
 
 def sizes(result: Estimate) -> dict[str, float]:
@@ -90,16 +90,16 @@ PUBLISHED: list[tuple[str, dict[str, Any], RowShape, dict[str, Any], float]] = [
 def test_it_is_within_a_tenth_of_published_peaks(
     what: str, config: dict[str, Any], rows: RowShape, given: dict[str, Any], published: float
 ) -> None:
-    assert estimate(spec(**given), config, rows=rows).torch_gib == pytest.approx(published, rel=0.1)
+    assert estimate(spec(**given), config, rows=rows).reserved_gib == pytest.approx(published, rel=0.1)
 
 
 def test_the_parts_add_up_and_lie_within_their_bounds() -> None:
     result = estimate(spec(isVision=True), QWEN2_5_VL_3B)
     assert sum(sizes(result).values()) == pytest.approx(result.total_gib)
-    assert result.least_gib < result.total_gib < result.most_gib
-    assert all(part.least_gib <= part.size_gib <= part.most_gib for part in result.parts)
-    assert all(part.because for part in result.parts)
-    assert result.torch_gib == pytest.approx(result.total_gib - sizes(result)["CUDA context"])
+    assert result.min_gib < result.total_gib < result.max_gib
+    assert all(part.min_gib <= part.size_gib <= part.max_gib for part in result.parts)
+    assert all(part.detail for part in result.parts)
+    assert result.reserved_gib == pytest.approx(result.total_gib - sizes(result)["CUDA context"])
 
 
 def test_it_survives_json_in_both_spellings() -> None:
@@ -108,8 +108,8 @@ def test_it_survives_json_in_both_spellings() -> None:
         again = Estimate.model_validate(text)
         assert again.to_dict() == result.to_dict()
         assert again.total_gib == pytest.approx(result.total_gib, abs=1e-4)
-    assert {"totalGiB", "leastGiB", "mostGiB", "smallestGpu"} <= set(result.to_dict())
-    assert set(result.to_dict()["parts"][0]) == {"name", "sizeGiB", "leastGiB", "mostGiB", "because"}
+    assert {"totalGiB", "minGiB", "maxGiB", "smallestGpu"} <= set(result.to_dict())
+    assert set(result.to_dict()["parts"][0]) == {"name", "sizeGiB", "minGiB", "maxGiB", "detail"}
 
 
 def test_quantisation_shrinks_the_weights_and_leaves_the_vision_tower_in_16_bit() -> None:
@@ -207,7 +207,7 @@ def test_a_packed_row_holds_what_its_length_and_the_step_allow(
 def test_the_smallest_batch_is_the_least_that_auto_batch_size_needs() -> None:
     def least(auto: bool, batch: int) -> float:
         h = {"autoBatchSize": auto, "batchSize": batch}
-        return estimate(spec(quantization="16bit", backend="transformers", hyperparameters=h), QWEN2_5_7B).least_gib
+        return estimate(spec(quantization="16bit", backend="transformers", hyperparameters=h), QWEN2_5_7B).min_gib
 
     assert least(True, 8) == pytest.approx(least(True, 1))
     assert least(False, 8) > least(False, 1) + 1
@@ -223,7 +223,7 @@ def test_several_gpus_each_hold_the_whole_model() -> None:
 
 def test_on_a_cpu_weights_are_float32_and_it_is_host_memory() -> None:
     result = estimate(spec(resources=NO_GPU), QWEN2_5_3B)
-    assert result.memory == "host"
+    assert result.memory == "Host"
     assert sizes(result)["weights"] == pytest.approx(4 * result.parameters / 2**30)
     assert result.smallest_gpu is None
     assert "CUDA context" not in sizes(result)
@@ -243,11 +243,11 @@ def test_the_smallest_gpu_that_does() -> None:
 
 def test_between_fitting_and_hopeless_there_is_room_for_doubt() -> None:
     result = estimate(spec(), LLAMA_3_1_8B)
-    doubtful = (result.least_gib + result.total_gib) / 2
+    doubtful = (result.min_gib + result.total_gib) / 2
     assert fits(result, result.total_gib + 0.1)
     assert not fits(result, doubtful)
     assert not cannot_fit(result, doubtful)
-    assert cannot_fit(result, result.least_gib - 0.1)
+    assert cannot_fit(result, result.min_gib - 0.1)
 
 
 def test_it_is_explained_in_words() -> None:
@@ -264,7 +264,7 @@ def test_what_was_approximated_is_said_and_widens_the_bounds() -> None:
     result = estimate(spec(isVision=True), APPROXIMATE[0][1])
     assert any("SigLIP" in assumption for assumption in result.assumptions)
     weights = result.parts[0]
-    assert weights.least_gib < 0.9 * weights.size_gib
+    assert weights.min_gib < 0.9 * weights.size_gib
 
 
 @pytest.mark.parametrize(

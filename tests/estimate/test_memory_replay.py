@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from model_garden.contract.defaults import effective
+from model_garden.contract.defaults import effective_spec
 from model_garden.contract.memory_estimate import Estimate, RowShape
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.estimate.estimate import estimate
@@ -70,7 +70,7 @@ def job(*, vision: bool = False, tower: bool = False, gpu: bool = True) -> Any:
     given |= {"isVision": vision, "quantization": "16bit" if gpu else "none", "backend": "transformers"}
     if tower:
         given["loraConfig"] = {"finetuneVisionLayers": True}
-    return effective(TrainingJobSpec.model_validate(given | ({} if gpu else {"resources": NO_GPU})), "job")
+    return effective_spec(TrainingJobSpec.model_validate(given | ({} if gpu else {"resources": NO_GPU})), "job")
 
 
 @contextmanager

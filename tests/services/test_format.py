@@ -55,7 +55,7 @@ def test_a_step_in_a_line() -> None:
 
 
 def test_an_estimate_in_a_line() -> None:
-    estimate = {"totalGiB": 6.04, "leastGiB": 5.2, "mostGiB": 8.0, "smallestGpu": 16}
+    estimate = {"totalGiB": 6.04, "minGiB": 5.2, "maxGiB": 8.0, "smallestGpu": 16}
     assert format.memory_line(estimate) == "6.0 GiB, between 5.2 and 8.0; a GPU of 16 GB"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText
 
-from model_garden.contract.defaults import effective
+from model_garden.contract.defaults import effective_spec
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.exports import merged
@@ -41,7 +41,7 @@ def main(model: Path, folder: Path) -> None:
     small.save_pretrained(base)
     carry_processor_files(model, base)
     given = {"isVision": True, "baseModel": str(base), "datasetPath": "./d", "quantization": "4bit"}
-    spec = effective(TrainingJobSpec.model_validate(given), "job")
+    spec = effective_spec(TrainingJobSpec.model_validate(given), "job")
 
     adapted = add_lora(AutoModelForImageTextToText.from_pretrained(base, dtype=torch.bfloat16), spec)
     for name, parameter in adapted.named_parameters():

@@ -103,5 +103,5 @@ def test_a_run_that_makes_no_step_in_time_ends_to_be_retried(workspace: Workspac
         assert not any(isinstance(event, ProgressEvent) for event in until(process, lambda _: False))
     assert process.returncode == 1
     outcome = outcome_of(workspace)
-    assert outcome["reason"] == "Hung" and "health.firstStepSeconds" in str(outcome["message"])
+    assert outcome["reason"] == "StepTimeout" and "health.firstStepSeconds" in str(outcome["message"])
     assert "run.py" in workspace.said()  # the stack says where it hung

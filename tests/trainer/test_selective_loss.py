@@ -85,7 +85,7 @@ def test_what_is_not_one_json_document_keeps_all_its_tokens(answer: str) -> None
 
 
 def test_off_takes_nothing_out() -> None:
-    assert left('{"a": null}', "off") == '{"a": null}'
+    assert left('{"a": null}', "none") == '{"a": null}'
 
 
 def test_a_token_that_touches_a_value_or_leaves_the_document_keeps_its_loss() -> None:
@@ -106,7 +106,7 @@ def test_answers_that_are_left_whole_are_counted_and_told() -> None:
     counts = count_answers(['{"a": 1}', "yes", "[1, 2]"])
     assert counts == AnswerCounts(json=2, other=1)
     assert "1 of 3 answers" in (warning(counts, "moderate") or "")
-    assert warning(counts, "off") is None
+    assert warning(counts, "none") is None
     assert warning(AnswerCounts(json=3, other=0), "moderate") is None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_garden.contract.defaults import effective
+from model_garden.contract.defaults import effective_spec
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models import backends
@@ -82,7 +82,7 @@ def test_the_backend_is_told_with_a_reason_that_is_true() -> None:
     def chosen(gpus: int, gpu: bool, **part: object) -> tuple[str, str]:
         asked = {"resources": {"limits": {"nvidia.com/gpu": gpus}}}
         spec = TrainingJobSpec.model_validate({"baseModel": "./m", "datasetPath": "./d", **asked, **part})
-        return backends.choose(effective(spec, "x"), gpu=gpu)
+        return backends.choose(effective_spec(spec, "x"), gpu=gpu)
 
     assert chosen(1, True) == ("unsloth", "a GPU is asked for")
     assert chosen(1, True, backend="transformers") == ("transformers", "spec.backend")

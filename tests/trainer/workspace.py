@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from model_garden.contract.defaults import effective, merge
+from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.names import CONFIG_ENV
 from model_garden.contract.progress import CheckpointEvent, Event, Outcome, ProgressEvent, ResumedEvent, WarningEvent
 from model_garden.contract.spec import TrainingJobSpec
@@ -32,7 +32,7 @@ def config(name: str, *parts: dict[str, Any]) -> TrainerConfig:
     spec: dict[str, Any] = {}
     for part in parts:
         spec = merge(spec, part)
-    return TrainerConfig(name=name, spec=effective(TrainingJobSpec.model_validate(spec), name, local_gpus=0))
+    return TrainerConfig(name=name, spec=effective_spec(TrainingJobSpec.model_validate(spec), name, local_gpus=0))
 
 
 @dataclass

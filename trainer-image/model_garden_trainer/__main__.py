@@ -1,6 +1,6 @@
 """The process: environment, signals, events on stdout, the outcome in the termination message, exit codes.
 
-    MODEL_GARDEN_CONFIG='{"name": …, "spec": {…}}' python -m model_garden_trainer [prepare]
+    MODEL_GARDEN_CONFIG='{"name": …, "spec": {…}}' python -m model_garden_trainer [preflight]
 
 Everything is relative to the working directory, which is ``/workspace`` in a pod.
 """
@@ -86,7 +86,7 @@ def main() -> NoReturn:
     requests.listen()
     try:
         config = _config()
-        outcome = _prepare(config, report) if sys.argv[1:2] == ["prepare"] else _run(config, report, requests)
+        outcome = _preflight(config, report) if sys.argv[1:2] == ["preflight"] else _run(config, report, requests)
     except TrainingError as error:
         outcome = _failed(error, report)
     except Stopped as stopped:
@@ -111,10 +111,10 @@ def set_environment(folder: Path) -> None:
             os.environ.setdefault(name, str(cache / place))
 
 
-def _prepare(config: TrainerConfig, report: Report) -> Outcome:
-    from model_garden_trainer.prepare import prepare
+def _preflight(config: TrainerConfig, report: Report) -> Outcome:
+    from model_garden_trainer.preflight import preflight
 
-    return prepare(config, report)
+    return preflight(config, report)
 
 
 def _run(config: TrainerConfig, report: Memory, requests: StopRequests) -> Outcome:
@@ -134,7 +134,7 @@ def _run(config: TrainerConfig, report: Memory, requests: StopRequests) -> Outco
     watchdog = Watchdog(
         (health and health.first_step_seconds) or 3600,
         (health and health.step_seconds) or 1800,
-        lambda message: _end(_failed(TrainingError("Hung", message), report)),
+        lambda message: _end(_failed(TrainingError("StepTimeout", message), report)),
     )
     return train(config, report, requests, watchdog)
 
@@ -183,7 +183,7 @@ def _named(error: Exception) -> TrainingError:
         if process_group.peer_lost(error):
             why = "another process of the job ended or no longer answers; training goes on when all are back"
             told = text.partition("\n")[0].partition(". ")[0] or type(error).__name__
-            return TrainingError("PeerLost", f"{why} ({told})")
+            return TrainingError("WorkerLost", f"{why} ({told})")
     return TrainingError("TrainerError", f"{type(error).__name__}: {error}")
 
 
@@ -204,7 +204,7 @@ def _stopped(report: Memory, *, by_peer: bool = False) -> Outcome:
     log("stopped; " + (f"step {report.checkpoint} is kept" if report.checkpoint else "nothing was trained yet"))
     return Outcome(
         result="Stopped",
-        exit_code=ExitCode.PEER_LOST if by_peer else ExitCode.STOPPED,
+        exit_code=ExitCode.WORKER_LOST if by_peer else ExitCode.STOPPED,
         message="another process of the job was asked to stop" if by_peer else None,
         progress=report.progress,
         checkpoint_step=report.checkpoint,

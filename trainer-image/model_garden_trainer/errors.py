@@ -14,8 +14,8 @@ EXIT_CODES: dict[FailureReason, ExitCode] = {
     "OutOfMemory": ExitCode.OUT_OF_MEMORY,
     "LossIsNaN": ExitCode.LOSS_IS_NAN,
     "ExportFailed": ExitCode.EXPORT_FAILED,
-    "Hung": ExitCode.ERROR,
-    "PeerLost": ExitCode.PEER_LOST,
+    "StepTimeout": ExitCode.ERROR,
+    "WorkerLost": ExitCode.WORKER_LOST,
     "TrainerError": ExitCode.ERROR,
 }
 

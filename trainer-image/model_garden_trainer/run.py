@@ -265,7 +265,7 @@ def _succeeded(record: dict[str, Any], progress: Progress | None) -> Outcome:
         stopped_early=record["stoppedEarly"],
         output=OutputStatus.model_validate(record["output"]),
         progress=progress,
-        effective={"backend": record["backend"]["name"], "backendReason": record["backend"]["reason"]},
+        effective_spec={"backend": record["backend"]["name"], "backendReason": record["backend"]["reason"]},
     )
 
 

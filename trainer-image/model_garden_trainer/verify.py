@@ -125,7 +125,7 @@ def _answer_by_llama_cpp(
 def _encoder(spec: TrainingJobSpec, folder: Path) -> Encoder:
     """One that labels answers and all of them, whatever was trained on: by its labels a row's question is found."""
     trainer = trainer_for(spec)
-    plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "off"})
+    plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "none"})
     return trainer.encoder(trainer.load_processor(folder), plain)
 
 

@@ -28,7 +28,7 @@ _REQUESTS_ON_GPU = {"cpu": "2", "memory": "8Gi"}
 _REQUESTS_ON_CPU = {"cpu": "500m", "memory": "1Gi"}
 _PASSED_ON = ("serviceAccountName", "imagePullSecrets", "priorityClassName")
 _PASSED_ON_TO_GPUS = ("nodeSelector", "tolerations", "affinity", "runtimeClassName", "schedulerName")
-"""What leads to a node with a GPU. A prepare gets none of it: it would wait for such a node, or start one, in vain."""
+"""What leads to a node with a GPU. A preflight gets none of it: it needs no such node and must not start one."""
 
 
 def job(plan: Plan, settings: Settings) -> Object:
@@ -103,7 +103,7 @@ def _pod_failure_policy(nodes: int) -> Object:
         "onExitCodes": {
             "containerName": names.TRAINER_CONTAINER,
             "operator": "In",
-            "values": [int(ExitCode.PEER_LOST)],
+            "values": [int(ExitCode.WORKER_LOST)],
         },
     }
     return {
@@ -127,7 +127,7 @@ def _pod_template(plan: Plan, settings: Settings, labels: dict[str, str]) -> Obj
     annotations = dict(given.get("annotations") or {})
     if plan.stop_and_save:
         annotations[names.ANNOTATION_STOP] = "save"
-    passed_on = _PASSED_ON if plan.step == "prepare" else _PASSED_ON + _PASSED_ON_TO_GPUS
+    passed_on = _PASSED_ON if plan.step == "preflight" else _PASSED_ON + _PASSED_ON_TO_GPUS
     pod_spec: Object = {key: given[key] for key in passed_on if key in given}
     pod_spec |= {
         "restartPolicy": "Never",
@@ -157,10 +157,10 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
     container: Object = {
         "name": names.TRAINER_CONTAINER,
         "image": plan.spec.image,
-        "command": [*settings.trainer_command, *(["prepare"] if plan.step == "prepare" else [])],
+        "command": [*settings.trainer_command, *(["preflight"] if plan.step == "preflight" else [])],
         "workingDir": names.WORKSPACE,
         "env": _environment(plan, given.get("env") or []),
-        "resources": {"requests": dict(_REQUESTS_ON_CPU)} if plan.step == "prepare" else _resources(plan.spec),
+        "resources": {"requests": dict(_REQUESTS_ON_CPU)} if plan.step == "preflight" else _resources(plan.spec),
         "terminationMessagePath": f"{names.WORKSPACE}/{names.TERMINATION_LOG}",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -191,7 +191,7 @@ def _environment(plan: Plan, given: list[Object]) -> list[Object]:
     result += given
     result += [variable for variable in _rendezvous(plan) if variable["name"] not in chosen]
     if _is_in_the_cache(plan) and "HF_HUB_OFFLINE" not in chosen:
-        result += [{"name": name, "value": "1"} for name in ("HF_HUB_OFFLINE", names.PREPARED_ENV)]
+        result += [{"name": name, "value": "1"} for name in ("HF_HUB_OFFLINE", names.PREFLIGHT_DONE_ENV)]
     if (secret := plan.spec.hub_token_secret) and "HF_TOKEN" not in chosen:
         reference = {"name": secret.name, "key": secret.key}
         result.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
@@ -214,12 +214,12 @@ def _rendezvous(plan: Plan) -> list[Object]:
 
 
 def _is_in_the_cache(plan: Plan) -> bool:
-    """Whether all of the Hub that training needs came with the prepare: then a Hub in trouble cannot hold up a GPU."""
+    """Whether the preflight fetched all that training needs of the Hub: then a Hub that fails cannot hold up a GPU."""
     spec = plan.spec
     from_hub = spec.dataset_path.startswith(HUB_DATASET) or (spec.validation_dataset_path or "").startswith(HUB_DATASET)
     return bool(
         plan.step == "train"
-        and plan.needs_prepare
+        and plan.needs_preflight
         and not is_path(spec.base_model)
         and spec.storage
         and spec.storage.cache_claim

@@ -13,9 +13,9 @@ from model_garden.contract.spec import HUB_DATASET, Storage, TrainingJobSpec, ou
 
 Object = dict[str, Any]
 
-Step = Literal["prepare", "train"]
+Step = Literal["preflight", "train"]
 
-STEPS: tuple[Step, ...] = ("prepare", "train")
+STEPS: tuple[Step, ...] = ("preflight", "train")
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Plan:
         return names.job_name(self.name, self.step)
 
     @property
-    def needs_prepare(self) -> bool:
-        """Whether a prepare comes first: it saves a GPU's time, so only where one is asked for."""
-        return self.spec.gpus > 0 and self.spec.prepare != "off"
+    def needs_preflight(self) -> bool:
+        """Whether a preflight comes first: it saves a GPU's time, so only where one is asked for."""
+        return self.spec.gpus > 0 and self.spec.preflight == "Enabled"
 
     @property
     def nodes(self) -> int:
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def queued_by_kueue(self) -> bool:
-        """Whether Kueue decides when the Job starts. It hands out GPUs, and a prepare has none."""
+        """Whether Kueue decides when the Job starts. It hands out GPUs, and a preflight has none."""
         return self.step == "train" and names.KUEUE_QUEUE in self.labels
 
     @property
@@ -77,7 +77,7 @@ def plan(resource: Object, settings: Settings) -> Plan:
     """
     metadata = resource["metadata"]
     given = parse_spec(resource.get("spec"))
-    spec = defaults.effective(_with_settings(given, settings), metadata["name"])
+    spec = defaults.effective_spec(_with_settings(given, settings), metadata["name"])
     return Plan(
         name=metadata["name"],
         namespace=metadata["namespace"],

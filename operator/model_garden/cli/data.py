@@ -92,7 +92,7 @@ def validate(
 
 def _checks_of_job(file: str) -> list[Check]:
     """The data sets that a valid job names and that are on this machine."""
-    from model_garden.contract.defaults import effective
+    from model_garden.contract.defaults import effective_spec
     from model_garden.contract.spec import HUB_DATASET, outside_workspace
     from model_garden.services.manifest import read_job
 
@@ -100,7 +100,7 @@ def _checks_of_job(file: str) -> list[Check]:
     note(f"{file}: TrainingJob {job.name} keeps every rule of the spec")
     for problem in outside_workspace(job.spec):
         warn(f"{problem} (only a cluster minds)")
-    spec = effective(job.spec, job.name)
+    spec = effective_spec(job.spec, job.name)
     image = spec.image_options
     checks = []
     for path, split in spec.datasets:

@@ -84,7 +84,7 @@ def row(job: Object, *, wide: bool, namespaces: bool) -> dict[str, str]:
     if wide:
         from model_garden.contract.pod import GPU_RESOURCE  # brings pydantic, which nothing else here needs
 
-        limits = ((status.get("effective") or spec).get("resources") or {}).get("limits") or {}
+        limits = ((status.get("effectiveSpec") or spec).get("resources") or {}).get("limits") or {}
         cells |= {
             "MODEL": spec["baseModel"],
             "GPUS": str(limits.get(GPU_RESOURCE, "")),
@@ -116,7 +116,7 @@ def get_job(name: str, *, output: str | None, namespace: str | None, context: st
 def description(job: Object) -> list[tuple[str, str]]:
     """A job's rows: label and value."""
     metadata, status = job["metadata"], job.get("status") or {}
-    spec = status.get("effective") or job["spec"]
+    spec = status.get("effectiveSpec") or job["spec"]
     output, progress = status.get("output") or {}, status.get("progress") or {}
     how = ["vision" if is_vision(job) else "text", spec.get("quantization"), spec.get("backend")]
     rows = [

@@ -21,7 +21,7 @@ from model_garden.cli.display import Display
 from model_garden.cli.events import show_event
 from model_garden.cli.output import FAILED, CommandError, print_json
 from model_garden.cli.report import print_result, tell_trouble
-from model_garden.contract.defaults import effective, merge
+from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV
 from model_garden.contract.progress import FailureReason, Outcome, ProgressEvent, Stage, parse_event, parse_outcome
 from model_garden.contract.trainer_config import TrainerConfig
@@ -49,7 +49,7 @@ def run_job(job: Job, *, output: str) -> None:
     """Run the trainer to its end, show what it does, print the outcome, and exit with the trainer's code."""
     if find_spec("torch") is None:
         raise CommandError("training needs the trainer's packages: pip install 'model-garden[trainer]'", FAILED)
-    spec = effective(job.spec, job.name, local_gpus=local_gpus())
+    spec = effective_spec(job.spec, job.name, local_gpus=local_gpus())
     run = TrainerRun(TrainerConfig(name=job.name, spec=spec))
     run.watch()
     tell_trouble(run)

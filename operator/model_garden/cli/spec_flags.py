@@ -40,7 +40,7 @@ ONLY_CLUSTER = (
     "hub_token_secret",
     "push_to_hub",
     "image",
-    "prepare",
+    "preflight",
     "num_nodes",
     "storage",
     "suspend",

@@ -102,7 +102,7 @@ CROSS_FIELD: list[tuple[str, str, str]] = [
     ),
     (
         ".selectiveLoss",
-        "!has(self.selectiveLoss) || self.selectiveLoss == 'off' || !has(self.trainOn) || self.trainOn != 'all'",
+        "!has(self.selectiveLoss) || self.selectiveLoss == 'none' || !has(self.trainOn) || self.trainOn != 'all'",
         "works on answers; use trainOn: responses or leave selectiveLoss out",
     ),
     (
@@ -131,7 +131,7 @@ COLUMNS = [
 def custom_resource_definition() -> Schema:
     """The whole CRD as plain values."""
     spec = structural(TrainingJobSpec.model_json_schema(by_alias=True))
-    spec["description"] = "What to train, on what, and how. Defaults are shown in status.effective."
+    spec["description"] = "What to train, on what, and how. Defaults are shown in status.effectiveSpec."
     spec["x-kubernetes-validations"] = _rules(list(spec["properties"]))
     status = structural(TrainingJobStatus.model_json_schema(by_alias=True))
     status["description"] = "Written by the operator."

@@ -1,7 +1,7 @@
-"""The one table of defaults, and ``effective``: a spec with every default applied.
+"""The one table of defaults, and ``effective_spec``: a spec with every default applied.
 
-The operator shows the result in ``status.effective``; the command line, the API and the web form show the same table
-before anything is submitted.
+The operator shows the result in ``status.effectiveSpec``; the command line, the API and the web form show the same
+table before anything is submitted.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ TEXT: dict[str, Any] = {
         "finetuneMlpModules": True,
     },
     "trainOn": "responses",
-    "selectiveLoss": "off",
+    "selectiveLoss": "none",
     "saveMethod": "lora",
-    "prepare": "auto",
+    "preflight": "Enabled",
     "health": {"firstStepSeconds": 3600, "stepSeconds": 1800, "nonFiniteLoss": "Fail"},
     "numNodes": 1,
     "suspend": False,
@@ -108,7 +108,7 @@ def defaults(*, vision: bool, base_model: str = "", gpus: int = 1) -> dict[str, 
     return merge(table, ON_GPU if gpus else ON_CPU)
 
 
-def effective(spec: TrainingJobSpec, name: str, *, local_gpus: int | None = None) -> TrainingJobSpec:
+def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None = None) -> TrainingJobSpec:
     """``spec`` with every default applied; what the user set stays as it is.
 
     Args:

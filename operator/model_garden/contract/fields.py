@@ -67,7 +67,7 @@ def type_words(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind.__name__
     if get_origin(kind) is Literal:
-        return " / ".join('"off"' if word == "off" else word for word in get_args(kind))  # bare, kubectl reads false
+        return " / ".join(get_args(kind))
     inner = get_args(kind)
     if get_origin(kind) is list:
         return f"list of {type_words(inner[0])}"

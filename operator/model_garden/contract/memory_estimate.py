@@ -22,9 +22,9 @@ class Part(Report):
 
     name: str
     size_gib: Gib = Field(alias="sizeGiB", ge=0)
-    least_gib: Gib = Field(alias="leastGiB", ge=0)
-    most_gib: Gib = Field(alias="mostGiB", ge=0)
-    because: str
+    min_gib: Gib = Field(alias="minGiB", ge=0)
+    max_gib: Gib = Field(alias="maxGiB", ge=0)
+    detail: str
 
 
 class RowShape(Report):
@@ -38,18 +38,18 @@ class RowShape(Report):
 class Estimate(Report):
     """Peak memory in GiB of one GPU, or on a CPU of the process.
 
-    ``leastGiB`` is what the job cannot do without; ``torchGiB`` is the share that PyTorch's own counters show
+    ``minGiB`` is what the job cannot do without; ``reservedGiB`` is the share that PyTorch's own counters show
     (``max_memory_reserved``), to set beside a measured peak; ``smallestGpu`` is the smallest common GPU that should do,
     in GB as makers name it: None on a CPU, and where none does. A batch is ``batchSize`` rows of ``tokensPerRow``
     tokens, ``imageTokensPerRow`` of them pictures'.
     """
 
-    memory: Literal["GPU", "host"]
+    memory: Literal["GPU", "Host"]
     parts: list[Part]
     total_gib: Gib = Field(alias="totalGiB")
-    least_gib: Gib = Field(alias="leastGiB")
-    most_gib: Gib = Field(alias="mostGiB")
-    torch_gib: Gib = Field(alias="torchGiB")
+    min_gib: Gib = Field(alias="minGiB")
+    max_gib: Gib = Field(alias="maxGiB")
+    reserved_gib: Gib = Field(alias="reservedGiB")
     smallest_gpu: int | None = None
     parameters: int
     trained_parameters: int

@@ -23,7 +23,7 @@ EVENT_PREFIX = '{"event":'
 class ExitCode(IntEnum):
     """How a trainer ends. From 2 to 7 a retry cannot help; anything not named here is retried.
 
-    ``PEER_LOST`` ends the pods of a job of several whose one pod failed or had to stop: only that one is to blame, so
+    ``WORKER_LOST`` ends the pods of a job of several whose one pod failed or had to stop: only that one is to blame, so
     theirs are retried without counting.
     """
 
@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
     OUT_OF_MEMORY = 5
     LOSS_IS_NAN = 6
     EXPORT_FAILED = 7
-    PEER_LOST = 8
+    WORKER_LOST = 8
     STOPPED = 143
 
 
@@ -47,11 +47,11 @@ FailureReason = Literal[
     "InvalidModel",
     "ModelNotFound",
     "OutputNotWritable",
-    "DoesNotFit",
+    "InsufficientGPUMemory",
     "OutOfMemory",
     "LossIsNaN",
-    "Hung",
-    "PeerLost",
+    "StepTimeout",
+    "WorkerLost",
     "ExportFailed",
     "Preempted",
     "Evicted",
@@ -118,7 +118,7 @@ class Outcome(Report):
     """How a trainer ended: the whole of its termination message.
 
     ``result`` is ``Succeeded`` (also when stop-and-save ended training early: ``stoppedEarly``), ``Stopped`` (asked to
-    stop, checkpointed, to be resumed) or ``Failed``. ``estimate`` is what a prepare found the job to need.
+    stop, checkpointed, to be resumed) or ``Failed``. ``estimate`` is what a preflight found the job to need.
     """
 
     result: Literal["Succeeded", "Stopped", "Failed"]
@@ -129,7 +129,7 @@ class Outcome(Report):
     output: OutputStatus | None = None
     progress: Progress | None = None
     checkpoint_step: int | None = None
-    effective: dict[str, Any] | None = None
+    effective_spec: dict[str, Any] | None = None
     estimate: Estimate | None = None
 
 
@@ -164,9 +164,9 @@ def termination_message(outcome: Outcome) -> str:
         if len(text.encode()) <= TERMINATION_MESSAGE_BYTES:
             return text
         kept -= 64
-    return outcome.model_copy(update={"message": message[:200], "effective": None, "estimate": None}).model_dump_json(
-        by_alias=True, exclude_none=True
-    )
+    return outcome.model_copy(
+        update={"message": message[:200], "effective_spec": None, "estimate": None}
+    ).model_dump_json(by_alias=True, exclude_none=True)
 
 
 def parse_outcome(message: str | None) -> Outcome | None:

@@ -1,7 +1,11 @@
 """TrainingJobSpec: the one schema of a fine-tuning job, for YAML, REST, the web form and the command line.
 
+Enum values: what decides how the model is trained is lower snake case, as in the Hugging Face libraries
+(``adamw_torch``, ``merged_16bit``); a policy of the operator is CamelCase, as in the Kubernetes API (``Enabled``,
+``Fail``). No value is one that YAML 1.1 reads as a boolean (``on``, ``off``, ``yes``, ``no``).
+
 No field has a default here but the few that Kubernetes itself would show: defaults stand in ``defaults.py`` and are
-shown in ``status.effective``. A rule that spans fields stands here once, with its CEL twin in ``crd.py``.
+shown in ``status.effectiveSpec``. A rule that spans fields stands here once, with its CEL twin in ``crd.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from model_garden.contract.pod import GPU_RESOURCE, ObjectName, PodTemplate, Res
 Quantization = Literal["4bit", "8bit", "16bit", "none"]
 SaveMethod = Literal["lora", "merged_16bit", "merged_4bit", "gguf"]
 Backend = Literal["auto", "unsloth", "transformers"]
-SelectiveLoss = Literal["off", "conservative", "moderate", "aggressive"]
+SelectiveLoss = Literal["none", "conservative", "moderate", "aggressive"]
 LrSchedulerType = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
 ]
@@ -186,7 +190,7 @@ class TrainingJobSpec(ContractModel):
     image_options: ImageOptions | None = None
     train_on: Literal["responses", "all"] | None = Field(None, description="which tokens carry loss; responses")
     selective_loss: SelectiveLoss | None = Field(
-        None, description="leave the JSON structure of answers out of the loss; off"
+        None, description="leave the JSON structure of answers out of the loss; none"
     )
     save_method: SaveMethod | None = Field(None, description="what is written at the end; lora")
     gguf_quantization: GgufQuantization | None = Field(
@@ -195,8 +199,8 @@ class TrainingJobSpec(ContractModel):
     push_to_hub: PushToHub | None = None
     backend: Backend | None = Field(None, description="auto: unsloth on a GPU, else transformers")
     image: Text | None = Field(None, description="image that trains; the operator's setting")
-    prepare: Literal["auto", "off"] | None = Field(
-        None, description="check data and fetch the model before a GPU is asked for; auto"
+    preflight: Literal["Enabled", "Disabled"] | None = Field(
+        None, description="check data and fetch the model before a GPU is asked for; Enabled"
     )
     health: Health | None = None
     num_nodes: int | None = Field(None, ge=1, le=1024, description="pods that train together, each with its GPUs; 1")
@@ -326,7 +330,7 @@ def contradictions(spec: TrainingJobSpec) -> list[tuple[bool, str]]:
             f"spec.quantization: {spec.quantization} needs a GPU; ask for one in resources.limits or use none",
         ),
         (
-            spec.train_on == "all" and spec.selective_loss not in (None, "off"),
+            spec.train_on == "all" and spec.selective_loss not in (None, "none"),
             "spec.selectiveLoss: works on answers; use trainOn: responses or leave selectiveLoss out",
         ),
     ]

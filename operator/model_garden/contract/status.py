@@ -70,22 +70,14 @@ class TokenLengths(Report):
     maximum: int
 
 
-class DroppedRows(Report):
-    """Rows left out, and why."""
-
-    reason: str
-    rows: int
-
-
 class DatasetStatus(Report):
-    """What was measured of the data set. ``measuredBy`` is ``prepare`` or ``trainer``."""
+    """What was measured of the data set. ``measuredBy`` is ``Preflight`` or ``Trainer``."""
 
     rows: int
     validation_rows: int | None = None
-    dropped: list[DroppedRows] | None = None
     images: int | None = None
     tokens: TokenLengths | None = None
-    measured_by: Literal["prepare", "trainer"] | None = None
+    measured_by: Literal["Preflight", "Trainer"] | None = None
 
 
 class Attempt(Report):
@@ -141,11 +133,11 @@ class Failure(Report):
 
 
 class TrainingJobStatus(Report):
-    """The whole status. ``preparedTime`` is when a prepare succeeded: from then on there are only training Jobs."""
+    """The whole status. From ``preflightCompletionTime`` on there are only training Jobs."""
 
     phase: Phase | None = None
     conditions: list[Condition] | None = None
-    effective: dict[str, Any] | None = None
+    effective_spec: dict[str, Any] | None = None
     progress: Progress | None = None
     history: list[HistoryPoint] | None = Field(None, max_length=MAX_HISTORY)
     dataset: DatasetStatus | None = None
@@ -156,7 +148,7 @@ class TrainingJobStatus(Report):
     job_name: str | None = None
     pod_name: str | None = None
     last_checkpoint_step: int | None = None
-    prepared_time: str | None = None
+    preflight_completion_time: str | None = None
     start_time: str | None = None
     completion_time: str | None = None
     observed_generation: int | None = None

@@ -20,7 +20,7 @@ Object = dict[str, Any]
 async def gpu_nodes(cluster: Cluster) -> list[Node]:
     """The nodes that have GPUs; none where the operator may not see nodes, as when it serves some namespaces alone.
 
-    Asked once in a job's life, when its prepare is done, so nothing is kept.
+    Asked once in a job's life, when its preflight is done, so nothing is kept.
     """
     try:
         listing = await cluster.list(NODES, trim=trim_node)
@@ -52,7 +52,7 @@ def does_not_fit(spec: TrainingJobSpec, needed: Estimate, nodes: Sequence[Node])
     largest = max(gpu_memory_gib(node.labels) or 0 for node in candidates)
     parts = "\n".join(f"  {line}" for line in explain(needed))
     return (
-        f"needs at least {needed.least_gib:.1f} GiB of a GPU's memory, and the largest GPU that it can have here has "
+        f"needs at least {needed.min_gib:.1f} GiB of a GPU's memory, and the largest GPU that it can have here has "
         f"{largest:.1f} GiB; {_fix(spec, needed)}. The estimate:\n{parts}"
     )
 
@@ -61,5 +61,8 @@ def _fix(spec: TrainingJobSpec, needed: Estimate) -> str:
     advice = [] if spec.quantization == "4bit" else ["use quantization: 4bit"]
     advice.append("lower hyperparameters.maxSeqLength" + (" or imageOptions.maxPixels" if spec.vision else ""))
     gpu = f"a GPU of {needed.smallest_gpu} GB or more" if needed.smallest_gpu else "a larger GPU"
-    advice += ["choose a smaller model", f"add {gpu} (prepare: 'off' skips this check where nodes come when asked for)"]
+    advice += [
+        "choose a smaller model",
+        f"add {gpu} (preflight: Disabled skips this check where nodes come when asked for)",
+    ]
     return ", ".join(advice[:-1]) + f", or {advice[-1]}"

@@ -105,11 +105,11 @@ class Reconciler:
         self._warned[uid] = set(wrong)
 
     def _due(self, resource: Object, plan: Plan, status: TrainingJobStatus) -> Plan:
-        """The plan of the step that is due: prepare, until it is recorded as done or there is a training Job."""
-        if not plan.needs_prepare or status.prepared_time:
+        """The plan of the step that is due: the preflight, until it is recorded as done or there is a training Job."""
+        if not plan.needs_preflight or status.preflight_completion_time:
             return plan
         job = self._observe(plan, resource).job
-        return plan if job and job.ours else replace(plan, step="prepare")
+        return plan if job and job.ours else replace(plan, step="preflight")
 
     async def _advance(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Moment) -> float | None:
         facts = self._observe(plan, resource)
@@ -131,7 +131,7 @@ class Reconciler:
         if waits and waits > FIRST_LOOK_SECONDS:
             facts = self._observe(plan, resource, events=await self._events_about(plan, facts))
         verdict = self._judge(plan, facts, status, at)
-        if verdict.reason == "Prepared":
+        if verdict.reason == "PreflightSucceeded":
             verdict = await self._refusal(plan, facts) or verdict
         after = next_status(
             status,
@@ -148,8 +148,8 @@ class Reconciler:
             self.store.forget_gone(Key(plan.namespace, plan.job_name), gone)
         if verdict.phase in ENDED:
             return await self._after_the_end(self.store.training_job(_key(plan)) or resource)
-        if after.prepared_time and plan.step == "prepare":
-            self.streams.forget(plan.uid)  # the stages and warnings of a prepare are none of training's
+        if after.preflight_completion_time and plan.step == "preflight":
+            self.streams.forget(plan.uid)  # the stages and warnings of a preflight are none of training's
             return await self.reconcile(_key(plan))  # of the newest: it may be cancelled by now
         look = waits or (self.settings.missing_seconds / 4 if verdict.stalled else self.settings.resync_seconds)
         return min(later or look, look)
@@ -169,7 +169,7 @@ class Reconciler:
         if outcome is None or outcome.estimate is None:
             return None
         problem = does_not_fit(plan.spec, outcome.estimate, await gpu_nodes(self.cluster))
-        return Verdict("Failed", "DoesNotFit", problem, stalled=True) if problem else None
+        return Verdict("Failed", "InsufficientGPUMemory", problem, stalled=True) if problem else None
 
     def _observe(
         self, plan: Plan, resource: Object, job: Object | None = None, events: list[Object] | None = None

@@ -121,8 +121,8 @@ def judge(
         return Verdict("Pending", "CreatingJob", "the Job is being created")
     if not job.ours:
         return _name_taken(plan, job)
-    if job.complete and plan.step == "prepare":
-        return Verdict("Pending", "Prepared", "data and model are ready; the Job that trains comes next")
+    if job.complete and plan.step == "preflight":
+        return Verdict("Pending", "PreflightSucceeded", "data and model are ready; the Job that trains comes next")
     if job.complete:
         return Verdict("Succeeded", "Succeeded", _success(facts, training))
     if job.failed:
@@ -133,7 +133,7 @@ def judge(
     if job.suspended:
         return _suspended(plan, job)
     verdict = _unfinished(facts, training, previous, at, missing_seconds)
-    if plan.step == "prepare" and verdict.phase in ("Starting", "Running"):
+    if plan.step == "preflight" and verdict.phase in ("Starting", "Running"):
         return replace(verdict, phase="Preparing")
     return verdict
 
@@ -230,17 +230,17 @@ def next_status(
     pod = facts.current or facts.last_ended
     training_step = plan.step == "train"
     starts = [pod.started for pod in facts.pods if pod.started and training_step]
-    prepared = verdict.reason == "Prepared"
+    prepared = verdict.reason == "PreflightSucceeded"
     ended = verdict.phase in ENDED
     job_exists = facts.job is not None and facts.job.ours
     effective = plan.spec.to_dict()
-    if job_exists and previous.effective and previous.job_name == plan.job_name:
-        effective = _as_started(previous.effective, effective)
+    if job_exists and previous.effective_spec and previous.job_name == plan.job_name:
+        effective = _as_started(previous.effective_spec, effective)
     checkpoint = outcome.checkpoint_step if outcome and outcome.checkpoint_step is not None else training.checkpoint
     return TrainingJobStatus(
         phase=verdict.phase,
         conditions=conditions(previous, verdict, at, job_exists=job_exists),
-        effective=merge(effective, outcome.effective) if outcome and outcome.effective else effective,
+        effective_spec=merge(effective, outcome.effective_spec) if outcome and outcome.effective_spec else effective,
         progress=told,
         history=list(training.history) or None,
         dataset=training.dataset,
@@ -251,7 +251,7 @@ def next_status(
         job_name=plan.job_name if job_exists else previous.job_name,
         pod_name=None if prepared else pod.name if pod else previous.pod_name,
         last_checkpoint_step=checkpoint,
-        prepared_time=facts.job.end_time if prepared and facts.job else previous.prepared_time,
+        preflight_completion_time=facts.job.end_time if prepared and facts.job else previous.preflight_completion_time,
         start_time=previous.start_time or min(starts, default=None),
         completion_time=((facts.job and facts.job.end_time) or at.text()) if ended else None,
         observed_generation=at.generation,
@@ -412,7 +412,7 @@ def about_to_end(plan: Plan, facts: Facts) -> bool:
 
 def _counts(end: End) -> bool:
     """Whether the Job counts a failure against its ``backoffLimit``."""
-    return end.exit_code != ExitCode.PEER_LOST and end.killed_for not in ("Evicted", "Preempted")
+    return end.exit_code != ExitCode.WORKER_LOST and end.killed_for not in ("Evicted", "Preempted")
 
 
 def message(status: TrainingJobStatus) -> str:

@@ -1,4 +1,4 @@
-"""Lengths of examples in tokens from a model's files alone, without torch: what ``validate`` and prepare measure with.
+"""Lengths of examples in tokens from a model's files alone, without torch, for ``validate`` and the preflight.
 
 Text goes through the model's own chat template and tokenizer. A picture's tokens follow from its size, as Qwen's image
 processors compute them: both sides rounded to multiples of patch_size x merge_size, the area kept within the limits

@@ -1,9 +1,9 @@
 """How much memory a training job needs, from its effective spec and the model's config.json alone.
 
-Where it stands: prepare compares the estimate with the cluster's GPUs before one is asked for; the command line, the
-API and the web form show it part by part, and after a run the measured peak beside it. Pure arithmetic: nothing is
-loaded. ``model_shape.py`` counts weights, ``image_tokens.py`` the pictures' tokens; ``formulas.py`` has the sums and
-their sources, ``gpus.py`` reads what nodes have. How far to trust it: docs/memory-estimate.md.
+The preflight compares the estimate with the cluster's GPUs before one is requested. The command line, the API and the
+web form show it part by part, and after a run the measured peak beside it. Pure arithmetic: nothing is loaded.
+``model_shape.py`` counts weights, ``image_tokens.py`` the image tokens, ``formulas.py`` holds the formulas and their
+sources, and ``gpus.py`` reads what nodes have. Its accuracy: docs/memory-estimate.md.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def estimate(spec: TrainingJobSpec, config: Config, *, rows: RowShape | None = N
     loose = adapter_parts(job) + activation_parts(job)
     share = FRAGMENTATION_GPU if job.gpu else FRAGMENTATION_HOST
     lost = share * sum(each.size_gib for each in loose) * GIB
-    because = f"{share:.0%} of all but the weights: held by the allocator, not in use"
-    parts = [*weights, *loose, part("fragmentation", lost, because, least=0.0, most=2.0)]
+    detail = f"{share:.0%} of all but the weights: held by the allocator, not in use"
+    parts = [*weights, *loose, part("fragmentation", lost, detail, least=0.0, most=2.0)]
     inside = sum(each.size_gib for each in parts)
     parts.append(
         part("CUDA context", CONTEXT_GIB * GIB, "driver, cuBLAS, kernels", least=0.5, most=1.5)
@@ -57,12 +57,12 @@ def estimate(spec: TrainingJobSpec, config: Config, *, rows: RowShape | None = N
     )
     total = sum(each.size_gib for each in parts)
     return Estimate(
-        memory="GPU" if job.gpu else "host",
+        memory="GPU" if job.gpu else "Host",
         parts=parts,
         total_gib=total,
-        least_gib=sum(each.least_gib for each in parts),
-        most_gib=sum(each.most_gib for each in parts),
-        torch_gib=inside,
+        min_gib=sum(each.min_gib for each in parts),
+        max_gib=sum(each.max_gib for each in parts),
+        reserved_gib=inside,
         smallest_gpu=next((size for size in GPU_SIZES if total <= USABLE_GIB_PER_GB * size), None) if job.gpu else None,
         parameters=job.model.parameters,
         trained_parameters=lora_parameters(job.adapted, job.lora.r or 0),
@@ -80,7 +80,7 @@ def fits(estimate: Estimate, gpu_gib: float) -> bool:
 
 def cannot_fit(estimate: Estimate, gpu_gib: float) -> bool:
     """Whether it is hopeless: even the least that the job needs is above ``gpu_gib`` GiB. Grounds for refusing it."""
-    return estimate.least_gib > gpu_gib
+    return estimate.min_gib > gpu_gib
 
 
 def explain(estimate: Estimate) -> list[str]:
@@ -89,10 +89,10 @@ def explain(estimate: Estimate) -> list[str]:
     if estimate.memory == "GPU":
         smallest = estimate.smallest_gpu
         gpu = f"; needs a GPU of {smallest} GB" if smallest else f"; too much for a GPU of {GPU_SIZES[-1]} GB"
-    bounds = f"between {estimate.least_gib:.1f} and {estimate.most_gib:.1f}"
+    bounds = f"between {estimate.min_gib:.1f} and {estimate.max_gib:.1f}"
     return [
         f"{estimate.memory} memory {estimate.total_gib:.1f} GiB, {bounds}{gpu}",
-        *(f"{each.name} {each.size_gib:.2f} GiB ({each.because})" for each in estimate.parts),
+        *(f"{each.name} {each.size_gib:.2f} GiB ({each.detail})" for each in estimate.parts),
         *(f"assumed: {assumption}" for assumption in estimate.assumptions),
     ]
 
@@ -100,7 +100,7 @@ def explain(estimate: Estimate) -> list[str]:
 def _job(spec: TrainingJobSpec, config: Config, rows: RowShape | None) -> tuple[Job, list[str]]:
     h, lora = spec.hyperparameters, spec.lora_config
     if h is None or lora is None or h.batch_size is None or h.max_seq_length is None or h.optim is None:
-        raise ValueError("the spec has no defaults applied; pass it through effective() first")
+        raise ValueError("the spec has no defaults applied; pass it through effective_spec() first")
     model = read_model(config)
     if spec.vision and model.vision is None:
         raise ValueError("config.json: has no vision_config, so the model takes no pictures; set isVision: false")

@@ -108,10 +108,10 @@ class Job:
         return 1 / self.batch if self.h.auto_batch_size else 1.0
 
 
-def part(name: str, count: float, because: str, *, least: float = 1.0, most: float = 1.0) -> Part:
+def part(name: str, count: float, detail: str, *, least: float = 1.0, most: float = 1.0) -> Part:
     """A part of ``count`` bytes; its bounds are ``least`` and ``most`` times as much."""
     size = count / GIB
-    return Part(name=name, size_gib=size, least_gib=least * size, most_gib=most * size, because=because)
+    return Part(name=name, size_gib=size, min_gib=least * size, max_gib=most * size, detail=detail)
 
 
 def adapted_modules(modules: Iterable[Module], lora: LoraConfig) -> list[Module]:
@@ -167,16 +167,16 @@ def weight_parts(job: Job) -> list[Part]:
     width = _width(job, kind)
     count = f"{job.model.parameters / 1e9:.2f} B parameters"
     if not small:
-        because = f"{count} of {width} bytes"
+        detail = f"{count} of {width} bytes"
     else:
         kept = _kept_names([m for m in job.model.modules if m not in set(small)])
-        because = f"{count}, {kind.removesuffix('bit')}-bit; {kept} in {8 * width} bit, {rest / 1e9:.2f} B"
-    parts = [part("weights", packed + rest * width, because, **_weight_bounds(job))]
+        detail = f"{count}, {kind.removesuffix('bit')}-bit; {kept} in {8 * width} bit, {rest / 1e9:.2f} B"
+    parts = [part("weights", packed + rest * width, detail, **_weight_bounds(job))]
     if small:
         largest = max(small, key=lambda m: m.outputs * m.inputs)
         shape = f"{'.'.join(largest.name.split('.')[-2:])}, {largest.outputs} x {largest.inputs}"
-        because = f"the largest quantised layer ({shape}) unpacked to 16 bit"
-        parts.append(part("dequantisation", 2 * largest.outputs * largest.inputs, because))
+        detail = f"the largest quantised layer ({shape}) unpacked to 16 bit"
+        parts.append(part("dequantisation", 2 * largest.outputs * largest.inputs, detail))
     return parts
 
 
@@ -208,14 +208,14 @@ def adapter_parts(job: Job) -> list[Part]:
     optim = job.h.optim or ""
     if optim == "adafactor":
         state = sum(4.0 * (2 * rank + m.inputs + m.outputs) for m in adapted)
-        because = "adafactor keeps a row and a column of each matrix"
+        detail = "adafactor keeps a row and a column of each matrix"
     else:
         state = trained * OPTIMIZER_BYTES[optim]
-        because = f"{optim}, {OPTIMIZER_BYTES[optim]:.3g} bytes for each trained number"
+        detail = f"{optim}, {OPTIMIZER_BYTES[optim]:.3g} bytes for each trained number"
     parts = [
         part("LoRA weights", 4 * trained, f"{millions} of rank {rank} on {len(adapted)} layers, float32"),
         part("LoRA gradients", 4 * trained, f"{millions}, float32"),
-        part("optimizer", state, because, least=0.0 if optim.startswith("paged") else 1.0),
+        part("optimizer", state, detail, least=0.0 if optim.startswith("paged") else 1.0),
     ]
     if job.processes > 1:
         parts.append(part("gradient buckets", 4 * trained, f"{job.processes} processes exchange gradients"))
@@ -233,16 +233,16 @@ def activation_parts(job: Job) -> list[Part]:
         )
         kept = _kept_vision(job)
         if kept:
-            because = f"what {vision.layers} blocks keep of {count} patches"
-            parts.append(part("vision activations", kept, because, least=0.0, most=1.2))
+            detail = f"what {vision.layers} blocks keep of {count} patches"
+            parts.append(part("vision activations", kept, detail, least=0.0, most=1.2))
     layer = job.tokens * (RECOMPUTED_LAYER.per_token(shape) if job.gpu else 8 * shape.intermediate)
     loss, bounds = _loss(job)
     pieces = {"one layer": layer, "vision tower": _vision_work(job), "loss": loss}
     largest = max(pieces, key=lambda name: pieces[name])
     listed = ", ".join(f"{name} {size / GIB:.2f}" for name, size in pieces.items() if size)
     least, most = bounds if largest == "loss" else (0.5, 1.5)
-    because = f"the largest of what never coexists: {listed}"
-    parts.append(part("working memory", pieces[largest], because, least=least * job.least, most=most))
+    detail = f"the largest of what never coexists: {listed}"
+    parts.append(part("working memory", pieces[largest], detail, least=least * job.least, most=most))
     return parts
 
 
@@ -250,14 +250,14 @@ def _kept_text(job: Job) -> Part:
     shape, state = job.model.text, 2 * job.model.text.hidden * job.tokens
     if not job.gpu:
         count = job.tokens * KEPT_LAYER.per_token(shape) * shape.layers
-        because = f"all that {shape.layers} layers compute for {job.tokens} tokens: nothing is recomputed on a CPU"
-        return part("activations", count, because, least=0.7 * job.least, most=1.4)
+        detail = f"all that {shape.layers} layers compute for {job.tokens} tokens: nothing is recomputed on a CPU"
+        return part("activations", count, detail, least=0.7 * job.least, most=1.4)
     layers = shape.layers
-    because = f"one hidden state of {job.tokens} tokens x {shape.hidden} for each of {layers} layers"
+    detail = f"one hidden state of {job.tokens} tokens x {shape.hidden} for each of {layers} layers"
     if job.backend == "unsloth" and state > OFFLOADED_ABOVE:
-        layers, because = 2, f"hidden states of {job.tokens} tokens x {shape.hidden}; Unsloth keeps them in host memory"
+        layers, detail = 2, f"hidden states of {job.tokens} tokens x {shape.hidden}; Unsloth keeps them in host memory"
     most = (shape.layers + AROUND_LAYERS) / (layers + AROUND_LAYERS)
-    return part("activations", state * (layers + AROUND_LAYERS), because, least=0.6 * job.least, most=1.1 * most)
+    return part("activations", state * (layers + AROUND_LAYERS), detail, least=0.6 * job.least, most=1.1 * most)
 
 
 def _kept_vision(job: Job) -> float:

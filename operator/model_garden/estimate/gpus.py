@@ -81,7 +81,7 @@ def nodes_that_fit(estimate: Estimate, nodes: Iterable[Node], *, gpus: int = 1) 
     A node whose labels do not tell its memory counts: a job is refused only where it is known that it cannot run. For
     the same reason the estimate's least is compared, not its total.
     """
-    if estimate.memory == "host":
+    if estimate.memory == "Host":
         return list(nodes)
     return [
         node

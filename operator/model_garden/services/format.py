@@ -110,14 +110,13 @@ def dataset_line(dataset: Mapping[str, Any]) -> str:
         parts.append(f"{dataset['images']:,} images")
     if dataset.get("tokens"):
         parts.append("tokens median {median:,}, 95% below {p95:,}, longest {maximum:,}".format(**dataset["tokens"]))
-    parts += [f"{dropped['rows']:,} dropped ({dropped['reason']})" for dropped in dataset.get("dropped") or ()]
     return ", ".join(parts)
 
 
 def memory_line(estimate: Mapping[str, Any]) -> str:
     """What training is estimated to need, in a line."""
     gpu = f"; a GPU of {estimate['smallestGpu']} GB" if estimate.get("smallestGpu") else ""
-    return "{totalGiB:.1f} GiB, between {leastGiB:.1f} and {mostGiB:.1f}".format(**estimate) + gpu
+    return "{totalGiB:.1f} GiB, between {minGiB:.1f} and {maxGiB:.1f}".format(**estimate) + gpu
 
 
 def output(made: Mapping[str, Any]) -> str:

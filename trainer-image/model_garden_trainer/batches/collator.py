@@ -69,7 +69,7 @@ class Encoder:
         *,
         vision: bool,
         train_on: Literal["responses", "all"] = "responses",
-        selective_loss: SelectiveLoss = "off",
+        selective_loss: SelectiveLoss = "none",
         min_pixels: int | None = None,
         max_pixels: int | None = None,
     ) -> None:
@@ -107,7 +107,7 @@ class Encoder:
             spans, pictures = self._spans_in(heard[row], item, places[row], example)
             labels[row][~self._trained(encoded, offsets, row, spans, pictures)] = IGNORED
             self._check(example, encoded["input_ids"][row], labels[row], heard[row], spans)
-            if self.selective_loss != "off":
+            if self.selective_loss != "none":
                 tokens = [(start, end) for start, end in offsets[row].tolist()]
                 labels[row, structure_tokens(tokens, heard[row], spans, self.selective_loss)] = IGNORED
         return {**encoded, "labels": labels}

@@ -24,7 +24,7 @@ from model_garden.contract.spec import SelectiveLoss
 Span = tuple[int, int]
 """First character and the one past the last."""
 
-EVALUATION_LEVEL: SelectiveLoss = "off"
+EVALUATION_LEVEL: SelectiveLoss = "none"
 """Evaluation counts every token of every answer."""
 
 _BEGINS_A_DOCUMENT = re.compile(r"^[ \t]*([{\[])", re.MULTILINE)
@@ -53,7 +53,7 @@ def structure_tokens(offsets: Sequence[Span], text: str, answers: Sequence[Span]
         offsets: each token's span in ``text``; an empty span (a special token without text) is never named.
         text: the row as it was tokenized.
         answers: the span of each answer in ``text``; an end-of-turn marker may follow the answer inside it.
-        level: ``off``: none. ``conservative``: punctuation, white space and the quotes of keys. ``moderate``: ``null``
+        level: ``none``. ``conservative``: punctuation, white space and the quotes of keys. ``moderate``: ``null``
             too. ``aggressive``: keys too.
 
     A value is a string with both its quotes (the first is where the model decides between a string, a number and null,
@@ -65,7 +65,7 @@ def structure_tokens(offsets: Sequence[Span], text: str, answers: Sequence[Span]
 
 
 def _structure_of_answer(offsets: Sequence[Span], start: int, answer: str, level: SelectiveLoss) -> list[int]:
-    document = find_document(answer) if level != "off" else None
+    document = find_document(answer) if level != "none" else None
     if document is None:
         return []
     spans = [(start + a, start + b) for a, b in structure_spans(answer, document, level)]
@@ -134,7 +134,7 @@ def count_answers(answers: Iterable[str]) -> AnswerCounts:
 
 def warning(counts: AnswerCounts, level: SelectiveLoss) -> str | None:
     """What a person should know before training with ``level``: None where every answer is JSON."""
-    if level == "off" or not counts.other:
+    if level == "none" or not counts.other:
         return None
     return (
         f"spec.selectiveLoss: {level} leaves {counts.other} of {counts.json + counts.other} answers whole: none or "

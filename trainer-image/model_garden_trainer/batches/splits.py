@@ -25,7 +25,7 @@ from model_garden.datasets import (
 )
 from model_garden_trainer.errors import TrainingError
 
-if TYPE_CHECKING:  # prepare reads this module too, and has no torch
+if TYPE_CHECKING:  # the preflight reads this module too, and has no torch
     from model_garden_trainer.batches.collator import Encoder
 
 LISTED = 20
@@ -107,7 +107,7 @@ def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tupl
             lengths.append((int(encoder([example])["attention_mask"].sum()), example))
     _refuse_longer(lengths, max_length)
     ordered = sorted(length for length, _ in lengths)
-    status = described(data, reports, "trainer")
+    status = described(data, reports, "Trainer")
     if status.tokens is None:
         status.tokens = TokenLengths(
             median=ordered[len(ordered) // 2],
@@ -126,7 +126,9 @@ def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[Che
     return [_checked(rows, counter, max_length) for rows in data.sources]
 
 
-def described(data: Data, reports: Sequence[CheckReport], measured_by: Literal["prepare", "trainer"]) -> DatasetStatus:
+def described(
+    data: Data, reports: Sequence[CheckReport], measured_by: Literal["Preflight", "Trainer"]
+) -> DatasetStatus:
     """What was measured, as ``status.dataset`` holds it; lengths are those of the data set trained on."""
     return (
         reports[0]

@@ -101,7 +101,7 @@ def verdict(ended: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """
 
     def weight(code: int) -> int:
-        return 0 if code in NO_RETRY else 3 if code == 0 else 2 if code == ExitCode.PEER_LOST else 1
+        return 0 if code in NO_RETRY else 3 if code == 0 else 2 if code == ExitCode.WORKER_LOST else 1
 
     return min(ended, key=lambda one: (weight(one[1]), one[0] if one[1] == 0 else 0))
 
@@ -129,7 +129,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[tuple[int, int]]
             if late:
                 process.kill()
                 process.wait()
-                ended[local] = ExitCode.PEER_LOST
+                ended[local] = ExitCode.WORKER_LOST
             elif (code := process.poll()) is not None:
                 ended[local] = code if code >= 0 else 128 - code
                 if deadline is None and (code or local == 0):
@@ -151,7 +151,7 @@ def _outcome(world: World, local: int, code: int, told: Sequence[Outcome | None]
     if first is not None:
         figures = {"progress": first.progress, "checkpoint_step": first.checkpoint_step}
         outcome = outcome.model_copy(update={key: value for key, value in figures.items() if value is not None})
-    if outcome.exit_code == ExitCode.PEER_LOST and world.nodes == 1:  # there is no other pod that could be the cause
+    if outcome.exit_code == ExitCode.WORKER_LOST and world.nodes == 1:  # there is no other pod that could be the cause
         outcome = outcome.model_copy(update={"exit_code": ExitCode.ERROR})
     return outcome
 

@@ -136,8 +136,8 @@ def join(health: Health | None) -> Team:
             may take counts as lost, if the watchdog has not ended it before.
 
     Raises:
-        TrainingError: InvalidSpec where there are fewer GPUs than processes; Hung where not all came; TrainerError
-            where they met and cannot talk.
+        TrainingError: InvalidSpec where there are fewer GPUs than processes; StepTimeout where not all came;
+            TrainerError where they met and cannot talk.
     """
     size = processes()
     if size == 1:
@@ -214,7 +214,7 @@ def _meet(rank: int, size: int, deadline: float) -> Any:
             why = f" ({str(error).splitlines()[0]})"
         time.sleep(1.0)
     raise TrainingError(
-        "Hung",
+        "StepTimeout",
         f"not all {size} processes of the job met at {address}:{port} in time{why}; see whether all its pods run, and "
         "raise health.firstStepSeconds where they start at very different times",
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from model_garden.contract.names import PREPARED_ENV
+from model_garden.contract.names import PREFLIGHT_DONE_ENV
 from model_garden.contract.spec import TrainingJobSpec, is_path
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
@@ -214,7 +214,7 @@ def _fetch(spec: TrainingJobSpec, patterns: list[str], tell: Bytes | None = None
 
 
 def _download(spec: TrainingJobSpec, patterns: list[str], bar: type[Any] | None) -> str:
-    """The model's folder in the cache; what a prepare had brought there and is gone since is asked of the Hub again.
+    """The model's folder in the cache; what a preflight had brought there and is gone since is asked of the Hub again.
 
     Where the job's author chose to stay offline, nothing is asked.
     """
@@ -229,7 +229,7 @@ def _download(spec: TrainingJobSpec, patterns: list[str], bar: type[Any] | None)
     try:
         return download()
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
-        if not (constants.HF_HUB_OFFLINE and PREPARED_ENV in os.environ):
+        if not (constants.HF_HUB_OFFLINE and PREFLIGHT_DONE_ENV in os.environ):
             raise
     log(f"{spec.base_model} was in the cache and is no longer whole there; it is fetched from the Hub again")
     constants.HF_HUB_OFFLINE = False

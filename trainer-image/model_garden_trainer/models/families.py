@@ -26,7 +26,7 @@ class TextTrainer:
             processor,
             vision=False,
             train_on=spec.train_on or "responses",
-            selective_loss=spec.selective_loss or "off",
+            selective_loss=spec.selective_loss or "none",
         )
 
 
@@ -46,7 +46,7 @@ class VisionLanguageTrainer:
             processor,
             vision=True,
             train_on=spec.train_on or "responses",
-            selective_loss=spec.selective_loss or "off",
+            selective_loss=spec.selective_loss or "none",
             min_pixels=bounds.min_pixels,
             max_pixels=bounds.max_pixels,
         )

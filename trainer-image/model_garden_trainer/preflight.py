@@ -1,6 +1,6 @@
-"""All of a run that needs no GPU, before one is asked for: the prepare Job. No torch here.
+"""All of a run that needs no GPU, before one is asked for: the preflight Job. No torch here.
 
-    MODEL_GARDEN_CONFIG='{"name": …, "spec": {…}}' python -m model_garden_trainer prepare
+    MODEL_GARDEN_CONFIG='{"name": …, "spec": {…}}' python -m model_garden_trainer preflight
 
 What is cheap and often wrong comes first: the model's kind by its small files, every row and its length, the memory
 estimate, and only then the download of the weights. The operator compares the estimate with the cluster's GPUs.
@@ -26,7 +26,7 @@ from model_garden_trainer.models import base_model
 _GIB = 2**30
 
 
-def prepare(config: TrainerConfig, report: Report) -> Outcome:
+def preflight(config: TrainerConfig, report: Report) -> Outcome:
     """Check data and model, estimate the memory, and bring the model into the cache.
 
     Args:
@@ -42,7 +42,7 @@ def prepare(config: TrainerConfig, report: Report) -> Outcome:
     _enter(report, "dataset", f"checking {spec.dataset_path}")
     data = open_data(spec, h.seed or 0)
     reports = check(data, _counter(spec, folder, report), h.max_seq_length or 2048)
-    report(DatasetEvent(dataset=described(data, reports, "prepare")))
+    report(DatasetEvent(dataset=described(data, reports, "Preflight")))
     ignored = ignored_warning(reports)
     if ignored:
         _warn(report, ignored)

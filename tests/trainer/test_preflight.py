@@ -1,4 +1,4 @@
-"""The process that a prepare Job starts: all of a run that needs no GPU, without torch, before one is asked for."""
+"""The process that a preflight Job starts: all of a run that needs no GPU, without torch, before one is asked for."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from model_garden.contract.defaults import effective, merge
-from model_garden.contract.names import CONFIG_ENV, PREPARED_ENV
+from model_garden.contract.defaults import effective_spec, merge
+from model_garden.contract.names import CONFIG_ENV, PREFLIGHT_DONE_ENV
 from model_garden.contract.progress import (
     DatasetEvent,
     Event,
@@ -35,16 +35,16 @@ HUB = {"baseModel": "org/tiny", "storage": {"cacheClaim": "cache"}}
 
 
 def prepared(workspace: Workspace, *parts: dict[str, Any], **environment: str) -> tuple[Outcome, list[Event]]:
-    """Run a prepare as a pod does; stdout holds events alone, and torch is never imported."""
+    """Run a preflight as a pod does; stdout holds events alone, and torch is never imported."""
     spec: dict[str, Any] = {}
     for part in parts:
         spec = merge(spec, part)
-    job = TrainerConfig(name="job", spec=effective(TrainingJobSpec.model_validate(spec), "job"))
+    job = TrainerConfig(name="job", spec=effective_spec(TrainingJobSpec.model_validate(spec), "job"))
     log = workspace.folder / "termination-log"
     log.write_text("")
     (workspace.folder / "cache").mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", CODE, "prepare"],
+        [sys.executable, "-X", "importtime", "-c", CODE, "preflight"],
         cwd=workspace.folder,
         env=os.environ | {CONFIG_ENV: job.model_dump_json(by_alias=True, exclude_none=True)} | environment,
         capture_output=True,
@@ -72,7 +72,7 @@ def test_good_data_is_measured_and_the_memory_estimated_with_its_longest_row(wor
     outcome, events = prepared(workspace, VISION)
     assert outcome.result == "Succeeded"
     [measured] = [event.dataset for event in events if isinstance(event, DatasetEvent)]
-    assert (measured.rows, measured.images, measured.measured_by) == (10, 10, "prepare")
+    assert (measured.rows, measured.images, measured.measured_by) == (10, 10, "Preflight")
     assert measured.tokens and outcome.estimate
     assert outcome.estimate.tokens_per_row == measured.tokens.maximum
     assert outcome.estimate.image_tokens_per_row > 0
@@ -216,7 +216,7 @@ def test_a_prepared_model_that_was_cleaned_from_the_cache_is_fetched_again(
     hub.fetched.clear()
     assert prepared(workspace, TEXT, HUB, **offline)[0].reason == "ModelNotFound"
     assert hub.fetched == []
-    assert prepared(workspace, TEXT, HUB, **offline, **{PREPARED_ENV: "1"})[0].result == "Succeeded"
+    assert prepared(workspace, TEXT, HUB, **offline, **{PREFLIGHT_DONE_ENV: "1"})[0].result == "Succeeded"
     assert hub.fetched.count("model.safetensors") == 1
 
 

@@ -59,7 +59,7 @@ def test_a_good_job_is_prepared_waits_in_plain_words_and_trains_when_the_gpu_is_
     demo.cluster.apply(job("good", "vision_test_dataset.jsonl"))
     found = until(demo, "good", "Pending", "NoFreeGPU")
     assert "waiting for a GPU: no node has enough free nvidia.com/gpu" in running(found)["message"]
-    assert found["dataset"]["measuredBy"] == "prepare"
+    assert found["dataset"]["measuredBy"] == "Preflight"
     assert found["dataset"]["rows"] == 10
     assert found["estimate"]["totalGiB"] > 0
     demo.cluster.kubectl("delete", "pod", taken, "--wait")
