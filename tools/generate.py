@@ -17,6 +17,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from devcluster.binaries import ensure_binaries
+from model_garden.contract import reasons
 from model_garden.contract.crd import custom_resource_definition
 from model_garden.contract.fields import markdown_table
 from model_garden.datasets import formats
@@ -28,6 +29,8 @@ OPERATOR_HEADER = "# Rendered from charts/model-garden by `make generate`; chang
 NAMESPACE = "model-garden"
 FIELDS = re.compile(r"(<!-- fields:begin -->\n).*?(<!-- fields:end -->)", re.DOTALL)
 FORMATS = re.compile(r"(<!-- formats:begin -->\n).*?(<!-- formats:end -->)", re.DOTALL)
+REASONS = re.compile(r"(<!-- reasons:begin -->\n).*?(<!-- reasons:end -->)", re.DOTALL)
+STATUS_GUIDE = ROOT / "docs" / "status.md"
 VISION_GUIDE = ROOT / "docs" / "08-vision-language-training.md"
 
 
@@ -60,12 +63,18 @@ def vision_guide() -> str:
     return FORMATS.sub(lambda found: found[1] + formats.markdown_table() + "\n" + found[2], VISION_GUIDE.read_text())
 
 
+def status_guide() -> str:
+    """The guide to the status with a current table of failure reasons."""
+    return REASONS.sub(lambda found: found[1] + reasons.markdown_table() + "\n" + found[2], STATUS_GUIDE.read_text())
+
+
 GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (ROOT / "manifests" / "crd.yaml", crd),
     (CHART / "files" / "crd.yaml", crd),
     (ROOT / "manifests" / "operator.yaml", operator),
     (ROOT / "README.md", readme),
     (VISION_GUIDE, vision_guide),
+    (STATUS_GUIDE, status_guide),
 ]
 
 

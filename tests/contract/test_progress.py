@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +65,10 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
     assert outcome.message.endswith(" the fix")
 
 
-@pytest.mark.parametrize("message", [None, "", "Killed", '{"result":'])
+BROKEN = (None, "", "Killed", '{"result":')
+
+
+@pytest.mark.parametrize("message", BROKEN)
 def test_no_outcome_is_made_up(message: str | None) -> None:
     assert parse_outcome(message) is None
 
@@ -73,3 +78,32 @@ def test_a_field_of_a_newer_trainer_costs_none_of_the_others() -> None:
     assert event == ProgressEvent(progress=Progress(step=3, total_steps=9, loss=1.5))
     outcome = parse_outcome('{"result":"Failed","exitCode":3,"message":"row 7","fromTheFuture":{}}')
     assert outcome is not None and outcome.message == "row 7"
+
+
+def test_an_outcome_of_a_newer_trainer_keeps_all_that_this_version_can_read() -> None:
+    newer = {
+        "result": "Failed",
+        "exitCode": 9,
+        "reason": "SomethingNewer",
+        "message": "why, and the fix",
+        "checkpointStep": 40,
+        "output": {"path": "./models/receipts", "verified": "in a new way"},
+        "estimate": {"memory": "unified"},
+        "somethingNewer": {"a": 1},
+    }
+    read = parse_outcome(json.dumps(newer))
+    assert read is not None
+    assert (read.exit_code, read.reason, read.message, read.checkpoint_step) == (
+        9,
+        "SomethingNewer",
+        "why, and the fix",
+        40,
+    )
+    assert read.output is None and read.estimate is None
+
+
+@pytest.mark.parametrize(
+    "message", [None, "", "Killed", '{"result": "Failed"', "{}", '{"result": "Unknown", "exitCode": 1}']
+)
+def test_what_is_no_outcome_is_none(message: str | None) -> None:
+    assert parse_outcome(message) is None

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_garden.contract.progress import Event, ExitCode, WarningEvent
+from model_garden.contract.progress import Event, WarningEvent
+from model_garden.contract.reasons import EXIT_CODES
 from model_garden_trainer.engine.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
 from model_garden_trainer.errors import TrainingError
 
@@ -76,7 +77,7 @@ def test_each_halving_is_told() -> None:
 def test_where_no_sample_fits_the_run_ends_with_the_exit_code_for_it() -> None:
     with pytest.raises(TrainingError, match=r"a single sample does not fit.*maxPixels") as refused:
         largest_that_fits(memory_for(0, []), 4, lambda _: None)
-    assert refused.value.exit_code == ExitCode.OUT_OF_MEMORY
+    assert refused.value.exit_code == EXIT_CODES["OutOfMemory"]
 
 
 def test_any_other_error_is_let_through() -> None:

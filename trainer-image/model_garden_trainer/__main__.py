@@ -20,12 +20,12 @@ from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV, TERMINATION
 from model_garden.contract.progress import (
     CheckpointEvent,
     Event,
-    ExitCode,
     Outcome,
     ProgressEvent,
     ResumedEvent,
     termination_message,
 )
+from model_garden.contract.reasons import STOPPED, WORKER_LOST
 from model_garden.contract.status import Progress
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
 from model_garden_trainer.distributed import launch
@@ -204,7 +204,7 @@ def _stopped(report: Memory, *, by_peer: bool = False) -> Outcome:
     log("stopped; " + (f"step {report.checkpoint} is kept" if report.checkpoint else "nothing was trained yet"))
     return Outcome(
         result="Stopped",
-        exit_code=ExitCode.WORKER_LOST if by_peer else ExitCode.STOPPED,
+        exit_code=WORKER_LOST if by_peer else STOPPED,
         message="another process of the job was asked to stop" if by_peer else None,
         progress=report.progress,
         checkpoint_step=report.checkpoint,

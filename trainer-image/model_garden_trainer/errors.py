@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-from model_garden.contract.progress import ExitCode, FailureReason
+from model_garden.contract.reasons import EXIT_CODES, TrainerReason
 from model_garden.contract.status import OutputStatus
-
-EXIT_CODES: dict[FailureReason, ExitCode] = {
-    "InvalidSpec": ExitCode.BAD_CONFIG,
-    "OutputNotWritable": ExitCode.BAD_CONFIG,
-    "InvalidDataset": ExitCode.BAD_DATASET,
-    "InvalidModel": ExitCode.MODEL_NOT_LOADABLE,
-    "ModelNotFound": ExitCode.MODEL_NOT_LOADABLE,
-    "OutOfMemory": ExitCode.OUT_OF_MEMORY,
-    "LossIsNaN": ExitCode.LOSS_IS_NAN,
-    "ExportFailed": ExitCode.EXPORT_FAILED,
-    "StepTimeout": ExitCode.ERROR,
-    "WorkerLost": ExitCode.WORKER_LOST,
-    "TrainerError": ExitCode.ERROR,
-}
 
 
 class TrainingError(Exception):
@@ -28,9 +14,9 @@ class TrainingError(Exception):
         message: what is wrong (field, or file and row), the value, the rule and the fix.
     """
 
-    def __init__(self, reason: FailureReason, message: str) -> None:
+    def __init__(self, reason: TrainerReason, message: str) -> None:
         super().__init__(message)
-        self.reason: FailureReason = reason
+        self.reason: TrainerReason = reason
         self.exit_code = EXIT_CODES[reason]
         self.output: OutputStatus | None = None  # what is kept all the same, as the adapter of a failed export
 

@@ -6,7 +6,7 @@ from model_garden.builders.plan import Object, Plan
 from model_garden.builders.settings import Settings
 from model_garden.contract import names
 from model_garden.contract.pod import GPU_RESOURCE
-from model_garden.contract.progress import NO_RETRY, ExitCode
+from model_garden.contract.reasons import NO_RETRY, WORKER_LOST
 from model_garden.contract.spec import HUB_DATASET, TrainingJobSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 
@@ -103,7 +103,7 @@ def _pod_failure_policy(nodes: int) -> Object:
         "onExitCodes": {
             "containerName": names.TRAINER_CONTAINER,
             "operator": "In",
-            "values": [int(ExitCode.WORKER_LOST)],
+            "values": [WORKER_LOST],
         },
     }
     return {
@@ -113,7 +113,7 @@ def _pod_failure_policy(nodes: int) -> Object:
                 "onExitCodes": {
                     "containerName": names.TRAINER_CONTAINER,
                     "operator": "In",
-                    "values": [int(code) for code in NO_RETRY],
+                    "values": NO_RETRY,
                 },
             },
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},

@@ -23,12 +23,13 @@ from model_garden.cli.output import FAILED, CommandError, print_json
 from model_garden.cli.report import print_result, tell_trouble
 from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV
-from model_garden.contract.progress import FailureReason, Outcome, ProgressEvent, Stage, parse_event, parse_outcome
+from model_garden.contract.progress import Outcome, ProgressEvent, Stage, parse_event, parse_outcome
+from model_garden.contract.reasons import EXIT_CODES
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.services.manifest import Job, job_from_flags, parse_sets, read_job
 
 TRAINER = "model_garden_trainer"
-_LAST_WORDS = re.compile(rf"({'|'.join(get_args(FailureReason))}): ")
+_LAST_WORDS = re.compile(rf"({'|'.join(EXIT_CODES)}): ")
 """How the trainer's log says why it fails: held back, since the outcome says it again."""
 _ECHO = re.compile(rf"({'|'.join(get_args(Stage))})(: .*)?|step \d+/\d+  .*")
 """What the trainer's log says of stages and steps, which the events say too."""

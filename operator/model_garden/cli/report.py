@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model_garden.cli.output import error, note, print_rows
-from model_garden.contract.progress import ExitCode
+from model_garden.contract.reasons import STOPPED
 from model_garden.services import format
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def unexplained_end(exit_code: int) -> str:
     """Words for a trainer that ended without a word of its own."""
     if exit_code == 137:
         return "the trainer was killed (SIGKILL): most often the machine's memory was full; see the lines above"
-    if exit_code == ExitCode.STOPPED:
+    if exit_code == STOPPED:
         return "the trainer was stopped before it could save; run the same command again"
     return f"the trainer ended with exit code {exit_code} and left no reason; see the lines above"
 

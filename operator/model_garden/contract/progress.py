@@ -7,7 +7,6 @@ Lines that are not events are a person's to read; ``parse_event`` returns None f
 from __future__ import annotations
 
 import json
-from enum import IntEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -19,47 +18,6 @@ from model_garden.contract.status import DatasetStatus, OutputStatus, Progress
 TERMINATION_MESSAGE_BYTES = 4096
 EVENT_PREFIX = '{"event":'
 
-
-class ExitCode(IntEnum):
-    """How a trainer ends. From 2 to 7 a retry cannot help; anything not named here is retried.
-
-    ``WORKER_LOST`` ends the pods of a job of several whose one pod failed or had to stop: only that one is to blame, so
-    theirs are retried without counting.
-    """
-
-    DONE = 0
-    ERROR = 1
-    BAD_CONFIG = 2
-    BAD_DATASET = 3
-    MODEL_NOT_LOADABLE = 4
-    OUT_OF_MEMORY = 5
-    LOSS_IS_NAN = 6
-    EXPORT_FAILED = 7
-    WORKER_LOST = 8
-    STOPPED = 143
-
-
-NO_RETRY = tuple(code for code in ExitCode if 2 <= code <= 7)
-
-FailureReason = Literal[
-    "InvalidSpec",
-    "InvalidDataset",
-    "InvalidModel",
-    "ModelNotFound",
-    "OutputNotWritable",
-    "InsufficientGPUMemory",
-    "OutOfMemory",
-    "LossIsNaN",
-    "StepTimeout",
-    "WorkerLost",
-    "ExportFailed",
-    "Preempted",
-    "Evicted",
-    "DeadlineExceeded",
-    "BackoffLimitExceeded",
-    "TrainerError",
-    "JobNameTaken",
-]
 
 Stage = Literal["dataset", "model", "training", "saving", "exporting", "verifying"]
 
@@ -118,13 +76,14 @@ class Outcome(Report):
     """How a trainer ended: the whole of its termination message.
 
     ``result`` is ``Succeeded`` (also when stop-and-save ended training early: ``stoppedEarly``), ``Stopped`` (asked to
-    stop, checkpointed, to be resumed) or ``Failed``. ``estimate`` is what a preflight found the job to need.
+    stop, checkpointed, to be resumed) or ``Failed``. ``estimate`` is the preflight's. ``reason`` is one of
+    ``reasons.REASONS``, or one that only a newer trainer knows.
     """
 
     result: Literal["Succeeded", "Stopped", "Failed"]
     exit_code: int
     stopped_early: bool = False
-    reason: FailureReason | None = None
+    reason: str | None = None
     message: str | None = None
     output: OutputStatus | None = None
     progress: Progress | None = None
@@ -170,10 +129,22 @@ def termination_message(outcome: Outcome) -> str:
 
 
 def parse_outcome(message: str | None) -> Outcome | None:
-    """The outcome in a termination message, None where there is none (the process was killed)."""
+    """The outcome in a termination message, None where there is none (the process was killed).
+
+    A trainer may be newer than its operator (``spec.image``), so a field that this version cannot read is skipped and
+    all others are kept.
+    """
     if not message or not message.lstrip().startswith("{"):
         return None
     try:
-        return Outcome.model_validate_json(message)
-    except ValidationError:
+        found = json.loads(message)
+    except ValueError:
         return None
+    while True:
+        try:
+            return Outcome.model_validate_json(json.dumps(found))
+        except ValidationError as error:
+            unreadable = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]} & set(found)
+            if not unreadable:
+                return None
+            found = {field: value for field, value in found.items() if field not in unreadable}

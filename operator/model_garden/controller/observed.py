@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from model_garden.contract import names
 from model_garden.contract.names import SUSPENDED_BY_SPEC
-from model_garden.contract.progress import NO_RETRY, ExitCode, Outcome, parse_outcome
+from model_garden.contract.progress import Outcome, parse_outcome
+from model_garden.contract.reasons import NO_RETRY, WORKER_LOST
 from model_garden.contract.status import EndReason
 from model_garden.controller import pod_reasons
 from model_garden.controller.pod_reasons import Waiting
@@ -54,7 +55,7 @@ class PodFacts:
     def is_an_attempt(self) -> bool:
         """Whether people want to know how it ended: the leader, and of the others one that failed of its own."""
         own = self.end is not None and self.end.reason in ("Error", "Evicted", "Preempted")
-        return self.index == 0 or (own and self.end is not None and self.end.exit_code != ExitCode.WORKER_LOST)
+        return self.index == 0 or (own and self.end is not None and self.end.exit_code != WORKER_LOST)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Facts:
         """The ended pod that says why a Job failed: of several the one whose error no retry can help, else the newest
         that did not end because of another."""
         ended = [pod for pod in reversed(self.pods) if pod.end is not None and pod.is_an_attempt]
-        for blamed in (lambda code: code in NO_RETRY, lambda code: code != ExitCode.WORKER_LOST):
+        for blamed in (lambda code: code in NO_RETRY, lambda code: code != WORKER_LOST):
             for pod in ended:
                 if pod.end is not None and blamed(pod.end.exit_code):
                     return pod

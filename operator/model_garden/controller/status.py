@@ -13,7 +13,8 @@ from model_garden.builders.plan import Plan
 from model_garden.contract.crd import MUTABLE
 from model_garden.contract.defaults import merge
 from model_garden.contract.names import KIND
-from model_garden.contract.progress import NO_RETRY, ExitCode, Outcome
+from model_garden.contract.progress import Outcome
+from model_garden.contract.reasons import NO_RETRY, WORKER_LOST, reason_of_exit_code
 from model_garden.contract.status import (
     MAX_ATTEMPTS,
     Attempt,
@@ -30,16 +31,6 @@ from model_garden.controller.trainer_events import Training
 Object = dict[str, Any]
 
 ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Cancelled")
-
-_REASON_BY_EXIT_CODE: dict[int, str] = {
-    ExitCode.BAD_CONFIG: "InvalidSpec",
-    ExitCode.BAD_DATASET: "InvalidDataset",
-    ExitCode.MODEL_NOT_LOADABLE: "ModelNotFound",
-    ExitCode.OUT_OF_MEMORY: "OutOfMemory",
-    ExitCode.LOSS_IS_NAN: "LossIsNaN",
-    ExitCode.EXPORT_FAILED: "ExportFailed",
-}
-
 
 _PATIENCE: dict[Blocked, float] = {"Missing": 1, "Refused": 1, "Image": 6}
 """How many times ``missing_seconds`` is waited: for a registry longer, for room in the cluster without an end."""
@@ -385,7 +376,7 @@ def _failure(plan: Plan, facts: Facts, log_tail: list[str] | None) -> Failure:
 def _reason(end: End) -> str:
     if end.outcome and end.outcome.reason:
         return end.outcome.reason
-    return end.killed_for or _REASON_BY_EXIT_CODE.get(end.exit_code or 0, "TrainerError")
+    return end.killed_for or reason_of_exit_code(end.exit_code)
 
 
 def _ending(end: End) -> str:
@@ -412,7 +403,7 @@ def about_to_end(plan: Plan, facts: Facts) -> bool:
 
 def _counts(end: End) -> bool:
     """Whether the Job counts a failure against its ``backoffLimit``."""
-    return end.exit_code != ExitCode.WORKER_LOST and end.killed_for not in ("Evicted", "Preempted")
+    return end.exit_code != WORKER_LOST and end.killed_for not in ("Evicted", "Preempted")
 
 
 def message(status: TrainingJobStatus) -> str:

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import FrameType
 
 from model_garden.contract.names import TERMINATION_ENV
-from model_garden.contract.progress import NO_RETRY, ExitCode, Outcome, parse_outcome
+from model_garden.contract.progress import Outcome, parse_outcome
+from model_garden.contract.reasons import ERROR, NO_RETRY, WORKER_LOST
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden_trainer.errors import TrainingError
 
@@ -101,7 +102,7 @@ def verdict(ended: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """
 
     def weight(code: int) -> int:
-        return 0 if code in NO_RETRY else 3 if code == 0 else 2 if code == ExitCode.WORKER_LOST else 1
+        return 0 if code in NO_RETRY else 3 if code == 0 else 2 if code == WORKER_LOST else 1
 
     return min(ended, key=lambda one: (weight(one[1]), one[0] if one[1] == 0 else 0))
 
@@ -129,7 +130,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[tuple[int, int]]
             if late:
                 process.kill()
                 process.wait()
-                ended[local] = ExitCode.WORKER_LOST
+                ended[local] = WORKER_LOST
             elif (code := process.poll()) is not None:
                 ended[local] = code if code >= 0 else 128 - code
                 if deadline is None and (code or local == 0):
@@ -151,8 +152,8 @@ def _outcome(world: World, local: int, code: int, told: Sequence[Outcome | None]
     if first is not None:
         figures = {"progress": first.progress, "checkpoint_step": first.checkpoint_step}
         outcome = outcome.model_copy(update={key: value for key, value in figures.items() if value is not None})
-    if outcome.exit_code == ExitCode.WORKER_LOST and world.nodes == 1:  # there is no other pod that could be the cause
-        outcome = outcome.model_copy(update={"exit_code": ExitCode.ERROR})
+    if outcome.exit_code == WORKER_LOST and world.nodes == 1:  # there is no other pod that could be the cause
+        outcome = outcome.model_copy(update={"exit_code": ERROR})
     return outcome
 
 

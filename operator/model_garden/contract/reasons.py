@@ -1,0 +1,136 @@
+"""Why a job fails: the one table of failure reasons, their exit codes, whether a retry helps, and what a person can do.
+
+The trainer's exit codes, the Job's ``podFailurePolicy``, the controller's reading of an exit code and the table in
+docs/status.md all come from ``REASONS``. To add a reason: add a row here, and its name to ``TrainerReason`` where the
+trainer raises it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+DONE, ERROR, STOPPED = 0, 1, 143
+"""Exit codes that are no reason: the trainer succeeded; it failed in a way it cannot name; it was asked to stop."""
+WORKER_LOST = 8
+"""One pod of several ended because another did. The Job does not count it, so that only the first failure counts."""
+
+TrainerReason = Literal[
+    "InvalidSpec",
+    "OutputNotWritable",
+    "InvalidDataset",
+    "InvalidModel",
+    "ModelNotFound",
+    "OutOfMemory",
+    "LossIsNaN",
+    "ExportFailed",
+    "StepTimeout",
+    "WorkerLost",
+    "TrainerError",
+]
+"""What the trainer may raise and write into its termination message."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One failure reason.
+
+    Args:
+        name: as in ``status.failure.reason``.
+        exit_code: the trainer's; None for what Kubernetes or the operator finds out.
+        action: what a person can do, in Markdown.
+        retried: whether the Job starts another pod after this exit code.
+    """
+
+    name: str
+    exit_code: int | None
+    action: str
+    retried: bool = False
+
+
+REASONS = (
+    Reason(
+        "InvalidSpec",
+        2,
+        "Fix the named field. The spec of a job cannot change, so create a new one: "
+        "`model-garden rerun NAME --set FIELD=VALUE`.",
+    ),
+    Reason(
+        "OutputNotWritable",
+        2,
+        "The models claim is read-only or full, or the folder belongs to another user or another run. "
+        "Choose another `outputDir`.",
+    ),
+    Reason("InvalidDataset", 3, "Fix the listed rows. Up to 20 are listed, each with file, row, reason and fix."),
+    Reason(
+        "ModelNotFound",
+        4,
+        "Correct the path or Hub id of `baseModel`, or give a token for a gated model (`hubTokenSecret`).",
+    ),
+    Reason("InvalidModel", 4, "Choose a model of the right kind (`isVision`), with the files that the message names."),
+    Reason(
+        "OutOfMemory",
+        5,
+        "Even one row does not fit. Lower `maxSeqLength` or `imageOptions.maxPixels`, use `quantization: 4bit`, "
+        "or use a larger GPU.",
+    ),
+    Reason("LossIsNaN", 6, "Lower the learning rate. The last good checkpoint is kept."),
+    Reason("ExportFailed", 7, "Follow the message. The adapter is kept at `status.output.adapterPath`."),
+    Reason(
+        "WorkerLost",
+        WORKER_LOST,
+        "One pod of several ended because another did. Look at that one. It does not count against `backoffLimit` "
+        "([distributed.md](distributed.md)).",
+        retried=True,
+    ),
+    Reason(
+        "StepTimeout",
+        ERROR,
+        "No step finished within `spec.health`. The log holds the stacks of all threads.",
+        retried=True,
+    ),
+    Reason("TrainerError", ERROR, "See the log. The Job retried it `backoffLimit` times.", retried=True),
+    Reason(
+        "InsufficientGPUMemory",
+        None,
+        "No GPU of the cluster can hold the job. The parts of the estimate say what to lower.",
+    ),
+    Reason("DeadlineExceeded", None, "`activeDeadlineSeconds` passed. The last checkpoint is kept."),
+    Reason(
+        "BackoffLimitExceeded", None, "The Job ran out of retries, and its last pod left no reason. See its events."
+    ),
+    Reason("Preempted", None, "A pod of higher priority took the place, and no retry was left. Rerun the job."),
+    Reason("Evicted", None, "The node evicted the last pod, and no retry was left. Rerun the job."),
+    Reason("ClaimNotFound", None, "Create the PersistentVolumeClaim, or name another in `spec.storage`; then rerun."),
+    Reason("ClaimNotBound", None, "Check the claim's storage class and its events; then rerun."),
+    Reason("NotFound", None, "Create the Secret or ConfigMap that the message names; then rerun."),
+    Reason("MountFailed", None, "Fix the volume that the message names; then rerun."),
+    Reason("ImageNotPullable", None, "Correct `spec.image` or `spec.podTemplate.imagePullSecrets`; then rerun."),
+    Reason("PodRefused", None, "Kubernetes refused the pod. The message says which quota or policy; then rerun."),
+    Reason("JobNameTaken", None, "Delete the Job of that name, or give the TrainingJob another name."),
+)
+
+EXIT_CODES = {reason.name: reason.exit_code for reason in REASONS if reason.exit_code is not None}
+"""The exit code of each reason that the trainer can give."""
+NO_RETRY = sorted(set(EXIT_CODES.values()) - {r.exit_code for r in REASONS if r.retried})
+"""The exit codes that end a Job at once, since a retry cannot help."""
+
+
+def reason_of_exit_code(code: int | None) -> str:
+    """The reason to assume for a trainer that left none: the first of the table with its exit code."""
+    return next((name for name, known in EXIT_CODES.items() if known == code and known != ERROR), "TrainerError")
+
+
+def markdown_table() -> str:
+    """The table of failure reasons for docs/status.md."""
+    return "\n".join(_rows())
+
+
+def _rows() -> Iterator[str]:
+    yield "| reason | exit code | retried | what to do |"
+    yield "|---|---|---|---|"
+    for reason in REASONS:
+        code = "" if reason.exit_code is None else str(reason.exit_code)
+        retried = "" if reason.exit_code is None else "yes" if reason.retried else "no"
+        yield f"| `{reason.name}` | {code} | {retried} | {reason.action} |"
