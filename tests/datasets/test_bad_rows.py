@@ -1,4 +1,4 @@
-"""Rows that cannot be trained on: each is refused in words that name what is wrong and the fix."""
+"""Rows that cannot be trained on: each is refused with the reason and the fix."""
 
 import pytest
 
@@ -193,7 +193,7 @@ VISION = [
 ]
 
 
-def complaint(row, tmp_path, *, vision):
+def error_of(row, tmp_path, *, vision):
     with pytest.raises(RowError) as caught:
         convert(row, Origin("data.jsonl", 7), Locator(tmp_path), vision=vision)
     return caught.value.at(Origin("data.jsonl", 7))
@@ -201,20 +201,20 @@ def complaint(row, tmp_path, *, vision):
 
 @pytest.mark.parametrize(("row", "words"), [case[1:] for case in TEXT], ids=[case[0] for case in TEXT])
 def test_a_bad_row_for_a_text_model_is_refused(row, words, tmp_path):
-    message = complaint(row, tmp_path, vision=False)
+    message = error_of(row, tmp_path, vision=False)
     assert message.startswith("data.jsonl row 7: ")
     assert words in message
 
 
 @pytest.mark.parametrize(("row", "words"), [case[1:] for case in VISION], ids=[case[0] for case in VISION])
 def test_a_bad_row_for_a_vision_model_is_refused(row, words, tmp_path):
-    message = complaint(row, tmp_path, vision=True)
+    message = error_of(row, tmp_path, vision=True)
     assert message.startswith("data.jsonl row 7: ")
     assert words in message
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/passwd", "link.png", "folder/../../secret.png", "out/a.png"])
-def test_a_picture_may_not_leave_the_root(path, tmp_path):
+def test_a_picture_outside_the_root_is_refused(path, tmp_path):
     root = tmp_path / "workspace"
     (root / "data" / "folder").mkdir(parents=True)
     (tmp_path / "secret.png").write_bytes(b"x")
@@ -225,11 +225,11 @@ def test_a_picture_may_not_leave_the_root(path, tmp_path):
         path = "../" + path  # from data, one up is still inside
     if path.startswith("folder"):
         path = "../" + path
-    with pytest.raises(RowError, match="leads out of"):
+    with pytest.raises(RowError, match="is outside"):
         convert(question(image=path), Origin("data.jsonl", 1), locator, vision=True)
 
 
-def test_a_picture_elsewhere_below_the_root_is_fine(tmp_path):
+def test_a_picture_anywhere_below_the_root_is_accepted(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "pictures").mkdir()
     locator = Locator(tmp_path / "data", tmp_path)

@@ -1,4 +1,4 @@
-"""The pass over all rows: what it counts, what it lists, and what it costs."""
+"""The check of every row: what it counts, what it lists, and what it costs."""
 
 import json
 import subprocess
@@ -80,7 +80,7 @@ def test_twenty_problems_are_listed_in_order_and_the_rest_counted(tmp_path):
     assert caught.value.problems[-1] == "and 10 more"
 
 
-def test_several_processes_find_what_one_finds(tmp_path, tiny_model):
+def test_several_processes_report_the_same_as_one(tmp_path, tiny_model):
     path = create_vision_samples(tmp_path / "data.jsonl", 12)
     lines = path.read_text().splitlines()
     lines = lines * 25

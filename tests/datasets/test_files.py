@@ -1,4 +1,4 @@
-"""Files and folders in, rows out: every kind of file, and what is said of files that cannot be read."""
+"""Rows of every kind of file and of folders, and the errors of files that cannot be read."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
-def complaint(path, **options) -> str:
+def error_of(path, **options) -> str:
     with pytest.raises(DatasetError) as caught:
         list(open_examples(path, **{"vision": False} | options))
     return str(caught.value)
@@ -83,7 +83,7 @@ def test_examples_are_pickled_for_worker_processes(suffix, tmp_path):
     assert pairs(pickle.loads(pickle.dumps(examples))) == EXPECTED
 
 
-def test_rows_are_numbered_as_people_count_them(tmp_path):
+def test_rows_are_numbered_as_an_editor_numbers_lines(tmp_path):
     def numbers(path):
         return [str(example.origin).removeprefix(f"{path} row ") for example in open_examples(path, vision=False)]
 
@@ -96,7 +96,7 @@ def test_rows_are_numbered_as_people_count_them(tmp_path):
     assert numbers(write_parquet(tmp_path / "data.parquet")) == ["1", "2", "3", "4", "5"]
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_no_content(tmp_path):
+def test_a_byte_order_mark_and_windows_line_ends_are_not_content(tmp_path):
     for name, content in (
         ("a.jsonl", '{"prompt": "a", "completion": "b"}\r\n{"prompt": "c", "completion": "d"}\r\n'),
         ("a.json", '[\r\n{"prompt": "a", "completion": "b"} ,\r\n {"prompt": "c", "completion": "d"}\r\n]\r\n'),
@@ -161,25 +161,25 @@ class TestFolders:
         assert pairs(examples) == EXPECTED
         assert str(examples[2].origin) == f"{tmp_path / 'b.jsonl'} row 1"
 
-    def test_files_that_name_splits_are_told_apart(self, tmp_path):
+    def test_files_are_chosen_by_the_split_in_their_names(self, tmp_path):
         write_jsonl(tmp_path / "data" / "train-00000-of-00001.jsonl", ROWS[:3])
         write_jsonl(tmp_path / "data" / "validation.jsonl", ROWS[3:])
         assert pairs(open_examples(tmp_path, vision=False)) == EXPECTED[:3]
         assert pairs(open_examples(tmp_path, vision=False, split="validation")) == EXPECTED[3:]
-        assert "has no split 'test'; its splits: train, validation" in complaint(tmp_path, split="test")
+        assert "has no split 'test'; its splits: train, validation" in error_of(tmp_path, split="test")
 
-    def test_a_file_without_a_split_beside_files_with_one_is_not_left_out_silently(self, tmp_path):
+    def test_a_file_without_a_split_beside_files_with_one_is_refused(self, tmp_path):
         write_jsonl(tmp_path / "train.jsonl")
         write_jsonl(tmp_path / "more.jsonl")
-        assert "more.jsonl names no split and other files do" in complaint(tmp_path)
+        assert "more.jsonl have no split in their names" in error_of(tmp_path)
 
     def test_a_folder_without_data_files(self, tmp_path):
-        assert "holds no data file; accepted: .jsonl, .json, .csv, .parquet" in complaint(tmp_path)
+        assert "has no data file; accepted: .jsonl, .json, .csv, .parquet" in error_of(tmp_path)
 
-    def test_a_split_that_no_file_names(self, tmp_path):
+    def test_a_split_that_no_file_has_in_its_name(self, tmp_path):
         write_jsonl(tmp_path / "data.jsonl")
-        assert "no file names the split 'test'; call one test.jsonl" in complaint(tmp_path, split="test")
-        assert "one file has no split 'test'" in complaint(tmp_path / "data.jsonl", split="test")
+        assert "no file has the split 'test' in its name; name one test.jsonl" in error_of(tmp_path, split="test")
+        assert "one file has no split 'test'" in error_of(tmp_path / "data.jsonl", split="test")
 
 
 BROKEN = [
@@ -188,7 +188,7 @@ BROKEN = [
     (
         "a.jsonl",
         b'{"text": "a"}\n{"text": "b"\n',
-        "a.jsonl row 2: not JSON: Expecting ',' delimiter at character 13; mend",
+        "a.jsonl row 2: not JSON: Expecting ',' delimiter at character 13; fix",
     ),
     (
         "a.jsonl",
@@ -200,7 +200,7 @@ BROKEN = [
     ("a.jsonl", b"[" * 100_000, "row 1: not readable: nested too deeply"),
     ("a.jsonl", b'{"text": ' + b"1" * 5000 + b"}", "row 1: not JSON: Exceeds the limit"),
     ("a.jsonl", '{"text": "a"}'.encode("utf-16"), "is UTF-16 or UTF-32; save it as UTF-8"),
-    ("a.json", b'"text"', "is no JSON array of rows; write [{…}, {…}], or one object a line"),
+    ("a.json", b'"text"', "is not a JSON array of rows; write [{…}, {…}], or one object a line"),
     ("a.json", b"[]", "a.json: has no rows"),
     ("a.json", b'[{"text": "a"} {"text": "b"}]', "a.json row 1: '{' after it, not a comma or ]"),
     ("a.json", b'[{"text": "a"},\n{"text": }]', "a.json row 2: not JSON: Expecting value (line 2)"),
@@ -220,23 +220,23 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("name", "content", "words"), BROKEN, ids=[words[:60] for _, _, words in BROKEN])
-def test_a_broken_file_is_named_with_the_fix(name, content, words, tmp_path):
+def test_a_broken_file_is_refused_with_the_fix(name, content, words, tmp_path):
     (tmp_path / name).write_bytes(content)
-    assert words in complaint(tmp_path / name)
+    assert words in error_of(tmp_path / name)
 
 
-def test_a_missing_file_and_what_is_no_file(tmp_path):
-    assert "no such file or folder; relative paths start from" in complaint(tmp_path / "none.jsonl")
+def test_a_path_that_does_not_exist_or_is_not_a_file_is_refused(tmp_path):
+    assert "no such file or folder; relative paths start from" in error_of(tmp_path / "none.jsonl")
     os.mkfifo(tmp_path / "pipe.jsonl")
-    assert "is no regular file" in complaint(tmp_path / "pipe.jsonl")
+    assert "is not a regular file" in error_of(tmp_path / "pipe.jsonl")
 
 
-def test_a_data_file_may_not_leave_the_root(tmp_path):
+def test_a_data_file_outside_the_root_is_refused(tmp_path):
     root = tmp_path / "workspace"
     outside = write_jsonl(tmp_path / "secret.jsonl")
     (root / "data").mkdir(parents=True)
     (root / "data" / "link.jsonl").symlink_to(outside)
     for path in (outside, root / "data" / ".." / ".." / "secret.jsonl", root / "data" / "link.jsonl", root / "data"):
-        assert "leads out of" in complaint(path, root=root)
+        assert "is outside" in error_of(path, root=root)
     inside = write_jsonl(root / "data" / "mine" / "data.jsonl")
     assert pairs(open_examples(inside, vision=False, root=root)) == EXPECTED

@@ -1,4 +1,4 @@
-"""Rows of every accepted format in, the Example out: all turns, roles and pictures kept, in order."""
+"""A row of each format becomes an Example with all its turns, roles and pictures, in order."""
 
 import base64
 import json
@@ -327,16 +327,16 @@ def test_a_row_of_two_formats_is_read_by_the_one_that_keeps_most(tmp_path):
 
 
 @pytest.mark.parametrize("name", TEXT)
-def test_text_rows_are_told_from_those_with_pictures(name):
+def test_a_text_row_has_no_pictures(name):
     assert not has_pictures(TEXT[name][0])
 
 
 @pytest.mark.parametrize("name", [name for name in VISION if name != "a row without pictures beside rows with some"])
-def test_rows_with_pictures_are_told_from_text_rows(name):
+def test_a_vision_row_has_pictures(name):
     assert has_pictures(VISION[name][0])
 
 
-def test_columns_that_no_turn_holds_are_named(tmp_path):
+def test_keys_that_no_format_reads_are_named(tmp_path):
     row = {
         "id": 3,
         "prompt": "Hi",
@@ -346,7 +346,7 @@ def test_columns_that_no_turn_holds_are_named(tmp_path):
     assert converted(row, tmp_path, vision=False).ignored == ("messages[].name", "id", "prompt")
 
 
-def test_converting_leaves_the_row_as_it_was(tmp_path):
+def test_converting_does_not_change_the_row(tmp_path):
     row = {"text": "What?", "image": "a.png", "response": "A cat."}
     converted(row, tmp_path, vision=True)
     assert row == {"text": "What?", "image": "a.png", "response": "A cat."}

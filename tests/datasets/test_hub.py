@@ -1,4 +1,4 @@
-"""``hf://datasets/ORG/NAME`` through the real datasets library, against a local server with the Hub's addresses."""
+"""``hf://datasets/ORG/NAME`` through the real datasets library, against a local server that answers as the Hub does."""
 
 import json
 import os
@@ -76,7 +76,7 @@ for name, split in (("org/name", "train"), ("org/name", "test"), ("org/none", "t
 
 
 def opened(tmp_path, endpoint: str, **environment: str) -> list[str]:
-    """What a process of its own prints: the library reads its settings when it is imported."""
+    """What a new process prints: the library reads its settings when it is imported."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")} | environment
     command = [sys.executable, "-c", CODE]
     result = subprocess.run(
@@ -85,7 +85,7 @@ def opened(tmp_path, endpoint: str, **environment: str) -> list[str]:
     return result.stdout.splitlines()
 
 
-def test_a_data_set_of_the_hub_is_loaded_and_its_absence_explained(hub, tmp_path):
+def test_a_data_set_of_the_hub_is_loaded_and_a_missing_one_is_refused_with_the_fix(hub, tmp_path):
     rows, no_split, nowhere = opened(tmp_path, hub)
     assert rows == "2 [('c',), ('d',)] hf://datasets/org/name row 2"
     assert no_split.startswith("hf://datasets/org/name split test: cannot be loaded: ")
@@ -94,19 +94,19 @@ def test_a_data_set_of_the_hub_is_loaded_and_its_absence_explained(hub, tmp_path
     assert nowhere.endswith("check the name, and hubTokenSecret for a private or gated data set")
 
 
-def test_a_hub_that_cannot_be_reached_is_said_so(tmp_path):
+def test_a_hub_that_cannot_be_reached_is_reported(tmp_path):
     for line in opened(tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1"):
         assert "the Hub cannot be reached and the cache does not hold it: " in line
         assert line.endswith("check the network, or copy the data to the data claim and give its path")
 
 
-def test_a_local_folder_of_the_same_name_is_not_read_in_its_place(tmp_path, monkeypatch):
+def test_a_local_folder_of_the_same_name_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org" / "name").mkdir(parents=True)
-    with pytest.raises(DatasetError, match=r"a local ./org/name hides it; give datasetPath: ./org/name"):
+    with pytest.raises(DatasetError, match=r"a local ./org/name has the same name; use datasetPath: ./org/name"):
         open_examples("hf://datasets/org/name", vision=False)
 
 
-def test_a_name_with_too_many_parts():
+def test_a_name_with_too_many_parts_is_refused():
     with pytest.raises(DatasetError, match="write it as hf://datasets/ORG/NAME, or hf://datasets/ORG/NAME/CONFIG"):
         open_examples("hf://datasets/a/b/c/d", vision=False)

@@ -1,4 +1,4 @@
-"""Keys that no format reads: refused where they change what is trained, else ignored and named."""
+"""Keys that no format reads: refused where they change what is trained, else ignored and reported."""
 
 import json
 
@@ -118,12 +118,12 @@ def test_a_key_that_changes_training_is_refused_with_its_fix(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", CHANGES_NOTHING)
-def test_a_key_whose_value_changes_nothing_is_accepted_in_silence(name, tmp_path):
+def test_a_key_whose_value_changes_nothing_is_accepted_and_not_reported(name, tmp_path):
     assert read(CHANGES_NOTHING[name], tmp_path).ignored == ()
 
 
 @pytest.mark.parametrize("name", IGNORED)
-def test_any_other_key_is_ignored_and_named(name, tmp_path):
+def test_any_other_key_is_ignored_and_reported(name, tmp_path):
     row, ignored = IGNORED[name]
     assert read(row, tmp_path).ignored == ignored
 

@@ -1,4 +1,4 @@
-"""200 data sets, each broken in one row at random: refused by file and row, or truly valid and unchanged.
+"""200 data sets, each broken in one row at random: refused by file and row, or valid and unchanged.
 
 Nothing that is trained on may be invented: every text of an example stands in its row, every picture in its file.
 """
@@ -236,8 +236,8 @@ def invented(example, row: Row, folder: Path) -> list:
 def lost(example, row: Row) -> list[str]:
     """Questions and answers of a row that its example does not hold."""
     kept = "".join(part for message in example.messages for part in message.parts if isinstance(part, str))
-    said = [text.removeprefix("<image>") for text in texts(row) if "question" in text or "answer" in text]
-    return [text for text in said if text not in kept]
+    given = [text.removeprefix("<image>") for text in texts(row) if "question" in text or "answer" in text]
+    return [text for text in given if text not in kept]
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_a_mutated_data_set_is_refused_by_row_or_truly_valid(seed, pictures):
+def test_a_mutated_data_set_is_refused_by_row_or_is_valid(seed, pictures):
     rng = random.Random(seed)
     rows = base_rows(rng)
     victim = rng.randrange(len(rows))

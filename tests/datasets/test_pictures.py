@@ -1,6 +1,7 @@
-"""Pictures that can be trained on, decoded upright and on white; and pictures that cannot, in words."""
+"""Pictures that can be trained on are decoded upright and on white; others are refused with a reason."""
 
 import io
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from model_garden.datasets import pictures
+from model_garden.datasets import check_examples, open_examples, pictures
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import ImageRef
 from model_garden.datasets.pictures import decode
@@ -29,7 +30,7 @@ def verify(source: Path | bytes) -> tuple[int, int]:
     return pictures.verify(ImageRef(source))
 
 
-def complaint(source) -> str:
+def error_of(source) -> str:
     with pytest.raises(RowError) as caught:
         verify(source)
     return str(caught.value)
@@ -52,7 +53,7 @@ def test_common_modes_become_rgb(mode):
     assert decode(ImageRef(data)).mode == "RGB"
 
 
-def test_a_transparent_picture_stands_on_white():
+def test_a_transparent_picture_gets_a_white_background():
     image = Image.new("RGBA", (10, 10), (0, 0, 0, 0))
     image.putpixel((0, 0), (0, 0, 0, 255))
     opened = decode(ImageRef(encoded(image)))
@@ -60,7 +61,7 @@ def test_a_transparent_picture_stands_on_white():
     assert opened.getpixel((5, 5)) == (255, 255, 255)
 
 
-def test_a_photo_is_turned_upright_and_measured_so():
+def test_a_photo_is_turned_upright_and_measured_upright():
     image = Image.new("RGB", (40, 20), "white")
     image.paste("black", (0, 0, 10, 20))
     exif = Image.Exif()
@@ -72,24 +73,24 @@ def test_a_photo_is_turned_upright_and_measured_so():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_a_truncated_picture_is_found(kind, tmp_path):
+def test_a_truncated_picture_is_refused(kind, tmp_path):
     data = encoded(noise(), kind)
     path = tmp_path / "cut"
     path.write_bytes(data[: len(data) * 2 // 3])
-    assert f"the picture {path} cannot be decoded" in complaint(path)
-    assert "embedded bytes cannot be decoded" in complaint(data[: len(data) * 2 // 3])
+    assert f"the picture {path} cannot be decoded" in error_of(path)
+    assert "embedded bytes cannot be decoded" in error_of(data[: len(data) * 2 // 3])
 
 
-def test_what_is_no_picture(tmp_path):
+def test_a_file_that_is_not_a_picture_is_refused(tmp_path):
     text = tmp_path / "a.png"
     text.write_text("I am text")
-    assert "is none of PNG, JPEG, GIF, BMP, PPM, TIFF, WEBP; save it as PNG or JPEG" in complaint(text)
+    assert "is none of PNG, JPEG, GIF, BMP, PPM, TIFF, WEBP; save it as PNG or JPEG" in error_of(text)
     empty = tmp_path / "b.png"
     empty.touch()
-    assert complaint(empty) == f"the picture {empty} is empty (0 bytes); copy it again or remove the row"
-    assert "cannot be read: No such file or directory; check the path" in complaint(tmp_path / "c.png")
-    assert "is no regular file" in complaint(tmp_path)
-    assert "base64 starts with data:image/png;base64," in complaint(Path("iVBORw0KGgo" * 1000))
+    assert error_of(empty) == f"the picture {empty} is empty (0 bytes); copy it again or remove the row"
+    assert "cannot be read: No such file or directory; check the path" in error_of(tmp_path / "c.png")
+    assert "is not a regular file" in error_of(tmp_path)
+    assert "base64 starts with data:image/png;base64," in error_of(Path("iVBORw0KGgo" * 1000))
 
 
 def png_of_size(width: int, height: int) -> bytes:
@@ -113,7 +114,7 @@ def png_of_size(width: int, height: int) -> bytes:
         ),
         (encoded(Image.new("RGB", (10, 2000))), "is 10 x 2000: one side is 200 times"),
         (encoded(Image.new("RGB", (3, 3))), "is 3 x 3: a side is below 4 pixels"),
-        (encoded(Image.new("I;16", (40, 40))), "has more than eight bits a colour (mode I;16)"),
+        (encoded(Image.new("I;16", (40, 40))), "has more than eight bits a color (mode I;16)"),
         (
             encoded(noise(), "GIF", save_all=True, append_images=[noise()]),
             "has 2 frames or pages; save each as a picture",
@@ -123,11 +124,11 @@ def png_of_size(width: int, height: int) -> bytes:
     ],
     ids=["large", "bomb", "thin", "tall", "tiny", "deep", "animated", "pages", "program"],
 )
-def test_a_picture_that_cannot_be_trained_on(data, words):
-    assert words in complaint(data)
+def test_a_picture_that_cannot_be_trained_on_is_refused(data, words):
+    assert words in error_of(data)
 
 
-def test_a_picture_of_nearly_the_widest_shape_is_fine():
+def test_a_picture_of_nearly_the_longest_shape_is_accepted():
     assert verify(encoded(Image.new("RGB", (1990, 10)))) == (1990, 10)
 
 
@@ -139,9 +140,23 @@ def test_scaling_never_makes_a_picture_longer_in_shape(size):
         assert scaled[0] * scaled[1] <= max_pixels
 
 
+def test_a_picture_that_scaling_makes_too_thin_is_refused(tmp_path):
+    Image.new("RGB", (1990, 10)).save(tmp_path / "strip.png")
+    Image.new("RGB", (100, 100)).save(tmp_path / "square.png")
+    rows = [{"text": "a", "image": name, "response": "b"} for name in ("square.png", "strip.png")]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    examples = open_examples(tmp_path / "data.jsonl", vision=True)
+    assert check_examples(examples).ok
+    assert check_examples(examples, bounds=(None, 10_000)).ok
+    assert check_examples(examples, bounds=(None, 2500)).problems == [
+        f"{tmp_path}/data.jsonl row 2: the picture {tmp_path}/strip.png is 1990 x 10, scaled to 597 x 3: a side is "
+        "below 4 pixels; raise imageOptions.maxPixels, or crop the picture"
+    ]
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_picture_is_brought_between_the_bounds_and_looks_the_same(kind, orientation):
+def test_a_picture_is_scaled_between_the_bounds_and_looks_the_same(kind, orientation):
     gradient = Image.linear_gradient("L").resize((1203, 801))
     photo = Image.merge("RGB", (gradient, gradient.rotate(180), gradient))
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""The sample data sets: real pictures, true answers, the same every time."""
+"""The sample data sets: real pictures, true answers, and the same files every time."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from model_garden.datasets import check_examples, open_examples
 from model_garden.datasets.samples import (
     BACKGROUNDS,
-    COLOURS,
+    COLORS,
     SHAPES,
     create_text_samples,
     create_vision_samples,
@@ -38,17 +38,17 @@ def test_text_samples_pass_the_check(tmp_path):
 def test_the_answers_are_true_of_the_pictures():
     for scene, (_, answer) in vision_scenes(80):
         image = draw(scene)
-        colours = {colour for _, colour in sorted(image.getcolors(maxcolors=100_000))[-2:]}
-        assert colours == {COLOURS[scene.colour], BACKGROUNDS[scene.background]}
-        left, top, right, bottom = inside_box(image, COLOURS[scene.colour])
+        colors = {color for _, color in sorted(image.getcolors(maxcolors=100_000))[-2:]}
+        assert colors == {COLORS[scene.color], BACKGROUNDS[scene.background]}
+        left, top, right, bottom = inside_box(image, COLORS[scene.color])
         thirds = ("left", "centre", "right"), ("top", "middle", "bottom")
         middle = ((left + right) / 2, (top + bottom) / 2)
         assert (thirds[0][round(middle[0] / 56) - 1], thirds[1][round(middle[1] / 56) - 1]) == (scene.column, scene.row)
         assert any(word in answer(scene) for word in (scene.shape, scene.place))
 
 
-def inside_box(image, colour):
-    mask = [[image.getpixel((x, y)) == colour for x in range(image.width)] for y in range(image.height)]
+def inside_box(image, color):
+    mask = [[image.getpixel((x, y)) == color for x in range(image.width)] for y in range(image.height)]
     rows = [y for y, line in enumerate(mask) if any(line)]
     columns = [x for x in range(image.width) if any(line[x] for line in mask)]
     return columns[0], rows[0], columns[-1], rows[-1]
@@ -58,7 +58,7 @@ def test_every_shape_is_drawn_in_the_first_rows():
     assert {scene.shape for scene, _ in vision_scenes(len(SHAPES))} == set(SHAPES)
 
 
-def test_the_same_files_every_time_and_a_shorter_set_is_the_start_of_a_longer_one(tmp_path):
+def test_files_are_the_same_every_time_and_a_longer_set_starts_with_a_shorter_one(tmp_path):
     first = create_vision_samples(tmp_path / "a" / "data.jsonl", 3)
     longer = create_vision_samples(tmp_path / "b" / "data.jsonl", 5)
     assert longer.read_text().startswith(first.read_text())
@@ -66,7 +66,7 @@ def test_the_same_files_every_time_and_a_shorter_set_is_the_start_of_a_longer_on
         assert picture.read_bytes() == (tmp_path / "b" / "data_images" / picture.name).read_bytes()
 
 
-def test_the_repositorys_data_is_what_the_commands_write(tmp_path):
+def test_the_files_in_data_are_what_the_commands_write(tmp_path):
     vision = create_vision_samples(tmp_path / "vision_test_dataset.jsonl", 10)
     text = create_text_samples(tmp_path / "text_test_dataset.jsonl", 16)
     assert (DATA / vision.name).read_text() == vision.read_text()
@@ -77,11 +77,11 @@ def test_the_repositorys_data_is_what_the_commands_write(tmp_path):
 
 
 @pytest.mark.parametrize("create", [create_vision_samples, create_text_samples])
-def test_other_data_is_never_written_over(create, tmp_path):
+def test_other_data_is_not_overwritten(create, tmp_path):
     path = tmp_path / "data.jsonl"
     create(path, 2)
     create(path, 2)
-    with pytest.raises(FileExistsError, match="exists and holds other data; choose another path"):
+    with pytest.raises(FileExistsError, match="exists with other data; choose another path"):
         create(path, 3)
     with pytest.raises(ValueError, match="0 makes no data set"):
         create(tmp_path / "none.jsonl", 0)

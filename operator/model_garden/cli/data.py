@@ -122,7 +122,12 @@ def check_data(check: Check) -> dict[str, Any]:
         vision = _has_pictures(check) if check.vision is None else check.vision
         examples = open_examples(check.path, vision=vision, split=check.split)
         measure = _measure(check, vision)
-        report = check_examples(examples, measure=measure, max_length=check.max_seq_length if measure else None)
+        report = check_examples(
+            examples,
+            measure=measure,
+            max_length=check.max_seq_length if measure else None,
+            bounds=(check.min_pixels, check.max_pixels),
+        )
     except DatasetError as broken:
         return {"path": check.path, "ok": False, "problem_count": len(broken.problems), "problems": broken.problems}
     kind = "vision" if vision else "text"

@@ -1,7 +1,7 @@
-"""One pass over every row: what the data set holds, how long its examples are, and everything that is wrong with it.
+"""The check of every row: what the data set holds, how long its examples are, and every problem.
 
-Rows are checked in spans; where that would take long, by several processes. Nothing of a row outlives its check but a
-few numbers, so that memory does not grow with the data: a picture is decoded and dropped, a length takes 4 bytes.
+Rows are checked in spans, and by several processes where that saves time. Memory does not grow with the data: a picture
+is decoded and dropped, and a length takes 4 bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from model_garden.contract.status import DatasetStatus, TokenLengths
 from model_garden.datasets.errors import LISTED, DatasetError, RowError
 from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.examples import Examples
-from model_garden.datasets.sizes import Size
+from model_garden.datasets.sizes import Bounds, Size, check_scaled
 
 Measure = Callable[[Example, Sequence[Size]], tuple[int, int]]
 """An example and the sizes (width, height) of its pictures -> its text tokens and image tokens; may raise RowError."""
@@ -31,7 +31,7 @@ Measure = Callable[[Example, Sequence[Size]], tuple[int, int]]
 SPAN = 128
 """Rows checked at a time."""
 WORTH_PROCESSES = 10.0
-"""Seconds of checking left from which on starting processes, which takes a few, pays."""
+"""Seconds of checking left from which on more processes save time: to start them takes a few."""
 BUCKETS = 16
 
 
@@ -62,7 +62,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What the pass found. ``problems`` holds at most ``LISTED`` of ``problem_count`` lines."""
+    """What the check found. ``problems`` has at most ``LISTED`` of ``problem_count`` lines."""
 
     rows: int
     turns: int
@@ -70,9 +70,9 @@ class CheckReport:
     problem_count: int
     problems: list[str]
     ignored_columns: dict[str, int]
-    """Columns and keys that no example holds, with the number of rows that have them."""
+    """Columns and keys that no format reads, with the number of rows that have them."""
     dropped: dict[str, int]
-    """What was left out, by reason: blank lines alone, for a broken row is an error."""
+    """What was skipped, by reason: only blank lines, since a row that cannot be trained on is an error."""
     text_tokens: int | None = None
     image_tokens: int | None = None
     tokens: Lengths | None = None
@@ -89,7 +89,7 @@ class CheckReport:
             raise DatasetError(self.problems + ([f"and {more} more"] if more else []))
 
     def status(self, measured_by: Any = None) -> DatasetStatus:
-        """The report as ``status.dataset`` holds it. Blank lines are no rows, and not named there."""
+        """The report as ``status.dataset``, which does not count blank lines."""
         lengths = None
         if self.tokens:
             lengths = TokenLengths(median=self.tokens.median, p95=self.tokens.p95, maximum=self.tokens.maximum)
@@ -108,7 +108,12 @@ def ignored_warning(reports: Iterable[CheckReport]) -> str | None:
 
 
 def check_examples(
-    examples: Examples, *, measure: Measure | None = None, max_length: int | None = None, processes: int | None = None
+    examples: Examples,
+    *,
+    measure: Measure | None = None,
+    max_length: int | None = None,
+    bounds: Bounds = (None, None),
+    processes: int | None = None,
 ) -> CheckReport:
     """Check every row of a data set.
 
@@ -116,11 +121,12 @@ def check_examples(
         examples: the data set.
         measure: counts an example's tokens (``TokenCounter``); without it lengths are not known.
         max_length: the longest example allowed, in tokens; each longer one is an error, for nothing is ever cut.
+        bounds: the area in pixels that training scales pictures to, least and most: ``imageOptions``.
         processes: how many processes check (a ``measure`` that cannot be pickled allows one). None takes one for each
             core where the work is worth it. More than one needs an importable main module, as ``multiprocessing`` does.
     """
     total = _Tally()
-    for part in _checked_spans(examples, measure, max_length, processes):
+    for part in _checked_spans(_Checker(examples, measure, max_length, bounds), processes):
         total.add(part)
     problems, count = total.problems[:LISTED], total.problem_count
     if total.too_long_count and max_length is not None:
@@ -143,7 +149,7 @@ def check_examples(
 
 @dataclass(slots=True)
 class _Tally:
-    """What is known of some rows; of all, once they are added up."""
+    """What the check found in some rows; tallies add up to that of all rows."""
 
     turns: int = 0
     images: int = 0
@@ -175,11 +181,12 @@ class _Tally:
 
 @dataclass(frozen=True)
 class _Checker:
-    """What a checking process needs, pickled to it once."""
+    """What a process needs to check rows; pickled to it once."""
 
     examples: Examples
     measure: Measure | None
     max_length: int | None
+    bounds: Bounds
 
     def span(self, rows: range) -> _Tally:
         tally = _Tally()
@@ -193,7 +200,7 @@ class _Checker:
     def _row(self, index: int, tally: _Tally) -> None:
         converted = self.examples.convert(index)
         example = converted.example
-        sizes = [_size(image) for image in example.images]
+        sizes = [_size(image, self.bounds) for image in example.images]
         tally.turns += len(example.messages)
         tally.images += len(sizes)
         tally.ignored.update(set(converted.ignored))
@@ -206,14 +213,12 @@ class _Checker:
             tally.add(_Tally(too_long_count=1, too_long=[(text + image, image, str(example.origin))]))
 
 
-def _checked_spans(
-    examples: Examples, measure: Measure | None, max_length: int | None, processes: int | None
-) -> Iterator[_Tally]:
-    """The tallies of all spans in order: the first ones here, the rest where that is quicker."""
-    checker = _Checker(examples, measure, max_length)
-    spans = [range(start, min(start + SPAN, len(examples))) for start in range(0, len(examples), SPAN)]
+def _checked_spans(checker: _Checker, processes: int | None) -> Iterator[_Tally]:
+    """The tallies of all spans in order: the first ones in this process, the rest in several where that is faster."""
+    rows = len(checker.examples)
+    spans = [range(start, min(start + SPAN, rows)) for start in range(0, rows, SPAN)]
     if processes is None:
-        yield checker.span(spans[0][:1])  # what is loaded once is not counted below
+        yield checker.span(spans[0][:1])  # imports and caches are not part of the time measured below
         started = time.perf_counter()
         yield checker.span(spans[0][1:])
         seconds_left = (time.perf_counter() - started) * (len(spans) - 1)
@@ -228,10 +233,13 @@ def _checked_spans(
         yield from pool.map(_check_span, spans)
 
 
-def _size(image: ImageRef) -> Size:
-    from model_garden.datasets.pictures import verify
+def _size(image: ImageRef, bounds: Bounds) -> Size:
+    """A picture's size as it is stored; raises RowError where it cannot be trained on, also once it is scaled."""
+    from model_garden.datasets.pictures import name_of, verify
 
-    return verify(image)
+    size = verify(image)
+    check_scaled(size, name_of(image), bounds)
+    return size
 
 
 def _cores() -> int:
@@ -279,7 +287,7 @@ def _lengths(total: _Tally) -> Lengths:
 
 
 def _too_long(total: _Tally, max_length: int) -> str:
-    """All examples above the limit as one problem, the longest named."""
+    """All examples above the limit as one problem, which names the longest."""
     rows = [
         f"{where} ({tokens} tokens{f', {image} of them pictures' if image else ''})"
         for tokens, image, where in total.too_long

@@ -1,7 +1,7 @@
-"""What tells a data set from another with the same path: its files, and the pictures that its rows name.
+"""A digest of a data set: of its files, and of the pictures that its rows name.
 
-A run is continued, or taken for finished, only with the data that it began with. So this must notice what was changed
-and stay far cheaper than the check of every row: times of files say nothing (a copy has new ones) and are not read.
+A run resumes, or counts as finished, only with the data that it began with. The digest must change with the data and be
+far cheaper than the check of every row. Modification times are not read: a copy of a file has a new one.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from model_garden.datasets.errors import RowError
 from model_garden.datasets.examples import Examples
 
 WHOLE = 2**28
-"""Bytes up to which a data file is read as a whole: less than a second. Of a larger one its two ends are."""
+"""Bytes up to which a data file is read as a whole, in less than a second. Of a larger one both ends are read."""
 END = 2**20
 PICTURE_END = 64
 """The last bytes of a picture, which differ with its content: a PNG's hold the checksum of its pixels."""
 READERS = 16
-"""Pictures looked at at once: on network storage each takes milliseconds of waiting."""
+"""Pictures read at the same time: on network storage each read waits for milliseconds."""
 
 
 def digest_files(path: str) -> str:
-    """A digest of a data set's files: names, sizes and content (``WHOLE``); of one on the Hub, nothing."""
+    """A digest of a data set's files: names, sizes and content (see ``WHOLE``); of a data set of the Hub, nothing."""
     found = Path(path)
     files = sorted(file for file in found.rglob("*") if file.is_file()) if found.is_dir() else [found]
     result = hashlib.sha256()
@@ -45,9 +45,9 @@ def digest_files(path: str) -> str:
 
 
 def digest_pictures(examples: Examples) -> str:
-    """A digest of the pictures that lie beside the data files, in order: size and last bytes of each, decoding none.
+    """A digest of the pictures outside the data files, in order: size and last bytes of each; none is decoded.
 
-    Pictures inside the data files are part of those. What cannot be read is left to the check of the rows to name.
+    Pictures inside the data files are part of the files' digest. The check of the rows reports what cannot be read.
     """
     result = hashlib.sha256()
     paths = _paths(examples)
@@ -70,7 +70,7 @@ def _paths(examples: Examples) -> Iterator[Path]:
 def _identity(path: Path) -> bytes:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block
             return b"\0"
         with path.open("rb", buffering=0) as file:
             file.seek(-min(PICTURE_END, status.st_size), os.SEEK_END)

@@ -1,4 +1,4 @@
-"""What bad data is told as: one line a problem, naming file and row, the reason and the fix."""
+"""Errors of data sets: one line for each problem, with file and row, the reason and the fix."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from model_garden.datasets.origin import Origin
 
 LISTED = 20
-"""Problems that a message lists one by one; the rest are counted."""
+"""Problems that a message lists; the rest are counted."""
 
 
 class DatasetError(ValueError):
-    """The data set cannot be trained on. ``problems`` holds one line each: where, what, and how to mend it."""
+    """The data set cannot be trained on. ``problems`` holds one line for each: where, what, and the fix."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(problems)
@@ -19,7 +19,7 @@ class DatasetError(ValueError):
 
 
 class RowError(ValueError):
-    """One row is broken; it is known by its reader, which adds file and row."""
+    """One row cannot be trained on. The caller knows its file and number, and adds them with ``at``."""
 
     def __init__(self, reason: str, fix: str) -> None:
         self.reason, self.fix = reason, fix
@@ -30,17 +30,17 @@ class RowError(ValueError):
         return f"{origin}: {self}"
 
     def __reduce__(self) -> tuple[type[RowError], tuple[str, str]]:
-        """Pickle by its two parts, for the checking processes."""
+        """Pickle its two parts, for the processes that check rows."""
         return type(self), (self.reason, self.fix)
 
 
-def shown(value: object, room: int = 80) -> str:
-    """``value`` as a message shows it: its repr, cut to ``room`` characters."""
+def shown(value: object, width: int = 80) -> str:
+    """``value`` as a message shows it: its repr, cut to ``width`` characters."""
     text = repr(value)
-    return text if len(text) <= room else f"{text[: room - 1]}…"
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def kind_of(value: object) -> str:
-    """The JSON name of a value's type, as people who write JSON know it."""
+    """The name of a value's type as JSON calls it."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
     return "null" if value is None else names.get(type(value), f"of type {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""What every row becomes, whatever its format: an Example that keeps all roles, turns and images."""
+"""An Example: what a row of any format is converted to, with all its roles, turns and images."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ class Example:
 
     @property
     def images(self) -> list[ImageRef]:
-        """All pictures of the row, in the order in which its text meets them."""
+        """All pictures of the row, in the order of its turns."""
         return [part for message in self.messages for part in message.parts if isinstance(part, ImageRef)]

@@ -1,4 +1,4 @@
-"""Examples by number: rows converted when they are asked for, pictures opened later still."""
+"""Examples by number: a row is converted when it is read, and its pictures are opened later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from model_garden.datasets.source import open_source
 
 
 def open_examples(path: str | Path, *, vision: bool, split: str = "train", root: Path | None = None) -> Examples:
-    """Open a data set: places of rows are found, no row is converted and no picture is opened.
+    """Open a data set: find its rows, convert none and open no picture.
 
     Args:
         path: a file (jsonl, json, csv, parquet), a folder of such files, or ``hf://datasets/ORG/NAME``.
@@ -72,7 +72,7 @@ class Examples(Sequence[Example]):
 
     @property
     def blank_lines(self) -> int:
-        """Lines without content, which are no rows."""
+        """Blank lines, which are not rows."""
         return sum(rows.blank for rows in self._files)
 
     def origin(self, index: int) -> Origin:
@@ -87,7 +87,7 @@ class Examples(Sequence[Example]):
         return convert(rows.read(at), rows.origin(at), self._locators[file], vision=self._vision)
 
     def _find(self, index: int) -> tuple[int, int]:
-        """The file that holds a row, and the row's place in it."""
+        """The file that holds a row, and the row's index in it."""
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
             raise IndexError(f"row {index} of {len(self)}")

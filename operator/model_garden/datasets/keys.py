@@ -1,8 +1,8 @@
 """Keys that no format reads: which of them change what is trained in some tool of the field, and so are refused.
 
 Every other key is ignored and reported once. A key whose value changes nothing (``"weight": 1``, ``"train": true``, an
-empty list) is neither. The sources are the data formats of TRL, LLaMA-Factory, ms-swift, Axolotl, verl, slime, OpenAI
-and Qwen-VL.
+empty list) is neither refused nor reported. The meanings are those of the data formats of TRL, LLaMA-Factory, ms-swift,
+Axolotl, verl, slime, OpenAI and Qwen-VL.
 """
 
 from __future__ import annotations

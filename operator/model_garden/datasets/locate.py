@@ -1,4 +1,4 @@
-"""From what a row calls a picture (path, data URI, bytes) to an ImageRef, without opening it."""
+"""From a row's value for a picture (path, URI, bytes) to an ImageRef, without opening the picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILE = "file://"
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """Where the pictures of one data file may stand.
+    """Finds the pictures of one data file.
 
     ``base`` is the folder of the data file, None where there is none (a data set of the Hub). ``root``, when given, is
     the folder that no path may leave, symbolic links followed.
@@ -34,11 +34,11 @@ class Locator:
         """The picture that ``value`` names: a path, a data URI, bytes, or ``{"bytes", "path"}`` as Parquet holds it.
 
         Args:
-            value: what stands in the row.
-            name: the field it stands in, for messages.
+            value: the value in the row.
+            name: its field, for messages.
 
         Raises:
-            RowError: it is none of these, leaves ``root``, or would have to be fetched from elsewhere.
+            RowError: it is none of these, is outside ``root``, or would have to be downloaded.
         """
         if isinstance(value, dict) and {key for key, given in value.items() if given is not None} <= {"bytes", "path"}:
             value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
@@ -62,7 +62,7 @@ class Locator:
             )
         if self.base is None and not Path(value).is_absolute():
             raise RowError(
-                f"{name} is the path {shown(value)}, and a data set of the Hub has no folder for it",
+                f"{name} is the path {shown(value)}, and a data set of the Hub has no folder that it starts from",
                 "embed the pictures in the data set as an Image column",
             )
         path = (self.base or Path("/")) / value
@@ -70,17 +70,17 @@ class Locator:
         return path
 
     def require_inside(self, path: Path, name: str) -> None:
-        """Refuse a path that leaves ``root``.
+        """Refuse a path that is outside ``root``.
 
         Raises:
-            RowError: it does, by ``..``, as an absolute path or through a symbolic link.
+            RowError: it is, by ``..``, as an absolute path or through a symbolic link.
         """
         if self.root is None:
             return
         real, root = os.path.realpath(path), os.path.realpath(self.root)
         if os.path.commonpath([real, root]) != root:
             raise RowError(
-                f"{name} {shown(str(path))} leads out of {self.root}",
+                f"{name} {shown(str(path))} is outside {self.root}",
                 "keep pictures below the workspace, next to the data file",
             )
 

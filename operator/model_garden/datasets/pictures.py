@@ -1,4 +1,4 @@
-"""Pictures, decoded one way for checking and for training."""
+"""Pictures, decoded in the same way for the check of rows and for training."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ FORMATS = (
     TiffImagePlugin.TiffImageFile.format,
     WebPImagePlugin.WebPImageFile.format,
 )
-"""Pillow's names of the formats that are read; others (EPS, PSD, …) are programs or stacks of layers."""
+"""Pillow's names of the formats that are read; others (EPS, PSD, …) are programs or have layers."""
 REDUCING_GAP = 1.5
-"""Pillow calls 2 and 3 good and better for its own thumbnails; below 1 sharpness would be lost."""
+"""Pillow recommends 2 or 3 for its own thumbnails; below 1 the result would be less sharp."""
 
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPOSED = (5, 6, 7, 8)
@@ -35,13 +35,13 @@ _ORIENTATION = 0x0112
 
 
 def decode(image: ImageRef, min_pixels: int | None = None, max_pixels: int | None = None) -> Image.Image:
-    """The picture as RGB, turned upright as its EXIF data says, on white where it is transparent, its area in bounds.
+    """The picture as RGB, turned upright as its EXIF data says, on white where transparent, its area within the bounds.
 
-    A JPEG that is to shrink is decoded at a half, a quarter or an eighth as long as that is ``REDUCING_GAP`` times the
-    size wanted or more: a quarter of the work or less, and no visible difference.
+    A JPEG that is scaled down is decoded at a half, a quarter or an eighth of its size, where that is at least
+    ``REDUCING_GAP`` times the wanted size: a quarter of the work or less, and no visible difference.
 
     Raises:
-        OSError, ValueError: it cannot be decoded; ``verify`` says so in words beforehand.
+        OSError, ValueError: it cannot be decoded; ``verify`` reports that before, with a fix.
     """
     with Image.open(_opened(image.source), formats=FORMATS) as opened:
         stored = opened.size
@@ -57,7 +57,7 @@ def decode(image: ImageRef, min_pixels: int | None = None, max_pixels: int | Non
 
 
 def _resized(picture: Image.Image, size: Size) -> Image.Image:
-    """Bicubic by torchvision, which training has loaded: Pillow's result to one level of 255, four times as fast."""
+    """Bicubic by torchvision, which training imports anyway: four times as fast as Pillow, at most 1 of 255 apart."""
     from torchvision.transforms.v2 import functional
 
     pixels = functional.pil_to_tensor(picture)
@@ -68,7 +68,7 @@ def _resized(picture: Image.Image, size: Size) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """The picture as RGB; one that is so already is loaded and not copied."""
+    """The picture as RGB. One that is RGB already is loaded and not copied."""
     if not image.has_transparency_data:
         image.load()
         return image if image.mode == "RGB" else image.convert("RGB")
@@ -80,19 +80,25 @@ def _on_white(image: Image.Image) -> Image.Image:
 def verify(image: ImageRef) -> Size:
     """Width and height in pixels, as ``decode`` gives them, of a picture that is known to decode.
 
-    Every byte is decoded (a JPEG at an eighth of its size, which reads all the same data), so that a truncated file is
-    found. Sizes of files are remembered for a while: rows often share a picture.
+    Every byte is decoded, so that a truncated file is found; a JPEG at an eighth of its size, which reads all of the
+    file too. Sizes of files are cached: rows often share a picture.
 
     Raises:
-        RowError: it is missing, empty, broken, too large, too thin, or cannot be shown in eight bits a colour.
+        RowError: it is missing, empty, broken, too large, too thin, or has more than eight bits a color.
     """
     source = image.source
-    return _verify_file(source) if isinstance(source, Path) else _verify(source, f"the {len(source)} embedded bytes")
+    return _verify_file(source) if isinstance(source, Path) else _verify(source, name_of(image))
+
+
+def name_of(image: ImageRef) -> str:
+    """A picture as messages name it."""
+    source = image.source
+    return f"the picture {source}" if isinstance(source, Path) else f"the {len(source)} embedded bytes"
 
 
 @lru_cache(maxsize=4096)
 def _verify_file(path: Path) -> Size:
-    name = f"the picture {path}"
+    name = name_of(ImageRef(path))
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -100,10 +106,10 @@ def _verify_file(path: Path) -> Size:
         reason = getattr(error, "strerror", None) or str(error)
         raise RowError(
             f"the picture {shown(str(path), 200)} cannot be read: {reason}",
-            f"check the path; a relative one starts from the data file's folder{hint}",
+            f"check the path; a relative path starts from the data file's folder{hint}",
         ) from None
     if not stat.S_ISREG(status.st_mode):
-        raise RowError(f"{name} is no regular file", "give the path of a picture")
+        raise RowError(f"{name} is not a regular file", "give the path of a picture")
     if not status.st_size:
         raise RowError(f"{name} is empty (0 bytes)", "copy it again or remove the row")
     return _verify(path, name)
@@ -111,7 +117,7 @@ def _verify_file(path: Path) -> Size:
 
 def _verify(source: Path | bytes, name: str) -> Size:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Pillow only warns of is decided here
+        warnings.simplefilter("ignore")  # the checks below decide on what Pillow warns of
         try:
             with Image.open(_opened(source), formats=FORMATS) as image:
                 _check_header(image, name)
@@ -128,10 +134,10 @@ def _verify(source: Path | bytes, name: str) -> Size:
             ) from None
         except Image.DecompressionBombError:
             raise RowError(f"{name} is larger than {MAX_PIXELS} pixels", "scale it down") from None
-        except Exception as error:  # broken pictures make Pillow's plugins raise from a dozen unrelated classes
-            said = shown(str(error).split("\n")[0], 120) if str(error) else type(error).__name__
+        except Exception as error:  # Pillow's plugins raise errors of a dozen unrelated classes
+            reason = shown(str(error).split("\n")[0], 120) if str(error) else type(error).__name__
             raise RowError(
-                f"{name} cannot be decoded: {said}", "save it again as PNG or JPEG, or remove the row"
+                f"{name} cannot be decoded: {reason}", "save it again as PNG or JPEG, or remove the row"
             ) from None
     return (height, width) if orientation in _TRANSPOSED else (width, height)
 
@@ -143,7 +149,9 @@ def _opened(source: Path | bytes) -> Path | io.BytesIO:
 def _check_header(image: Image.Image, name: str) -> None:
     check_size(image.size, name)
     if image.mode in _DEEP_MODES:
-        raise RowError(f"{name} has more than eight bits a colour (mode {image.mode})", "save it with eight")
+        raise RowError(
+            f"{name} has more than eight bits a color (mode {image.mode})", "save it with eight bits a color"
+        )
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # a phone's JPEG that carries a second, auxiliary picture
+    if frames > 1 and image.format != "MPO":  # a phone's JPEG with a second, auxiliary picture
         raise RowError(f"{name} has {frames} frames or pages", 'save each as a picture and list them in "images"')

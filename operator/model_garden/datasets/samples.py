@@ -1,7 +1,7 @@
-"""Sample data sets with real answers: pictures of shapes and colours, and short instructions.
+"""Sample data sets with true answers: pictures of shapes and colors, and short instructions.
 
-They stand behind ``model-garden create-vision-dataset`` and ``create-dataset``, the files in ``data/`` and the demo.
-The same number gives the same files, and the first rows of a longer set are the rows of a shorter one.
+``model-garden create-vision-dataset`` and ``create-dataset``, the files in ``data/`` and the demo use them. The same
+number of rows gives the same files, and a longer set starts with the rows of a shorter one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from PIL import Image, ImageDraw
 
 SIZE = 224
 """Width and height of a sample picture in pixels."""
-_SMOOTH = 4  # drawn this much larger, then shrunk, so that edges are smooth
+_SMOOTH = 4  # pictures are drawn this much larger and then scaled down, which smooths edges
 
-COLOURS = {
+COLORS = {
     "red": (214, 40, 40),
     "green": (42, 157, 70),
     "blue": (38, 84, 200),
@@ -39,10 +39,10 @@ COLUMNS = {"left": 1, "centre": 2, "right": 3}
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture: a shape of a size and colour at a place on a background."""
+    """One picture: a shape of a size and color at a place on a background."""
 
     shape: str
-    colour: str
+    color: str
     size: str
     row: str
     column: str
@@ -61,10 +61,10 @@ def _with_article(noun: str) -> str:
 QUESTIONS: tuple[tuple[str, Callable[[Scene], str]], ...] = (
     (
         "What is in this image?",
-        lambda s: f"A {s.size} {s.colour} {s.shape} at the {s.place}, on a {s.background} background.",
+        lambda s: f"A {s.size} {s.color} {s.shape} at the {s.place}, on a {s.background} background.",
     ),
     ("Which shape do you see?", lambda s: f"The shape is {_with_article(s.shape)}."),
-    ("What colour is the shape?", lambda s: f"The {s.shape} is {s.colour}."),
+    ("What colour is the shape?", lambda s: f"The {s.shape} is {s.color}."),
     ("Where is the shape, and what is behind it?", lambda s: f"At the {s.place}, on a {s.background} background."),
 )
 
@@ -76,7 +76,7 @@ def create_vision_samples(path: str | Path, n: int) -> Path:
 
     Raises:
         ValueError: ``n`` is below 1.
-        FileExistsError: ``path`` holds something else already; nothing was written.
+        FileExistsError: ``path`` exists with other content; nothing was written.
     """
     path = Path(path)
     folder = path.parent / f"{path.stem}_images"
@@ -100,7 +100,7 @@ def create_text_samples(path: str | Path, n: int) -> Path:
 
     Raises:
         ValueError: ``n`` is below 1.
-        FileExistsError: ``path`` holds something else already; nothing was written.
+        FileExistsError: ``path`` exists with other content; nothing was written.
     """
     path = Path(path)
     text = _jsonl(text_rows(_positive(n)))
@@ -111,14 +111,14 @@ def create_text_samples(path: str | Path, n: int) -> Path:
 
 
 def vision_scenes(n: int) -> Iterator[tuple[Scene, tuple[str, Callable[[Scene], str]]]]:
-    """``n`` scenes, each with its question and the function that answers it; shapes and questions take turns."""
+    """``n`` scenes, each with its question and the function that answers it; shapes and questions alternate."""
     rng = random.Random("vision")
-    shapes, colours = list(SHAPES), list(COLOURS)
+    shapes, colors = list(SHAPES), list(COLORS)
     for number in range(n):
         background = rng.choice(list(BACKGROUNDS))
         scene = Scene(
             shape=shapes[number % len(shapes)],
-            colour=rng.choice([colour for colour in colours if colour != background]),
+            color=rng.choice([color for color in colors if color != background]),
             size=rng.choice(list(SIZES)),
             row=rng.choice(list(ROWS)),
             column=rng.choice(list(COLUMNS)),
@@ -132,7 +132,7 @@ def draw(scene: Scene) -> Image.Image:
     large = SIZE * _SMOOTH
     image = Image.new("RGB", (large, large), BACKGROUNDS[scene.background])
     centre = (COLUMNS[scene.column] * large / 4, ROWS[scene.row] * large / 4)
-    SHAPES[scene.shape](ImageDraw.Draw(image), *centre, SIZES[scene.size] * _SMOOTH, COLOURS[scene.colour])
+    SHAPES[scene.shape](ImageDraw.Draw(image), *centre, SIZES[scene.size] * _SMOOTH, COLORS[scene.color])
     return image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
@@ -160,7 +160,7 @@ def _rectangle(*boxes: tuple[float, float]) -> Draw:
 
 
 def _polygon(*radii: float, corners: int) -> Draw:
-    """Corners spread evenly from straight up, their distances from the centre taking turns through ``radii``."""
+    """Corners at even angles from straight up; their distances from the center repeat ``radii``."""
 
     def drawn(canvas: ImageDraw.ImageDraw, x: float, y: float, r: float, fill: Fill) -> None:
         points = []
@@ -205,7 +205,7 @@ _REQUESTS = (
 
 
 def text_rows(n: int) -> Iterator[dict[str, Any]]:
-    """``n`` rows in the ``messages`` format; the four tasks take turns, and some rows have several turns."""
+    """``n`` rows in the ``messages`` format; the four tasks alternate, and some rows have several turns."""
     rng = random.Random("text")
     tasks = (_extraction, _sorting, _review, _rewording)
     for number in range(n):
@@ -268,4 +268,4 @@ def _jsonl(rows: Iterable[dict[str, Any]]) -> str:
 
 def _refuse_other_content(path: Path, text: str) -> None:
     if path.exists() and path.read_bytes() != text.encode():
-        raise FileExistsError(f"{path} exists and holds other data; choose another path or delete it")
+        raise FileExistsError(f"{path} exists with other data; choose another path or delete it")

@@ -14,6 +14,8 @@ MIN_SIDE = 4
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+Bounds = tuple[int | None, int | None]
+"""The least and the largest area in pixels; None is no bound."""
 
 
 def bounded(size: Size, min_pixels: int | None, max_pixels: int | None) -> Size:
@@ -49,15 +51,15 @@ def check_size(size: Size, name: str) -> None:
         raise RowError(f"{name} is {width} x {height}: a side is below {MIN_SIDE} pixels", "use a larger picture")
 
 
-def check_scaled(size: Size, name: str, min_pixels: int | None, max_pixels: int | None) -> None:
+def check_scaled(size: Size, name: str, bounds: Bounds) -> None:
     """Refuse a picture whose size is no longer fit for training once it is scaled between the bounds of the job.
 
     Raises:
         RowError: a side becomes too short.
     """
-    width, height = bounded(size, min_pixels, max_pixels)
+    width, height = bounded(size, *bounds)
     if min(width, height) < MIN_SIDE:
         raise RowError(
-            f"{name} is {size[0]} x {size[1]}, scaled down to {width} x {height}: a side is below {MIN_SIDE} pixels",
+            f"{name} is {size[0]} x {size[1]}, scaled to {width} x {height}: a side is below {MIN_SIDE} pixels",
             "raise imageOptions.maxPixels, or crop the picture",
         )

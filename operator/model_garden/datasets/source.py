@@ -15,19 +15,19 @@ from model_garden.datasets.locate import Locator
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "eval": "test"} | dict.fromkeys(
     ("validation", "valid", "val", "dev"), "validation"
 )
-"""Words that name a split in a file's name, as the Hub reads them."""
+"""Words in a file's name that name its split, as the Hub reads them."""
 
 
 def open_source(path: str | Path, split: str, root: Path | None) -> list[Rows]:
     """The rows of every file that ``path`` stands for, in order of their names.
 
     Args:
-        path: a file, a folder (its data files at any depth, hidden ones left out) or ``hf://datasets/ORG/NAME``.
+        path: a file, a folder (its data files at any depth, hidden ones skipped) or ``hf://datasets/ORG/NAME``.
         split: which split; a single file has one only, ``train``.
         root: the folder that ``path`` may not leave, symbolic links followed; None allows any.
 
     Raises:
-        DatasetError: nothing is there, or it cannot be read.
+        DatasetError: it does not exist or cannot be read.
     """
     if str(path).startswith(HUB_DATASET):
         return [_open_hub(str(path), split)]
@@ -41,11 +41,11 @@ def open_source(path: str | Path, split: str, root: Path | None) -> list[Rows]:
     if not path.exists():
         raise DatasetError([f"{path}: no such file or folder; relative paths start from {Path.cwd()}"])
     if not path.is_file():
-        raise DatasetError([f"{path}: is no regular file; give a file, a folder or {HUB_DATASET}ORG/NAME"])
+        raise DatasetError([f"{path}: is not a regular file; give a file, a folder or {HUB_DATASET}ORG/NAME"])
     if split != "train":
         raise DatasetError(
             [
-                f"{path}: one file has no split {split!r}; leave datasetSplit out or give a folder (to evaluate on "
+                f"{path}: one file has no split {split!r}; remove datasetSplit or give a folder (to evaluate on "
                 "rows of the file that is trained on, hold some out: validationFraction)"
             ]
         )
@@ -68,16 +68,19 @@ def _files_of_split(folder: Path, split: str) -> list[Path]:
         if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
     ]
     if not files:
-        raise DatasetError([f"{folder}: holds no data file; accepted: {', '.join(SUFFIXES)}"])
+        raise DatasetError([f"{folder}: has no data file; accepted: {', '.join(SUFFIXES)}"])
     named = {path: _split_of(path) for path in files}
     if not any(named.values()):
         if split != "train":
-            raise DatasetError([f"{folder}: no file names the split {split!r}; call one {split}.jsonl"])
+            raise DatasetError([f"{folder}: no file has the split {split!r} in its name; name one {split}.jsonl"])
         return [folder / path for path in files]
-    nameless = [str(path) for path, name in named.items() if name is None]
-    if nameless:
+    unnamed = [str(path) for path, name in named.items() if name is None]
+    if unnamed:
         raise DatasetError(
-            [f"{folder}: {', '.join(nameless[:5])} names no split and other files do; add train or test to the name"]
+            [
+                f"{folder}: {', '.join(unnamed[:5])} have no split in their names, and other files do; add train or "
+                "test to each name"
+            ]
         )
     wanted = _SPLITS.get(split, split)
     chosen = [folder / path for path, name in named.items() if name == wanted]
@@ -107,9 +110,12 @@ def _open_hub(path: str, split: str) -> Rows:
             ]
         )
     name, config = "/".join(parts[:2]), parts[2] if len(parts) == 3 else None
-    if Path(name).exists():  # the library would read it in place of the Hub's
+    if Path(name).exists():  # the library would read it instead of the Hub's
         raise DatasetError(
-            [f"{path}: a local ./{name} hides it; give datasetPath: ./{name} if that is meant, or rename it"]
+            [
+                f"{path}: a local ./{name} has the same name; use datasetPath: ./{name} if you mean that one, else "
+                "rename it"
+            ]
         )
     try:
         dataset = quietly(lambda library: library.load_dataset(name, config, split=split))
@@ -122,16 +128,16 @@ def _hub_reason(error: Exception) -> str:
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
-    said = shown(str(error).strip().split("\n")[0], 300)
+    reason = shown(str(error).strip().split("\n")[0], 300)
     if isinstance(error, DatasetNotFoundError):
-        return f"not found: {said}; check the name, and hubTokenSecret for a private or gated data set"
+        return f"not found: {reason}; check the name, and hubTokenSecret for a private or gated data set"
     if isinstance(error, HfHubHTTPError):
-        return f"the Hub answered: {said}; check the name, and hubTokenSecret for a private or gated data set"
+        return f"the Hub answered: {reason}; check the name, and hubTokenSecret for a private or gated data set"
     if isinstance(error, (OSError, TimeoutError)):
         return (
-            f"the Hub cannot be reached and the cache does not hold it: {said}; "
+            f"the Hub cannot be reached and the cache does not hold it: {reason}; "
             "check the network, or copy the data to the data claim and give its path"
         )
     if isinstance(error, (DatasetsError, ValueError)):
-        return f"cannot be loaded: {said}; check its configurations and splits on the Hub"
-    return f"cannot be loaded: {type(error).__name__}: {said}"
+        return f"cannot be loaded: {reason}; check its configurations and splits on the Hub"
+    return f"cannot be loaded: {type(error).__name__}: {reason}"

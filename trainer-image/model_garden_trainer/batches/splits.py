@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from model_garden.contract.names import TERMINATION_LOG
-from model_garden.contract.spec import HUB_DATASET, TrainingJobSpec
+from model_garden.contract.spec import HUB_DATASET, ImageOptions, TrainingJobSpec
 from model_garden.contract.status import DatasetStatus, TokenLengths
 from model_garden.datasets import (
     CheckReport,
@@ -23,6 +23,7 @@ from model_garden.datasets import (
     ignored_warning,
     open_examples,
 )
+from model_garden.datasets.sizes import Bounds
 from model_garden_trainer.errors import TrainingError
 
 if TYPE_CHECKING:  # the preflight reads this module too, and has no torch
@@ -60,6 +61,8 @@ class Data:
     training: Subset
     validation: Subset
     sources: tuple[Examples, ...]
+    bounds: Bounds = (None, None)
+    """The area in pixels that pictures are scaled to."""
 
 
 def open_data(spec: TrainingJobSpec, seed: int) -> Data:
@@ -68,12 +71,14 @@ def open_data(spec: TrainingJobSpec, seed: int) -> Data:
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
     """
+    image = spec.image_options or ImageOptions()
+    bounds = (image.min_pixels, image.max_pixels)
     rows, *others = [_open(path, split, vision=spec.vision) for path, split in spec.datasets]
     everything = list(range(len(rows)))
     if others:
-        return Data(Subset(rows, everything), Subset(others[0], range(len(others[0]))), (rows, others[0]))
+        return Data(Subset(rows, everything), Subset(others[0], range(len(others[0]))), (rows, others[0]), bounds)
     if not spec.validation_fraction:
-        return Data(Subset(rows, everything), Subset(rows, ()), (rows,))
+        return Data(Subset(rows, everything), Subset(rows, ()), (rows,), bounds)
     held_out = max(1, round(len(rows) * spec.validation_fraction))
     if held_out >= len(rows):
         raise TrainingError(
@@ -83,7 +88,7 @@ def open_data(spec: TrainingJobSpec, seed: int) -> Data:
         )
     random.Random(seed).shuffle(everything)
     held, kept = everything[:held_out], everything[held_out:]
-    return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,))
+    return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,), bounds)
 
 
 def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tuple[DatasetStatus, Example, str | None]:
@@ -123,7 +128,7 @@ def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[Che
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
     """
-    return [_checked(rows, counter, max_length) for rows in data.sources]
+    return [_checked(rows, counter, max_length, data.bounds) for rows in data.sources]
 
 
 def described(
@@ -166,8 +171,8 @@ def _counter(encoder: Encoder, folder: Path) -> TokenCounter | None:
         return None
 
 
-def _checked(rows: Examples, counter: TokenCounter | None, max_length: int) -> CheckReport:
-    report = check_examples(rows, measure=counter, max_length=max_length)
+def _checked(rows: Examples, counter: TokenCounter | None, max_length: int, bounds: Bounds) -> CheckReport:
+    report = check_examples(rows, measure=counter, max_length=max_length, bounds=bounds)
     try:
         report.raise_for_problems()
     except DatasetError as error:

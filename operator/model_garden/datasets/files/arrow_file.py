@@ -11,7 +11,7 @@ from model_garden.datasets.origin import Origin
 
 
 class ArrowRows:
-    """Rows of a data set of the ``datasets`` library, read as plain values: pictures stay encoded."""
+    """Rows of a data set of the ``datasets`` library, read as plain values; pictures stay encoded."""
 
     blank = 0
 
@@ -56,7 +56,7 @@ def _builder_errors() -> tuple[type[Exception], ...]:
 
 
 def quietly(load: Callable[[Any], Any]) -> Any:
-    """Call ``load`` with the ``datasets`` library, its progress bars off: they would fill a pod's log."""
+    """Call ``load`` with the ``datasets`` library, its progress bars off, which would fill a pod's log."""
     import datasets
 
     shown_before = datasets.is_progress_bar_enabled()

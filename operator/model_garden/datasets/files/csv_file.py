@@ -15,7 +15,7 @@ csv.field_size_limit(2**31 - 1)  # the usual 128 KiB is less than a picture as a
 
 
 def open_csv(path: Path) -> TextRows:
-    """Records of a CSV file with a header line; numbered as a spreadsheet does, so that the first one is row 2."""
+    """Records of a CSV file with a header line; numbered as a spreadsheet numbers them: the first is row 2."""
     starts, blank = array("Q"), array("Q")
     lengths: list[int] = []  # bytes of the lines that make up one record
     with path.open("rb") as file:

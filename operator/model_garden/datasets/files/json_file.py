@@ -14,7 +14,7 @@ from model_garden.datasets.files.rows import Rows, TextRows, text_start
 
 
 def parse_json(data: bytes) -> Any:
-    """A JSON value, strictly: a key given twice or a NaN would lose or invent content.
+    """A JSON value. A key given twice or a NaN is refused: reading it would lose or invent content.
 
     Raises:
         RowError: it is not UTF-8 or not JSON.
@@ -25,12 +25,12 @@ def parse_json(data: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise RowError(
             f"not JSON: {error.msg} at character {error.pos + 1}",
-            "mend the line; each row is one JSON object on one line",
+            "fix the line; each row is one JSON object on one line",
         ) from None
     except RecursionError:
         raise RowError("not readable: nested too deeply", "flatten the row") from None
     except ValueError as error:
-        raise RowError(f"not JSON: {error}", "mend the line") from None
+        raise RowError(f"not JSON: {error}", "fix the line") from None
 
 
 def _utf8(data: bytes) -> str:
@@ -52,7 +52,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number; write null or leave the key out")
+    raise ValueError(f"{name} is no JSON number; write null or remove the key")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -75,7 +75,7 @@ def open_jsonl(path: Path) -> TextRows:
 
 
 def open_json(path: Path) -> Rows:
-    """The elements of one JSON array. Its text is in memory while it is scanned once, never all of its rows.
+    """The elements of one JSON array. Its text is in memory during one scan; its rows never all are.
 
     A file that starts with an object is read as JSON lines, as the ``datasets`` library does.
     """
@@ -95,7 +95,7 @@ def open_json(path: Path) -> Rows:
 
 
 def parse_element(data: bytes) -> Any:
-    """An element of a JSON array, with what stands between it and the next: spaces and a comma or the last bracket."""
+    """An element of a JSON array, with the spaces and the comma or last bracket after it."""
     text = data.rstrip()
     return parse_json(text[:-1] if text[-1:] in (b",", b"]") else text)
 
@@ -104,16 +104,16 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def _element_starts(text: str, path: Path) -> Iterator[int]:
-    """Where each element of a JSON array starts, and at last where the text ends.
+    """Where each element of a JSON array starts, and last, where the array ends.
 
     Raises:
-        DatasetError: ``text`` is no JSON array, or is broken somewhere.
+        DatasetError: ``text`` is not a JSON array, or part of it is not JSON.
     """
     plain = json.JSONDecoder()
     at = _SPACE.match(text, 0).end()  # type: ignore[union-attr]
     if text[at : at + 1] != "[":
         raise DatasetError(
-            [f"{path}: is no JSON array of rows; write [{{…}}, {{…}}], or one object a line in a .jsonl file"]
+            [f"{path}: is not a JSON array of rows; write [{{…}}, {{…}}], or one object a line in a .jsonl file"]
         )
     number, separator = 0, "["
     while separator != "]":
@@ -127,12 +127,12 @@ def _element_starts(text: str, path: Path) -> Iterator[int]:
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             line = text.count("\n", 0, getattr(error, "pos", at)) + 1
-            raise DatasetError([f"{path} row {number}: not JSON: {reason} (line {line}); mend the file"]) from None
+            raise DatasetError([f"{path} row {number}: not JSON: {reason} (line {line}); fix the file"]) from None
         at = _SPACE.match(text, end).end()  # type: ignore[union-attr]
         separator = text[at : at + 1]
         if separator not in (",", "]") or not separator:
             found = shown(separator) if separator else "the end of the file"
-            raise DatasetError([f"{path} row {number}: {found} after it, not a comma or ]; mend the file"])
+            raise DatasetError([f"{path} row {number}: {found} after it, not a comma or ]; fix the file"])
     rest = _SPACE.match(text, at + 1).end()  # type: ignore[union-attr]
     if rest < len(text):
         raise DatasetError([f"{path}: {shown(text[rest:], 20)} after the end of the JSON array; remove it"])

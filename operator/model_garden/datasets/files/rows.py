@@ -22,7 +22,7 @@ class Rows(Protocol):
 
     @property
     def blank(self) -> int:
-        """Blank lines, which are no rows."""
+        """Blank lines, which are not rows."""
         ...
 
     def __len__(self) -> int: ...
@@ -63,7 +63,7 @@ class TextRows:
 
     @property
     def blank(self) -> int:
-        """Blank lines, which are no rows."""
+        """Blank lines, which are not rows."""
         return len(self._blank)
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class TextRows:
 
 
 def text_start(head: bytes, path: Path) -> int:
-    """Bytes of a UTF-8 byte order mark at the start; UTF-16 and UTF-32 are refused."""
+    """Where the text of a file starts: behind a UTF-8 byte order mark. UTF-16 and UTF-32 are refused."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DatasetError([f"{path}: is UTF-16 or UTF-32; save it as UTF-8 (iconv -t utf-8)"])
     return 3 if head[:3] == b"\xef\xbb\xbf" else 0
