@@ -34,6 +34,14 @@ def stop_at(step: int, requests: StopRequests) -> Any:
     return observe
 
 
+def test_keys_that_no_format_reads_are_a_warning_of_the_run(workspace: Workspace) -> None:
+    rows = workspace.folder / TEXT["datasetPath"]
+    rows.write_text("".join(json.dumps(json.loads(line) | {"id": 1}) + "\n" for line in rows.read_text().splitlines()))
+    count = len(rows.read_text().splitlines())
+    _, told = workspace.train(config("ignored", TEXT, QUICK, {"hyperparameters": {"maxSteps": 1}}))
+    assert told.warnings == [f"keys that no format reads are ignored: id ({count} rows)"]
+
+
 def test_a_vision_model_learns_and_leaves_a_model_that_loads_elsewhere(workspace: Workspace) -> None:
     job = config("shapes", VISION, QUICK, {"hyperparameters": {"numEpochs": 8}, "saveMethod": "merged_16bit"})
     outcome, told = workspace.train(job)

@@ -61,7 +61,7 @@ def prepared(workspace: Workspace, *parts: dict[str, Any], **environment: str) -
 
 
 CODE = """
-from model_garden_trainer import base_model
+from model_garden_trainer.models import base_model
 from model_garden_trainer.__main__ import main
 base_model.TOLD_SECONDS = 0
 main()
@@ -94,6 +94,14 @@ def test_broken_rows_end_it_with_file_and_row(workspace: Workspace, row: dict[st
     assert (outcome.exit_code, outcome.reason) == (3, "InvalidDataset")
     assert outcome.message and "vision_test_dataset.jsonl row 11" in outcome.message
     assert reason in outcome.message
+
+
+def test_keys_that_no_format_reads_are_a_warning(workspace: Workspace) -> None:
+    rows = workspace.folder / "data/vision_test_dataset.jsonl"
+    rows.write_text("".join(json.dumps(json.loads(line) | {"id": 1}) + "\n" for line in rows.read_text().splitlines()))
+    _, events = prepared(workspace, VISION)
+    warnings = [event.message for event in events if isinstance(event, WarningEvent)]
+    assert warnings == ["keys that no format reads are ignored: id (10 rows)"]
 
 
 def test_rows_longer_than_the_limit_are_named(workspace: Workspace) -> None:
