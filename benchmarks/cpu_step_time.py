@@ -30,7 +30,7 @@ from benchmarks.sections import machine, table, write_section
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.names import CONFIG_ENV
 from model_garden.contract.progress import ProgressEvent, StageEvent, parse_event
-from model_garden.contract.spec import Health, Hyperparameters, TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
 
 WARM_UP = 2
@@ -89,7 +89,7 @@ def _repeats(rng: random.Random) -> int:
     return max(1, round(rng.lognormvariate(0, 1.2)))
 
 
-def job(model: Path, vision: bool, steps: int, folder: Path) -> TrainingJobSpec:
+def job(model: Path, vision: bool, steps: int, folder: Path) -> EffectiveSpec:
     """The project's defaults for a CPU: effective batch 8 (text 2 x 4, vision 1 x 8), LoRA r 16, float32."""
     given = {
         "baseModel": str(model),
@@ -124,7 +124,7 @@ def stopwatch() -> Any:
     return Stopwatch()
 
 
-def ours(spec: TrainingJobSpec, rows: list[Row], *, packed: bool = False) -> Times:
+def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times:
     """Our loop, set up as a run sets it up."""
     from transformers import set_seed
 
@@ -134,16 +134,16 @@ def ours(spec: TrainingJobSpec, rows: list[Row], *, packed: bool = False) -> Tim
     from model_garden_trainer.models.families import trainer_for
 
     began = time.perf_counter()
-    h = spec.hyperparameters or Hyperparameters()
+    h = spec.hyperparameters
     folder = Path(spec.base_model)
     trainer = trainer_for(spec)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
-    set_seed(h.seed or 0)
+    set_seed(h.seed)
     model = backend.add_lora(backend.load_model(spec, folder), spec)
-    batch, accumulation = h.batch_size or 1, h.gradient_accumulation_steps or 1
+    batch, accumulation = h.batch_size, h.gradient_accumulation_steps
     collator: Callable[..., Any] = encoder.__call__
     if packed:
-        pad, capacity = encoder.tokenizer.pad_token_id, h.max_seq_length or 2048
+        pad, capacity = encoder.tokenizer.pad_token_id, h.max_seq_length
         collator = PackedSteps(encoder, capacity=capacity, rows=batch, pad_token_id=pad, config=model.config)
         batch, accumulation = batch * accumulation, 1
     settings = arguments(
@@ -160,7 +160,7 @@ def ours(spec: TrainingJobSpec, rows: list[Row], *, packed: bool = False) -> Tim
     loop = Loop(
         model=model,
         model_has_own_loss=False,
-        health=Health(),
+        health=spec.health,
         report=lambda _: None,
         args=settings,
         data_collator=collator,
@@ -173,7 +173,7 @@ def ours(spec: TrainingJobSpec, rows: list[Row], *, packed: bool = False) -> Tim
     return watch.times(before)  # type: ignore[no-any-return]
 
 
-def packed(spec: TrainingJobSpec, rows: list[Row]) -> Times:
+def packed(spec: EffectiveSpec, rows: list[Row]) -> Times:
     """Our loop with ``packing: true``."""
     return ours(spec, rows, packed=True)
 
@@ -187,7 +187,7 @@ def _example(row: Row, number: int) -> Any:
     return Example("chat", turns, Origin("rows.jsonl", number))
 
 
-def trl(spec: TrainingJobSpec, rows: list[Row]) -> Times:
+def trl(spec: EffectiveSpec, rows: list[Row]) -> Times:
     """TRL's SFTTrainer with the same settings: prompt and completion columns, loss on the completion alone."""
     from datasets import Dataset
     from peft import LoraConfig
@@ -195,8 +195,8 @@ def trl(spec: TrainingJobSpec, rows: list[Row]) -> Times:
     from trl import SFTConfig, SFTTrainer
 
     began = time.perf_counter()
-    h, vision = spec.hyperparameters or Hyperparameters(), spec.vision
-    set_seed(h.seed or 0)
+    h, vision = spec.hyperparameters, spec.vision
+    set_seed(h.seed)
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     model = auto.from_pretrained(spec.base_model, dtype="float32", attn_implementation="sdpa")
     watch = stopwatch()
@@ -208,11 +208,11 @@ def trl(spec: TrainingJobSpec, rows: list[Row]) -> Times:
         peft_config=LoraConfig(r=16, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"),
         args=SFTConfig(
             output_dir=f"{spec.output_dir}",
-            max_steps=h.max_steps or 1,
-            per_device_train_batch_size=h.batch_size or 1,
-            gradient_accumulation_steps=h.gradient_accumulation_steps or 1,
-            learning_rate=h.learning_rate or 1e-4,
-            lr_scheduler_type=h.lr_scheduler_type or "linear",
+            max_steps=h.max_steps,
+            per_device_train_batch_size=h.batch_size,
+            gradient_accumulation_steps=h.gradient_accumulation_steps,
+            learning_rate=h.learning_rate,
+            lr_scheduler_type=h.lr_scheduler_type,
             logging_steps=1,
             save_strategy="no",
             report_to="none",
@@ -222,7 +222,7 @@ def trl(spec: TrainingJobSpec, rows: list[Row]) -> Times:
             use_cpu=True,
             bf16=False,
             optim="adamw_torch",
-            seed=h.seed or 0,
+            seed=h.seed,
             disable_tqdm=True,
         ),
         callbacks=[watch],
@@ -253,7 +253,7 @@ def _trl_rows(rows: list[Row], dataset: Any) -> Any:
 
 # The figures
 
-CONTESTANTS: dict[str, Callable[[TrainingJobSpec, list[Row]], Times]] = {
+CONTESTANTS: dict[str, Callable[[EffectiveSpec, list[Row]], Times]] = {
     "TRL SFTTrainer": trl,
     "ours": ours,
     "ours, packed": packed,
@@ -268,8 +268,8 @@ def compare(model: Path, rows: list[Row], steps: int, rounds: int, folder: Path)
         for name, contestant in CONTESTANTS.items():
             found[name].append(contestant(spec, rows))
             print(f"{model.name}, round {number + 1}: {name}", file=sys.stderr)
-    h = spec.hyperparameters or Hyperparameters()
-    effective_batch = (h.batch_size or 1) * (h.gradient_accumulation_steps or 1)
+    h = spec.hyperparameters
+    effective_batch = (h.batch_size) * (h.gradient_accumulation_steps)
     medians = {name: _medians(times) for name, times in found.items()}
     base = medians["TRL SFTTrainer"][1]
     return table(

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from model_garden.contract.defaults import effective_spec, merge
+from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.memory_estimate import GIB
-from model_garden.contract.spec import Hyperparameters, LoraConfig, TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from testing.model_configs import QWEN2_5_VL_3B
 
@@ -116,7 +117,7 @@ def real_config(tiny: dict[str, Any]) -> dict[str, Any]:
 # The contestants
 
 
-def ours(spec: TrainingJobSpec) -> Measured:
+def ours(spec: EffectiveSpec) -> Measured:
     """The project's whole run, from checking the rows to saving; only the outputs' check is left out."""
     from model_garden.contract.progress import Event, ProgressEvent, StageEvent
     from model_garden_trainer.engine.stopping import StopRequests
@@ -147,12 +148,12 @@ def ours(spec: TrainingJobSpec) -> Measured:
         Watchdog(900, 300, hung),
         verify=lambda *_: {"row": "none", "answer": ""},
     )
-    batch = json.loads((Path(spec.output_dir or "") / "training_config.json").read_text())["batch"]
+    batch = json.loads((Path(spec.output_dir) / "training_config.json").read_text())["batch"]
     # the stage before "training" was loading, the one before "saving" was training
     return Measured(steps, peaks["training"], peaks["saving"], f"{batch['microBatch']} x {batch['accumulation']}")
 
 
-def trl(spec: TrainingJobSpec) -> Measured:
+def trl(spec: EffectiveSpec) -> Measured:
     """TRL's SFTTrainer as it is, with the published settings: batch 1 x 8, and on a GPU 4-bit and its usual gradient
     checkpointing. The clock is our loop's, so that both sides are timed alike."""
     from transformers import TrainerCallback, set_seed
@@ -160,7 +161,7 @@ def trl(spec: TrainingJobSpec) -> Measured:
 
     from model_garden_trainer.engine.instrumented import Clock
 
-    h, clock = spec.hyperparameters or Hyperparameters(), Clock()
+    h, clock = spec.hyperparameters, Clock()
     steps: list[dict[str, float]] = []
     began: dict[str, float] = {}
 
@@ -191,21 +192,21 @@ def trl(spec: TrainingJobSpec) -> Measured:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             steps.append(clock.take() | {"seconds": _now() - began["step"]})
 
-    set_seed(h.seed or 0)
+    set_seed(h.seed)
     trainer = Timed(**_trl_setup(spec, h), callbacks=[Noting()])
     loading = _take_peak()
     trainer.train()
     return Measured(steps, loading, _take_peak(), f"{h.batch_size} x {h.gradient_accumulation_steps}")
 
 
-def _trl_setup(spec: TrainingJobSpec, h: Hyperparameters) -> dict[str, Any]:
+def _trl_setup(spec: EffectiveSpec, h: EffectiveHyperparameters) -> dict[str, Any]:
     """What SFTTrainer is given: the same model, adapters, rows and hyperparameters as ours."""
     import torch
     from peft import LoraConfig as PeftLoraConfig
     from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
     from trl import SFTConfig
 
-    gpu, lora = torch.cuda.is_available(), spec.lora_config or LoraConfig()
+    gpu, lora = torch.cuda.is_available(), spec.lora_config
     options: dict[str, Any] = {"dtype": torch.bfloat16 if gpu else torch.float32, "attn_implementation": "sdpa"}
     if gpu:
         options["device_map"] = {"": 0}
@@ -218,13 +219,13 @@ def _trl_setup(spec: TrainingJobSpec, h: Hyperparameters) -> dict[str, Any]:
     targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
     settings = SFTConfig(
         output_dir=str(spec.output_dir),
-        max_steps=h.max_steps or 1,
-        per_device_train_batch_size=h.batch_size or 1,
-        gradient_accumulation_steps=h.gradient_accumulation_steps or 1,
-        learning_rate=h.learning_rate or 2e-5,
-        lr_scheduler_type=h.lr_scheduler_type or "cosine",
-        optim=h.optim or "adamw_torch",
-        seed=h.seed or 0,
+        max_steps=h.max_steps,
+        per_device_train_batch_size=h.batch_size,
+        gradient_accumulation_steps=h.gradient_accumulation_steps,
+        learning_rate=h.learning_rate,
+        lr_scheduler_type=h.lr_scheduler_type,
+        optim=h.optim,
+        seed=h.seed,
         max_length=None,
         gradient_checkpointing=gpu,
         gradient_checkpointing_kwargs={"use_reentrant": False},
@@ -293,7 +294,7 @@ def main() -> None:
     if kind == "make":
         found: Made | Measured = make(Path.cwd(), request["count"], real=request["real"])
     else:
-        found = {"ours": ours, "trl": trl}[kind](TrainingJobSpec.model_validate(request))
+        found = {"ours": ours, "trl": trl}[kind](EffectiveSpec.model_validate(request))
     result.write_text(json.dumps(asdict(found)))
 
 

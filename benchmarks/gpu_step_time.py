@@ -34,7 +34,7 @@ from benchmarks.gpu_step_case import MODEL, PARTS, ROWS, Made, Measured
 from benchmarks.sections import machine, table, write_section
 from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.memory_estimate import RowShape
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 from model_garden.estimate.estimate import estimate
 from model_garden.estimate.model_shape import read_model
 
@@ -65,7 +65,7 @@ def cases(*, quick: bool) -> list[Case]:
     return [*ours, Case("plain TRL, 1 x 8", "trl", {"backend": "transformers", "hyperparameters": as_asked})]
 
 
-def job(case: Case, folder: Path, steps: int, *, gpu: bool) -> TrainingJobSpec:
+def job(case: Case, folder: Path, steps: int, *, gpu: bool) -> EffectiveSpec:
     """The case's effective spec: the project's defaults but for what the case is about."""
     given = {
         "baseModel": str(folder / MODEL),
@@ -77,7 +77,7 @@ def job(case: Case, folder: Path, steps: int, *, gpu: bool) -> TrainingJobSpec:
     return effective_spec(TrainingJobSpec.model_validate(merge(given, case.part)), "benchmark", local_gpus=int(gpu))
 
 
-def row(case: Case, spec: TrainingJobSpec, config: Mapping[str, Any], made: Made, found: Measured) -> list[str]:
+def row(case: Case, spec: EffectiveSpec, config: Mapping[str, Any], made: Made, found: Measured) -> list[str]:
     """A case's line of the table."""
     median = {part: statistics.median(step[part] for step in found.steps[WARM_UP:]) for part in ("seconds", *PARTS)}
     seconds = median["seconds"]
@@ -106,7 +106,7 @@ def work(made: Made, config: Mapping[str, Any]) -> Work:
     return Work(tokens, trained, pictured, pictured * (vision.merge**2 if vision else 0))
 
 
-def estimated_gib(spec: TrainingJobSpec, config: Mapping[str, Any], made: Made, found: Measured) -> float:
+def estimated_gib(spec: EffectiveSpec, config: Mapping[str, Any], made: Made, found: Measured) -> float:
     """The project's estimate for the batch that was taken: what PyTorch reserves of a GPU, without one all memory."""
     h = spec.hyperparameters
     assert h is not None

@@ -33,9 +33,26 @@ def test_no_enum_value_is_a_boolean_to_a_reader_of_yaml_1_1() -> None:
 
 
 def test_every_field_outside_kubernetes_own_shapes_says_what_it_means() -> None:
-    silent = [field.dotted for field in spec_fields() if not field.description]
+    silent = [field.dotted for field in spec_fields() if field.declaration is None]
     assert [name for name in silent if not name.startswith(("podTemplate.", "resources."))] == []
 
 
 def test_a_row_a_field() -> None:
     assert len(markdown_table().splitlines()) == 2 + len(list(spec_fields()))
+
+
+def test_a_default_is_said_where_there_is_one_and_made_from_its_value() -> None:
+    words = {field.dotted: field.default_words for field in spec_fields()}
+    assert words["hyperparameters.learningRate"] == "2e-4 (text), 2e-5 (vision), 1e-5 (vision, 70B and more)"
+    assert words["quantization"] == "4bit (GPU), none (CPU)"
+    assert words["loraConfig.r"] == "16, 32 (vision, 70B and more)"
+    assert words["hyperparameters.packing"] == "false"
+    assert words["baseModel"] == ""
+
+
+def test_each_hyperparameter_with_a_default_is_required_once_defaults_are_applied() -> None:
+    from model_garden.contract.hyperparameters import EffectiveHyperparameters
+
+    with_default = {f.path[1] for f in spec_fields() if f.path[0] == "hyperparameters" and f.default}
+    required = {name for name, field in EffectiveHyperparameters.model_fields.items() if field.is_required()}
+    assert with_default == required

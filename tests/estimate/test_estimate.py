@@ -8,7 +8,7 @@ import pytest
 
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.memory_estimate import Estimate, RowShape
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 from model_garden.estimate.estimate import GPU_SIZES, cannot_fit, estimate, explain, fits
 from model_garden.estimate.gpus import Node, gpu_memory_gib, nodes_that_fit
 from testing.model_configs import (
@@ -25,7 +25,7 @@ from tests.contract.cases import NO_GPU
 SMALL_PICTURES = RowShape(tokens=125, image_tokens=64, trained_tokens=30)
 
 
-def spec(**given: Any) -> TrainingJobSpec:
+def spec(**given: Any) -> EffectiveSpec:
     base = {"baseModel": "org/model", "datasetPath": "./data/rows.jsonl"}
     return effective_spec(TrainingJobSpec.model_validate(base | given), "job")
 
@@ -270,14 +270,13 @@ def test_what_was_approximated_is_said_and_widens_the_bounds() -> None:
 @pytest.mark.parametrize(
     ("job", "config", "message"),
     [
-        (TrainingJobSpec(base_model="org/m", dataset_path="./d"), LLAMA_3_1_8B, "pass it through effective"),
         (spec(isVision=True), LLAMA_3_1_8B, "no vision_config"),
         (spec(), {"model_type": "llama"}, "hidden_size is missing"),
     ],
-    ids=["no defaults", "a text model for a vision job", "an empty config"],
+    ids=["a text model for a vision job", "an empty config"],
 )
 def test_what_cannot_be_estimated_is_refused_with_the_reason(
-    job: TrainingJobSpec, config: dict[str, Any], message: str
+    job: EffectiveSpec, config: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         estimate(job, config)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_garden.contract.spec import LoraConfig
+from model_garden.contract.options import LoraConfig
 from model_garden.estimate.formulas import adapted_modules, lora_parameters
 from model_garden.estimate.image_tokens import most_picture_tokens, picture_tokens, smart_resize
 from model_garden.estimate.model_shape import read_model

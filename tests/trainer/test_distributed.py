@@ -9,8 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
+from model_garden.contract.defaults import effective_spec
 from model_garden.contract.progress import CheckpointEvent, Event, Outcome, ProgressEvent, ResumedEvent, parse_outcome
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.resource import parse_spec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.distributed.launch import verdict, world_of
 from model_garden_trainer.errors import TrainingError
 from tests.trainer.test_process import until
@@ -140,9 +142,9 @@ def test_one_ending_counts_for_all(ended: list[tuple[int, int]], local: int, cod
     assert verdict(ended) == (local, code)
 
 
-def spec(gpus: int) -> TrainingJobSpec:
+def spec(gpus: int) -> EffectiveSpec:
     limits = {"limits": {"nvidia.com/gpu": gpus}}
-    return TrainingJobSpec.model_validate({"baseModel": "a/b", "datasetPath": "./data/x.jsonl", "resources": limits})
+    return effective_spec(parse_spec({"baseModel": "a/b", "datasetPath": "./data/x.jsonl", "resources": limits}), "x")
 
 
 def test_a_process_for_each_gpu_of_each_node() -> None:

@@ -317,12 +317,12 @@ def test_what_cannot_be_trained_is_refused_with_the_fix(
     workspace: Workspace, part: dict[str, Any], code: int, words: str
 ) -> None:
     from model_garden.contract.defaults import merge
-    from model_garden.contract.spec import TrainingJobSpec
+    from model_garden.contract.spec import EffectiveSpec
     from model_garden.contract.trainer_config import TrainerConfig
 
     spec = merge(config("bad", TEXT, {k: v for k, v in part.items() if k != "quantization"}).spec.to_dict(), part)
     with pytest.raises(TrainingError, match=words) as raised:
-        workspace.train(TrainerConfig(name="bad", spec=TrainingJobSpec.model_validate(spec)))
+        workspace.train(TrainerConfig(name="bad", spec=EffectiveSpec.model_validate(spec)))
     assert raised.value.exit_code == code
 
 

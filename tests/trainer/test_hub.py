@@ -23,7 +23,7 @@ PUSH = {
 
 CHECK = """
 import os, sys
-from model_garden.contract.spec import PushToHub
+from model_garden.contract.options import PushToHub
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports import hub
 for repo, token in zip(sys.argv[1::2], sys.argv[2::2]):

@@ -11,7 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
-from model_garden.contract.spec import LoraConfig, TrainingJobSpec
+from model_garden.contract.defaults import effective_spec
+from model_garden.contract.options import LoraConfig
+from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 from model_garden.datasets import open_examples
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models.backends.transformers import add_lora, recompute_layers
@@ -74,6 +76,11 @@ def test_other_families_name_their_layers_otherwise() -> None:
     assert choose(gemma, lora()) == (["q_proj"], r"(model\.vision_tower)(\..*)?")
 
 
+def effective(vision: bool, config: LoraConfig) -> EffectiveSpec:
+    given = TrainingJobSpec(base_model="./m", dataset_path="./d.jsonl", is_vision=vision, lora_config=config)
+    return effective_spec(given, "job", local_gpus=0)
+
+
 @pytest.mark.parametrize("sees", [False, True], ids=["language", "language and vision"])
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl", "qwen2", "llama"])
 def test_adapters_stand_where_they_are_asked_for(tiny_model: Callable[[str], Path], kind: str, sees: bool) -> None:
@@ -81,10 +88,7 @@ def test_adapters_stand_where_they_are_asked_for(tiny_model: Callable[[str], Pat
     if sees and not vision:
         return
     auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    spec = TrainingJobSpec(
-        base_model="./m", dataset_path="./d.jsonl", is_vision=vision,
-        lora_config=lora(**({"finetuneVisionLayers": sees} if vision else {})),
-    )  # fmt: skip
+    spec = effective(vision, lora(**({"finetuneVisionLayers": sees} if vision else {})))
     model = add_lora(auto.from_pretrained(tiny_model(kind), dtype=torch.float32), spec)
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert trained and all("lora_" in name for name in trained)
@@ -118,9 +122,7 @@ def gradients(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 def test_recomputing_layers_changes_no_gradient_and_leaves_a_frozen_tower_alone(
     tiny_model: Callable[[str], Path], kind: str, sees: bool
 ) -> None:
-    spec = TrainingJobSpec(
-        base_model="./m", dataset_path="./d", is_vision=True, lora_config=lora(finetuneVisionLayers=sees)
-    )
+    spec = effective(True, lora(finetuneVisionLayers=sees))
     model = add_lora(AutoModelForImageTextToText.from_pretrained(tiny_model(kind), dtype=torch.float32), spec)
     with torch.no_grad():  # adapters as after some steps: the first B is zero, and so is the gradient of A
         for name, parameter in model.named_parameters():

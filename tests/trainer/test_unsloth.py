@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from model_garden.contract.defaults import effective_spec
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models import backends
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
@@ -59,7 +59,7 @@ def test_unsloth_trains_resumes_merges_and_agrees_with_the_other_backend(workspa
     assert all(row["same"] and row["ours"] == row["theirs"].rstrip() for row in found["collators"])
 
 
-def _elsewhere(spec: TrainingJobSpec, name: str) -> TrainingJobSpec:
+def _elsewhere(spec: EffectiveSpec, name: str) -> EffectiveSpec:
     return spec.model_copy(update={"output_dir": f"./models/{name}"})
 
 
@@ -74,7 +74,7 @@ def _elsewhere(spec: TrainingJobSpec, name: str) -> TrainingJobSpec:
 def test_what_needs_a_gpu_says_so_before_anything_is_loaded(part: dict[str, object], words: str) -> None:
     spec = TrainingJobSpec.model_validate({"baseModel": "./m", "datasetPath": "./d.jsonl", **part})
     with pytest.raises(TrainingError, match=words) as raised:
-        backends.choose(spec, gpu=False)
+        backends.choose(effective_spec(spec, "x"), gpu=False)
     assert raised.value.exit_code == 2
 
 

@@ -132,8 +132,8 @@ def _run(config: TrainerConfig, report: Memory, requests: StopRequests) -> Outco
 
     health = config.spec.health
     watchdog = Watchdog(
-        (health and health.first_step_seconds) or 3600,
-        (health and health.step_seconds) or 1800,
+        health.first_step_seconds,
+        health.step_seconds,
         lambda message: _end(_failed(TrainingError("StepTimeout", message), report)),
     )
     return train(config, report, requests, watchdog)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from model_garden.contract.memory_estimate import Estimate, RowShape
 from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
-from model_garden.contract.spec import Hyperparameters, ImageOptions, TrainingJobSpec, is_path
+from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import CheckReport, TokenCounter, UncountableError, ignored_warning
 from model_garden.estimate.estimate import estimate
@@ -36,12 +36,12 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     Raises:
         TrainingError: the job cannot be trained; its message names what is wrong, and the fix.
     """
-    spec, h = config.spec, config.spec.hyperparameters or Hyperparameters()
+    spec, h = config.spec, config.spec.hyperparameters
     _enter(report, "model", f"looking at {spec.base_model}")
     folder = base_model.look(spec)
     _enter(report, "dataset", f"checking {spec.dataset_path}")
-    data = open_data(spec, h.seed or 0)
-    reports = check(data, _counter(spec, folder, report), h.max_seq_length or 2048)
+    data = open_data(spec, h.seed)
+    reports = check(data, _counter(spec, folder, report), h.max_seq_length)
     report(DatasetEvent(dataset=described(data, reports, "Preflight")))
     ignored = ignored_warning(reports)
     if ignored:
@@ -52,16 +52,16 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     return Outcome(result="Succeeded", exit_code=0, estimate=needed)
 
 
-def _counter(spec: TrainingJobSpec, folder: Path, report: Report) -> TokenCounter | None:
-    bounds = spec.image_options or ImageOptions()
+def _counter(spec: EffectiveSpec, folder: Path, report: Report) -> TokenCounter | None:
+    min_pixels, max_pixels = spec.pixel_bounds
     try:
-        return TokenCounter.load(folder, vision=spec.vision, min_pixels=bounds.min_pixels, max_pixels=bounds.max_pixels)
+        return TokenCounter.load(folder, vision=spec.vision, min_pixels=min_pixels, max_pixels=max_pixels)
     except UncountableError as error:
         _warn(report, f"lengths are measured when training starts, not before: {error}")
         return None
 
 
-def _estimate(spec: TrainingJobSpec, folder: Path, reports: Sequence[CheckReport], report: Report) -> Estimate | None:
+def _estimate(spec: EffectiveSpec, folder: Path, reports: Sequence[CheckReport], report: Report) -> Estimate | None:
     """The memory of the job, with a row as long as the longest and with as many image tokens as any has."""
     lengths = [each.tokens for each in reports if each.tokens]
     rows = None
@@ -75,7 +75,7 @@ def _estimate(spec: TrainingJobSpec, folder: Path, reports: Sequence[CheckReport
         return None
 
 
-def _bring(spec: TrainingJobSpec, report: Report) -> None:
+def _bring(spec: EffectiveSpec, report: Report) -> None:
     """The weights into the cache claim, or where the model is a folder, a look at them."""
     if is_path(spec.base_model):
         base_model.check_weights(spec, base_model.look(spec))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
-from model_garden.contract.spec import Hyperparameters, TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig, for_record
-from model_garden.datasets.digest import digest_files, digest_pictures
 from model_garden_trainer import exports
 from model_garden_trainer.batches import selective_loss
 from model_garden_trainer.batches.splits import Data, answers, measure, open_data
@@ -28,6 +26,7 @@ from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Metrics, Report, log
 from model_garden_trainer.exports import adapter, hub, outputs
 from model_garden_trainer.exports.model_card import model_card
+from model_garden_trainer.fingerprint import fingerprint
 from model_garden_trainer.models import backends, base_model
 
 if TYPE_CHECKING:
@@ -59,19 +58,19 @@ def train(
         Stopped: it was asked to stop, and a checkpoint was written where one could be.
     """
     spec = config.spec
-    output = Path(spec.output_dir or f"./models/{config.name}").expanduser().absolute()  # a claim may be a link
+    output = Path(spec.output_dir).expanduser().absolute()  # a claim may be a link
     metrics = Metrics(output, silent=process_group.rank() > 0)
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
     if spec.gpus and not torch.cuda.is_available():
         _warn(report, f"{spec.gpus} GPU(s) asked for, and torch sees none: training runs on the CPU, slowly")
-    outputs.prepare_folder(output, spec.output_dir or "", spec.base_model)
+    outputs.prepare_folder(output, spec.output_dir, spec.base_model)
 
     _enter(report, "dataset", spec.dataset_path)
-    data = open_data(spec, _seed(spec))
-    fingerprint = _fingerprint(spec, data)
+    data = open_data(spec, spec.hyperparameters.seed)
+    identity = fingerprint(spec, data)
     finished = outputs.read_record(output)
-    if finished is not None and not _lacks_exports(finished, spec, fingerprint):
-        return _already_finished(finished, fingerprint, output, metrics, report)
+    if finished is not None and not _lacks_exports(finished, spec, identity):
+        return _already_finished(finished, identity, output, metrics, report)
 
     team = process_group.join(spec.health)
     folder = team.leader_first(lambda: base_model.locate(spec))
@@ -85,7 +84,7 @@ def train(
         model = _adapted(backend, spec, folder)
         _enter(report, "training", None)
         trained = fit(
-            Run(spec, output, fingerprint, metrics, report, requests, watchdog, team),
+            Run(spec, output, identity, metrics, report, requests, watchdog, team),
             model,
             encoder,
             data,
@@ -106,7 +105,7 @@ def train(
         "name": config.name,
         "spec": for_record(spec),
         "backend": {"name": name, "reason": reason},
-        "fingerprint": fingerprint,
+        "fingerprint": identity,
         "dataset": measured.to_dict(),
     } | _facts(trained, team)
     final_loss = trained.progress.loss if trained.progress else None
@@ -120,7 +119,7 @@ def train(
 
 
 def _encoded(
-    spec: TrainingJobSpec, folder: Path, data: Data, team: process_group.Team, report: Report
+    spec: EffectiveSpec, folder: Path, data: Data, team: process_group.Team, report: Report
 ) -> tuple[Encoder, DatasetStatus, Example]:
     """What makes batches of rows; what was measured of them with it, and the longest; warnings are told.
 
@@ -130,12 +129,12 @@ def _encoded(
     from model_garden_trainer.engine.fit import check_packing
     from model_garden_trainer.models.families import trainer_for
 
-    h = spec.hyperparameters or Hyperparameters()
+    h = spec.hyperparameters
     if h.packing:
         check_packing(folder)
     trainer = trainer_for(spec)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
-    measured, longest, ignored = team.share(lambda: measure(data, encoder, folder, h.max_seq_length or 2048))
+    measured, longest, ignored = team.share(lambda: measure(data, encoder, folder, h.max_seq_length))
     report(DatasetEvent(dataset=measured))
     unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
     for warning in (ignored, unselective):
@@ -144,12 +143,12 @@ def _encoded(
     return encoder, measured, longest
 
 
-def _adapted(backend: ModuleType, spec: TrainingJobSpec, folder: Path) -> Any:
+def _adapted(backend: ModuleType, spec: EffectiveSpec, folder: Path) -> Any:
     """The base model with fresh adapters, whose first weights depend on the seed and on nothing that went before."""
     from transformers import set_seed
 
     model = backend.load_model(spec, folder)
-    set_seed(_seed(spec))
+    set_seed(spec.hyperparameters.seed)
     model = backend.add_lora(model, spec)
     log(_trainable(model))
     return model
@@ -232,22 +231,20 @@ def _tell_samples(
         log(f"{output / outputs.SAMPLES}: could not be written: {error}")
 
 
-def _lacks_exports(finished: dict[str, Any], spec: TrainingJobSpec, fingerprint: str) -> bool:
+def _lacks_exports(finished: dict[str, Any], spec: EffectiveSpec, identity: str) -> bool:
     """Whether the run that finished is this one but for what is made of its adapter, which alone is left to do then."""
     before, now = finished.get("spec") or {}, spec.to_dict()
     same = all(before.get(key) == now.get(key) for key in ("saveMethod", "ggufQuantization", "pushToHub"))
-    return finished.get("fingerprint") == fingerprint and not same
+    return finished.get("fingerprint") == identity and not same
 
 
-def _already_finished(
-    record: dict[str, Any], fingerprint: str, output: Path, metrics: Metrics, report: Report
-) -> Outcome:
+def _already_finished(record: dict[str, Any], identity: str, output: Path, metrics: Metrics, report: Report) -> Outcome:
     """The outcome of the very run that finished here before (its pod may have died before it could say so).
 
     The same settings, data and seed make the same model, so it is not made twice. A run with others is refused: it
     would overwrite a finished model.
     """
-    if record.get("fingerprint") != fingerprint:
+    if record.get("fingerprint") != identity:
         raise TrainingError(
             "OutputNotWritable",
             f"spec.outputDir: {outputs.relative(output)} already holds the finished model of job "
@@ -267,36 +264,6 @@ def _succeeded(record: dict[str, Any], progress: Progress | None) -> Outcome:
         progress=progress,
         effective_spec={"backend": record["backend"]["name"], "backendReason": record["backend"]["reason"]},
     )
-
-
-def _fingerprint(spec: TrainingJobSpec, data: Data) -> str:
-    """What makes a run the same run: everything that shapes its weights, the data files and their pictures included."""
-    shaping = {"baseModel", "baseModelRevision", "isVision", "datasetPath", "datasetSplit", "validationDatasetPath"}
-    shaping |= {
-        "validationFraction",
-        "loraConfig",
-        "quantization",
-        "imageOptions",
-        "trainOn",
-        "selectiveLoss",
-        "backend",
-    }
-    given = spec.to_dict()
-    content = {key: value for key, value in given.items() if key in shaping}
-    not_shaping = {"loggingSteps", "saveSteps", "saveTotalLimit", "autoBatchSize"}
-    content["hyperparameters"] = {
-        key: value for key, value in given.get("hyperparameters", {}).items() if key not in not_shaping
-    }
-    if process_group.processes() > 1:  # as many batches make a step
-        content["processes"] = process_group.processes()
-    content["data"] = [digest_files(path) for path, _ in spec.datasets]
-    if spec.vision:
-        content["pictures"] = [digest_pictures(rows) for rows in data.sources]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _seed(spec: TrainingJobSpec) -> int:
-    return (spec.hyperparameters and spec.hyperparameters.seed) or 0
 
 
 def _warn(report: Report, message: str) -> None:

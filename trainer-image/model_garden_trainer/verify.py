@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import Example
 from model_garden.datasets.pictures import decode
@@ -74,7 +74,7 @@ def _samples(model: Any, data: Data, encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def _compare(spec: TrainingJobSpec, merged: Path, example: Example, adapted: torch.Tensor, *, change: float) -> float:
+def _compare(spec: EffectiveSpec, merged: Path, example: Example, adapted: torch.Tensor, *, change: float) -> float:
     """The distance between the logits of a merged model, loaded by itself, and those of the adapted one.
 
     Args:
@@ -104,7 +104,7 @@ def _compare(spec: TrainingJobSpec, merged: Path, example: Example, adapted: tor
 
 
 def _answer_by_llama_cpp(
-    spec: TrainingJobSpec, made: Made, example: Example, encoder: Encoder, question: Question
+    spec: EffectiveSpec, made: Made, example: Example, encoder: Encoder, question: Question
 ) -> str:
     room = 2 * question.prompt["input_ids"].shape[1] + question.new_tokens + 512  # its count of image tokens may differ
     exchange = first_exchange(example)
@@ -122,14 +122,14 @@ def _answer_by_llama_cpp(
         return gguf.answer(spec, made, prompt, pictures, room, question.new_tokens)
 
 
-def _encoder(spec: TrainingJobSpec, folder: Path) -> Encoder:
+def _encoder(spec: EffectiveSpec, folder: Path) -> Encoder:
     """One that labels answers and all of them, whatever was trained on: by its labels a row's question is found."""
     trainer = trainer_for(spec)
     plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "none"})
     return trainer.encoder(trainer.load_processor(folder), plain)
 
 
-def _load(spec: TrainingJobSpec, folder: Path, *, as_trained: bool = False) -> Any:
+def _load(spec: EffectiveSpec, folder: Path, *, as_trained: bool = False) -> Any:
     """A model from disk, on the GPU where there is one, as far as it fits.
 
     ``as_trained`` quantizes the base model as in training, in which it fits where training did; a merge is compared in

@@ -7,7 +7,7 @@ from model_garden.builders.settings import Settings
 from model_garden.contract import names
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.reasons import NO_RETRY, WORKER_LOST
-from model_garden.contract.spec import HUB_DATASET, TrainingJobSpec, is_path
+from model_garden.contract.spec import HUB_DATASET, EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 
 GRACE_SECONDS = 120
@@ -228,7 +228,7 @@ def _is_in_the_cache(plan: Plan) -> bool:
     )
 
 
-def _resources(spec: TrainingJobSpec) -> Object:
+def _resources(spec: EffectiveSpec) -> Object:
     """What the container asks for. Kueue counts requests, so there always are some; no GPU is left out, not zero."""
     given = spec.resources.to_dict() if spec.resources else {}
     limits, requests = dict(given.get("limits") or {}), dict(given.get("requests") or {})
@@ -241,7 +241,7 @@ def _resources(spec: TrainingJobSpec) -> Object:
     return {"requests": requests, "limits": limits}
 
 
-def _volumes(spec: TrainingJobSpec) -> list[Object]:
+def _volumes(spec: EffectiveSpec) -> list[Object]:
     storage = spec.storage.to_dict() if spec.storage else {}
     annotations = {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}
     return [

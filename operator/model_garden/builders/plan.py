@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from model_garden.builders.settings import Settings
 from model_garden.contract import defaults, names
+from model_garden.contract.options import Storage
 from model_garden.contract.resource import InvalidResource, parse_spec
-from model_garden.contract.spec import HUB_DATASET, Storage, TrainingJobSpec, outside_workspace
+from model_garden.contract.spec import HUB_DATASET, EffectiveSpec, TrainingJobSpec, outside_workspace
 
 Object = dict[str, Any]
 
@@ -28,7 +29,7 @@ class Plan:
     name: str
     namespace: str
     uid: str
-    spec: TrainingJobSpec
+    spec: EffectiveSpec
     labels: dict[str, str]
     annotations: dict[str, str]
     step: Step = "train"
@@ -46,7 +47,7 @@ class Plan:
     @property
     def nodes(self) -> int:
         """How many pods work together."""
-        return (self.spec.num_nodes or 1) if self.step == "train" else 1
+        return self.spec.num_nodes if self.step == "train" else 1
 
     @property
     def stop_and_save(self) -> bool:
@@ -118,12 +119,12 @@ def _with_settings(spec: TrainingJobSpec, settings: Settings) -> TrainingJobSpec
     return spec.model_copy(update={"image": spec.image or settings.trainer_image, "storage": storage})
 
 
-def _cannot_run(spec: TrainingJobSpec) -> list[str]:
+def _cannot_run(spec: EffectiveSpec) -> list[str]:
     """What is a valid spec but cannot run here."""
     storage = spec.storage
     problems = []
     keeps_models = bool(storage and storage.models_claim)
-    if not keeps_models and (spec.num_nodes or 1) > 1:
+    if not keeps_models and spec.num_nodes > 1:
         problems.append(
             "spec.storage.modelsClaim: required with numNodes, since all pods resume from the checkpoints there; name "
             "a PersistentVolumeClaim that all nodes can mount (ReadWriteMany)"

@@ -93,8 +93,7 @@ def options(*, cluster: bool, vision: bool) -> list[Any]:
 
 def _option(field: SpecField) -> Any:
     name = flag(field)
-    meaning, _, default = field.description.rpartition("; ")
-    words = f"{meaning} [default: {default}]" if meaning else field.description
+    words = f"{field.meaning} [default: {field.default_words}]" if field.default_words else field.meaning
     choices = get_args(field.type) if get_origin(field.type) is Literal else ()
     listed = len(" ".join(choices)) > 30
     return typer.Option(

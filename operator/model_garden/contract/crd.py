@@ -1,8 +1,8 @@
 """The CustomResourceDefinition, generated from the models.
 
 ``make generate`` writes it to ``manifests/crd.yaml`` and into the chart. What pydantic says of one field becomes
-OpenAPI; rules that span fields (``spec.contradictions``) have their CEL twins here, so that ``kubectl apply`` refuses
-what the operator would. The schema holds no defaults: the operator applies them.
+OpenAPI; rules that span fields (``rules.py``) become CEL, so that ``kubectl apply`` refuses what the operator would.
+The schema holds no defaults: the operator applies them.
 Format: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from model_garden.contract.names import GROUP, KIND, PLURAL, VERSION
-from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.rules import RULES
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.status import TrainingJobStatus
 
@@ -20,98 +20,7 @@ Schema = dict[str, Any]
 MUTABLE = ("suspend", "ttlSecondsAfterFinished")
 IMMUTABLE_MESSAGE = "field is immutable"  # the very words Flux looks for
 
-_DROPPED = ("title", "default", "discriminator")
-_VISION = "(has(self.isVision) ? self.isVision : (has(self.modelType) && self.modelType == 'vision'))"
-_VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
-_GPUS = (
-    f"(has(self.resources) && has(self.resources.limits) && '{GPU_RESOURCE}' in self.resources.limits"
-    f" ? string(self.resources.limits['{GPU_RESOURCE}']) : '1')"
-)
-
-CROSS_FIELD: list[tuple[str, str, str]] = [
-    (
-        ".modelType",
-        "!has(self.isVision) || !has(self.modelType) || (self.modelType == 'vision') == self.isVision",
-        "contradicts isVision; give one of them",
-    ),
-    (
-        ".validationFraction",
-        "!(has(self.validationDatasetPath) && has(self.validationFraction))",
-        "contradicts validationDatasetPath; give one of them",
-    ),
-    (
-        ".hyperparameters",
-        f"!has(self.hyperparameters) || !has(self.hyperparameters.earlyStoppingPatience) || {_VALIDATED}",
-        "earlyStoppingPatience needs validationDatasetPath or validationFraction",
-    ),
-    (
-        ".hyperparameters",
-        f"!has(self.hyperparameters) || !has(self.hyperparameters.evalSteps) || {_VALIDATED}",
-        "evalSteps needs validationDatasetPath or validationFraction",
-    ),
-    (
-        ".imageOptions",
-        f"!has(self.imageOptions) || {_VISION}",
-        "only for a vision model; set isVision: true or leave it out",
-    ),
-    (
-        ".imageOptions",
-        "!has(self.imageOptions) || !has(self.imageOptions.minPixels) || !has(self.imageOptions.maxPixels)"
-        " || self.imageOptions.minPixels <= self.imageOptions.maxPixels",
-        "minPixels is above maxPixels",
-    ),
-    (
-        ".ggufQuantization",
-        "!has(self.ggufQuantization) || (has(self.saveMethod) && self.saveMethod == 'gguf')",
-        "only for saveMethod: gguf",
-    ),
-    (
-        ".loraConfig",
-        "!has(self.loraConfig) || !has(self.loraConfig.finetuneVisionLayers)"
-        f" || !self.loraConfig.finetuneVisionLayers || {_VISION}",
-        "finetuneVisionLayers is only for a vision model; set isVision: true or leave it out",
-    ),
-    (
-        ".loraConfig",
-        "!has(self.loraConfig) || !has(self.loraConfig.finetuneLanguageLayers)"
-        " || self.loraConfig.finetuneLanguageLayers"
-        " || (has(self.loraConfig.finetuneVisionLayers) && self.loraConfig.finetuneVisionLayers)",
-        "finetuneLanguageLayers: false leaves nothing to train; set finetuneVisionLayers: true",
-    ),
-    (
-        ".loraConfig",
-        "!has(self.loraConfig) || !has(self.loraConfig.finetuneAttentionModules)"
-        " || !has(self.loraConfig.finetuneMlpModules)"
-        " || self.loraConfig.finetuneAttentionModules || self.loraConfig.finetuneMlpModules",
-        "finetuneMlpModules: false with finetuneAttentionModules: false leaves nothing to train",
-    ),
-    (
-        ".pushToHub",
-        "!has(self.pushToHub) || has(self.hubTokenSecret)",
-        "needs hubTokenSecret, the Secret that holds a token with write access",
-    ),
-    (
-        ".backend",
-        f"!has(self.backend) || self.backend != 'unsloth' || {_GPUS} != '0'",
-        "unsloth needs a GPU; ask for one in resources.limits or use backend: transformers",
-    ),
-    (
-        ".quantization",
-        f"!has(self.quantization) || !(self.quantization in ['4bit', '8bit']) || {_GPUS} != '0'",
-        "4bit and 8bit need a GPU; ask for one in resources.limits or use none",
-    ),
-    (
-        ".selectiveLoss",
-        "!has(self.selectiveLoss) || self.selectiveLoss == 'none' || !has(self.trainOn) || self.trainOn != 'all'",
-        "works on answers; use trainOn: responses or leave selectiveLoss out",
-    ),
-    (
-        ".hyperparameters",
-        "!has(self.hyperparameters) || !has(self.hyperparameters.maxSteps) || self.hyperparameters.maxSteps != 0",
-        "maxSteps: 0 would train nothing; use -1 to let numEpochs decide, or a positive number",
-    ),
-]
-
+_DROPPED = ("title", "default", "discriminator", "declaration")
 _PATHS = ("datasetPath", "validationDatasetPath", "outputDir", "baseModel")
 _LEAVES = "self.{0}.matches('^(/|~|[.][.](/|$)|[.]/[.][.](/|$))') && !self.{0}.startsWith('/workspace/')"
 
@@ -190,7 +99,7 @@ def _rules(fields: list[str]) -> list[Schema]:
         for f in fields
         if f not in MUTABLE
     ]
-    crossing = [{"rule": rule, "message": message, "fieldPath": path} for path, rule, message in CROSS_FIELD]
+    crossing = [{"rule": rule.cel, "message": rule.message, "fieldPath": f".{rule.field}"} for rule in RULES]
     below = [
         {
             "rule": f"!has(self.{f}) || !({_LEAVES.format(f)})",

@@ -1,7 +1,7 @@
-"""The one table of defaults, and ``effective_spec``: a spec with every default applied.
+"""The defaults of a job, read from the fields' declarations, and ``effective_spec``: a spec with all of them applied.
 
 The operator shows the result in ``status.effectiveSpec``; the command line, the API and the web form show the same
-table before anything is submitted.
+values before anything is submitted.
 """
 
 from __future__ import annotations
@@ -9,80 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from model_garden.contract.fields import spec_fields
 from model_garden.contract.pod import GPU_RESOURCE
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 
-TEXT: dict[str, Any] = {
-    "isVision": False,
-    "modelType": "text",
-    "datasetSplit": "train",
-    "hyperparameters": {
-        "learningRate": 2e-4,
-        "numEpochs": 3,
-        "maxSteps": -1,
-        "batchSize": 2,
-        "gradientAccumulationSteps": 4,
-        "warmupSteps": 0.03,
-        "weightDecay": 0.01,
-        "lrSchedulerType": "linear",
-        "maxSeqLength": 2048,
-        "seed": 42,
-        "loggingSteps": 1,
-        "saveSteps": 100,
-        "saveTotalLimit": 2,
-        "maxGradNorm": 1.0,
-        "packing": False,
-    },
-    "loraConfig": {
-        "r": 16,
-        "loraAlpha": 16,
-        "loraDropout": 0.0,
-        "useRslora": False,
-        "finetuneLanguageLayers": True,
-        "finetuneAttentionModules": True,
-        "finetuneMlpModules": True,
-    },
-    "trainOn": "responses",
-    "selectiveLoss": "none",
-    "saveMethod": "lora",
-    "preflight": "Enabled",
-    "health": {"firstStepSeconds": 3600, "stepSeconds": 1800, "nonFiniteLoss": "Fail"},
-    "numNodes": 1,
-    "suspend": False,
-    "backoffLimit": 3,
-}
-
-VISION: dict[str, Any] = {
-    "isVision": True,
-    "modelType": "vision",
-    "hyperparameters": {
-        "learningRate": 2e-5,
-        "batchSize": 1,
-        "gradientAccumulationSteps": 8,
-        "lrSchedulerType": "cosine",
-        "maxSeqLength": 4096,
-    },
-    "loraConfig": {"finetuneVisionLayers": False},
-    "imageOptions": {"minPixels": 3136, "maxPixels": 1_003_520},
-}
-
-VISION_72B: dict[str, Any] = {
-    "hyperparameters": {"learningRate": 1e-5, "gradientAccumulationSteps": 16},
-    "loraConfig": {"r": 32, "loraAlpha": 32},
-}
-
-ON_GPU: dict[str, Any] = {
-    "quantization": "4bit",
-    "backend": "unsloth",
-    "hyperparameters": {"optim": "adamw_8bit", "autoBatchSize": True},
-}
-
-ON_CPU: dict[str, Any] = {
-    "quantization": "none",
-    "backend": "transformers",
-    "hyperparameters": {"optim": "adamw_torch", "autoBatchSize": False},
-}
-
+_OPTIONAL_GROUPS = ("pushToHub",)
+"""Groups of fields whose defaults apply only where a job gives the group."""
 _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])")
 
 
@@ -100,15 +32,20 @@ def defaults(*, vision: bool, base_model: str = "", gpus: int = 1) -> dict[str, 
         base_model: its name; a vision model of 70B and more gets gentler values.
         gpus: GPUs a pod trains on; 0 chooses the CPU's values.
     """
-    table = TEXT
-    if vision:
-        table = merge(table, VISION)
-        if (billions(base_model) or 0) >= 70:
-            table = merge(table, VISION_72B)
-    return merge(table, ON_GPU if gpus else ON_CPU)
+    large = (billions(base_model) or 0) >= 70
+    table: dict[str, Any] = {}
+    for field in spec_fields():
+        *groups, name = field.dotted.split(".")
+        if field.default is None or (groups[:1] == ["imageOptions"] and not vision) or groups[:1] == ["pushToHub"]:
+            continue
+        place = table
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = field.default.of(vision=vision, large=large, gpu=gpus > 0)
+    return table
 
 
-def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None = None) -> TrainingJobSpec:
+def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None = None) -> EffectiveSpec:
     """``spec`` with every default applied; what the user set stays as it is.
 
     Args:
@@ -137,7 +74,7 @@ def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None =
         limits.setdefault(GPU_RESOURCE, gpus)
     else:
         result.setdefault("resources", {})["limits"] = {GPU_RESOURCE: local_gpus}
-    return TrainingJobSpec.model_validate(result)
+    return EffectiveSpec.model_validate(result)
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

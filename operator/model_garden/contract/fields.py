@@ -1,7 +1,4 @@
-"""Every field of the spec, one after another, as read from the models: for the command line's flags and for people.
-
-``python -m model_garden.contract.fields`` prints the README's table.
-"""
+"""Every field of the spec, read from the models: for defaults, flags, the reference page and the fingerprint."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from model_garden.contract.declaration import Declaration, Default, declaration_of
 from model_garden.contract.model import field_path
 from model_garden.contract.spec import TrainingJobSpec
 
@@ -20,14 +18,29 @@ from model_garden.contract.spec import TrainingJobSpec
 class SpecField:
     """One field that holds a value of its own.
 
-    ``path`` is in snake_case, ``type`` is its type without None and without constraints, ``description`` says what it
-    means and, after the last semicolon, its default.
+    ``path`` is in snake_case; ``type`` is its type without None and without constraints; ``declaration`` is None for a
+    field in Kubernetes' own shape.
     """
 
     path: tuple[str, ...]
     type: Any
-    description: str
     required: bool
+    declaration: Declaration | None
+
+    @property
+    def meaning(self) -> str:
+        """What the field means, one sentence."""
+        return self.declaration.meaning if self.declaration else "As in Kubernetes."
+
+    @property
+    def default(self) -> Default | None:
+        """Its default, None where there is none or the operator computes it."""
+        return self.declaration.default if self.declaration else None
+
+    @property
+    def default_words(self) -> str:
+        """Its default as people read it; empty where there is none."""
+        return (self.declaration and self.declaration.default_words) or ""
 
     @property
     def dotted(self) -> str:
@@ -43,7 +56,7 @@ def spec_fields(model: type[BaseModel] = TrainingJobSpec, prefix: tuple[str, ...
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from spec_fields(kind, path)
         else:
-            yield SpecField(path, kind, field.description or "", field.is_required() and not prefix)
+            yield SpecField(path, kind, field.is_required() and not prefix, declaration_of(field))
 
 
 def plain_type(annotation: Any) -> Any:
@@ -75,13 +88,9 @@ def type_words(kind: Any) -> str:
 
 
 def markdown_table() -> str:
-    """The table of fields for the README."""
-    rows = ["| field | type | meaning; default |", "|---|---|---|"]
+    """The table of fields for the reference page."""
+    rows = ["| field | type | meaning | default |", "|---|---|---|---|"]
     for field in spec_fields():
         name = f"`{field.dotted}`" + (" (required)" if field.required else "")
-        rows.append(f"| {name} | {type_words(field.type)} | {field.description or 'as in Kubernetes'} |")
+        rows.append(f"| {name} | {type_words(field.type)} | {field.meaning} | {field.default_words} |")
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(markdown_table())

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError, field_validator
 
 from model_garden.contract.model import ContractModel, explain
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 
 
 class TrainerConfig(ContractModel):
@@ -17,20 +17,20 @@ class TrainerConfig(ContractModel):
     """
 
     name: str
-    spec: TrainingJobSpec
+    spec: EffectiveSpec
 
     @field_validator("spec")
     @classmethod
-    def _nothing_of_the_pod(cls, spec: TrainingJobSpec) -> TrainingJobSpec:
+    def _nothing_of_the_pod(cls, spec: EffectiveSpec) -> EffectiveSpec:
         return for_trainer(spec)
 
 
-def for_trainer(spec: TrainingJobSpec) -> TrainingJobSpec:
+def for_trainer(spec: EffectiveSpec) -> EffectiveSpec:
     """``spec`` without ``podTemplate``: its variables may hold keys, and what a trainer is told may be written down."""
     return spec.model_copy(update={"pod_template": None})
 
 
-def for_record(spec: TrainingJobSpec) -> dict[str, Any]:
+def for_record(spec: EffectiveSpec) -> dict[str, Any]:
     """``spec`` in camelCase as a run writes it beside its model, and so to the Hub: without what is the cluster's own,
     the names of claims and Secrets included."""
     given = for_trainer(spec).to_dict()

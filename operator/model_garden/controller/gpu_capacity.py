@@ -8,7 +8,7 @@ from typing import Any
 
 from model_garden.cluster import NODES, Cluster, ClusterError
 from model_garden.contract.memory_estimate import Estimate
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden.estimate.estimate import explain
 from model_garden.estimate.gpus import Node, gpu_memory_gib, nodes_that_fit
 
@@ -38,7 +38,7 @@ def trim_node(node: Object) -> Object:
     return {"metadata": metadata, "status": {"allocatable": node["status"].get("allocatable")}}
 
 
-def does_not_fit(spec: TrainingJobSpec, needed: Estimate, nodes: Sequence[Node]) -> str | None:
+def does_not_fit(spec: EffectiveSpec, needed: Estimate, nodes: Sequence[Node]) -> str | None:
     """Why no node can run the job, with the parts of its estimate and the fix; None if one may.
 
     Only nodes with as many GPUs as it asks for, and with the labels of its ``nodeSelector``, are looked at. Where there
@@ -57,7 +57,7 @@ def does_not_fit(spec: TrainingJobSpec, needed: Estimate, nodes: Sequence[Node])
     )
 
 
-def _fix(spec: TrainingJobSpec, needed: Estimate) -> str:
+def _fix(spec: EffectiveSpec, needed: Estimate) -> str:
     advice = [] if spec.quantization == "4bit" else ["use quantization: 4bit"]
     advice.append("lower hyperparameters.maxSeqLength" + (" or imageOptions.maxPixels" if spec.vision else ""))
     gpu = f"a GPU of {needed.smallest_gpu} GB or more" if needed.smallest_gpu else "a larger GPU"

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 
+from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.memory_estimate import GIB, Estimate, RowShape
-from model_garden.contract.spec import Hyperparameters, ImageOptions, TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden.estimate.formulas import Job, activation_parts, adapter_parts, lora_parameters, part, weight_parts
 from model_garden.estimate.image_tokens import most_picture_tokens
 from model_garden.estimate.model_shape import Config, VisionShape, read_model
@@ -30,7 +31,7 @@ FRAGMENTATION_GPU, FRAGMENTATION_HOST = 0.1, 0.6
 library's heap on a CPU, which gives back only blocks of its own mapping (measured on a tiny model: 0.6)."""
 
 
-def estimate(spec: TrainingJobSpec, config: Config, *, rows: RowShape | None = None) -> Estimate:
+def estimate(spec: EffectiveSpec, config: Config, *, rows: RowShape | None = None) -> Estimate:
     """The peak memory of one training process; with several GPUs, of each.
 
     Args:
@@ -97,47 +98,45 @@ def explain(estimate: Estimate) -> list[str]:
     ]
 
 
-def _job(spec: TrainingJobSpec, config: Config, rows: RowShape | None) -> tuple[Job, list[str]]:
+def _job(spec: EffectiveSpec, config: Config, rows: RowShape | None) -> tuple[Job, list[str]]:
     h, lora = spec.hyperparameters, spec.lora_config
-    if h is None or lora is None or h.batch_size is None or h.max_seq_length is None or h.optim is None:
-        raise ValueError("the spec has no defaults applied; pass it through effective_spec() first")
     model = read_model(config)
     if spec.vision and model.vision is None:
         raise ValueError("config.json: has no vision_config, so the model takes no pictures; set isVision: false")
-    row = rows or _longest_row(model.vision if spec.vision else None, h.max_seq_length, spec.image_options)
+    row = rows or _longest_row(model.vision if spec.vision else None, h.max_seq_length, spec.pixel_bounds[1])
     row, batch = _packed(row, h) if h.packing else (row, h.batch_size)
     job = Job(
         h=h,
         lora=lora,
         model=model,
         config=config,
-        quantization=spec.quantization or "none",
+        quantization=spec.quantization,
         backend="unsloth" if spec.backend == "unsloth" else "transformers",
         gpu=spec.gpus > 0,
-        processes=spec.gpus * (spec.num_nodes or 1),
+        processes=spec.gpus * spec.num_nodes,
         batch=batch,
         row=row,
     )
     return job, [*model.approximations, *_assumptions(job, measured=rows is not None)]
 
 
-def _longest_row(vision: VisionShape | None, longest: int, options: ImageOptions | None) -> RowShape:
-    if vision is None:
+def _longest_row(vision: VisionShape | None, longest: int, max_pixels: int | None) -> RowShape:
+    if vision is None or max_pixels is None:
         return RowShape(tokens=longest)
-    tokens = most_picture_tokens(vision, (options.max_pixels if options else None) or 1_003_520)
+    tokens = most_picture_tokens(vision, max_pixels)
     return RowShape(tokens=max(longest, tokens + 1), image_tokens=tokens)
 
 
-def _packed(row: RowShape, h: Hyperparameters) -> tuple[RowShape, int]:
+def _packed(row: RowShape, h: EffectiveHyperparameters) -> tuple[RowShape, int]:
     """A row with as many samples like ``row`` as ``maxSeqLength`` and an optimizer step allow (where the step has more,
     filled up with shorter ones that carry loss alike), and how many such rows are taken at once."""
-    longest = max(h.max_seq_length or 0, row.tokens)
-    samples = (h.batch_size or 1) * (h.gradient_accumulation_steps or 1)
+    longest = max(h.max_seq_length, row.tokens)
+    samples = (h.batch_size) * (h.gradient_accumulation_steps)
     rows = min(longest // row.tokens, samples)
     tokens = min(longest, samples * row.tokens)
     trained = row.trained_tokens and math.ceil(row.trained_tokens * tokens / row.tokens)
     packed = RowShape(tokens=tokens, image_tokens=rows * row.image_tokens, trained_tokens=trained)
-    return packed, min(h.batch_size or 1, math.ceil(samples / rows))
+    return packed, min(h.batch_size, math.ceil(samples / rows))
 
 
 def _assumptions(job: Job, *, measured: bool) -> list[str]:

@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.memory_estimate import GIB, Part, RowShape
-from model_garden.contract.spec import Hyperparameters, LoraConfig
+from model_garden.contract.options import EffectiveLoraConfig
 from model_garden.estimate.image_tokens import patches
 from model_garden.estimate.model_shape import Config, Model, Module, TextShape
 
@@ -75,8 +76,8 @@ AROUND_LAYERS = 6
 class Job:
     """What the formulas need of spec, config and rows; ``processes`` train together, each with a model of its own."""
 
-    h: Hyperparameters
-    lora: LoraConfig
+    h: EffectiveHyperparameters
+    lora: EffectiveLoraConfig
     model: Model
     config: Config
     quantization: str
@@ -114,7 +115,7 @@ def part(name: str, count: float, detail: str, *, least: float = 1.0, most: floa
     return Part(name=name, size_gib=size, min_gib=least * size, max_gib=most * size, detail=detail)
 
 
-def adapted_modules(modules: Iterable[Module], lora: LoraConfig) -> list[Module]:
+def adapted_modules(modules: Iterable[Module], lora: EffectiveLoraConfig) -> list[Module]:
     """The layers that get an adapter: attention and MLP projections of the chosen sides, or those that
     ``targetModules`` names as peft matches them (the whole name, or its end after a dot)."""
     sides = {"language": lora.finetune_language_layers is not False, "vision": bool(lora.finetune_vision_layers)}

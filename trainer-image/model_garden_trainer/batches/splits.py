@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from model_garden.contract.names import TERMINATION_LOG
-from model_garden.contract.spec import HUB_DATASET, ImageOptions, TrainingJobSpec
+from model_garden.contract.spec import HUB_DATASET, EffectiveSpec
 from model_garden.contract.status import DatasetStatus, TokenLengths
 from model_garden.datasets import (
     CheckReport,
@@ -65,14 +65,13 @@ class Data:
     """The area in pixels that pictures are scaled to."""
 
 
-def open_data(spec: TrainingJobSpec, seed: int) -> Data:
+def open_data(spec: EffectiveSpec, seed: int) -> Data:
     """Open the data set and hold the validation rows apart, the same ones for the same seed.
 
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
     """
-    image = spec.image_options or ImageOptions()
-    bounds = (image.min_pixels, image.max_pixels)
+    bounds = spec.pixel_bounds
     rows, *others = [_open(path, split, vision=spec.vision) for path, split in spec.datasets]
     everything = list(range(len(rows)))
     if others:

@@ -22,7 +22,7 @@ from types import FrameType
 from model_garden.contract.names import TERMINATION_ENV
 from model_garden.contract.progress import Outcome, parse_outcome
 from model_garden.contract.reasons import ERROR, NO_RETRY, WORKER_LOST
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.errors import TrainingError
 
 PATIENCE_SECONDS = 10.0
@@ -58,7 +58,7 @@ class World:
         }
 
 
-def world_of(spec: TrainingJobSpec, environment: Mapping[str, str] = os.environ) -> World:
+def world_of(spec: EffectiveSpec, environment: Mapping[str, str] = os.environ) -> World:
     """The world that the spec's GPUs and the operator's variables (NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT) make.
 
     NPROC_PER_NODE takes the place of the number of GPUs: that is how several processes train on a CPU.

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from model_garden.contract.spec import Health
+from model_garden.contract.options import EffectiveHealth
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
 
@@ -128,7 +128,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def join(health: Health | None) -> Team:
+def join(health: EffectiveHealth) -> Team:
     """Meet the other processes that the environment tells of; a team of one where it tells of none.
 
     Args:
@@ -143,8 +143,7 @@ def join(health: Health | None) -> Team:
     if size == 1:
         return Team()
     own_rank, local, per_node = rank(), int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    first_seconds = (health and health.first_step_seconds) or 3600
-    step_seconds = (health and health.step_seconds) or 1800
+    first_seconds, step_seconds = health.first_step_seconds, health.step_seconds
     gpus = torch.cuda.device_count()
     if gpus:
         if gpus < per_node:

@@ -37,7 +37,7 @@ class Telling(TrainerCallback):
 
     def __init__(self, loop: Loop, obeying: Obeying, run: Run) -> None:
         self._loop, self._obeying, self._report, self._metrics = loop, obeying, run.report, run.metrics
-        self._every = run.h.logging_steps or 1
+        self._every = run.h.logging_steps
         self._waiting = Waiting(vision=run.spec.vision)
         self._optimizer_began = self._learning_rate = 0.0
         self.last: Progress | None = None
@@ -159,7 +159,7 @@ class Sealing(TrainerCallback):
         run.team.barrier()  # each process has written the state of its random numbers
         if run.team.leader:
             checkpoints.seal(folder, run.fingerprint, notes)
-            checkpoints.prune(run.root, run.h.save_total_limit or 2, state.best_model_checkpoint)
+            checkpoints.prune(run.root, run.h.save_total_limit, state.best_model_checkpoint)
         run.team.barrier()  # and none leaves before it is complete
         self.step = state.global_step
         run.report(CheckpointEvent(step=state.global_step))

@@ -15,8 +15,9 @@ from accelerate.utils.memory import clear_device_cache
 from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback
 
+from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.progress import ResumedEvent, WarningEvent
-from model_garden.contract.spec import Health, Hyperparameters, TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import Progress
 from model_garden.datasets import Example
 from model_garden_trainer.batches import packing
@@ -37,7 +38,7 @@ from model_garden_trainer.exports import outputs
 class Run:
     """What stays the same through a run, whatever model it trains."""
 
-    spec: TrainingJobSpec
+    spec: EffectiveSpec
     output: Path
     fingerprint: str
     metrics: Metrics
@@ -47,9 +48,9 @@ class Run:
     team: Team = field(default_factory=Team)
 
     @property
-    def h(self) -> Hyperparameters:
+    def h(self) -> EffectiveHyperparameters:
         """The effective hyperparameters."""
-        return self.spec.hyperparameters or Hyperparameters()
+        return self.spec.hyperparameters
 
     @property
     def root(self) -> Path:
@@ -111,7 +112,7 @@ def fit(run: Run, model: Any, encoder: Encoder, data: Data, *, longest: Example,
 
 def _fit_once(run: Run, model: Any, loop: Loop, split: Split, checkpoint: checkpoints.Checkpoint | None) -> Trained:
     if run.team.size > 1:
-        torch.manual_seed((run.h.seed or 0) + run.team.rank)  # dropout differs; rows are drawn by a seed of their own
+        torch.manual_seed(run.h.seed + run.team.rank)  # dropout differs; rows are drawn by a seed of their own
     obeying = callbacks.Obeying(run.requests, run.team)
     telling = callbacks.Telling(loop, obeying, run)
     judging = callbacks.Judging(run.h.early_stopping_patience)
@@ -166,7 +167,7 @@ def _loop(run: Run, model: Any, encoder: Encoder, data: Data, split: Split, mode
     return Loop(
         model=model,
         model_has_own_loss=model_has_own_loss,
-        health=run.spec.health or Health(),
+        health=run.spec.health,
         report=run.report,
         team=run.team,
         args=arguments(
@@ -207,7 +208,7 @@ def _packed(run: Run, model: Any, encoder: Encoder, rows: int) -> packing.Packed
     _refuse(packing.refusal(config.model_type, config.get_text_config()._attn_implementation))
     return packing.PackedSteps(
         encoder,
-        capacity=run.h.max_seq_length or 2048,
+        capacity=run.h.max_seq_length,
         rows=rows,
         pad_token_id=encoder.tokenizer.pad_token_id,
         config=config,
@@ -223,7 +224,7 @@ def _split(
 ) -> Split:
     """How the effective batch is taken: as asked for; with ``autoBatchSize`` in the largest micro-batches that fit, or
     those that the run resumed from was taken in. Packed rows are full: batchSize of them is where it begins."""
-    asked = Split(run.h.batch_size or 1, run.h.gradient_accumulation_steps or 1)
+    asked = Split(run.h.batch_size, run.h.gradient_accumulation_steps)
     effective = asked.micro_batch * asked.accumulation
     if not run.h.auto_batch_size:
         return asked
@@ -292,7 +293,7 @@ def _left_off(checkpoint: checkpoints.Checkpoint, run: Run, model: Any) -> Train
     _load_adapter(model, Path(state["best_model_checkpoint"] or checkpoint.folder))
     finished = state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] == "patience"
     micro_batch = checkpoint.notes["microBatch"]
-    effective = (run.h.batch_size or 1) * (run.h.gradient_accumulation_steps or 1)
+    effective = run.h.batch_size * run.h.gradient_accumulation_steps
     return Trained(
         checkpoint.step, run.metrics.replay(lambda _: None), not finished, micro_batch, effective // micro_batch
     )

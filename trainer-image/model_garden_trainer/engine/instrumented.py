@@ -18,8 +18,9 @@ import torch
 from peft.helpers import disable_input_dtype_casting
 from transformers import Trainer, TrainingArguments
 
+from model_garden.contract.hyperparameters import EffectiveHyperparameters
+from model_garden.contract.options import EffectiveHealth
 from model_garden.contract.progress import WarningEvent
-from model_garden.contract.spec import Health, Hyperparameters
 from model_garden_trainer.batches.collator import IGNORED
 from model_garden_trainer.distributed.process_group import Team
 from model_garden_trainer.errors import TrainingError
@@ -29,7 +30,7 @@ PARTS = ("data", "forward", "backward", "optimizer")
 
 
 def arguments(
-    h: Hyperparameters,
+    h: EffectiveHyperparameters,
     *,
     checkpoints: str,
     evaluated: bool,
@@ -50,20 +51,20 @@ def arguments(
         per_device_train_batch_size=micro_batch,
         per_device_eval_batch_size=eval_batch,
         gradient_accumulation_steps=accumulation,
-        num_train_epochs=h.num_epochs or 1,
-        max_steps=h.max_steps or -1,
-        learning_rate=h.learning_rate or 0.0,
-        warmup_steps=h.warmup_steps or 0.0,
-        weight_decay=h.weight_decay or 0.0,
-        lr_scheduler_type=h.lr_scheduler_type or "linear",
-        optim=h.optim or "adamw_torch",
-        max_grad_norm=h.max_grad_norm or 0.0,
-        seed=h.seed or 0,
-        data_seed=h.seed or 0,
+        num_train_epochs=h.num_epochs,
+        max_steps=h.max_steps,
+        learning_rate=h.learning_rate,
+        warmup_steps=h.warmup_steps,
+        weight_decay=h.weight_decay,
+        lr_scheduler_type=h.lr_scheduler_type,
+        optim=h.optim,
+        max_grad_norm=h.max_grad_norm,
+        seed=h.seed,
+        data_seed=h.seed,
         **precision(gpu=cuda),
         gradient_checkpointing=False,  # switched on with the adapters, where it is
         save_strategy="steps",
-        save_steps=h.save_steps or 100,
+        save_steps=h.save_steps,
         save_total_limit=None,  # checkpoints.prune: an older one goes only after a newer one is sealed
         eval_strategy="steps" if evaluated else "no",
         eval_steps=h.eval_steps if evaluated else None,
@@ -163,7 +164,7 @@ class Loop(Trainer):
         self,
         *,
         model_has_own_loss: bool,
-        health: Health,
+        health: EffectiveHealth,
         report: Report,
         team: Team | None = None,
         eval_collator: Any,

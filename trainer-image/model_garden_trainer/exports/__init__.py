@@ -11,14 +11,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.events import Report
 from model_garden_trainer.exports import gguf, hub, merged
 from model_garden_trainer.exports.outputs import Made
 
 
-def check(spec: TrainingJobSpec, base: Path, report: Report, *, gpu: bool) -> None:
+def check(spec: EffectiveSpec, base: Path, report: Report, *, gpu: bool) -> None:
     """See before training that the exports a job asks for can be made.
 
     Args:

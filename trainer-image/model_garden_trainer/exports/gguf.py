@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
@@ -42,7 +42,7 @@ class Programs:
     answer: list[str]
 
 
-def check(spec: TrainingJobSpec, base: Path) -> None:
+def check(spec: EffectiveSpec, base: Path) -> None:
     """See that llama.cpp's programs are here, run, and know the model: they convert the base model's vocabulary, and
     rehearse the conversion of its picture encoder.
 
@@ -65,7 +65,7 @@ def check(spec: TrainingJobSpec, base: Path) -> None:
         )
 
 
-def programs(spec: TrainingJobSpec) -> Programs:
+def programs(spec: EffectiveSpec) -> Programs:
     """Where the programs are that this job needs.
 
     Raises:
@@ -115,7 +115,7 @@ def convert(config: TrainerConfig, merged: Path, output: Path) -> Made:
 
 
 def answer(
-    spec: TrainingJobSpec, made: Made, prompt: str, pictures: Sequence[Path], context: int, new_tokens: int
+    spec: EffectiveSpec, made: Made, prompt: str, pictures: Sequence[Path], context: int, new_tokens: int
 ) -> str:
     """What llama.cpp answers with the files.
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from model_garden.contract.options import PushToHub
 from model_garden.contract.progress import WarningEvent
-from model_garden.contract.spec import PushToHub
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report, log
 from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model_garden.contract.spec import Hyperparameters, LoraConfig, is_path
+from model_garden.contract.spec import is_path
 from model_garden.contract.status import DatasetStatus, OutputStatus, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.exports.sample_answers import NEW_TOKENS
@@ -12,8 +12,8 @@ from model_garden_trainer.exports.sample_answers import NEW_TOKENS
 
 def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStatus, record: dict[str, Any]) -> str:
     """The card as Markdown with the Hub's metadata on top."""
-    spec, h = config.spec, config.spec.hyperparameters or Hyperparameters()
-    lora, tokens = spec.lora_config or LoraConfig(), dataset.tokens
+    spec, h = config.spec, config.spec.hyperparameters
+    lora, tokens = spec.lora_config, dataset.tokens
     metadata = [
         "---",
         *([] if is_path(spec.base_model) else [f"base_model: {spec.base_model}"]),  # the Hub takes ids of its own only

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model_garden.contract.names import PREFLIGHT_DONE_ENV
-from model_garden.contract.spec import TrainingJobSpec, is_path
+from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
 
@@ -26,7 +26,7 @@ Bytes = Callable[[int, int], None]
 """Told of a download: the bytes that are there, and how many there will be."""
 
 
-def locate(spec: TrainingJobSpec, tell: Bytes | None = None) -> Path:
+def locate(spec: EffectiveSpec, tell: Bytes | None = None) -> Path:
     """The absolute folder of ``baseModel``: a local one, or one of the Hub's brought into the cache.
 
     An absolute path is what keeps every library below from taking a name for a repository and asking the network.
@@ -44,7 +44,7 @@ def locate(spec: TrainingJobSpec, tell: Bytes | None = None) -> Path:
     return _fetch(spec, [*_SMALL_FILES, *_weight_files(folder)], tell, reached=True)
 
 
-def look(spec: TrainingJobSpec) -> Path:
+def look(spec: EffectiveSpec) -> Path:
     """The same without the weights: of a Hub model only small files are fetched, and its config is looked at.
 
     Raises:
@@ -64,7 +64,7 @@ def look(spec: TrainingJobSpec) -> Path:
     return folder
 
 
-def check_weights(spec: TrainingJobSpec, folder: Path) -> None:
+def check_weights(spec: EffectiveSpec, folder: Path) -> None:
     """See that all weights are there and whole, from their headers alone.
 
     Raises:
@@ -90,7 +90,7 @@ def check_weights(spec: TrainingJobSpec, folder: Path) -> None:
             ) from error
 
 
-def _is_local(spec: TrainingJobSpec) -> bool:
+def _is_local(spec: EffectiveSpec) -> bool:
     return is_path(spec.base_model) or (Path(spec.base_model).expanduser() / "config.json").is_file()
 
 
@@ -105,7 +105,7 @@ def _weight_files(folder: Path) -> list[str]:
         raise TrainingError("InvalidModel", f"spec.baseModel: {folder / _INDEX} cannot be read: {error}") from error
 
 
-def check_kind(spec: TrainingJobSpec, folder: Path) -> dict[str, Any]:
+def check_kind(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
     """The model's config, once it is known to be a model and of the kind that ``isVision`` says.
 
     Raises:
@@ -130,7 +130,7 @@ def check_kind(spec: TrainingJobSpec, folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_quantization(spec: TrainingJobSpec, config: dict[str, Any]) -> None:
+def _check_quantization(spec: EffectiveSpec, config: dict[str, Any]) -> None:
     """Weights that come quantised (``…-bnb-4bit``) stay so: no setting brings the lost digits back."""
     given = config.get("quantization_config") or {}
     held = "4bit" if given.get("load_in_4bit") else "8bit" if given.get("load_in_8bit") else None
@@ -154,7 +154,7 @@ def carry_processor_files(base: Path, output: Path) -> None:
                 shutil.copyfile(path, output / path.name)
 
 
-def _read_config(spec: TrainingJobSpec, folder: Path) -> dict[str, Any]:
+def _read_config(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if (folder / "adapter_config.json").is_file() and not path.is_file():
         raise TrainingError(
@@ -177,7 +177,7 @@ def _read_config(spec: TrainingJobSpec, folder: Path) -> dict[str, Any]:
     return config
 
 
-def _fetch(spec: TrainingJobSpec, patterns: list[str], tell: Bytes | None = None, *, reached: bool = False) -> Path:
+def _fetch(spec: EffectiveSpec, patterns: list[str], tell: Bytes | None = None, *, reached: bool = False) -> Path:
     from huggingface_hub import errors
 
     try:
@@ -213,7 +213,7 @@ def _fetch(spec: TrainingJobSpec, patterns: list[str], tell: Bytes | None = None
     return Path(folder).resolve()
 
 
-def _download(spec: TrainingJobSpec, patterns: list[str], bar: type[Any] | None) -> str:
+def _download(spec: EffectiveSpec, patterns: list[str], bar: type[Any] | None) -> str:
     """The model's folder in the cache; what a preflight had brought there and is gone since is asked of the Hub again.
 
     Where the job's author chose to stay offline, nothing is asked.
@@ -239,7 +239,7 @@ def _download(spec: TrainingJobSpec, patterns: list[str], bar: type[Any] | None)
         constants.HF_HUB_OFFLINE = True
 
 
-def _to_come(spec: TrainingJobSpec, patterns: list[str]) -> int:
+def _to_come(spec: EffectiveSpec, patterns: list[str]) -> int:
     """Bytes of the files that the cache lacks; 0 where the Hub does not say."""
     from huggingface_hub import errors, snapshot_download
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from model_garden.contract.spec import ImageOptions, TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.batches.collator import Encoder
 
 
@@ -20,13 +20,13 @@ class TextTrainer:
         """The tokenizer of a model or an output."""
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
-    def encoder(self, processor: Any, spec: TrainingJobSpec) -> Encoder:
+    def encoder(self, processor: Any, spec: EffectiveSpec) -> Encoder:
         """The collator of a run."""
         return Encoder(
             processor,
             vision=False,
-            train_on=spec.train_on or "responses",
-            selective_loss=spec.selective_loss or "none",
+            train_on=spec.train_on,
+            selective_loss=spec.selective_loss,
         )
 
 
@@ -39,19 +39,19 @@ class VisionLanguageTrainer:
         """The processor of a model or an output."""
         return AutoProcessor.from_pretrained(folder, local_files_only=True)
 
-    def encoder(self, processor: Any, spec: TrainingJobSpec) -> Encoder:
+    def encoder(self, processor: Any, spec: EffectiveSpec) -> Encoder:
         """The collator of a run, which brings pictures within ``imageOptions``."""
-        bounds = spec.image_options or ImageOptions()
+        min_pixels, max_pixels = spec.pixel_bounds
         return Encoder(
             processor,
             vision=True,
-            train_on=spec.train_on or "responses",
-            selective_loss=spec.selective_loss or "none",
-            min_pixels=bounds.min_pixels,
-            max_pixels=bounds.max_pixels,
+            train_on=spec.train_on,
+            selective_loss=spec.selective_loss,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
         )
 
 
-def trainer_for(spec: TrainingJobSpec) -> TextTrainer | VisionLanguageTrainer:
+def trainer_for(spec: EffectiveSpec) -> TextTrainer | VisionLanguageTrainer:
     """By ``isVision``."""
     return VisionLanguageTrainer() if spec.vision else TextTrainer()

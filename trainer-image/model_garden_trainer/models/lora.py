@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from model_garden.contract.spec import LoraConfig
+from model_garden.contract.options import EffectiveLoraConfig
 from model_garden_trainer.errors import TrainingError
 
 VISION = {
@@ -25,7 +25,9 @@ _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _MLP = re.compile(r"mlp|feed_forward|ffn|experts", re.IGNORECASE)
 
 
-def choose(linears: Collection[str], config: LoraConfig, others: Collection[str] = ()) -> tuple[list[str], str | None]:
+def choose(
+    linears: Collection[str], config: EffectiveLoraConfig, others: Collection[str] = ()
+) -> tuple[list[str], str | None]:
     """What peft is told: last names of the modules to adapt, and a pattern of those of the same name to leave alone.
 
     Args:
@@ -76,7 +78,7 @@ def pattern(targets: list[str], excluded: str | None) -> str:
     return (f"(?!{excluded}$)" if excluded else "") + rf"(?:.*\.)?(?:{names})"
 
 
-def _wanted(name: str, config: LoraConfig) -> bool:
+def _wanted(name: str, config: EffectiveLoraConfig) -> bool:
     if not _wanted_kind(name, config):
         return False
     if config.target_modules:
@@ -91,7 +93,7 @@ def _wanted(name: str, config: LoraConfig) -> bool:
     return bool(re.search(r"\.\d+\.", name) and config.finetune_attention_modules and config.finetune_mlp_modules)
 
 
-def _wanted_kind(name: str, config: LoraConfig) -> bool:
+def _wanted_kind(name: str, config: EffectiveLoraConfig) -> bool:
     vision = bool(VISION & set(name.split(".")))
     return bool(config.finetune_vision_layers if vision else config.finetune_language_layers)
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.errors import TrainingError
 
 
-def choose(spec: TrainingJobSpec, *, gpu: bool) -> tuple[str, str]:
+def choose(spec: EffectiveSpec, *, gpu: bool) -> tuple[str, str]:
     """The backend's name and why it is the one.
 
     Raises:
@@ -40,7 +40,7 @@ def choose(spec: TrainingJobSpec, *, gpu: bool) -> tuple[str, str]:
     return "transformers", "spec.backend" if spec.gpus else "no GPU is asked for"
 
 
-def come_first(spec: TrainingJobSpec) -> None:
+def come_first(spec: EffectiveSpec) -> None:
     """Import the backend that has to be imported before all other libraries, where it is the one.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import get_peft_model
 
-from model_garden.contract.spec import LoraConfig, TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models.families import trainer_for
 from model_garden_trainer.models.lora import choose, layers
@@ -20,14 +20,14 @@ OWN_LOSS = False
 """Whether the model computes its loss itself, in a way that ours would undo."""
 
 
-def dtype_of(spec: TrainingJobSpec) -> torch.dtype:
+def dtype_of(spec: EffectiveSpec) -> torch.dtype:
     """What the weights are held in, never guessed: float32 on a CPU unless 16 bit was asked for, bfloat16 on a GPU."""
     if torch.cuda.is_available() or spec.quantization == "16bit":
         return torch.bfloat16
     return torch.float32
 
 
-def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
+def load_model(spec: EffectiveSpec, folder: Path) -> Any:
     """The base model, frozen, on the device that it trains on.
 
     Raises:
@@ -56,9 +56,9 @@ def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
     return model
 
 
-def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
+def add_lora(model: Any, spec: EffectiveSpec) -> Any:
     """The model with fresh adapters on the layers that ``loraConfig`` chooses, all else frozen."""
-    config = spec.lora_config or LoraConfig()
+    config = spec.lora_config
     linears, others = layers(model)
     targets, excluded = choose(linears, config, others)
     settings = PeftLoraConfig(

@@ -15,7 +15,7 @@ import unsloth  # noqa: F401
 import torch
 from unsloth import FastModel, FastVisionModel
 
-from model_garden.contract.spec import Hyperparameters, LoraConfig, TrainingJobSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models.lora import choose, layers, pattern
 from model_garden_trainer.models.quantized import assert_quantized
@@ -24,13 +24,13 @@ OWN_LOSS = True
 """The model computes its loss in a fused kernel that never holds all logits."""
 
 
-def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
+def load_model(spec: EffectiveSpec, folder: Path) -> Any:
     """The base model, frozen, on the GPU.
 
     Raises:
         TrainingError: InvalidModel for weights that do not load, or were not quantized as asked.
     """
-    h = spec.hyperparameters or Hyperparameters()
+    h = spec.hyperparameters
     fast = FastVisionModel if spec.vision else FastModel
     try:
         model, _ = fast.from_pretrained(
@@ -42,7 +42,7 @@ def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
             load_in_16bit=spec.quantization in ("16bit", "none") and torch.cuda.is_available(),
             full_finetuning=False,
             use_gradient_checkpointing="unsloth",
-            random_state=h.seed or 0,
+            random_state=h.seed,
             local_files_only=True,
         )
     except torch.OutOfMemoryError:
@@ -53,9 +53,9 @@ def load_model(spec: TrainingJobSpec, folder: Path) -> Any:
     return model
 
 
-def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
+def add_lora(model: Any, spec: EffectiveSpec) -> Any:
     """The model with fresh adapters on the same layers that the other backend chooses, all else frozen."""
-    config, h = spec.lora_config or LoraConfig(), spec.hyperparameters or Hyperparameters()
+    config, h = spec.lora_config, spec.hyperparameters
     linears, others = layers(model)
     targets, excluded = choose(linears, config, others)
     fast = FastVisionModel if spec.vision else FastModel
@@ -71,7 +71,7 @@ def add_lora(model: Any, spec: TrainingJobSpec) -> Any:
         finetune_attention_modules=bool(config.finetune_attention_modules),
         finetune_mlp_modules=bool(config.finetune_mlp_modules),
         use_gradient_checkpointing="unsloth",
-        random_state=h.seed or 0,
+        random_state=h.seed,
         use_rslora=bool(config.use_rslora),
     )
     fast.for_training(adapted)

@@ -1,0 +1,111 @@
+"""How a field of the spec is declared: what it means, its default, and whether it shapes the trained weights.
+
+The defaults that the operator applies, ``kubectl explain``, ``--help``, the reference table and a run's fingerprint all
+read these declarations, so that each fact about a field stands in one place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+_KEY = "declaration"
+
+
+@dataclass(frozen=True)
+class Default:
+    """The default of a field, which may depend on what is trained and where.
+
+    Args:
+        value: for a text model, and for all others where nothing else is given.
+        vision: for a vision model.
+        large_vision: for a vision model of 70 billion parameters and more.
+        gpu: on a GPU, whatever the model; ``value`` is then the CPU's.
+    """
+
+    value: Any
+    vision: Any = None
+    large_vision: Any = None
+    gpu: Any = None
+
+    def of(self, *, vision: bool, large: bool, gpu: bool) -> Any:
+        """The default of one job."""
+        if gpu and self.gpu is not None:
+            return self.gpu
+        if vision and large and self.large_vision is not None:
+            return self.large_vision
+        return self.vision if vision and self.vision is not None else self.value
+
+    def words(self) -> str:
+        """The default as people read it: ``2e-4 (text), 2e-5 (vision)``."""
+        if self.gpu is not None:
+            return f"{_shown(self.gpu)} (GPU), {_shown(self.value)} (CPU)"
+        if self.vision is None and self.large_vision is None:
+            return _shown(self.value)
+        parts = [f"{_shown(self.value)} (text)", f"{_shown(self.vision)} (vision)"] if self.vision is not None else []
+        parts = parts or [_shown(self.value)]
+        if self.large_vision is not None:
+            parts.append(f"{_shown(self.large_vision)} (vision, 70B and more)")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What ``declare`` was told of one field."""
+
+    meaning: str
+    default: Default | None
+    default_words: str | None
+    shapes_weights: bool
+
+
+def declare(
+    meaning: str,
+    default: Any = None,
+    *,
+    shapes_weights: bool,
+    default_words: str | None = None,
+    required: bool = False,
+    **constraints: Any,
+) -> Any:
+    """A pydantic field of the spec.
+
+    Args:
+        meaning: what it means, one sentence with its full stop.
+        default: a value, or a ``Default`` where it depends on the job; None where the operator computes it or where
+            the field is off unless given.
+        shapes_weights: whether another value makes other weights. Such a field is part of a run's fingerprint: a
+            checkpoint made with another value is not resumed.
+        default_words: what to say of the default where it is computed.
+        required: whether every job must give it.
+        constraints: pydantic's own (``ge``, ``max_length``, …).
+    """
+    if default is not None and not isinstance(default, Default):
+        default = Default(default)
+    words = default_words or (default.words() if default else None)
+    given: dict[str, Any] = {} if required else {"default": None}
+    return Field(
+        **given,
+        description=f"{meaning} Default: {words}." if words else meaning,
+        json_schema_extra={_KEY: Declaration(meaning, default, words, shapes_weights)},  # type: ignore[dict-item]
+        **constraints,
+    )
+
+
+def declaration_of(field: FieldInfo) -> Declaration | None:
+    """What ``declare`` was told, or None for a field in Kubernetes' own shape."""
+    extra = field.json_schema_extra
+    found = extra.get(_KEY) if isinstance(extra, dict) else None
+    return found if isinstance(found, Declaration) else None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and 0 < value < 1e-3:
+        mantissa, exponent = f"{value:e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,118 @@
+"""The other groups of fields of the spec: adapters, images, health, the Hub and storage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from model_garden.contract.declaration import Default, declare
+from model_garden.contract.model import ContractModel
+from model_garden.contract.pod import ObjectName
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+NonFiniteLoss = Literal["Fail", "Skip"]
+_RANK = Default(16, large_vision=32)
+
+
+class HubTokenSecret(ContractModel):
+    """The Secret that holds a Hugging Face token, for gated models and for pushing."""
+
+    name: ObjectName = declare("Name of the Secret.", shapes_weights=False, required=True)
+    key: Text = declare("Key in the Secret, such as token.", shapes_weights=False, required=True)
+
+
+class LoraConfig(ContractModel):
+    """The low-rank adapters, named as in peft."""
+
+    r: int | None = declare("LoRA rank.", _RANK, shapes_weights=True, ge=1, le=1024)
+    lora_alpha: int | None = declare(
+        "LoRA alpha. Adapters are scaled by loraAlpha / r.", _RANK, shapes_weights=True, ge=1, le=4096
+    )
+    lora_dropout: float | None = declare("Dropout of the adapters' inputs.", 0.0, shapes_weights=True, ge=0, lt=1)
+    target_modules: list[Text] | None = declare(
+        "Names of the modules to adapt.",
+        shapes_weights=True,
+        default_words="all attention and MLP projections",
+        min_length=1,
+        max_length=64,
+    )
+    use_rslora: bool | None = declare("Scale adapters by loraAlpha / sqrt(r).", False, shapes_weights=True)
+    finetune_vision_layers: bool | None = declare("Adapt the vision tower.", False, shapes_weights=True)
+    finetune_language_layers: bool | None = declare("Adapt the language model.", True, shapes_weights=True)
+    finetune_attention_modules: bool | None = declare("Adapt the attention projections.", True, shapes_weights=True)
+    finetune_mlp_modules: bool | None = declare("Adapt the MLP projections.", True, shapes_weights=True)
+
+
+class EffectiveLoraConfig(LoraConfig):
+    """The adapters with every default applied."""
+
+    r: int
+    lora_alpha: int
+    lora_dropout: float
+    use_rslora: bool
+    finetune_vision_layers: bool
+    finetune_language_layers: bool
+    finetune_attention_modules: bool
+    finetune_mlp_modules: bool
+
+
+class ImageOptions(ContractModel):
+    """Bounds of an image's area in pixels. An image outside them is resized; its aspect ratio stays the same."""
+
+    min_pixels: int | None = declare("Smallest area in pixels.", 3136, shapes_weights=True, ge=1)
+    max_pixels: int | None = declare(
+        "Largest area in pixels. A smaller area trains faster.", 1_003_520, shapes_weights=True, ge=784
+    )
+
+
+class EffectiveImageOptions(ImageOptions):
+    """The bounds with every default applied."""
+
+    min_pixels: int
+    max_pixels: int
+
+
+class PushToHub(ContractModel):
+    """Where the finished model goes on the Hugging Face Hub."""
+
+    repo: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$", max_length=200)] = declare(
+        "Repository on the Hub, ORG/NAME.", shapes_weights=False, required=True
+    )
+    private: bool | None = declare("Create the repository as private.", True, shapes_weights=False)
+
+
+class Health(ContractModel):
+    """When a run counts as stuck or broken: rules on the trainer's structured progress."""
+
+    first_step_seconds: int | None = declare("Longest wait for the first step.", 3600, shapes_weights=False, ge=1)
+    step_seconds: int | None = declare("Longest time of a later step.", 1800, shapes_weights=False, ge=1)
+    non_finite_loss: NonFiniteLoss | None = declare(
+        "What to do when the loss is NaN or infinite: fail the job, or skip the update.", "Fail", shapes_weights=False
+    )
+
+
+class EffectiveHealth(Health):
+    """The rules with every default applied."""
+
+    first_step_seconds: int
+    step_seconds: int
+    non_finite_loss: NonFiniteLoss
+
+
+class Storage(ContractModel):
+    """The PersistentVolumeClaims of a job; the operator's settings give those that the job does not name."""
+
+    data_claim: ObjectName | None = declare(
+        "PersistentVolumeClaim mounted read-only at data.",
+        shapes_weights=False,
+        default_words="the operator's setting",
+    )
+    models_claim: ObjectName | None = declare(
+        "PersistentVolumeClaim mounted at models.", shapes_weights=False, default_words="the operator's setting"
+    )
+    cache_claim: ObjectName | None = declare(
+        "PersistentVolumeClaim mounted at cache, for downloads and compiled code.",
+        shapes_weights=False,
+        default_words="the operator's setting",
+    )

@@ -1,0 +1,183 @@
+"""Rules that span fields of the spec: each is stated once, for Python and as CEL for the API server.
+
+Both forms judge the same thing, the spec as it stands in YAML: camelCase, without the fields that were not given.
+``tests/contract/cases.py`` tries each on both. To add a rule: add a ``Rule`` to ``RULES`` and a case to that file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model_garden.contract.pod import GPU_RESOURCE
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Args:
+        field: the path of the field that the message is about, as in YAML.
+        broken: whether a spec breaks the rule.
+        cel: the same as a CEL expression that is true for a spec that keeps the rule.
+        message: what is wrong with the field's value, and the fix.
+    """
+
+    field: str
+    broken: Callable[[Document], bool]
+    cel: str
+    message: str
+
+    def problem(self, spec: Document) -> str:
+        """The message with the field and its value, for a spec that breaks the rule."""
+        value = get(spec, self.field)
+        shown = "" if isinstance(value, dict) else f"{_shown(value)} "
+        return f"spec.{self.field}: {shown}{self.message}"
+
+
+def get(spec: Document, path: str) -> Any:
+    """The value at a dotted path, None where it was not given."""
+    found: Any = spec
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def problems(spec: Document) -> list[str]:
+    """The message of every rule that ``spec`` breaks."""
+    return [rule.problem(spec) for rule in RULES if rule.broken(spec)]
+
+
+def has(path: str) -> str:
+    """A CEL expression that is true where the field at ``path`` was given."""
+    keys = path.split(".")
+    return " && ".join(f"has(self.{'.'.join(keys[: n + 1])})" for n in range(len(keys)))
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _vision(spec: Document) -> bool:
+    given = spec.get("isVision")
+    return bool(spec.get("modelType") == "vision" if given is None else given)
+
+
+def _validated(spec: Document) -> bool:
+    return "validationDatasetPath" in spec or "validationFraction" in spec
+
+
+def _without_gpu(spec: Document) -> bool:
+    return str(get(spec, "resources.limits") and spec["resources"]["limits"].get(GPU_RESOURCE, 1)) == "0"
+
+
+_VISION = "(has(self.isVision) ? self.isVision : (has(self.modelType) && self.modelType == 'vision'))"
+_VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
+_WITHOUT_GPU = (
+    f"({has('resources.limits')} && '{GPU_RESOURCE}' in self.resources.limits"
+    f" && string(self.resources.limits['{GPU_RESOURCE}']) == '0')"
+)
+
+RULES = (
+    Rule(
+        "modelType",
+        lambda s: "isVision" in s and "modelType" in s and s["isVision"] != (s["modelType"] == "vision"),
+        "!has(self.isVision) || !has(self.modelType) || (self.modelType == 'vision') == self.isVision",
+        "contradicts isVision; give one of them",
+    ),
+    Rule(
+        "validationFraction",
+        lambda s: "validationDatasetPath" in s and "validationFraction" in s,
+        "!(has(self.validationDatasetPath) && has(self.validationFraction))",
+        "contradicts validationDatasetPath; give one of them",
+    ),
+    Rule(
+        "hyperparameters.earlyStoppingPatience",
+        lambda s: get(s, "hyperparameters.earlyStoppingPatience") is not None and not _validated(s),
+        f"!({has('hyperparameters.earlyStoppingPatience')}) || {_VALIDATED}",
+        "needs validation rows; set validationDatasetPath or validationFraction",
+    ),
+    Rule(
+        "hyperparameters.evalSteps",
+        lambda s: get(s, "hyperparameters.evalSteps") is not None and not _validated(s),
+        f"!({has('hyperparameters.evalSteps')}) || {_VALIDATED}",
+        "needs validation rows; set validationDatasetPath or validationFraction",
+    ),
+    Rule(
+        "imageOptions",
+        lambda s: "imageOptions" in s and not _vision(s),
+        f"!has(self.imageOptions) || {_VISION}",
+        "only for a vision model; set isVision: true or remove it",
+    ),
+    Rule(
+        "imageOptions.minPixels",
+        lambda s: (get(s, "imageOptions.minPixels") or 0) > (get(s, "imageOptions.maxPixels") or float("inf")),
+        f"!({has('imageOptions.minPixels')} && {has('imageOptions.maxPixels')})"
+        " || self.imageOptions.minPixels <= self.imageOptions.maxPixels",
+        "is above maxPixels; lower it or raise maxPixels",
+    ),
+    Rule(
+        "ggufQuantization",
+        lambda s: "ggufQuantization" in s and s.get("saveMethod") != "gguf",
+        "!has(self.ggufQuantization) || (has(self.saveMethod) && self.saveMethod == 'gguf')",
+        "is only for saveMethod: gguf; set that or remove it",
+    ),
+    Rule(
+        "loraConfig.finetuneVisionLayers",
+        lambda s: get(s, "loraConfig.finetuneVisionLayers") is True and not _vision(s),
+        f"!({has('loraConfig.finetuneVisionLayers')}) || !self.loraConfig.finetuneVisionLayers || {_VISION}",
+        "is only for a vision model; set isVision: true or remove it",
+    ),
+    Rule(
+        "loraConfig.finetuneLanguageLayers",
+        lambda s: (
+            get(s, "loraConfig.finetuneLanguageLayers") is False
+            and get(s, "loraConfig.finetuneVisionLayers") is not True
+        ),
+        f"!({has('loraConfig.finetuneLanguageLayers')}) || self.loraConfig.finetuneLanguageLayers"
+        f" || ({has('loraConfig.finetuneVisionLayers')} && self.loraConfig.finetuneVisionLayers)",
+        "leaves nothing to train; set finetuneVisionLayers: true or remove it",
+    ),
+    Rule(
+        "loraConfig.finetuneMlpModules",
+        lambda s: (
+            get(s, "loraConfig.finetuneAttentionModules") is False and get(s, "loraConfig.finetuneMlpModules") is False
+        ),
+        f"!({has('loraConfig.finetuneAttentionModules')} && {has('loraConfig.finetuneMlpModules')})"
+        " || self.loraConfig.finetuneAttentionModules || self.loraConfig.finetuneMlpModules",
+        "with finetuneAttentionModules: false leaves nothing to train; set one of them to true",
+    ),
+    Rule(
+        "pushToHub",
+        lambda s: "pushToHub" in s and "hubTokenSecret" not in s,
+        "!has(self.pushToHub) || has(self.hubTokenSecret)",
+        "needs hubTokenSecret, the Secret that holds a token with write access",
+    ),
+    Rule(
+        "backend",
+        lambda s: s.get("backend") == "unsloth" and _without_gpu(s),
+        f"!has(self.backend) || self.backend != 'unsloth' || !{_WITHOUT_GPU}",
+        "needs a GPU; request one in resources.limits or use backend: transformers",
+    ),
+    Rule(
+        "quantization",
+        lambda s: s.get("quantization") in ("4bit", "8bit") and _without_gpu(s),
+        f"!has(self.quantization) || !(self.quantization in ['4bit', '8bit']) || !{_WITHOUT_GPU}",
+        "needs a GPU; request one in resources.limits or use quantization: none",
+    ),
+    Rule(
+        "selectiveLoss",
+        lambda s: s.get("trainOn") == "all" and s.get("selectiveLoss") not in (None, "none"),
+        "!has(self.selectiveLoss) || self.selectiveLoss == 'none' || !has(self.trainOn) || self.trainOn != 'all'",
+        "works on answers only; use trainOn: responses or remove it",
+    ),
+    Rule(
+        "hyperparameters.maxSteps",
+        lambda s: get(s, "hyperparameters.maxSteps") == 0,
+        f"!({has('hyperparameters.maxSteps')}) || self.hyperparameters.maxSteps != 0",
+        "would train nothing; use -1 to train for numEpochs, or a positive number",
+    ),
+)

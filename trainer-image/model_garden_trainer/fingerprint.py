@@ -1,0 +1,45 @@
+"""What makes a run the same run: a digest of everything that shapes its weights.
+
+A checkpoint or a finished model with another fingerprint is neither resumed nor overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from model_garden.contract.fields import SpecField, spec_fields
+from model_garden.contract.rules import get
+from model_garden.contract.spec import EffectiveSpec
+from model_garden.datasets.digest import digest_files, digest_pictures
+from model_garden_trainer.batches.splits import Data
+from model_garden_trainer.distributed import process_group
+
+
+def fingerprint(spec: EffectiveSpec, data: Data) -> str:
+    """The digest of the settings that shape weights, of the data files and of their pictures (SHA-256, hexadecimal)."""
+    content: dict[str, Any] = {"spec": shaping_values(spec.to_dict())}
+    if process_group.processes() > 1:  # as many micro-batches make a step
+        content["processes"] = process_group.processes()
+    content["data"] = [digest_files(path) for path, _ in spec.datasets]
+    if spec.vision:
+        content["pictures"] = [digest_pictures(rows) for rows in data.sources]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def shaping_values(spec: dict[str, Any], fields: Iterable[SpecField] | None = None) -> dict[str, Any]:
+    """The values of an effective spec that shape weights, by path.
+
+    A value that is the field's plain default is left out, so that a field which a later version adds leaves the
+    fingerprint of older checkpoints as it is.
+    """
+    found = {}
+    for field in spec_fields() if fields is None else fields:
+        value = get(spec, field.dotted)
+        if field.declaration is None or not field.declaration.shapes_weights or value is None:
+            continue
+        if field.default is None or value != field.default.value:
+            found[field.dotted] = value
+    return found
