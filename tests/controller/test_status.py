@@ -104,6 +104,39 @@ def test_the_verdict(found: Verdict, phase: str, reason: str, stalled: bool) -> 
     assert (found.phase, found.reason, found.stalled) == (phase, reason, stalled)
 
 
+def deleted(pod: Object, delete_by: float) -> Object:
+    """The pod, to be deleted by a time, as the taint manager does when a node no longer answers."""
+    by_taint = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "a taint"}
+    return pod | {
+        "metadata": pod["metadata"] | {"deletionTimestamp": b.time(delete_by)},
+        "status": pod["status"] | {"conditions": [by_taint]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "phase", "reason"), [(10, "Running", "PodDeleted"), (150, "Pending", "NodeNotResponding")]
+)
+def test_a_pod_that_is_to_be_deleted_names_its_node_and_the_way_out(seconds: float, phase: str, reason: str) -> None:
+    """With podReplacementPolicy: Failed no other pod starts while a lost node cannot say that this one has ended."""
+    found = verdict(b.job(), deleted(b.running(), delete_by=130), seconds=seconds)
+    assert (found.phase, found.reason, found.stalled) == (phase, reason, phase == "Pending")
+    for words in ("node node-1", "(a taint)", "bring the node back", "delete the Node", "force-delete the pod"):
+        assert words in found.message
+
+
+@pytest.mark.parametrize("job", [b.job(suspend=True, **OURS), b.job(deletionTimestamp=b.time(10))])
+def test_a_lost_node_is_named_whatever_else_its_pod_holds_up(job: Object) -> None:
+    assert verdict(job, deleted(b.running(), delete_by=130), seconds=150).reason == "NodeNotResponding"
+    assert verdict(job, deleted(b.running(), delete_by=130), seconds=140).reason != "NodeNotResponding"
+
+
+def test_of_several_pods_the_one_that_is_deleted_is_named_and_one_that_has_ended_is_not() -> None:
+    pods = [b.running("receipts-train-1"), deleted(b.running("receipts-train-2"), delete_by=130)]
+    assert "pod receipts-train-2 on" in verdict(b.job(), *pods).message
+    gone = deleted(b.ended(143), delete_by=130)
+    assert verdict(b.job(), gone, b.running("receipts-train-3", 90), seconds=300).reason == "Running"
+
+
 @pytest.mark.parametrize(
     ("job_reason", "pod", "reason", "words"),
     [

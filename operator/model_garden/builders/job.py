@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from model_garden.builders.plan import Object, Plan
+from model_garden.builders.resources import preflight_resources, training_resources
 from model_garden.builders.settings import Settings
 from model_garden.contract import names
-from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.reasons import NO_RETRY, WORKER_LOST
 from model_garden.contract.spec import HUB_DATASET, EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
@@ -24,8 +24,6 @@ _READ_ONLY_ROOT_NEEDS = {
     "TRITON_CACHE_DIR": f"{names.WORKSPACE}/cache/triton",
     "UNSLOTH_COMPILE_LOCATION": f"{names.WORKSPACE}/tmp/unsloth",
 }
-_REQUESTS_ON_GPU = {"cpu": "2", "memory": "8Gi"}
-_REQUESTS_ON_CPU = {"cpu": "500m", "memory": "1Gi"}
 _PASSED_ON = ("serviceAccountName", "imagePullSecrets", "priorityClassName")
 _PASSED_ON_TO_GPUS = ("nodeSelector", "tolerations", "affinity", "runtimeClassName", "schedulerName")
 """What leads to a node with a GPU. A preflight gets none of it: it needs no such node and must not start one."""
@@ -160,7 +158,7 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
         "command": [*settings.trainer_command, *(["preflight"] if plan.step == "preflight" else [])],
         "workingDir": names.WORKSPACE,
         "env": _environment(plan, given.get("env") or []),
-        "resources": {"requests": dict(_REQUESTS_ON_CPU)} if plan.step == "preflight" else _resources(plan.spec),
+        "resources": (preflight_resources if plan.step == "preflight" else training_resources)(plan.spec),
         "terminationMessagePath": f"{names.WORKSPACE}/{names.TERMINATION_LOG}",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -226,19 +224,6 @@ def _is_in_the_cache(plan: Plan) -> bool:
         and not from_hub
         and not spec.push_to_hub
     )
-
-
-def _resources(spec: EffectiveSpec) -> Object:
-    """What the container asks for. Kueue counts requests, so there always are some; no GPU is left out, not zero."""
-    given = spec.resources.to_dict() if spec.resources else {}
-    limits, requests = dict(given.get("limits") or {}), dict(given.get("requests") or {})
-    for amounts in (limits, requests):
-        if not int(amounts.get(GPU_RESOURCE, 1)):
-            del amounts[GPU_RESOURCE]
-    for name, amount in (_REQUESTS_ON_GPU if spec.gpus else _REQUESTS_ON_CPU).items():
-        if name not in limits:  # with a limit alone, Kubernetes requests as much
-            requests.setdefault(name, amount)
-    return {"requests": requests, "limits": limits}
 
 
 def _volumes(spec: EffectiveSpec) -> list[Object]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from model_garden.builders.resources import resource_problems
 from model_garden.builders.settings import Settings
 from model_garden.contract import defaults, names
 from model_garden.contract.options import Storage
@@ -95,7 +96,7 @@ def check(plan: Plan) -> None:
     Raises:
         InvalidResource: with one line for each thing that is valid, but cannot run here.
     """
-    if problems := outside_workspace(plan.spec) + _cannot_run(plan.spec):
+    if problems := outside_workspace(plan.spec) + resource_problems(plan.spec) + _cannot_run(plan.spec):
         raise InvalidResource(problems)
 
 

@@ -44,8 +44,11 @@ class PodFacts:
     started: str | None
     end: End | None
     waiting: Waiting | None
-    terminating: bool
     told_to_stop: bool
+    delete_by: str | None = None
+    """When Kubernetes has given it to stop, once it is to be deleted."""
+    delete_reason: str | None = None
+    """Why it is to be deleted, where Kubernetes says so."""
     gone: bool = False
     """It exists no more: this is the last that was seen of it."""
     index: int = 0
@@ -98,6 +101,12 @@ class Facts:
     def held_up(self) -> PodFacts | None:
         """The newest pod that has not started; those of other nodes wait for it."""
         return next((pod for pod in reversed(self.pods) if pod.end is None and not pod.started), None)
+
+    @property
+    def stopping(self) -> PodFacts | None:
+        """The pod that is to be deleted and has not ended; of several the one whose time runs out first."""
+        stopping = [pod for pod in self.pods if pod.started and pod.end is None and pod.delete_by]
+        return min(stopping, key=lambda pod: pod.delete_by or "", default=None)
 
     @property
     def last_ended(self) -> PodFacts | None:
@@ -180,8 +189,9 @@ def _one_pod(pod: Object, events: Sequence[Object]) -> PodFacts:
         started=started,
         end=end,
         waiting=waiting,
-        terminating="deletionTimestamp" in metadata,
         told_to_stop=names.ANNOTATION_STOP in (metadata.get("annotations") or {}),
+        delete_by=metadata.get("deletionTimestamp"),
+        delete_reason=(condition(pod, "DisruptionTarget") or {}).get("message"),
         gone=GONE in pod,
         index=int((metadata.get("annotations") or {}).get(names.COMPLETION_INDEX) or 0),
     )

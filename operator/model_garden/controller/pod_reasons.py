@@ -111,6 +111,32 @@ def why_no_pod(failed_create: str | None) -> Waiting | None:
     return Waiting("Refused", "PodRefused", f"the pod cannot be created: {failed_create}")
 
 
+def stopping(pod: str, node: str | None, said: str | None, delete_by: str) -> str:
+    """A running pod that is to be deleted, and has time to save a checkpoint."""
+    return (
+        f"pod {pod} on node {node or 'unknown'} is being deleted{_in_brackets(said)}: it has until {delete_by} to "
+        f"save a checkpoint; if the node does not answer, {_FREE_THE_JOB}"
+    )
+
+
+def not_stopped(pod: str, node: str | None, said: str | None, delete_by: str) -> str:
+    """A pod that should have been gone by now: only its node can say that it has ended."""
+    return (
+        f"node {node or 'unknown'} does not answer: its pod {pod} was to stop by {delete_by}{_in_brackets(said)}, "
+        f"and no other pod starts before it is gone; {_FREE_THE_JOB}"
+    )
+
+
+def _in_brackets(said: str | None) -> str:
+    return f" ({said})" if said else ""
+
+
+_FREE_THE_JOB = (
+    "bring the node back, or delete the Node, or force-delete the pod (kubectl delete pod --force) once it is certain "
+    "that it no longer runs; training resumes from the last checkpoint"
+)
+
+
 def preempted(said: str | None) -> str:
     """A pod that had to make room."""
     return f"made room for a pod of higher priority ({said or 'no details'}); training goes on from the last checkpoint"

@@ -36,6 +36,7 @@ from model_garden.controller.status import (
     moment,
     next_status,
     read_status,
+    until_overdue,
     urgent,
 )
 from model_garden.controller.store import Key, Store, job_keys, key_of
@@ -152,12 +153,13 @@ class Reconciler:
             self.streams.forget(plan.uid)  # the stages and warnings of a preflight are none of training's
             return await self.reconcile(_key(plan))  # of the newest: it may be cancelled by now
         look = waits or (self.settings.missing_seconds / 4 if verdict.stalled else self.settings.resync_seconds)
-        return min(later or look, look)
+        overdue = until_overdue(facts, at)
+        return min(later or look, look, overdue if overdue > 0 else look)
 
     def _judge(self, plan: Plan, facts: Facts, status: TrainingJobStatus, at: Moment) -> Verdict:
         training = self.streams.training(plan.uid, status)
         verdict = judge(plan, facts, training, status, at, self.settings.missing_seconds)
-        if not plan.cancelled or verdict.phase in ENDED:
+        if not plan.cancelled or verdict.phase in ENDED or verdict.reason == "NodeNotResponding":
             return verdict
         if facts.job is None or not facts.job.ours:
             return Verdict("Cancelled", "Cancelled", f"cancelled by the annotation {names.ANNOTATION_CANCEL}")

@@ -24,6 +24,7 @@ from model_garden.contract.status import (
     Phase,
     TrainingJobStatus,
 )
+from model_garden.controller import pod_reasons
 from model_garden.controller.observed import End, Facts, JobFacts, PodFacts
 from model_garden.controller.pod_reasons import Blocked, Waiting
 from model_garden.controller.trainer_events import Training
@@ -31,6 +32,9 @@ from model_garden.controller.trainer_events import Training
 Object = dict[str, Any]
 
 ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Cancelled")
+
+_NODE_ANSWERS_WITHIN = timedelta(seconds=15)
+"""How long after a pod's time to stop its end is waited for before its node counts as lost."""
 
 _PATIENCE: dict[Blocked, float] = {"Missing": 1, "Refused": 1, "Image": 6}
 """How many times ``missing_seconds`` is waited: for a registry longer, for room in the cluster without an end."""
@@ -119,6 +123,8 @@ def judge(
     if job.failed:
         failure = _failure(plan, facts, None)
         return Verdict("Failed", failure.reason, failure.message, stalled=True)
+    if not_stopped := _not_stopped(facts, at):
+        return not_stopped
     if job.deleting:
         return Verdict("Pending", "JobDeleted", "the Job is being deleted; another one will take its place and resume")
     if job.suspended:
@@ -135,6 +141,21 @@ def _name_taken(plan: Plan, job: JobFacts) -> Verdict:
     owner = f"it belongs to {job.other_owner}" if job.other_owner else "nobody owns it"
     fix = "delete that Job, or give the TrainingJob another name"
     return Verdict("Pending", "JobNameTaken", f"a Job {job.name} exists already and {owner}; {fix}", stalled=True)
+
+
+def _not_stopped(facts: Facts, at: Moment) -> Verdict | None:
+    """The verdict on a job whose pod was to be gone by now, as when its node is lost; None for any other."""
+    pod = facts.stopping
+    if pod is None or pod.delete_by is None or until_overdue(facts, at) > 0:
+        return None
+    why = pod_reasons.not_stopped(pod.name, pod.node, pod.delete_reason, pod.delete_by)
+    return Verdict("Pending", "NodeNotResponding", why, stalled=True)
+
+
+def until_overdue(facts: Facts, at: Moment) -> float:
+    """Seconds until a pod that is to be deleted counts as not stopped; infinite where there is none."""
+    pod = facts.stopping
+    return (_NODE_ANSWERS_WITHIN - at.since(pod.delete_by)).total_seconds() if pod and pod.delete_by else float("inf")
 
 
 def _suspended(plan: Plan, job: JobFacts) -> Verdict:
@@ -161,6 +182,9 @@ def _unfinished(
             assert last.end is not None
             return Verdict("Starting", "Retrying", f"pod {last.name} ended ({_ending(last.end)}); the next one follows")
         return Verdict("Starting", "Starting", "the Job's pod is being created")
+    if (stopping := facts.stopping) and stopping.delete_by:
+        why = pod_reasons.stopping(stopping.name, stopping.node, stopping.delete_reason, stopping.delete_by)
+        return Verdict("Running", "PodDeleted", why)
     if pod.started:
         told = training.warning or training.stage or "the trainer starts"
         return Verdict("Running", "Running", told if not pod.told_to_stop else f"stopping early and saving; {told}")

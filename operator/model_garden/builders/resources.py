@@ -1,0 +1,76 @@
+"""PURE: the requests and limits of the trainer container, for the Job that trains and for the one before it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from model_garden.contract.pod import GPU_RESOURCE, Quantity
+from model_garden.contract.spec import EffectiveSpec
+
+Amounts = dict[str, Quantity]
+
+_REQUESTS_ON_GPU: Amounts = {"cpu": "2", "memory": "8Gi"}
+_REQUESTS_ON_CPU: Amounts = {"cpu": "500m", "memory": "1Gi"}
+_PREFLIGHT_LIMITS: Amounts = {"cpu": "2", "memory": "8Gi"}
+_SUFFIXES = {
+    **{"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1)},
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", 1)},
+    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
+}
+
+
+def training_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
+    """What ``spec.resources`` gives, with requests for CPU and memory where it gives neither.
+
+    Kueue counts requests, so there always are some. A GPU count of 0 is left out: some clusters refuse it.
+    """
+    given = spec.resources.to_dict() if spec.resources else {}
+    limits, requests = dict(given.get("limits") or {}), dict(given.get("requests") or {})
+    for amounts in (limits, requests):
+        if not int(amounts.get(GPU_RESOURCE, 1)):
+            del amounts[GPU_RESOURCE]
+    for name, amount in (_REQUESTS_ON_GPU if spec.gpus else _REQUESTS_ON_CPU).items():
+        if name not in limits:  # with a limit alone, Kubernetes requests as much
+            requests.setdefault(name, amount)
+    return {"requests": requests, "limits": limits}
+
+
+def preflight_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
+    """Little CPU and memory, no GPU, and always limits: a ResourceQuota of limits refuses a pod without them.
+
+    The limits for CPU and memory are those of ``spec.resources``, which must be enough for training.
+    """
+    given = (spec.resources and spec.resources.limits) or {}
+    limits = {name: given.get(name, amount) for name, amount in _PREFLIGHT_LIMITS.items()}
+    requests = {name: min(amount, limits[name], key=amount_of) for name, amount in _REQUESTS_ON_CPU.items()}
+    return {"requests": requests, "limits": limits}
+
+
+def resource_problems(spec: EffectiveSpec) -> list[str]:
+    """One line for each amount of ``spec.resources`` that is not a quantity."""
+    problems = []
+    for field, amounts in (spec.resources.to_dict() if spec.resources else {}).items():
+        for name, amount in amounts.items():
+            try:
+                amount_of(amount)
+            except ValueError as error:
+                problems.append(
+                    f"spec.resources.{field}.{name}: {error}; use a number with a unit, such as 500m or 8Gi"
+                )
+    return problems
+
+
+def amount_of(quantity: Quantity) -> Decimal:
+    """A Kubernetes quantity as a number: ``500m`` is 0.5, ``1Ki`` and ``1.024e3`` are 1024.
+
+    Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+
+    Raises:
+        ValueError: when it is no quantity.
+    """
+    text = str(quantity)
+    number = text.rstrip("numkKMGTPEi")
+    try:
+        return Decimal(number) * _SUFFIXES[text[len(number) :]]
+    except (ArithmeticError, KeyError) as error:
+        raise ValueError(f"{text!r} is not a Kubernetes quantity") from error
