@@ -171,6 +171,16 @@ def test_selective_loss_leaves_values_and_evaluation_leaves_all(tokenizer: Any) 
     assert trained(encoder.for_evaluation(), example) == '{"name": "Ada"}<|im_end|>'
 
 
+@pytest.mark.parametrize("level", ["conservative", "moderate", "aggressive"])
+def test_selective_loss_gives_a_row_the_same_labels_alone_and_in_a_batch(tokenizer: Any, level: Any) -> None:
+    encoder = Encoder(tokenizer, vision=False, selective_loss=level)
+    rows = [chat(("user", "?"), ("assistant", answer)) for answer in ('{"name": "Ada", "born": null}', '{"a": 1}')]
+    batch = encoder(rows)
+    for row, example in enumerate(rows):
+        alone = encoder([example])["labels"][0]
+        assert batch["labels"][row, : len(alone)].tolist() == alone.tolist()
+
+
 def test_a_llama_row_begins_with_one_bos(tiny_model: Callable[[str], Path]) -> None:
     encoder = Encoder(AutoTokenizer.from_pretrained(tiny_model("llama")), vision=False)
     for example in (chat(("user", "Hi"), ("assistant", "Ho")), plain("completion", "Once", " more")):

@@ -29,7 +29,7 @@ def choose(spec: EffectiveSpec, *, gpu: bool) -> tuple[str, str]:
             "or run where there is a GPU",
         )
     h = spec.hyperparameters
-    if h and h.optim and "8bit" in h.optim and not gpu:
+    if h and h.optim and h.optim.endswith("bit") and not gpu:  # these are bitsandbytes' optimizers
         raise TrainingError(
             "InvalidSpec",
             f"spec.hyperparameters.optim: {h.optim} needs a GPU and this machine shows none; use adamw_torch",
