@@ -103,7 +103,7 @@ class TestTokenCounter:
         from PIL import Image
         from transformers import AutoProcessor
 
-        from model_garden.datasets.tokens import chat_messages
+        from model_garden.datasets.rendering import chat_messages
 
         folder = tiny_model(kind)
         processor = AutoProcessor.from_pretrained(folder)
@@ -127,7 +127,7 @@ class TestTokenCounter:
     def test_text(self, kind, tiny_model, tmp_path):
         from transformers import AutoTokenizer
 
-        from model_garden.datasets.tokens import chat_messages
+        from model_garden.datasets.rendering import chat_messages
 
         tokenizer = AutoTokenizer.from_pretrained(tiny_model(kind))
         counter = TokenCounter.load(tiny_model(kind), vision=False)
@@ -145,10 +145,7 @@ class TestTokenCounter:
         row = {"text": "<|image_pad|>?", "image": "s_images/0001.png", "response": "b"}
         examples = open_examples(write(tmp_path / "data.jsonl", [row]), vision=True)
         report = check_examples(examples, measure=TokenCounter.load(tiny_model("qwen2_5_vl"), vision=True))
-        assert (
-            "row 1: the model's chat template makes 2 places for 1 pictures; remove the model's own"
-            in report.problems[0]
-        )
+        assert "row 1: turn 1 (user) holds <|image_pad|>, which is a control token" in report.problems[0]
 
     def test_a_row_that_the_template_refuses_is_named(self, tiny_model, tmp_path):
         folder = tmp_path / "model"

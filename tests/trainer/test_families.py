@@ -32,7 +32,7 @@ from transformers import (
 
 from model_garden.datasets.example import Example, ImageRef, Message
 from model_garden.datasets.origin import Origin
-from model_garden_trainer.batches.collator import IGNORED, Encoder
+from model_garden_trainer.batches.collator import IGNORED, Collator
 
 TEMPLATES = importlib.resources.files("trl") / "chat_templates"
 PIXTRAL_TEMPLATE = (
@@ -124,7 +124,7 @@ def pixtral(tokenizer: Callable[..., Any]) -> tuple[Any, Any, str]:
 
 def llava_next(tokenizer: Callable[..., Any]) -> tuple[Any, Any, str]:
     """The number of a picture's tokens depends on its shape."""
-    made = tokenizer("<image>")
+    made = tokenizer("<image>", "</s>")
     processor = LlavaNextProcessor(
         image_processor=LlavaNextImageProcessor(
             size={"shortest_edge": 56},
@@ -164,7 +164,9 @@ def test_answers_alone_are_trained_on_and_the_model_takes_the_batch(
         Example("chat", (Message("user", (red, "Colour?")), Message("assistant", ("Red.",))), Origin("f", 2)),
     ]
     processor, model, end = family(tokenizer)
-    encoder = Encoder(processor, vision=True)
+    processor.save_pretrained(tmp_path / "model")
+    processor.tokenizer.name_or_path = str(tmp_path / "model")
+    encoder = Collator(processor, vision=True)
     batch = encoder(rows)
     spoken = [
         encoder.tokenizer.decode(ids[labels != IGNORED]).replace(" ", "").replace("\n", "")

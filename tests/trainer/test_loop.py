@@ -98,17 +98,17 @@ def test_a_row_that_fails_in_mid_training_is_named_and_the_last_checkpoint_kept(
 def test_a_row_that_cannot_be_encoded_and_was_not_among_those_tried_first_is_named_too(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from model_garden_trainer.batches.collator import Encoder
+    from model_garden_trainer.batches.collator import Collator
 
     monkeypatch.setattr(splits, "ENCODED", 2)
-    original = Encoder._check
+    original = Collator._check
 
     def strict(self: Any, example: Any, *rest: Any) -> None:
         if str(example.origin).endswith("row 4"):
             raise TrainingError("InvalidDataset", f"{example.origin}: no token of the answer is left to train on")
         original(self, example, *rest)
 
-    monkeypatch.setattr(Encoder, "_check", strict)
+    monkeypatch.setattr(Collator, "_check", strict)
     with pytest.raises(TrainingError, match="row 4: no token") as raised:
         workspace.train(config("strict", VISION, QUICK))
     assert raised.value.exit_code == 3

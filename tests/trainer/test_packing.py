@@ -25,7 +25,7 @@ from transformers import (
 
 from model_garden.datasets.example import Example, ImageRef, Message
 from model_garden.datasets.origin import Origin
-from model_garden_trainer.batches.collator import IGNORED, Encoder
+from model_garden_trainer.batches.collator import IGNORED, Collator
 from model_garden_trainer.batches.packing import (
     SHOWN,
     PackedSteps,
@@ -146,18 +146,18 @@ def vision_examples() -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_model: Callable[[str], Path]) -> Callable[[str], tuple[PreTrainedModel, Encoder]]:
-    def load(kind: str) -> tuple[PreTrainedModel, Encoder]:
+def loaded(tiny_model: Callable[[str], Path]) -> Callable[[str], tuple[PreTrainedModel, Collator]]:
+    def load(kind: str) -> tuple[PreTrainedModel, Collator]:
         vision = kind in VISION
         auto = AutoModelForImageTextToText if vision else AutoModelForCausalLM
         model = auto.from_pretrained(tiny_model(kind), dtype=torch.float32, attn_implementation="sdpa")
         processor = (AutoProcessor if vision else AutoTokenizer).from_pretrained(tiny_model(kind))
-        return model, Encoder(processor, vision=vision, train_on="responses", max_pixels=40_000)
+        return model, Collator(processor, vision=vision, train_on="responses", max_pixels=40_000)
 
     return load
 
 
-def steps_of(encoder: Encoder, model: PreTrainedModel, capacity: int, rows: int) -> PackedSteps:
+def steps_of(encoder: Collator, model: PreTrainedModel, capacity: int, rows: int) -> PackedSteps:
     pad = encoder.tokenizer.pad_token_id
     return PackedSteps(encoder, capacity=capacity, rows=rows, pad_token_id=pad, config=model.config)
 
@@ -174,7 +174,7 @@ def summed_loss(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "gradient checkpointing"])
 @pytest.mark.parametrize("kind", [*TEXT, *VISION])
 def test_losses_logits_and_gradients_are_those_of_the_unpacked_run(
-    loaded: Callable[[str], tuple[PreTrainedModel, Encoder]], kind: str, checkpointing: bool
+    loaded: Callable[[str], tuple[PreTrainedModel, Collator]], kind: str, checkpointing: bool
 ) -> None:
     model, encoder = loaded(kind)
     model.train()
@@ -210,7 +210,7 @@ def test_losses_logits_and_gradients_are_those_of_the_unpacked_run(
 
 @pytest.mark.parametrize("kind", [*TEXT, *VISION])
 def test_the_same_tokens_are_trained_in_the_same_order_of_each_sample(
-    loaded: Callable[[str], tuple[PreTrainedModel, Encoder]], kind: str
+    loaded: Callable[[str], tuple[PreTrainedModel, Collator]], kind: str
 ) -> None:
     model, encoder = loaded(kind)
     examples = vision_examples() if kind in VISION else text_examples()
@@ -224,7 +224,7 @@ def test_the_same_tokens_are_trained_in_the_same_order_of_each_sample(
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3_vl"])
 def test_without_positions_that_restart_the_logits_differ(
-    loaded: Callable[[str], tuple[PreTrainedModel, Encoder]], kind: str
+    loaded: Callable[[str], tuple[PreTrainedModel, Collator]], kind: str
 ) -> None:
     model, encoder = loaded(kind)
     examples = vision_examples() if kind in VISION else text_examples()
@@ -236,7 +236,7 @@ def test_without_positions_that_restart_the_logits_differ(
 
 
 def test_a_micro_batch_holds_at_most_so_many_rows_and_the_first_token_of_a_sample_is_never_a_target(
-    loaded: Callable[[str], tuple[PreTrainedModel, Encoder]],
+    loaded: Callable[[str], tuple[PreTrainedModel, Collator]],
 ) -> None:
     model, encoder = loaded("llama")
     encoder.train_on = "all"
@@ -252,7 +252,7 @@ def test_a_micro_batch_holds_at_most_so_many_rows_and_the_first_token_of_a_sampl
 
 
 def test_a_row_that_is_too_long_is_named_with_the_fix(
-    loaded: Callable[[str], tuple[PreTrainedModel, Encoder]],
+    loaded: Callable[[str], tuple[PreTrainedModel, Collator]],
 ) -> None:
     model, encoder = loaded("qwen2")
     with pytest.raises(
@@ -262,7 +262,7 @@ def test_a_row_that_is_too_long_is_named_with_the_fix(
 
 
 def test_the_collator_can_be_handed_to_a_worker_without_the_weights(
-    loaded: Callable[[str], tuple[PreTrainedModel, Encoder]],
+    loaded: Callable[[str], tuple[PreTrainedModel, Collator]],
 ) -> None:
     model, encoder = loaded("qwen2_5_vl")
     steps = steps_of(encoder, model, capacity=4096, rows=1)

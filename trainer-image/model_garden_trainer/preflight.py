@@ -55,7 +55,9 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
 def _counter(spec: EffectiveSpec, folder: Path, report: Report) -> TokenCounter | None:
     min_pixels, max_pixels = spec.pixel_bounds
     try:
-        return TokenCounter.load(folder, vision=spec.vision, min_pixels=min_pixels, max_pixels=max_pixels)
+        return TokenCounter.load(
+            folder, vision=spec.vision, min_pixels=min_pixels, max_pixels=max_pixels, train_on=spec.train_on
+        )
     except UncountableError as error:
         _warn(report, f"lengths are measured when training starts, not before: {error}")
         return None

@@ -17,7 +17,7 @@ from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, 
 from model_garden.contract.trainer_config import TrainerConfig, for_record
 from model_garden_trainer import exports
 from model_garden_trainer.batches import selective_loss
-from model_garden_trainer.batches.splits import Data, answers, measure, open_data
+from model_garden_trainer.batches.splits import Data, answers, measure, open_data, unlisted_end
 from model_garden_trainer.distributed import process_group
 from model_garden_trainer.engine import checkpoints
 from model_garden_trainer.engine.stopping import StopRequests
@@ -31,7 +31,7 @@ from model_garden_trainer.models import backends, base_model
 
 if TYPE_CHECKING:
     from model_garden.datasets import Example
-    from model_garden_trainer.batches.collator import Encoder
+    from model_garden_trainer.batches.collator import Collator
     from model_garden_trainer.engine.fit import Trained
 
 Verify = Callable[[TrainerConfig, Path, Path, outputs.Made], dict[str, Any]]
@@ -120,7 +120,7 @@ def train(
 
 def _encoded(
     spec: EffectiveSpec, folder: Path, data: Data, team: process_group.Team, report: Report
-) -> tuple[Encoder, DatasetStatus, Example]:
+) -> tuple[Collator, DatasetStatus, Example]:
     """What makes batches of rows; what was measured of them with it, and the longest; warnings are told.
 
     Raises:
@@ -137,7 +137,7 @@ def _encoded(
     measured, longest, ignored = team.share(lambda: measure(data, encoder, folder, h.max_seq_length))
     report(DatasetEvent(dataset=measured))
     unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
-    for warning in (ignored, unselective):
+    for warning in (ignored, unselective, unlisted_end(data, encoder.renderer, spec.base_model)):
         if warning:
             _warn(report, warning)
     return encoder, measured, longest

@@ -18,7 +18,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import Example
 from model_garden.datasets.pictures import decode
-from model_garden_trainer.batches.collator import Batch, Encoder
+from model_garden_trainer.batches.collator import Batch, Collator
 from model_garden_trainer.batches.splits import Data, open_data
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports import gguf
@@ -62,7 +62,7 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Made) -> dict[
     return result
 
 
-def _samples(model: Any, data: Data, encoder: Encoder) -> dict[str, Any]:
+def _samples(model: Any, data: Data, encoder: Collator) -> dict[str, Any]:
     try:
         asked, held_out = questions(data, encoder)
         samples = ask(asked, model, encoder.tokenizer)
@@ -104,7 +104,7 @@ def _compare(spec: EffectiveSpec, merged: Path, example: Example, adapted: torch
 
 
 def _answer_by_llama_cpp(
-    spec: EffectiveSpec, made: Made, example: Example, encoder: Encoder, question: Question
+    spec: EffectiveSpec, made: Made, example: Example, encoder: Collator, question: Question
 ) -> str:
     room = 2 * question.prompt["input_ids"].shape[1] + question.new_tokens + 512  # its count of image tokens may differ
     exchange = first_exchange(example)
@@ -122,7 +122,7 @@ def _answer_by_llama_cpp(
         return gguf.answer(spec, made, prompt, pictures, room, question.new_tokens)
 
 
-def _encoder(spec: EffectiveSpec, folder: Path) -> Encoder:
+def _encoder(spec: EffectiveSpec, folder: Path) -> Collator:
     """One that labels answers and all of them, whatever was trained on: by its labels a row's question is found."""
     trainer = trainer_for(spec)
     plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "none"})

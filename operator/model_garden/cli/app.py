@@ -101,6 +101,23 @@ def validate(
     check(path, vision=vision, split=split, base_model=base_model, max_seq_length=max_seq_length, output=output)
 
 
+@app.command("preview", rich_help_panel=HERE, cls=Command)
+def preview(
+    path: Annotated[str, typer.Argument(metavar="DATA", help="a data set (jsonl, json, csv, parquet)")],
+    base_model: Annotated[str, typer.Option("--base-model", help="folder of the model that is to be trained")],
+    vision: Annotated[
+        bool | None, typer.Option("--vision/--text", help="what the rows are for; found out from the rows unless given")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="which split of a data set with several")] = "train",
+    rows: Annotated[int, typer.Option("--rows", min=1, help="rows to show")] = 3,
+    output: Output = "table",
+) -> None:
+    """Show rows as the model sees them, with the trained part marked."""
+    from model_garden.cli.preview import preview as show
+
+    show(path, base_model=base_model, vision=vision, split=split, rows=rows, output=output)
+
+
 @app.command("create-dataset", rich_help_panel=HERE, cls=Command)
 def create_dataset(
     output: Annotated[str, typer.Option("--output", help="the file to write")] = "./data/sample.jsonl",

@@ -119,7 +119,7 @@ def check_data(check: Check) -> dict[str, Any]:
         from model_garden.datasets import DatasetError, check_examples, open_examples
 
     try:
-        vision = _has_pictures(check) if check.vision is None else check.vision
+        vision = has_pictures(check) if check.vision is None else check.vision
         examples = open_examples(check.path, vision=vision, split=check.split)
         measure = _measure(check, vision)
         report = check_examples(
@@ -134,9 +134,9 @@ def check_data(check: Check) -> dict[str, Any]:
     return {"path": check.path, "kind": kind, "ok": report.ok} | dataclasses.asdict(report)
 
 
-def _has_pictures(check: Check) -> bool:
+def has_pictures(check: Check) -> bool:
     """Whether the first rows have pictures, as far as their keys tell."""
-    from model_garden.datasets.convert import has_pictures
+    from model_garden.datasets.convert import has_pictures as row_has_pictures
     from model_garden.datasets.errors import RowError
     from model_garden.datasets.source import open_source
 
@@ -146,7 +146,7 @@ def _has_pictures(check: Check) -> bool:
                 row = rows.read(number)
             except RowError:
                 continue
-            if has_pictures(row):
+            if row_has_pictures(row):
                 return True
     return False
 

@@ -1,4 +1,4 @@
-"""Lengths of examples in tokens from a model's files alone, without torch, for ``validate`` and the preflight.
+"""Tokens of examples from a model's files alone, without torch, for ``validate``, ``preview`` and the preflight.
 
 Text goes through the model's own chat template and tokenizer. A picture's tokens follow from its size, as Qwen's image
 processors compute them: both sides rounded to multiples of patch_size x merge_size, the area kept within the limits
@@ -8,18 +8,19 @@ picture is brought between the bounds of ``imageOptions``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import jinja2
 from tokenizers import Tokenizer
 
-from model_garden.datasets.errors import RowError, shown
+from model_garden.datasets.answer_spans import Span
+from model_garden.datasets.chat_format import ChatFormat, read_json
+from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Example
+from model_garden.datasets.rendering import Renderer, check_trained, trained_tokens
 from model_garden.datasets.sizes import Size, bounded
 from model_garden.estimate.image_tokens import resized
 
@@ -62,8 +63,8 @@ class ImageTokens:
         Raises:
             UncountableError: the processor is missing or of another kind.
         """
-        nested = _json(folder / "processor_config.json").get("image_processor")
-        config = nested or _json(folder / "preprocessor_config.json")
+        nested = read_json(folder / "processor_config.json").get("image_processor")
+        config = nested or read_json(folder / "preprocessor_config.json")
         kind = str(config.get("image_processor_type", ""))
         if not kind.startswith("Qwen2VLImageProcessor"):
             raise UncountableError(
@@ -81,20 +82,38 @@ class ImageTokens:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """A row as the model sees it, each picture as one token: text, ids, offsets in the text, and which carry loss."""
+
+    text: str
+    ids: list[int]
+    offsets: list[Span]
+    trained: list[bool]
+
+
+@dataclass(frozen=True)
 class TokenCounter:
     """Counts an example's tokens with the files of a model's folder; can be pickled.
 
     Args:
         folder: the model's folder on disk.
         images: how its pictures count; None for a text model.
+        train_on: which tokens carry loss.
     """
 
     folder: Path
     images: ImageTokens | None = None
+    train_on: Literal["responses", "all"] = "responses"
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, vision: bool, min_pixels: int | None = None, max_pixels: int | None = None
+        cls,
+        folder: str | Path,
+        *,
+        vision: bool,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        train_on: Literal["responses", "all"] = "responses",
     ) -> TokenCounter:
         """Check that a model's files suffice, and read them.
 
@@ -104,8 +123,8 @@ class TokenCounter:
         folder = Path(folder)
         if not (folder / "tokenizer.json").is_file():
             raise UncountableError(f"{folder}: has no tokenizer.json")
-        counter = cls(folder, ImageTokens.load(folder, min_pixels, max_pixels) if vision else None)
-        if vision and counter._template is None:
+        counter = cls(folder, ImageTokens.load(folder, min_pixels, max_pixels) if vision else None, train_on)
+        if vision and counter.chat_format.template is None:
             raise UncountableError(f"{folder}: has no chat template")
         return counter
 
@@ -113,36 +132,45 @@ class TokenCounter:
         """Text tokens and image tokens of an example whose pictures have ``sizes``.
 
         Raises:
-            RowError: the model's chat template refuses the row, or has not one place for each picture.
+            RowError: the example would not be trained as the row gives it, or its text has not one place a picture.
         """
-        if example.kind == "chat":
-            ids = self._tokenizer.encode(self._rendered(example), add_special_tokens=False).ids
-        else:  # laid end to end, and closed by the end-of-text token
-            text = "".join(str(part) for message in example.messages for part in message.parts)
-            return len(self._tokenizer.encode(text).ids) + 1, 0
+        tokens = self.encode(example)
         if self.images is None:
-            return len(ids), 0
-        places = ids.count(self._image_token_id)
+            return len(tokens.ids), 0
+        places = tokens.ids.count(self.image_token_id)
         if places != len(sizes):
             raise RowError(
                 f"the model's chat template makes {places} places for {len(sizes)} pictures",
-                "remove the model's own image tokens from the text, or move pictures to user turns",
+                "move pictures to user turns",
             )
-        return len(ids) - places, sum(self.images(size) for size in sizes)
+        return len(tokens.ids) - places, sum(self.images(size) for size in sizes)
 
-    def _rendered(self, example: Example) -> str:
-        if self._template is None:
-            raise RowError("the model has no chat template, which this format needs", 'write the row as "text"')
-        from transformers.utils.chat_template_utils import render_jinja_template  # a second to load, and no torch
+    def encode(self, example: Example) -> Tokens:
+        """The tokens of an example, each picture one, with those that carry loss marked.
 
-        messages = chat_messages(example, structured=self.images is not None)
-        try:
-            rendered, _ = render_jinja_template([messages], chat_template=self._template, **self._special_tokens)
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise RowError(
-                f"the model's chat template refuses the row: {shown(str(error), 160)}", "change its turns or roles"
-            ) from None
-        return str(rendered[0])
+        Raises:
+            RowError: the example would not be trained as the row gives it.
+        """
+        rendered = self._renderer(example)
+        encoding = self._tokenizer.encode(rendered.text, add_special_tokens=False)
+        offsets = [(start, end) for start, end in encoding.offsets]
+        trained = trained_tokens(offsets, rendered.spans)
+        check_trained(rendered.text, offsets, trained, rendered.spans)
+        return Tokens(rendered.text, list(encoding.ids), offsets, trained)
+
+    @cached_property
+    def image_token_id(self) -> int:
+        """The id of the token that stands for a picture."""
+        return int(read_json(self.folder / "config.json")["image_token_id"])
+
+    @cached_property
+    def chat_format(self) -> ChatFormat:
+        """How the model takes text."""
+        return ChatFormat.load(self.folder, vision=self.images is not None)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self.chat_format, self.train_on)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -151,56 +179,5 @@ class TokenCounter:
         tokenizer.no_padding()
         return tokenizer
 
-    @cached_property
-    def _tokenizer_config(self) -> dict[str, Any]:
-        return _json(self.folder / "tokenizer_config.json")
-
-    @cached_property
-    def _image_token_id(self) -> int:
-        return int(_json(self.folder / "config.json")["image_token_id"])
-
-    @cached_property
-    def _special_tokens(self) -> dict[str, Any]:
-        tokens = {
-            name: self._tokenizer_config.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-        }
-        return {name: token["content"] if isinstance(token, dict) else token for name, token in tokens.items() if token}
-
-    @cached_property
-    def _template(self) -> str | None:
-        file = self.folder / "chat_template.jinja"
-        source = file.read_text(encoding="utf-8") if file.is_file() else None
-        source = source or _json(self.folder / "chat_template.json").get("chat_template")
-        source = source or self._tokenizer_config.get("chat_template")
-        if isinstance(source, list):  # several named ones
-            source = next((entry["template"] for entry in source if entry.get("name") == "default"), None)
-        return source
-
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "images": self.images}
-
-
-def chat_messages(example: Example, *, structured: bool) -> list[dict[str, Any]]:
-    """An example's turns as chat templates take them.
-
-    ``structured`` gives each turn a list of ``{"type": "text", "text"}`` and ``{"type": "image"}`` parts, as the
-    templates of vision models do; otherwise it is one text.
-    """
-    if not structured:
-        return [
-            {"role": message.role, "content": "".join(str(part) for part in message.parts)}
-            for message in example.messages
-        ]
-    return [
-        {
-            "role": message.role,
-            "content": [
-                {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in message.parts
-            ],
-        }
-        for message in example.messages
-    ]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {"folder": self.folder, "images": self.images, "train_on": self.train_on}

@@ -23,11 +23,12 @@ from model_garden.datasets import (
     ignored_warning,
     open_examples,
 )
+from model_garden.datasets.rendering import Renderer
 from model_garden.datasets.sizes import Bounds
 from model_garden_trainer.errors import TrainingError
 
 if TYPE_CHECKING:  # the preflight reads this module too, and has no torch
-    from model_garden_trainer.batches.collator import Encoder
+    from model_garden_trainer.batches.collator import Collator
 
 LISTED = 20
 ENCODED = 512
@@ -90,7 +91,7 @@ def open_data(spec: EffectiveSpec, seed: int) -> Data:
     return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,), bounds)
 
 
-def measure(data: Data, encoder: Encoder, folder: Path, max_length: int) -> tuple[DatasetStatus, Example, str | None]:
+def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tuple[DatasetStatus, Example, str | None]:
     """Check every row and measure its length, which nothing is ever cut to; then encode rows as training will.
 
     Rows are counted without torch, by all cores; a model whose files do not allow that is measured by its own
@@ -156,15 +157,29 @@ def answers(data: Data) -> Iterator[str]:
                 yield "".join(part for part in message.parts if isinstance(part, str))
 
 
+def unlisted_end(data: Data, renderer: Renderer, model: str) -> str | None:
+    """A warning where answers end with a token that the model's files do not list as an end; None for any other."""
+    if data.training[0].kind != "chat" or (token := renderer.unlisted_end()) is None:
+        return None
+    return (
+        f"answers end with {token}, which generation_config.json of {model} does not list in eos_token_id; set it as a "
+        "stop token where the trained model is served, or its answers do not end"
+    )
+
+
 def _spread(rows: Subset) -> Iterator[Example]:
     """Up to about ``ENCODED`` examples, evenly spread over ``rows``."""
     return (rows[index] for index in range(0, len(rows), max(1, len(rows) // ENCODED)))
 
 
-def _counter(encoder: Encoder, folder: Path) -> TokenCounter | None:
+def _counter(encoder: Collator, folder: Path) -> TokenCounter | None:
     try:
         return TokenCounter.load(
-            folder, vision=encoder.vision, min_pixels=encoder.min_pixels, max_pixels=encoder.max_pixels
+            folder,
+            vision=encoder.vision,
+            min_pixels=encoder.min_pixels,
+            max_pixels=encoder.max_pixels,
+            train_on=encoder.train_on,
         )
     except UncountableError:
         return None

@@ -21,7 +21,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import Progress
 from model_garden.datasets import Example
 from model_garden_trainer.batches import packing
-from model_garden_trainer.batches.collator import Encoder
+from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.splits import Data, Subset
 from model_garden_trainer.distributed.process_group import Team
 from model_garden_trainer.engine import callbacks, checkpoints
@@ -69,7 +69,7 @@ class Trained:
     accumulation: int
 
 
-def fit(run: Run, model: Any, encoder: Encoder, data: Data, *, longest: Example, model_has_own_loss: bool) -> Trained:
+def fit(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example, model_has_own_loss: bool) -> Trained:
     """Train the adapters of ``model``, which holds the best weights afterwards where there were evaluations.
 
     Args:
@@ -157,7 +157,7 @@ class Batches:
             return {"error": (error.reason, str(error))}
 
 
-def _loop(run: Run, model: Any, encoder: Encoder, data: Data, split: Split, model_has_own_loss: bool) -> Loop:
+def _loop(run: Run, model: Any, encoder: Collator, data: Data, split: Split, model_has_own_loss: bool) -> Loop:
     evaluated = len(data.validation) > 0
     collate: Any = encoder
     loader_batch, accumulation = split.micro_batch, split.accumulation
@@ -202,7 +202,7 @@ def _refuse(refusal: str | None) -> None:
         raise TrainingError("InvalidSpec", refusal)
 
 
-def _packed(run: Run, model: Any, encoder: Encoder, rows: int) -> packing.PackedSteps:
+def _packed(run: Run, model: Any, encoder: Collator, rows: int) -> packing.PackedSteps:
     config = model.get_base_model().config
     # only the loaded model tells: a backend chooses by what is installed
     _refuse(packing.refusal(config.model_type, config.get_text_config()._attn_implementation))
@@ -217,7 +217,7 @@ def _packed(run: Run, model: Any, encoder: Encoder, rows: int) -> packing.Packed
 
 def _split(
     run: Run,
-    encoder: Encoder,
+    encoder: Collator,
     longest: Example,
     checkpoint: checkpoints.Checkpoint | None,
     loop: Callable[[Split], Loop],

@@ -1,6 +1,6 @@
 """The training loop: transformers' Trainer, with the loss taken on answers alone, a clock, and a guard against NaN.
 
-transformers' Trainer and not TRL's SFTTrainer: rows are rendered, masked and batched by our own Encoder, so that of
+transformers' Trainer and not TRL's SFTTrainer: rows are rendered, masked and batched by our own Collator, so that of
 SFTTrainer's additions only the cost would be left (a second pass over the logits, seconds of imports).
 """
 
@@ -148,7 +148,7 @@ class Window:
 
 
 class Loop(Trainer):
-    """Trains the adapters of ``model`` on batches of the Encoder.
+    """Trains the adapters of ``model`` on batches of the Collator.
 
     Args:
         model_has_own_loss: leave the loss to the model (unsloth computes it in a fused kernel).

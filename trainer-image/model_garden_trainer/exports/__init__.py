@@ -7,6 +7,7 @@ imported here before something is made, so that a job can be checked where none 
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -30,6 +31,8 @@ def check(spec: EffectiveSpec, base: Path, report: Report, *, gpu: bool) -> None
     Raises:
         TrainingError: InvalidSpec, saying what to install or to choose.
     """
+    if spec.save_method != "lora":
+        merged.check_tied(spec, json.loads((base / "config.json").read_text(encoding="utf-8")))
     if spec.save_method == "merged_4bit":
         merged.check_4bit(gpu=gpu)
     if spec.save_method == "gguf":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports.outputs import exporting, tensor_dtypes
@@ -13,6 +16,7 @@ from model_garden_trainer.models.base_model import carry_processor_files
 
 FOLDER = "merged"
 _SIXTEEN_BIT = {"BF16", "F16"}
+_TIED = ("lm_head", "embed_tokens")
 _NO_WEIGHTS = {"I64", "I32", "BOOL"}
 
 
@@ -33,6 +37,26 @@ def check_4bit(*, gpu: bool) -> None:
             "InvalidSpec",
             "spec.saveMethod: merged_4bit needs bitsandbytes, which is not installed here; install the trainer-gpu "
             "extra (pip install 'model-garden[trainer-gpu]'), or use merged_16bit",
+        )
+
+
+def check_tied(spec: EffectiveSpec, config: Mapping[str, Any]) -> None:
+    """See that no adapter stands on one half of a pair of tied weights, which one merged matrix cannot hold.
+
+    Args:
+        spec: the job's.
+        config: the base model's parsed config.json.
+
+    Raises:
+        TrainingError: InvalidSpec.
+    """
+    tied = config.get("tie_word_embeddings", (config.get("text_config") or {}).get("tie_word_embeddings"))
+    found = [name for name in spec.lora_config.target_modules or () if name.split(".")[-1] in _TIED]
+    if tied and found:
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.loraConfig.targetModules: {found[0]} shares its weights in this model ({' and '.join(_TIED)} are "
+            f"tied), so saveMethod {spec.save_method} cannot merge its adapter; remove it, or use saveMethod: lora",
         )
 
 

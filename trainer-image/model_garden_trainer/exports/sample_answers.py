@@ -17,7 +17,7 @@ import torch
 
 from model_garden.contract.status import SampleScores
 from model_garden.datasets import Example
-from model_garden_trainer.batches.collator import IGNORED, Batch, Encoder
+from model_garden_trainer.batches.collator import IGNORED, Batch, Collator
 from model_garden_trainer.batches.splits import Data
 
 ROWS = 4
@@ -37,7 +37,7 @@ class Question:
     new_tokens: int
 
     @classmethod
-    def of(cls, example: Example, encoder: Encoder) -> Question:
+    def of(cls, example: Example, encoder: Collator) -> Question:
         """The first question of ``example``; a row of plain text is to be continued from its middle."""
         batch = encoder([first_exchange(example)])
         length = batch["input_ids"].shape[1]
@@ -82,7 +82,7 @@ class Sample:
         }
 
 
-def questions(data: Data, encoder: Encoder) -> tuple[list[Question], bool]:
+def questions(data: Data, encoder: Collator) -> tuple[list[Question], bool]:
     """The first validation rows, or where there are none the first training rows; and whether they were held out."""
     held_out = len(data.validation) > 0
     rows = data.validation if held_out else data.training

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from model_garden.contract.spec import EffectiveSpec
-from model_garden_trainer.batches.collator import Encoder
+from model_garden_trainer.batches.collator import Collator
 
 
 class TextTrainer:
@@ -20,9 +20,9 @@ class TextTrainer:
         """The tokenizer of a model or an output."""
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
-    def encoder(self, processor: Any, spec: EffectiveSpec) -> Encoder:
+    def encoder(self, processor: Any, spec: EffectiveSpec) -> Collator:
         """The collator of a run."""
-        return Encoder(
+        return Collator(
             processor,
             vision=False,
             train_on=spec.train_on,
@@ -39,10 +39,10 @@ class VisionLanguageTrainer:
         """The processor of a model or an output."""
         return AutoProcessor.from_pretrained(folder, local_files_only=True)
 
-    def encoder(self, processor: Any, spec: EffectiveSpec) -> Encoder:
+    def encoder(self, processor: Any, spec: EffectiveSpec) -> Collator:
         """The collator of a run, which brings pictures within ``imageOptions``."""
         min_pixels, max_pixels = spec.pixel_bounds
-        return Encoder(
+        return Collator(
             processor,
             vision=True,
             train_on=spec.train_on,

@@ -1,7 +1,7 @@
 """Unsloth, on a GPU: its fused kernels and loss, 4 and 8 bit, its own gradient checkpointing.
 
 Imported before transformers, trl and peft (``backends.come_first`` sees to it), because it patches what it finds.
-Batches come from our Encoder on both backends: Unsloth's own vision collator makes the same batch of a row with one
+Batches come from our Collator on both backends: Unsloth's own vision collator makes the same batch of a row with one
 answer, and trains on questions too where a row has several; a test holds the two side by side.
 """
 

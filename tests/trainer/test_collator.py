@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
+from model_garden.datasets.chat_format import ChatFormat
 from model_garden.datasets.example import Example, ImageRef, Message, Role
 from model_garden.datasets.origin import Origin
-from model_garden_trainer.batches.collator import IGNORED, Encoder
+from model_garden.datasets.rendering import Renderer
+from model_garden_trainer.batches.collator import IGNORED, Collator
 from model_garden_trainer.errors import TrainingError
 
 ANSWERS = ("Seven apples, no more.", "No pears at all.")
@@ -37,7 +41,7 @@ def plain(kind: Any, *texts: str) -> Example:
     return Example(kind, tuple(Message("user", (text,)) for text in texts), ORIGIN)
 
 
-def trained(encoder: Encoder, example: Example) -> str:
+def trained(encoder: Collator, example: Example) -> str:
     """The text that carries loss in a row."""
     batch = encoder([example])
     return str(encoder.tokenizer.decode(batch["input_ids"][0][batch["labels"][0] != IGNORED]))
@@ -49,13 +53,13 @@ def tokenizer(tiny_model: Callable[[str], Path]) -> Any:
 
 
 @pytest.fixture
-def text(tokenizer: Any) -> Encoder:
-    return Encoder(tokenizer, vision=False)
+def text(tokenizer: Any) -> Collator:
+    return Collator(tokenizer, vision=False)
 
 
 @pytest.fixture
-def vision(tiny_model: Callable[[str], Path]) -> Encoder:
-    return Encoder(AutoProcessor.from_pretrained(tiny_model("qwen2_5_vl")), vision=True)
+def vision(tiny_model: Callable[[str], Path]) -> Collator:
+    return Collator(AutoProcessor.from_pretrained(tiny_model("qwen2_5_vl")), vision=True)
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def picture(tmp_path: Path) -> ImageRef:
     return ImageRef(path)
 
 
-def test_every_answer_of_a_conversation_is_trained_on_with_its_end_and_nothing_else(text: Encoder) -> None:
+def test_every_answer_of_a_conversation_is_trained_on_with_its_end_and_nothing_else(text: Collator) -> None:
     example = chat(("system", "Be brief."), *CONVERSATION)  # type: ignore[arg-type]
     assert trained(text, example) == "Seven apples, no more.<|im_end|>No pears at all.<|im_end|>"
 
@@ -75,29 +79,31 @@ def test_every_answer_of_a_conversation_is_trained_on_with_its_end_and_nothing_e
     sorted(path.name for path in TEMPLATES.iterdir() if path.name.endswith(".jinja") and "diffusion" not in path.name),
 )
 def test_the_answers_are_found_in_every_known_chat_template(tiny_model: Callable[[str], Path], name: str) -> None:
-    encoder = Encoder(AutoTokenizer.from_pretrained(tiny_model("llama")), vision=False)
-    encoder.vision = name.startswith(("idefics", "llava"))  # their content is a list of parts
-    encoder.template = (TEMPLATES / name).read_text()
-    rendered = encoder.render(chat(*CONVERSATION))  # type: ignore[arg-type]
+    known = ChatFormat.load(tiny_model("llama"), vision=False)
+    structured = name.startswith(("idefics", "llava"))  # their content is a list of parts
+    chat_format = replace(known, template=(TEMPLATES / name).read_text(), structured=structured)
+    chat_format = replace(chat_format, controls=known.controls | set(re.findall(r"<[^<> ]+>", chat_format.template)))
+    rendered = Renderer(chat_format)(chat(*CONVERSATION))  # type: ignore[arg-type]
     spans = [rendered.text[start:end] for start, end in rendered.spans]
     assert all(answer in span for answer, span in zip(ANSWERS, spans, strict=False))
     assert not any("How many" in span or "And pears" in span for span in spans)
     assert sum(map(len, spans)) < 180, spans  # the answers, their markers and an empty thought at most
     twin = TEMPLATES / name.replace(".jinja", "_training.jinja")
     if twin.is_file():  # the same template with its answers marked: nothing but what is marked was found
-        encoder.template = twin.read_text()
-        marked = encoder.render(chat(*CONVERSATION))  # type: ignore[arg-type]
+        marked = Renderer(replace(chat_format, template=twin.read_text()))(chat(*CONVERSATION))  # type: ignore[arg-type]
         whole = "".join(marked.text[start:end] for start, end in marked.spans)
-        assert all(span.strip() in whole for span in spans), (spans, whole)
+        assert all(span.removesuffix("<|eot_id|>").strip() in whole for span in spans), (spans, whole)
 
 
-def test_a_completion_is_trained_on_and_its_prompt_is_not(text: Encoder) -> None:
+def test_a_completion_is_trained_on_and_its_prompt_is_not(text: Collator) -> None:
     assert trained(text, plain("completion", "Once upon", " a time.")) == " a time.<|im_end|>"
     assert trained(text, plain("text", "Once upon a time.")).endswith("upon a time.<|im_end|>")
 
 
-def test_training_on_all_leaves_out_pictures_and_padding_alone(vision: Encoder, picture: ImageRef) -> None:
-    vision.train_on = "all"
+def test_training_on_all_leaves_out_pictures_and_padding_alone(
+    tiny_model: Callable[[str], Path], picture: ImageRef
+) -> None:
+    vision = Collator(AutoProcessor.from_pretrained(tiny_model("qwen2_5_vl")), vision=True, train_on="all")
     short, long = chat(("user", "Hi"), ("assistant", "Ho")), chat(("user", (picture, "Colour?")), ("assistant", "Red."))
     batch = vision([short, long])
     pad = batch["attention_mask"] == 0
@@ -112,7 +118,7 @@ def test_training_on_all_leaves_out_pictures_and_padding_alone(vision: Encoder, 
     assert int((batch["labels"][0] == IGNORED)[~pad[0]].sum()) == 1  # the first token alone, which nothing predicts
 
 
-def test_all_pictures_and_turns_of_a_row_reach_the_model(vision: Encoder, picture: ImageRef) -> None:
+def test_all_pictures_and_turns_of_a_row_reach_the_model(vision: Collator, picture: ImageRef) -> None:
     example = chat(
         ("system", "Look well."),
         ("user", (picture, "and", picture, "Same?")),
@@ -127,7 +133,7 @@ def test_all_pictures_and_turns_of_a_row_reach_the_model(vision: Encoder, pictur
     assert int((batch["input_ids"] == image_pad).sum()) == 3 * 4
 
 
-def test_rows_with_and_without_pictures_share_a_batch(vision: Encoder, picture: ImageRef) -> None:
+def test_rows_with_and_without_pictures_share_a_batch(vision: Collator, picture: ImageRef) -> None:
     rows = [chat(("user", "Hi"), ("assistant", "Hello.")), chat(("user", (picture, "?")), ("assistant", "Red."))]
     batch = vision(rows)
     for row, answer in enumerate(("Hello.<|im_end|>", "Red.<|im_end|>")):
@@ -135,37 +141,29 @@ def test_rows_with_and_without_pictures_share_a_batch(vision: Encoder, picture: 
     assert trained(vision, rows[0]) == "Hello.<|im_end|>"
 
 
-def test_a_row_that_writes_a_picture_placeholder_is_named(vision: Encoder, picture: ImageRef) -> None:
-    with pytest.raises(TrainingError, match=r"rows.jsonl row 7: .*placeholder") as raised:
+def test_a_row_that_writes_a_picture_placeholder_is_named(vision: Collator, picture: ImageRef) -> None:
+    words = r"rows.jsonl row 7: turn 1 \(user\) holds <\|image_pad\|>, which is a control token"
+    with pytest.raises(TrainingError, match=words) as raised:
         vision([chat(("user", (picture, "what is <|image_pad|>?")), ("assistant", "A token."))])
     assert raised.value.exit_code == 3
 
 
-def test_an_answer_without_tokens_is_named(text: Encoder) -> None:
-    text.tokenizer.eos_token, eos = None, text.tokenizer.eos_token
-    try:
-        with pytest.raises(TrainingError, match=r"rows.jsonl row 7: no token of the answer"):
-            text([plain("completion", "Once", "")])
-    finally:
-        text.tokenizer.eos_token = eos
-
-
-def test_a_template_that_refuses_a_row_is_quoted(text: Encoder) -> None:
-    text.template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(TrainingError, match="row 7: the model's chat template refuses it: roles must alternate"):
+def test_a_template_that_refuses_a_row_is_quoted(text: Collator) -> None:
+    text.renderer = Renderer(replace(text.renderer.format, template="{{ raise_exception('roles must alternate') }}"))
+    with pytest.raises(TrainingError, match="row 7: the model's chat template refuses the row: 'roles must alternate'"):
         text([chat(("user", "Hi"), ("assistant", "Ho"))])
 
 
-def test_a_model_without_a_chat_template_trains_on_plain_rows_only(text: Encoder) -> None:
-    text.template = None
+def test_a_model_without_a_chat_template_trains_on_plain_rows_only(text: Collator) -> None:
+    text.renderer = Renderer(replace(text.renderer.format, template=None))
     assert trained(text, plain("completion", "Once", " more")) == " more<|im_end|>"
     with pytest.raises(TrainingError, match="has no chat template") as raised:
         text([chat(("user", "Hi"), ("assistant", "Ho"))])
-    assert raised.value.exit_code == 4
+    assert raised.value.exit_code == 3
 
 
 def test_selective_loss_leaves_values_and_evaluation_leaves_all(tokenizer: Any) -> None:
-    encoder = Encoder(tokenizer, vision=False, selective_loss="aggressive")
+    encoder = Collator(tokenizer, vision=False, selective_loss="aggressive")
     example = chat(("user", "?"), ("assistant", '{"name": "Ada"}'))
     assert '"Ada"' in trained(encoder, example) and "name" not in trained(encoder, example)
     assert trained(encoder.for_evaluation(), example) == '{"name": "Ada"}<|im_end|>'
@@ -173,7 +171,7 @@ def test_selective_loss_leaves_values_and_evaluation_leaves_all(tokenizer: Any) 
 
 @pytest.mark.parametrize("level", ["conservative", "moderate", "aggressive"])
 def test_selective_loss_gives_a_row_the_same_labels_alone_and_in_a_batch(tokenizer: Any, level: Any) -> None:
-    encoder = Encoder(tokenizer, vision=False, selective_loss=level)
+    encoder = Collator(tokenizer, vision=False, selective_loss=level)
     rows = [chat(("user", "?"), ("assistant", answer)) for answer in ('{"name": "Ada", "born": null}', '{"a": 1}')]
     batch = encoder(rows)
     for row, example in enumerate(rows):
@@ -182,13 +180,13 @@ def test_selective_loss_gives_a_row_the_same_labels_alone_and_in_a_batch(tokeniz
 
 
 def test_a_llama_row_begins_with_one_bos(tiny_model: Callable[[str], Path]) -> None:
-    encoder = Encoder(AutoTokenizer.from_pretrained(tiny_model("llama")), vision=False)
+    encoder = Collator(AutoTokenizer.from_pretrained(tiny_model("llama")), vision=False)
     for example in (chat(("user", "Hi"), ("assistant", "Ho")), plain("completion", "Once", " more")):
         ids = encoder([example])["input_ids"][0]
         assert int((ids == encoder.tokenizer.bos_token_id).sum()) <= 1
     assert trained(encoder, chat(("user", "Hi"), ("assistant", "Ho"))) == "Ho<|eot_id|>"
 
 
-def test_a_batch_holds_no_decoded_picture(vision: Encoder, picture: ImageRef) -> None:
+def test_a_batch_holds_no_decoded_picture(vision: Collator, picture: ImageRef) -> None:
     batch = vision([chat(("user", (picture, "?")), ("assistant", "Red."))])
     assert all(isinstance(value, torch.Tensor) for value in batch.values())

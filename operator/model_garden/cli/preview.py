@@ -1,0 +1,58 @@
+"""``preview``: rows of a data set as a model sees them, the trained part marked."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from model_garden.cli.data import Check, has_pictures, trainer_packages
+from model_garden.cli.output import FAILED, CommandError, coloured, note, print_json
+
+MARKS = ("⟦", "⟧")
+"""Around what is trained, where there are no colors."""
+TRAINED, PLAIN = "\033[1;32m", "\033[0m"
+
+
+def preview(path: str, *, base_model: str, vision: bool | None, split: str, rows: int, output: str) -> None:
+    """Print the first rows.
+
+    Raises:
+        CommandError: the data or the model cannot be read, or a row would not be trained as it is given.
+    """
+    with trainer_packages():
+        from model_garden.datasets import DatasetError, TokenCounter, UncountableError, open_examples
+        from model_garden.datasets.preview import preview_rows
+    try:
+        kind = has_pictures(Check(path, vision, split)) if vision is None else vision
+        examples = open_examples(path, vision=kind, split=split)
+        found = list(preview_rows(examples, TokenCounter.load(base_model, vision=kind), rows))
+    except (DatasetError, UncountableError) as error:
+        raise CommandError(str(error), FAILED) from error
+    if output == "json":
+        print_json(found)
+        return
+    for row in found:
+        _print(row)
+    note("marked: what the model is trained on; <…> are its control tokens, and a picture is shown as one token")
+
+
+def _print(row: dict[str, Any]) -> None:
+    tokens = row["tokens"]
+    trained = sum(token["trained"] for token in tokens)
+    print(f"{row['file']} row {row['row']}: {len(tokens):,} tokens, {trained:,} trained")
+    print("".join(_runs(tokens)))
+    print()
+
+
+def _runs(tokens: list[dict[str, Any]]) -> list[str]:
+    """The text, with a mark where a trained run begins and where it ends; a picture's equal tokens once."""
+    begin, end = (TRAINED, PLAIN) if coloured(sys.stdout) else MARKS
+    parts: list[str] = []
+    before: dict[str, Any] = {"id": None, "trained": False}
+    for token in tokens:
+        if token["trained"] != before["trained"]:
+            parts.append(begin if token["trained"] else end)
+        if token["id"] != before["id"] or not token["text"].startswith("<"):
+            parts.append(token["text"])
+        before = token
+    return [*parts, end] if before["trained"] else parts

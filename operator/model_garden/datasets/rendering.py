@@ -1,0 +1,230 @@
+"""From an example to the text that a model is trained on, and the characters of it that carry loss.
+
+The one renderer of ``validate``, ``preview``, the preflight and training. It refuses a row whose answer is not trained
+whole: each answer must stand in the text as the row gives it, followed by a token that ends generation.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from model_garden.datasets.answer_spans import Chat, Span, UnsuitableTemplate, answer_spans
+from model_garden.datasets.chat_format import ChatFormat
+from model_garden.datasets.errors import RowError, shown
+from model_garden.datasets.example import Example, Message
+from model_garden.datasets.origin import Origin
+
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_SHOWN = 120
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """An example as text, with the spans (start, end) of characters that carry loss."""
+
+    text: str
+    spans: list[Span]
+
+
+class Renderer:
+    """Renders examples for one model.
+
+    Args:
+        chat_format: how the model takes text.
+        train_on: ``responses`` gives loss to answers, ``all`` to all text.
+    """
+
+    def __init__(self, chat_format: ChatFormat, train_on: Literal["responses", "all"] = "responses") -> None:
+        self.format, self.train_on = chat_format, train_on
+
+    def __call__(self, example: Example) -> Rendered:
+        """Render an example.
+
+        Raises:
+            RowError: the template refuses it, or it would not be trained as the row gives it.
+        """
+        rendered = self._chat(example) if example.kind == "chat" else self._plain(example)
+        if self.train_on == "all":
+            return Rendered(rendered.text, [(0, len(rendered.text))])
+        return rendered
+
+    def _plain(self, example: Example) -> Rendered:
+        """Prompt and answer laid end to end. Rows rendered before bring their begin and end tokens themselves."""
+        if not self.format.end:
+            raise RowError(
+                "the model's tokenizer has no end-of-text token, so no answer could end",
+                "set eos_token in the model's tokenizer_config.json",
+            )
+        *before, answer = (_text(message) for message in example.messages)
+        prompt = "".join(before)
+        if not (prompt or answer).startswith(self.format.opening or "\0"):
+            prompt = self.format.opening + prompt
+        if not answer.rstrip().endswith(tuple(self.format.stops)):
+            answer += self.format.end
+        return Rendered(prompt + answer, [(len(prompt), len(prompt + answer))])
+
+    def _chat(self, example: Example) -> Rendered:
+        if not self.format.template:
+            raise RowError(
+                "the model has no chat template, which rows with turns need",
+                "use an instruction-tuned model, or rows of prompt and completion or of text",
+            )
+        self._refuse_control_tokens(example)
+        chat = chat_messages(example, structured=self.format.structured)
+        try:
+            text, spans = self._with_spans(chat)
+        except UnsuitableTemplate as error:
+            raise RowError(f"{error}", "change the turn, or use a model whose chat template keeps it") from error
+        except Exception as error:  # a template raises what it likes; the row and its words are what helps
+            raise RowError(
+                f"the model's chat template refuses the row: {shown(str(error), 160)}", "change its turns or roles"
+            ) from error
+        self._check_answers(example, text, spans)
+        return self._with_ends(text, spans)
+
+    def _with_spans(self, chat: Chat) -> tuple[str, list[Span]]:
+        from transformers.utils.chat_template_utils import render_jinja_template  # a second to load, and no torch
+
+        template, special = self.format.template, self.format.special_tokens
+
+        def render(messages: Chat, add_generation_prompt: bool = False) -> str:
+            [text], _ = render_jinja_template(
+                [messages], chat_template=template, add_generation_prompt=add_generation_prompt, **special
+            )
+            return str(text)
+
+        if _GENERATION.search(template or ""):
+            [text], [spans] = render_jinja_template(
+                [chat], chat_template=template, return_assistant_tokens_mask=True, **special
+            )
+            return text, [(start, end) for start, end in spans]
+        text = render(chat)
+        return text, answer_spans(render, chat, text)
+
+    def _refuse_control_tokens(self, example: Example) -> None:
+        for number, message in enumerate(example.messages, 1):
+            text = _text(message)
+            found = next((token for token in sorted(self.format.controls) if token in text), None)
+            if found:
+                raise RowError(
+                    f"turn {number} ({message.role}) holds {found}, which is a control token of the model and no text",
+                    "remove it from the row; the chat template writes it where it belongs",
+                )
+
+    def _check_answers(self, example: Example, text: str, spans: Sequence[Span]) -> None:
+        """Each answer of the row stands in the text as it is, but for white space."""
+        answers = [(n, _text(m)) for n, m in enumerate(example.messages, 1) if m.role == "assistant"]
+        found = [text[start:end] for start, end in spans]
+        if len(found) != len(answers):  # a template may mark an answer in several pieces
+            found = ["".join(found)] * len(answers)
+        for (number, answer), rendered in zip(answers, found, strict=True):
+            if bare(answer) not in bare(rendered):
+                raise RowError(
+                    f"turn {number} (assistant) would not be trained as it stands: the model's chat template leaves "
+                    f"out or changes a part of {shown(answer, _SHOWN)} and renders {shown(rendered, _SHOWN)}",
+                    "remove that part from the row, or use a model whose chat template keeps it",
+                )
+
+    def _with_ends(self, text: str, spans: Sequence[Span]) -> Rendered:
+        """The text and its spans, each with a token that ends generation: its own, the marker of the next turn, or the
+        end-of-text token after the last one."""
+        ends = (*sorted(self.format.stops), *sorted(self.format.controls))
+        ended: list[Span] = []
+        for start, end in spans:
+            rest = text[end:].lstrip()
+            following = next((token for token in ends if rest.startswith(token)), None)
+            if text[:end].rstrip().endswith(ends):
+                ended.append((start, end))
+            elif following:
+                ended.append((start, len(text) - len(rest) + len(following)))
+            elif not rest and self.format.end:
+                text += self.format.end
+                ended.append((start, len(text)))
+            else:
+                raise RowError(
+                    "the model's chat template writes no token that ends an answer, so the model would never learn to "
+                    "stop",
+                    "use a model whose chat template ends each turn with one of its end tokens",
+                )
+        return Rendered(text, ended)
+
+    def unlisted_end(self) -> str | None:
+        """The token with which the template ends an answer, where the model's files do not list it as an end."""
+        turns = (Message("user", ("Hi",)), Message("assistant", ("Ho",)))
+        try:
+            rendered = self._chat(Example("chat", turns, Origin("probe", 1)))
+        except RowError:
+            return None
+        answer = rendered.text[slice(*rendered.spans[-1])].rstrip()
+        if answer.endswith(tuple(self.format.stops)):
+            return None
+        return next((token for token in self.format.controls if answer.endswith(token)), None)
+
+
+def trained_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
+    """Which tokens carry loss: those that hold a character of a span.
+
+    A token that joins the end of a prompt with the begin of an answer counts as the answer's. The first token of a row
+    is never predicted.
+
+    Args:
+        offsets: start and end of each token in the text; a token of no characters starts where it ends.
+        spans: start and end of each stretch of text that carries loss.
+    """
+    trained = [any(start < last and end > first for first, last in spans) and end > start for start, end in offsets]
+    if trained:
+        trained[0] = False
+    return trained
+
+
+def check_trained(text: str, offsets: Sequence[Span], trained: Sequence[bool], spans: Sequence[Span]) -> None:
+    """See that the trained tokens hold every character of every span, white space aside.
+
+    Raises:
+        RowError: naming the characters that no trained token holds.
+    """
+    if not any(trained):
+        raise RowError("no token of an answer carries loss", "give the row an answer or remove it")
+    covered = bytearray(len(text))
+    for number, (start, end) in enumerate(offsets):
+        if trained[number] or number == 0:  # the first token of a row is never predicted
+            covered[start:end] = b"\1" * (end - start)
+    for start, end in spans:
+        lost = "".join(text[at] for at in range(start, end) if not covered[at] and not text[at].isspace())
+        if lost:
+            raise RowError(
+                f"{shown(lost, _SHOWN)} of an answer would not be trained: the model's tokenizer gives no token for it",
+                "use a model with another tokenizer, or remove those characters",
+            )
+
+
+def chat_messages(example: Example, *, structured: bool) -> list[dict[str, Any]]:
+    """An example's turns as chat templates take them.
+
+    ``structured`` gives each turn a list of ``{"type": "text", "text"}`` and ``{"type": "image"}`` parts, as the
+    templates of vision models do; otherwise it is one text.
+    """
+    if not structured:
+        return [{"role": message.role, "content": _text(message)} for message in example.messages]
+    return [
+        {
+            "role": message.role,
+            "content": [
+                {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in message.parts
+            ],
+        }
+        for message in example.messages
+    ]
+
+
+def bare(text: str) -> str:
+    """``text`` without white space, in one Unicode form: what no template and no tokenizer changes."""
+    return "".join(unicodedata.normalize("NFC", text).split())
+
+
+def _text(message: Message) -> str:
+    return "".join(part for part in message.parts if isinstance(part, str))
