@@ -88,7 +88,7 @@ def test_a_job_is_submitted_listed_shown_and_deleted(jobs: TestCluster, mg: Call
     header, row = mg("list").stdout.splitlines()
     assert header.split() == ["NAME", "PHASE", "STEP", "LOSS", "LEFT", "AGE"]
     assert row.split()[:2] == ["receipts", "Pending"]
-    assert "the operator has not seen it yet" in mg("get", "receipts").stdout
+    assert "the operator has not seen this job yet" in mg("get", "receipts").stdout
     assert mg("delete", "receipts").stdout == "trainingjob.model-garden.dev/receipts deleted\n"
     assert mg("list").stderr == f"no TrainingJobs in namespace {NAMESPACE}\n"
 
@@ -165,7 +165,7 @@ def test_a_job_that_has_ended_cannot_be_changed(jobs: TestCluster, mg: Callable[
     submit(mg)
     set_status(jobs, "a", phase="Succeeded")
     done = mg("cancel", "a")
-    assert (done.returncode, done.stderr) == (1, "error: a has ended already: Succeeded\n")
+    assert (done.returncode, done.stderr) == (1, "error: a has already ended: Succeeded\n")
 
 
 def test_a_rerun_is_a_new_job_with_the_changes(jobs: TestCluster, mg: Callable[..., Done]) -> None:
@@ -182,7 +182,7 @@ def test_a_rerun_is_a_new_job_with_the_changes(jobs: TestCluster, mg: Callable[.
 def test_watch_follows_a_job_to_its_success(jobs: TestCluster, mg: Callable[..., Done]) -> None:
     submit(mg)
     watching = start(jobs, "watch", "a")
-    until_said(watching, "the operator has not seen it yet")
+    until_said(watching, "the operator has not seen this job yet")
     waits = {"type": "Running", "status": "False", "reason": "Waiting", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     set_status(jobs, "a", phase="Pending", conditions=[waits | {"message": "no node has a free GPU"}])
     until_said(watching, "Pending: no node has a free GPU")
@@ -193,10 +193,10 @@ def test_watch_follows_a_job_to_its_success(jobs: TestCluster, mg: Callable[...,
     printed, _ = watching.communicate(timeout=60)
     assert watching.returncode == 0
     assert printed.splitlines()[:4] == [
-        "result   Succeeded in 2m 5s",
-        "steps    20 of 20",
-        "loss     5.0000 → 1.0000",
-        "output   ./models/a  (2.0 KiB, verified)",
+        "result  Succeeded in 2m 5s",
+        "steps   20 of 20",
+        "loss    5.0000 → 1.0000",
+        "output  ./models/a  (2.0 KiB, verified)",
     ]
 
 
@@ -228,7 +228,7 @@ def test_leaving_a_watch_leaves_the_job_alone(jobs: TestCluster, mg: Callable[..
     watching.send_signal(signal.SIGINT)
     _, said = watching.communicate(timeout=60)
     assert watching.returncode == 130
-    assert said.endswith("left; the job goes on. Come back with: model-garden watch a\n")
+    assert said.endswith("Detached; the job is still running. Reattach with: model-garden watch a\n")
     assert jobs.get("trainingjob", "a", NAMESPACE)
 
 

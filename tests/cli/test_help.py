@@ -1,8 +1,10 @@
 """Help is quick, complete, and names the flags that are promised."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +71,17 @@ def test_completion_names_flags_of_the_spec(cli: Callable[..., Done]) -> None:
     words = "model-garden train --gradient"
     done = cli(_MODEL_GARDEN_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="2")
     assert done.stdout.split() == ["--gradient-accumulation-steps"]
+
+
+def test_what_nobody_expects_is_one_sentence_and_its_traceback_is_in_a_file(tmp_path: Path) -> None:
+    code = (
+        "from model_garden.cli import app\n"
+        "app.app = lambda: [][1]\n"  # a fault in the program itself
+        "app.run_app()\n"
+    )
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    log = tmp_path / "model-garden" / "error.log"
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unexpected IndexError: list index out of range") and str(log) in done.stderr
+    assert "Traceback" not in done.stderr and "Traceback" in log.read_text()

@@ -64,7 +64,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(workspace: Path,
     shown, code = interrupted_in_a_terminal([COMMAND, "run", "job.yaml"], workspace)
     assert code == 143, shown
     assert "━" in shown
-    assert "Run the same command again to go on from there." in shown
+    assert "Run the same command again to resume." in shown
     step = int(shown.split("Stopped at step ")[1].split(",")[0])
     done = cli("run", "job.yaml", "-o", "json")
     assert done.returncode == 0, done.stderr

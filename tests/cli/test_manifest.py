@@ -76,7 +76,7 @@ def test_printed_yaml_means_the_same_to_every_reader(cli: Callable[..., Done], j
         ("  name: receipts", "  labels: {}", "metadata.name: required field is missing"),
         ("spec:", "spec: [", "job.yaml: line "),
         ("isVision: true", "isVision: true\n  isVision: false", "job.yaml: line "),
-        ("spec:", "---\nspec:", "job.yaml: holds 2 documents"),
+        ("spec:", "---\nspec:", "job.yaml: has 2 YAML documents"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(

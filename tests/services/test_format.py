@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from model_garden.cli.submit import again, next_name
 from model_garden.services import format
+from model_garden.services.submission import again, next_name
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 

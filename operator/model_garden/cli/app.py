@@ -10,7 +10,7 @@ import typer
 
 from model_garden import __version__
 from model_garden.cli.help import CONTEXT, ClusterCommand, Command, Group, SpecCommand, TextCommand
-from model_garden.cli.output import CommandError, error
+from model_garden.cli.output import error
 
 app = typer.Typer(
     name="model-garden",
@@ -168,10 +168,11 @@ def submit(
 ) -> None:
     """Create a TrainingJob from a file or from flags."""
     from model_garden.cli.follow import Follow
-    from model_garden.cli.submit import job_to_submit, submit_job
+    from model_garden.cli.submit import Creation
+    from model_garden.cli.submit import submit as create
 
-    job = job_to_submit(file, ctx.obj, sets, name=name, vision=vision, gpus=gpus)
-    submit_job(job, Follow.of(wait, watch, logs), dry_run=dry_run, output=output, namespace=namespace, context=context)
+    how = Creation(Follow.of(wait, watch, logs), dry_run, output, namespace, context)
+    create(file, ctx.obj, sets, how, name=name, vision=vision, gpus=gpus)
 
 
 @app.command("render", rich_help_panel=CLUSTER, cls=Command)
@@ -291,10 +292,10 @@ def rerun(
 ) -> None:
     """Create a new job from an old one, with changes."""
     from model_garden.cli.follow import Follow
-    from model_garden.cli.submit import rerun_job
+    from model_garden.cli.submit import Creation
+    from model_garden.cli.submit import rerun as create
 
-    follow = Follow.of(wait, watch, logs)
-    rerun_job(name, new_name, sets, follow, dry_run=dry_run, output=output, namespace=namespace, context=context)
+    create(name, new_name, sets, Creation(Follow.of(wait, watch, logs), dry_run, output, namespace, context))
 
 
 @app.command("delete", rich_help_panel=CLUSTER, cls=Command)
@@ -318,13 +319,20 @@ def version() -> None:
 
 
 def run_app() -> None:
-    """Run the command that the arguments name; a CommandError becomes its lines and its exit code."""
+    """Run the command that the arguments name.
+
+    An expected failure becomes its lines and its exit code. The traceback of any other goes to a file, whose path is
+    printed: it is for a bug report, not for the person who typed the command.
+    """
     try:
         app()
-    except CommandError as failed:
-        for problem in failed.problems:
-            error(problem)
-        sys.exit(failed.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception as failed:
+        from model_garden.cli.errors import command_error, unexpected
+
+        found = command_error(failed) or unexpected(failed)
+        for problem in found.problems:
+            error(problem)
+        sys.exit(found.exit_code)

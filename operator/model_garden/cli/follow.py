@@ -1,24 +1,25 @@
-"""``watch``, ``logs``, and ``--wait``, ``--watch`` and ``--logs`` of ``submit``: a job of the cluster until its end."""
+"""``watch`` and ``logs``, and ``--wait``, ``--watch`` and ``--logs`` of ``submit``: a TrainingJob until its end."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from enum import Enum
 
-from model_garden.cli.access import find_job, with_cluster
+from model_garden.cli.access import with_cluster
 from model_garden.cli.display import Display
 from model_garden.cli.events import log_line
 from model_garden.cli.output import FAILED, CommandError, error, note
 from model_garden.cli.report import print_summary
-from model_garden.cluster import PODS, TRAINING_JOBS, Cluster, ClusterError, Object, Snapshot, follow_log, observe
-from model_garden.contract.names import LABEL_JOB, TRAINER_CONTAINER, label_value
+from model_garden.cluster import Cluster, Object
 from model_garden.services import format
-from model_garden.services.job_view import FINAL, explanation, is_vision, log_tail, losses, phase
+from model_garden.services.job_view import explained_phase, explanation, has_ended, is_vision, log_tail, losses, phase
+from model_garden.services.logs import follow_job_log, read_log
+from model_garden.services.queries import find_job, watch_job
 
 
 class Follow(Enum):
-    """How closely a job is followed."""
+    """How a job is followed to its end."""
 
     NO = "no"
     WAIT = "wait"
@@ -30,10 +31,10 @@ class Follow(Enum):
         """What the flags ask for.
 
         Raises:
-            CommandError: both the bar and the log were asked for.
+            CommandError: both ``--watch`` and ``--logs`` were given.
         """
         if watch and logs:
-            raise CommandError("--watch and --logs: give one of them")
+            raise CommandError("--watch and --logs cannot be used together")
         return cls.LOGS if logs else cls.WATCH if watch else cls.WAIT if wait else cls.NO
 
 
@@ -41,56 +42,40 @@ def follow_job(name: str, how: Follow, *, namespace: str | None, context: str | 
     """Follow a job until it has ended; exit 0 only if it succeeded."""
 
     async def work(cluster: Cluster, namespace: str) -> Object:
-        job = await find_job(cluster, namespace, name)
-        return await until_end(cluster, job, how)
+        return await until_end(cluster, await find_job(cluster, namespace, name), how)
 
-    conclude(with_cluster(work, context=context, namespace=namespace, goes_on=goes_on(name)))
+    conclude(with_cluster(work, context=context, namespace=namespace, detach_hint=detach_hint(name)))
 
 
-def goes_on(name: str) -> str:
-    """What is said when a person leaves while the job runs."""
-    return f"left; the job goes on. Come back with: model-garden watch {name}"
+def detach_hint(name: str) -> str:
+    """What Ctrl-C prints while the job runs."""
+    return f"Detached; the job is still running. Reattach with: model-garden watch {name}"
 
 
 async def until_end(cluster: Cluster, job: Object, how: Follow) -> Object:
-    """The job as it was when it had ended, shown meanwhile as ``how`` says.
+    """Show the job as ``how`` says, and return it as it was when it had ended.
 
     Raises:
-        CommandError: it was deleted.
+        NotFound: it was deleted meanwhile.
     """
     if how is Follow.LOGS:
-        return await _with_log(cluster, job, _print_log_line)
+        return await _show_log(cluster, job, _print_log_line)
     if how is Follow.WAIT:
-        return [state async for state in states(cluster, job)][-1]
+        return [state async for state in watch_job(cluster, job)][-1]
     with Display(phase(job)) as display:
-        async for state in states(cluster, job):
+        async for state in watch_job(cluster, job):
             job = state
-            show_status(job, display)
+            _show_status(job, display)
     return job
 
 
-async def states(cluster: Cluster, job: Object) -> AsyncIterator[Object]:
-    """The job now and after each change, until it has ended."""
-    name, namespace, uid = (job["metadata"][key] for key in ("name", "namespace", "uid"))
-    async for change in observe(cluster, TRAINING_JOBS, namespace, fields=f"metadata.name={name}"):
-        if isinstance(change, Snapshot):
-            found = [item for item in change.items if item["metadata"]["uid"] == uid]
-        else:
-            found = [change.object] if change.type != "DELETED" and change.object["metadata"]["uid"] == uid else []
-        if not found:
-            raise CommandError(f"the TrainingJob {name} was deleted", FAILED)
-        yield found[0]
-        if phase(found[0]) in FINAL:
-            return
-
-
-def show_status(job: Object, display: Display) -> None:
-    """Show a job's status: its phase, why it waits, its progress."""
-    status = job.get("status") or {}
-    if phase(job) not in FINAL:  # its end is told by conclude
+def _show_status(job: Object, display: Display) -> None:
+    """Show the phase, why the job waits, and its progress."""
+    progress = (job.get("status") or {}).get("progress")
+    if not has_ended(job):  # conclude reports the end
         display.stage(phase(job), explanation(job))
-    if status.get("progress"):
-        display.progress(status["progress"], losses(job))
+    if progress:
+        display.progress(progress, losses(job))
 
 
 def conclude(job: Object) -> None:
@@ -108,42 +93,41 @@ def conclude(job: Object) -> None:
     sys.exit(FAILED)
 
 
-async def _with_log(cluster: Cluster, job: Object, show: Callable[[str], None]) -> Object:
-    followed: set[str] = set()
-    told = ""
-    async for state in states(cluster, job):
-        job = state
-        pod = (job.get("status") or {}).get("podName")
-        if pod and pod not in followed:
-            followed.add(pod)
-            async for line in follow_log(cluster, pod, job["metadata"]["namespace"], container=TRAINER_CONTAINER):
-                show(line)
+async def _show_log(cluster: Cluster, job: Object, show: Callable[[str], None]) -> Object:
+    """Show each line of the log, and until the first pod runs why the job waits; return the job at its end."""
+    shown = ""
+    async for item in follow_job_log(cluster, job):
+        if isinstance(item, str):
+            show(item)
             continue
-        waiting = f"{phase(job)}: {explanation(job)}".removesuffix(": ")
-        if not pod and waiting != told and phase(job) not in FINAL:  # its end is told by conclude
-            told = waiting
-            note(waiting)
+        job = item
+        has_pod = (job.get("status") or {}).get("podName")
+        if explained_phase(job) != shown and not has_pod and not has_ended(job):
+            shown = explained_phase(job)
+            note(shown)
     return job
 
 
 def print_logs(
     name: str, *, follow: bool, tail: int | None, raw: bool, namespace: str | None, context: str | None
 ) -> None:
-    """Print the log of the job's latest pod, and with ``follow`` of this one and all later ones until the job's end."""
-
+    """Print the log of the job's latest pod; with ``follow``, also of all later pods, until the job has ended."""
     if follow and tail is not None:
-        raise CommandError("--follow and --tail: give one of them")
+        raise CommandError("--follow and --tail cannot be used together")
     show = _print_raw if raw else _print_log_line
 
     async def work(cluster: Cluster, namespace: str) -> None:
         job = await find_job(cluster, namespace, name)
-        if follow and phase(job) not in FINAL:
-            await _with_log(cluster, job, show)
+        if follow and not has_ended(job):
+            await _show_log(cluster, job, show)
             return
-        for line in await _log_lines(cluster, job, tail):
+        log = await read_log(cluster, job, tail)
+        if log.from_status:
+            note(f"The pod of {job['metadata']['name']} is gone; these are the last lines of its log, from the status.")
+        for line in log.lines:
             show(line)
 
-    with_cluster(work, context=context, namespace=namespace, goes_on=goes_on(name))
+    with_cluster(work, context=context, namespace=namespace, detach_hint=detach_hint(name))
 
 
 def _print_raw(line: str) -> None:
@@ -153,25 +137,3 @@ def _print_raw(line: str) -> None:
 def _print_log_line(line: str) -> None:
     if (shown := log_line(line)) is not None:
         print(shown, flush=True)
-
-
-async def _log_lines(cluster: Cluster, job: Object, tail: int | None) -> list[str]:
-    """The log of the latest pod; of one that is gone, what the status kept."""
-    namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-    pods = await cluster.list(PODS, namespace, labels=f"{LABEL_JOB}={label_value(name)}")
-    if pods.items:
-        latest = max(pods.items, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]["name"]
-        try:
-            text = await cluster.read_log(latest, namespace, container=TRAINER_CONTAINER, tail_lines=tail)
-            return text.splitlines()
-        except ClusterError as refused:
-            if refused.status not in (400, 404):  # not started yet, or gone since
-                raise
-    kept: list[str] = ((job.get("status") or {}).get("failure") or {}).get("logTail") or []
-    if not kept:
-        why = f" ({explanation(job)})" if explanation(job) else ""
-        raise CommandError(
-            f"{name} is {phase(job)} and has no log{' any more' if phase(job) in FINAL else ' yet'}{why}", FAILED
-        )
-    note(f"the pod of {name} is gone; these are its last lines, kept in the status")
-    return kept if tail is None else kept[len(kept) - min(tail, len(kept)) :]

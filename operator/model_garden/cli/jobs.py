@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import Any
 
-from model_garden.cli.access import by_age, find_job, reference, with_cluster
+from model_garden.cli.access import with_cluster
 from model_garden.cli.output import FAILED, CommandError, note, print_json, print_rows, print_table, print_yaml
-from model_garden.cluster import TRAINING_JOBS, Cluster, Object
-from model_garden.contract.names import ANNOTATION_CANCEL, ANNOTATION_STOP, API_VERSION, KIND
-from model_garden.services import format
-from model_garden.services.job_view import FINAL, explanation, is_vision, log_tail, losses, phase
+from model_garden.cluster import Cluster, ClusterError, Object
+from model_garden.contract.names import API_VERSION, KIND
+from model_garden.services import actions, format, queries
+from model_garden.services.actions import Change
+from model_garden.services.errors import NotFound
+from model_garden.services.job_view import explained_phase, explanation, is_vision, log_tail, losses, phase
 
 PHASE_COLOURS = {
     "Succeeded": "green",
@@ -23,43 +25,37 @@ CURVE_WIDTH = 32
 COMPLETION_SECONDS = 2.0
 """How long a person who pressed Tab waits for a cluster."""
 
-Change = Literal["stop", "cancel", "suspend", "resume"]
-CHANGES: dict[Change, tuple[Object, str]] = {
-    "stop": (
-        {"metadata": {"annotations": {ANNOTATION_STOP: "save"}}},
-        "stopping: training ends now and the model is saved",
-    ),
-    "cancel": ({"metadata": {"annotations": {ANNOTATION_CANCEL: "true"}}}, "cancelling"),
-    "suspend": ({"spec": {"suspend": True}}, "suspending: its checkpoint is kept"),
-    "resume": ({"spec": {"suspend": False}}, "resuming"),
+ASKED: dict[Change, str] = {
+    "stop": "stopping: training ends now and the model is saved",
+    "cancel": "cancelling",
+    "suspend": "suspending: its checkpoint is kept",
+    "resume": "resuming",
 }
+"""What is printed once a change was asked for."""
 
 
 def list_jobs(*, output: str | None, all_namespaces: bool, namespace: str | None, context: str | None) -> None:
     """Print all jobs of a namespace, or of all, the newest last."""
 
     async def work(cluster: Cluster, namespace: str) -> tuple[list[Object], str]:
-        where = None if all_namespaces else namespace
-        return by_age((await cluster.list(TRAINING_JOBS, where)).items), namespace
+        return await queries.list_jobs(cluster, None if all_namespaces else namespace), namespace
 
     jobs, where = with_cluster(work, context=context, namespace=namespace)
     match output:
         case "json" | "yaml":
-            listed = {"apiVersion": API_VERSION, "kind": f"{KIND}List", "items": [complete(job) for job in jobs]}
+            listed = {
+                "apiVersion": API_VERSION,
+                "kind": f"{KIND}List",
+                "items": [queries.complete(job) for job in jobs],
+            }
             (print_json if output == "json" else print_yaml)(listed)
         case "name":
             for job in jobs:
-                print(reference(job))
+                print(queries.reference(job["metadata"]["name"]))
         case _ if not jobs:
             note("no TrainingJobs" + ("" if all_namespaces else f" in namespace {where}"))
         case _:
             _print_jobs(jobs, wide=output == "wide", namespaces=all_namespaces)
-
-
-def complete(job: Object) -> Object:
-    """A job with its kind, which a list's items lack, and without the bookkeeping that nobody reads."""
-    metadata = {key: value for key, value in job["metadata"].items() if key != "managedFields"}
-    return {"apiVersion": API_VERSION, "kind": KIND} | job | {"metadata": metadata}
 
 
 def _print_jobs(jobs: list[Object], *, wide: bool, namespaces: bool) -> None:
@@ -99,16 +95,16 @@ def get_job(name: str, *, output: str | None, namespace: str | None, context: st
     """Print one job."""
 
     async def work(cluster: Cluster, namespace: str) -> Object:
-        return await find_job(cluster, namespace, name)
+        return await queries.find_job(cluster, namespace, name)
 
-    job = complete(with_cluster(work, context=context, namespace=namespace))
+    job = queries.complete(with_cluster(work, context=context, namespace=namespace))
     match output:
         case "json":
             print_json(job)
         case "yaml":
             print_yaml(job)
         case "name":
-            print(reference(job))
+            print(queries.reference(job["metadata"]["name"]))
         case _:
             print_rows(description(job))
 
@@ -124,7 +120,7 @@ def description(job: Object) -> list[tuple[str, str]]:
             "name",
             f"{metadata['name']}  (namespace {metadata['namespace']}, {format.age(metadata['creationTimestamp'])} old)",
         ),
-        ("phase", f"{phase(job)}: {explanation(job)}".removesuffix(": ")),
+        ("phase", explained_phase(job)),
         ("model", f"{spec['baseModel']}  ({', '.join(str(word) for word in how if word)})"),
         ("data", spec["datasetPath"]),
         ("", format.dataset_line(status["dataset"]) if status.get("dataset") else ""),
@@ -138,9 +134,7 @@ def description(job: Object) -> list[tuple[str, str]]:
         ("attempts" if first else "", _attempt(attempt, said)) for first, attempt in _numbered(status.get("attempts"))
     ]
     if output:
-        rows += [("output", format.output(output)), ("load it", format.load_hint(output, vision=is_vision(job)))]
-    if output.get("samples"):
-        rows.append(("answers", format.samples(output["samples"])))
+        rows += format.output_rows(output, vision=is_vision(job))
     return rows + [("log" if first else "", line) for first, line in _numbered(log_tail(job))]
 
 
@@ -169,34 +163,26 @@ def _attempt(attempt: dict[str, Any], said: str | None) -> str:
 
 
 def change_job(change: Change, name: str, *, namespace: str | None, context: str | None) -> None:
-    """Ask for a change; the operator carries it out.
-
-    Raises:
-        CommandError: there is no such job, or it has ended already.
-    """
-    patch, said = CHANGES[change]
+    """Ask for a change; the operator carries it out."""
 
     async def work(cluster: Cluster, namespace: str) -> Object:
-        job = await find_job(cluster, namespace, name)
-        if phase(job) in FINAL:
-            raise CommandError(f"{job['metadata']['name']} has ended already: {phase(job)}", FAILED)
-        return await cluster.patch(TRAINING_JOBS, job["metadata"]["name"], patch, namespace)
+        return await actions.change_job(cluster, namespace, name, change)
 
-    print(f"{reference(with_cluster(work, context=context, namespace=namespace))} {said}")
+    job = with_cluster(work, context=context, namespace=namespace)
+    print(f"{queries.reference(job['metadata']['name'])} {ASKED[change]}")
 
 
 def delete_jobs(names: list[str], *, namespace: str | None, context: str | None) -> None:
-    """Delete jobs; what cannot be deleted is said at the end, when the others are gone."""
+    """Delete jobs; what cannot be deleted is reported once the others are gone."""
 
     async def work(cluster: Cluster, namespace: str) -> list[str]:
-        problems = []
+        problems: list[str] = []
         for name in names:
             try:
-                metadata = (await find_job(cluster, namespace, name))["metadata"]
-                await cluster.delete(TRAINING_JOBS, metadata["name"], namespace, uid=metadata["uid"])
-                print(f"{reference(metadata['name'])} deleted", flush=True)
-            except CommandError as failed:
-                problems += failed.problems
+                deleted = await actions.delete_job(cluster, namespace, name)
+                print(f"{queries.reference(deleted['metadata']['name'])} deleted", flush=True)
+            except NotFound as missing:
+                problems += missing.problems
         return problems
 
     if problems := with_cluster(work, context=context, namespace=namespace):
@@ -208,10 +194,10 @@ def names_for_completion() -> list[str]:
 
     async def work(cluster: Cluster, namespace: str) -> list[Object]:
         async with asyncio.timeout(COMPLETION_SECONDS):
-            return by_age((await cluster.list(TRAINING_JOBS, namespace)).items)
+            return await queries.list_jobs(cluster, namespace)
 
     try:
         jobs = with_cluster(work, context=None, namespace=None)
-    except (CommandError, TimeoutError):
+    except (ClusterError, CommandError, TimeoutError):
         return []
-    return ["@latest", *(job["metadata"]["name"] for job in jobs)]
+    return [queries.LATEST, *(job["metadata"]["name"] for job in jobs)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from model_garden.cli.data import Check, has_pictures, trainer_packages
 from model_garden.cli.output import FAILED, CommandError, coloured, note, print_json
+from model_garden.services.data_check import Check, has_images, trainer_packages
 
 MARKS = ("⟦", "⟧")
 """Around what is trained, where there are no colors."""
@@ -23,7 +23,7 @@ def preview(path: str, *, base_model: str, vision: bool | None, split: str, rows
         from model_garden.datasets import DatasetError, TokenCounter, UncountableError, open_examples
         from model_garden.datasets.preview import preview_rows
     try:
-        kind = has_pictures(Check(path, vision, split)) if vision is None else vision
+        kind = has_images(Check(path, vision, split)) if vision is None else vision
         examples = open_examples(path, vision=kind, split=split)
         found = list(preview_rows(examples, TokenCounter.load(base_model, vision=kind), rows))
     except (DatasetError, UncountableError) as error:

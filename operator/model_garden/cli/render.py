@@ -1,4 +1,4 @@
-"""``render``: the Kubernetes Job that a TrainingJob becomes, by the operator's own pure function."""
+"""``render``: the Kubernetes Job that the operator would create for a TrainingJob, built by the same function."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ from model_garden.builders.job import job as job_of
 from model_garden.builders.plan import plan
 from model_garden.builders.settings import Settings, from_environment
 from model_garden.cli.output import CommandError, print_json, print_yaml
-from model_garden.contract.resource import InvalidResource
-from model_garden.services.manifest import parse_sets, read_job
+from model_garden.cli.spec_flags import parse_sets
+from model_garden.services.manifest import read_job
 
 
 def render_job(file: str, sets: list[str] | None, *, output: str, namespace: str | None) -> None:
     """Print the Job.
 
     Raises:
-        CommandError: one line for each thing that is wrong.
+        InvalidResource: one line for each thing that is wrong.
+        CommandError: a setting in the environment is wrong.
     """
     job = read_job(file, parse_sets(sets))
     resource = job.resource(namespace or job.metadata.get("namespace") or "default")
     resource["metadata"]["uid"] = ""  # the API server gives it
     settings = _settings()
-    try:
-        rendered = job_of(plan(resource, settings), settings)
-    except InvalidResource as wrong:
-        raise CommandError(wrong.problems) from wrong
-    del rendered["metadata"]["ownerReferences"]  # names a TrainingJob that is not there yet
+    rendered = job_of(plan(resource, settings), settings)
+    del rendered["metadata"]["ownerReferences"]  # the TrainingJob does not exist yet
     (print_json if output == "json" else print_yaml)(rendered)
 
 
 def _settings() -> Settings:
-    """The chart's defaults; an operator that was set up otherwise is told by the same ``MODEL_GARDEN_*`` variables."""
+    """The operator's settings from ``MODEL_GARDEN_*`` variables, with the defaults of the Helm chart."""
     try:
         settings = from_environment()
     except ValueError as wrong:

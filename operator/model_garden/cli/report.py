@@ -1,52 +1,50 @@
-"""The end of a run: a short table on stdout when there is a model, else what went wrong and what to do."""
+"""The end of a run: a short table on stdout for the model, or what went wrong and how to fix it on stderr."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from model_garden.cli.output import error, note, print_rows
+from model_garden.cli.trainer_run import TrainerRun
 from model_garden.contract.reasons import STOPPED
 from model_garden.services import format
 
-if TYPE_CHECKING:
-    from model_garden.cli.local import TrainerRun
 
-
-def tell_trouble(run: TrainerRun) -> None:
-    """Say on stderr why a run on this machine did not end well, and what to do."""
+def print_failure(run: TrainerRun) -> None:
+    """Print on stderr why a run on this machine did not succeed; nothing for one that did."""
     outcome = run.outcome
     if outcome is None:
         error(unexplained_end(run.exit_code))
     elif outcome.result == "Failed":
         error(f"{outcome.reason}: {outcome.message}" if outcome.reason else outcome.message or "the run failed")
     elif outcome.result == "Stopped":
-        where = f" at step {outcome.checkpoint_step}, with a checkpoint" if outcome.checkpoint_step else ""
-        note(f"Stopped{where}. Run the same command again to go on from there.")
+        where = f" at step {outcome.checkpoint_step}; a checkpoint is saved" if outcome.checkpoint_step else ""
+        note(f"Stopped{where}. Run the same command again to resume.")
 
 
 def print_result(run: TrainerRun, *, vision: bool) -> None:
-    """Print the table of a run on this machine that left a model."""
+    """Print the summary of a run on this machine that wrote a model."""
     outcome = run.outcome
     if outcome and outcome.output:
         result = outcome.result + (" (stopped early)" if outcome.stopped_early else "")
         progress = outcome.progress.to_dict() if outcome.progress else {}
-        losses = [loss for loss in (run.first_loss, run.last_loss) if loss is not None]
-        print_summary(f"{result} in {format.duration(run.seconds)}", outcome.output.to_dict(), progress, losses, vision)
+        took = format.duration(run.seconds)
+        print_summary(f"{result} in {took}", outcome.output.to_dict(), progress, run.losses, vision)
 
 
 def unexplained_end(exit_code: int) -> str:
-    """Words for a trainer that ended without a word of its own."""
+    """What to say of a trainer that ended without an outcome."""
     if exit_code == 137:
-        return "the trainer was killed (SIGKILL): most often the machine's memory was full; see the lines above"
+        return "the trainer was killed (SIGKILL), most often because the machine ran out of memory; see the log above"
     if exit_code == STOPPED:
-        return "the trainer was stopped before it could save; run the same command again"
-    return f"the trainer ended with exit code {exit_code} and left no reason; see the lines above"
+        return "the trainer was stopped before it could save a checkpoint; run the same command again"
+    return f"the trainer ended with exit code {exit_code} and gave no reason; see the log above"
 
 
 def print_summary(
     result: str, output: dict[str, Any], progress: dict[str, Any], losses: list[float], vision: bool
 ) -> None:
-    """The closing table of a run that left a model: how it went, where the model is, and how to load it.
+    """Print how a run went, where its model is, and how to use it.
 
     Args:
         result: how it ended and how long it took, in words.
@@ -63,8 +61,6 @@ def print_summary(
             ("result", result),
             ("steps", f"{done} of {total}" if total else f"{done}" if done is not None else ""),
             ("loss", first + format.loss(final)),
-            ("output", format.output(output)),
-            ("load it", format.load_hint(output, vision=vision)),
-            ("answers", format.samples(output["samples"]) if output.get("samples") else ""),
+            *format.output_rows(output, vision=vision),
         ]
     )

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic.alias_generators import to_camel
 
+from model_garden.cli.output import CommandError
+from model_garden.contract.defaults import merge
 from model_garden.contract.fields import SpecField, spec_fields
 from model_garden.contract.model import field_path
+from model_garden.contract.resource import InvalidResource
+from model_garden.services.manifest import plain, yaml_problem
 
 FLAGS = {
     "datasetPath": "--dataset",
@@ -124,3 +130,37 @@ def with_flag(problem: str) -> str:
     path, colon, rest = problem.partition(": ")
     by_path = {f"spec.{field.dotted}": flag(field) for field in fields(cluster=True, vision=True)}
     return f"{by_path[path]} ({path}): {rest}" if colon and path in by_path else problem
+
+
+@contextmanager
+def named_by_flag() -> Iterator[None]:
+    """Within it, a problem of a field is told with the flag that gives the field."""
+    try:
+        yield
+    except InvalidResource as wrong:
+        raise InvalidResource([with_flag(problem) for problem in wrong.problems]) from wrong
+
+
+def parse_sets(pairs: list[str] | None) -> dict[str, Any]:
+    """``["hyperparameters.maxSteps=3"]`` as a partial spec; a value is read as YAML, and ``null`` removes a field.
+
+    Raises:
+        CommandError: a pair without ``=`` or without a field, or a value that is not YAML.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    result: dict[str, Any] = {}
+    for pair in pairs or []:
+        path, equals, text = pair.partition("=")
+        keys = [to_camel(key) for key in path.strip().removeprefix("spec.").split(".")]
+        if not equals or not all(keys):
+            raise CommandError(f"--set {pair}: give field=value, such as hyperparameters.maxSteps=100")
+        try:
+            value = plain(YAML(typ="safe", pure=True).load(text))
+        except YAMLError as failed:
+            raise CommandError(f"--set {pair}: {yaml_problem(failed)}") from failed
+        for key in reversed(keys):
+            value = {key: value}
+        result = merge(result, value)
+    return result

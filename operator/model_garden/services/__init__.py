@@ -1,1 +1,1 @@
-"""What every front door does with jobs and data sets, whichever way it is shown; nothing here prints."""
+"""What every front door does with TrainingJobs and data sets. Nothing here prints; errors are typed (``errors``)."""

@@ -55,6 +55,11 @@ def size(count: float | None) -> str:
     return f"{count:.1f} TiB"
 
 
+def count(number: int, noun: str) -> str:
+    """``1 row``, ``1,200 rows``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def loss(value: float | None) -> str:
     """A loss with the digits that mean something; '' without one."""
     return "" if value is None else f"{value:.4f}"
@@ -125,6 +130,12 @@ def output(made: Mapping[str, Any]) -> str:
     said = ", ".join(remark for remark in remarks if remark)
     places = [made["path"], *(made[key] for key in ("hubUrl",) if made.get(key))]
     return "  ".join(places) + (f"  ({said})" if said else "")
+
+
+def output_rows(made: Mapping[str, Any], *, vision: bool) -> list[tuple[str, str]]:
+    """What a run left, as rows of a label and a value: the model, how to use it, and how it answered."""
+    rows = [("output", output(made)), ("usage", load_hint(made, vision=vision))]
+    return rows + ([("sample answers", samples(made["samples"]))] if made.get("samples") else [])
 
 
 def samples(scored: Mapping[str, Any]) -> str:

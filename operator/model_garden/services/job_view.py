@@ -1,4 +1,4 @@
-"""What a TrainingJob's status says, read from the plain resource, for ``list``, ``get`` and ``watch``."""
+"""Facts of a TrainingJob's status, read from the plain resource."""
 
 from __future__ import annotations
 
@@ -9,27 +9,37 @@ Object = dict[str, Any]
 FINAL = ("Succeeded", "Failed", "Cancelled")
 
 
+def has_ended(job: Object) -> bool:
+    """Whether the job is in a final phase."""
+    return phase(job) in FINAL
+
+
 def phase(job: Object) -> str:
     """The job's phase; ``Pending`` until the operator has seen it."""
     return str((job.get("status") or {}).get("phase") or "Pending")
 
 
 def explanation(job: Object) -> str:
-    """Why the job is where it is, in the operator's words: its ``Running`` condition carries them, true or false."""
+    """Why the job is in its phase: the failure, else the message of its ``Running`` condition, be it true or false."""
     status = job.get("status") or {}
     if failure := status.get("failure"):
         return f"{failure['reason']}: {failure['message']}"
     if not status:
-        return "the operator has not seen it yet"
-    said = (condition["message"] for condition in status.get("conditions") or () if condition["type"] == "Running")
-    return next(said, "")
+        return "the operator has not seen this job yet"
+    conditions = status.get("conditions") or ()
+    return next((condition["message"] for condition in conditions if condition["type"] == "Running"), "")
+
+
+def explained_phase(job: Object) -> str:
+    """``Pending: waiting for a GPU``."""
+    return f"{phase(job)}: {explanation(job)}".removesuffix(": ")
 
 
 def log_tail(job: Object) -> list[str]:
-    """The last lines of a failed pod's log, but for those that only repeat the failure's message."""
+    """The last lines of a failed pod's log without those that repeat the failure's message."""
     failure = (job.get("status") or {}).get("failure") or {}
-    said = str(failure.get("message") or "").splitlines()
-    return [line for line in failure.get("logTail") or () if not any(part in line for part in said if part)]
+    message = str(failure.get("message") or "").splitlines()
+    return [line for line in failure.get("logTail") or () if not any(part in line for part in message if part)]
 
 
 def losses(job: Object) -> list[float]:
@@ -39,6 +49,6 @@ def losses(job: Object) -> list[float]:
 
 
 def is_vision(job: Object) -> bool:
-    """Whether the job trains a vision-language model, by either of its two spellings."""
+    """Whether the job trains a vision-language model; ``isVision`` or ``modelType`` says so."""
     spec = job["spec"]
     return bool(spec.get("isVision") or spec.get("modelType") == "vision")

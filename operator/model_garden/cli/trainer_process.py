@@ -1,0 +1,159 @@
+"""The trainer as a process of this machine: its output is read line by line, signals are passed on.
+
+It gets its config in an environment variable, prints events and leaves an outcome, as in a pod.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, get_args
+
+from model_garden.cli.display import Display
+from model_garden.cli.events import show_event
+from model_garden.cli.trainer_run import TrainerRun
+from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV
+from model_garden.contract.progress import ProgressEvent, Stage, parse_event, parse_outcome
+from model_garden.contract.reasons import EXIT_CODES
+from model_garden.contract.trainer_config import TrainerConfig
+
+TRAINER = "model_garden_trainer"
+_FAILURE_LINE = re.compile(rf"({'|'.join(EXIT_CODES)}): ")
+"""The log's line that says why the trainer fails. It is held back: the outcome repeats it."""
+_EVENT_ECHO = re.compile(rf"({'|'.join(get_args(Stage))})(: .*)?|step \d+/\d+  .*")
+"""Lines of the log that an event repeats."""
+
+
+def run_trainer(config: TrainerConfig) -> TrainerRun:
+    """Run the trainer in the current folder and show its progress until it has ended."""
+    return _TrainerProcess(config).run()
+
+
+def local_gpus() -> int:
+    """NVIDIA GPUs of this machine that this process may use, counted without torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = len([device for device in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", device.name)])
+    if not found:
+        found = _gpus_of_nvidia_smi()
+    if visible is None:
+        return found
+    chosen = [part for part in visible.split(",") if part.strip() not in ("", "-1")]
+    return min(found, len(chosen))
+
+
+def _gpus_of_nvidia_smi() -> int:
+    """The GPUs that the driver's tool lists; WSL has no device files."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.splitlines())
+
+
+class _TrainerProcess:
+    """One trainer process and what it has reported so far."""
+
+    def __init__(self, config: TrainerConfig) -> None:
+        self._config = config
+        self._result = TrainerRun()
+        self._stop_requests = 0
+        self._held_back: list[str] = []
+
+    def run(self) -> TrainerRun:
+        """Start the process, show its progress until it has ended, and return how it ended."""
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="model-garden-") as folder:
+            termination_log = Path(folder) / "termination-log"
+            with Display("Starting the trainer") as display:
+                code = self._follow(self._start(termination_log), display)
+                if termination_log.exists():
+                    self._result.outcome = parse_outcome(termination_log.read_text())
+                self._release_held_back(display)
+        self._result.exit_code = code if code >= 0 else 128 - code
+        self._result.seconds = time.monotonic() - started
+        return self._result
+
+    def _follow(self, process: subprocess.Popen[bytes], display: Display) -> int:
+        try:
+            with _Signals(lambda: self._request_stop(process, display)):
+                for line in _lines(process.stdout):
+                    self._show(line, display)
+                return process.wait()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _start(self, termination_log: Path) -> subprocess.Popen[bytes]:
+        environment = os.environ | {
+            CONFIG_ENV: self._config.model_dump_json(by_alias=True, exclude_none=True),
+            TERMINATION_ENV: str(termination_log),
+            "PYTHONUNBUFFERED": "1",
+        }
+        environment.setdefault("NPROC_PER_NODE", str(max(1, min(self._config.spec.gpus, local_gpus()))))
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", TRAINER],  # -P: no file of the current folder hides a module
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # a Ctrl-C reaches this process alone, which passes it on
+        )
+
+    def _request_stop(self, process: subprocess.Popen[bytes], display: Display) -> None:
+        self._stop_requests += 1
+        if process.poll() is not None:
+            return
+        if self._stop_requests == 1:
+            display.line("Stopping: a checkpoint is saved first. Press Ctrl-C again to stop at once.")
+            process.terminate()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def _show(self, line: str, display: Display) -> None:
+        event = parse_event(line)
+        if event is None:
+            if self._held_back or _FAILURE_LINE.match(line):
+                self._held_back.append(line)
+            elif not _EVENT_ECHO.fullmatch(line):
+                display.line(line)
+            return
+        self._release_held_back(display)
+        show_event(event, display)
+        if isinstance(event, ProgressEvent) and event.progress.loss is not None:
+            self._result.losses.append(event.progress.loss)
+
+    def _release_held_back(self, display: Display) -> None:
+        """Print the lines held back, unless the outcome repeats them."""
+        if not (self._result.outcome and self._result.outcome.result == "Failed"):
+            for line in self._held_back:
+                display.line(line)
+        self._held_back = []
+
+
+class _Signals:
+    """A context in which Ctrl-C, SIGTERM and a closed terminal call ``request_stop`` and do not end this process."""
+
+    def __init__(self, request_stop: Callable[[], None]) -> None:
+        self._request_stop = request_stop
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, lambda *_: self._request_stop())
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _lines(stream: IO[bytes] | None) -> Iterator[str]:
+    """The lines of the trainer's output; of a line that a progress bar overwrote, its last state."""
+    for line in stream or ():
+        yield line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]

@@ -1,0 +1,149 @@
+"""A data set, checked row by row with the trainer's own reader; torch is not needed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from model_garden.services.errors import MissingPackages
+
+if TYPE_CHECKING:
+    from model_garden.contract.spec import EffectiveSpec
+    from model_garden.datasets import TokenCounter
+    from model_garden.services.manifest import Job
+
+SAMPLED_ROWS = 20
+"""Rows read to find out whether a data set has images."""
+
+
+@contextmanager
+def trainer_packages() -> Iterator[None]:
+    """Turn a missing package into the command that installs it.
+
+    Raises:
+        MissingPackages: an import failed in the block.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise MissingPackages(
+            f"this needs the trainer's packages ({missing.name} is missing): pip install 'model-garden[trainer]'"
+        ) from missing
+
+
+@dataclass(frozen=True)
+class Check:
+    """A data set to check.
+
+    Attributes:
+        path: a file, a folder, or ``hf://datasets/ORG/NAME``.
+        vision: whether the rows train a vision-language model; None: found out from the first rows.
+        split: which split of a data set that has several.
+        base_model: the folder of the model whose tokenizer counts tokens; None: tokens are not counted.
+        max_seq_length: the most tokens of a row.
+        min_pixels: the smallest area of an image.
+        max_pixels: the largest area of an image.
+        train_on: which tokens carry loss.
+    """
+
+    path: str
+    vision: bool | None
+    split: str = "train"
+    base_model: str | None = None
+    max_seq_length: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    train_on: Literal["responses", "all"] = "responses"
+
+
+def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
+    """A check for each data set of a job, and the paths that are not on this machine and so cannot be checked here."""
+    from model_garden.contract.defaults import effective_spec
+    from model_garden.contract.spec import HUB_DATASET
+
+    spec = effective_spec(job.spec, job.name)
+    checks, absent = [], []
+    for path, split in spec.datasets:
+        if path.startswith(HUB_DATASET) or Path(path).exists():
+            checks.append(_check(spec, path, split))
+        else:
+            absent.append(path)
+    return checks, absent
+
+
+def _check(spec: EffectiveSpec, path: str, split: str) -> Check:
+    length, bounds = spec.hyperparameters.max_seq_length, spec.pixel_bounds
+    return Check(path, spec.vision, split, spec.base_model, length, *bounds, train_on=spec.train_on)
+
+
+def check_data(check: Check) -> dict[str, Any]:
+    """Check every row.
+
+    Returns:
+        Plain values: ``path``, ``ok``, ``problems`` (the first ones, a line each), ``problem_count``, ``notes`` (what
+        was not checked and why), and where the data set could be read ``kind`` (``text`` or ``vision``), its counts and
+        its token lengths.
+
+    Raises:
+        MissingPackages: the packages that read data sets are not installed.
+    """
+    with trainer_packages():
+        from model_garden.datasets import DatasetError, check_examples, open_examples
+
+    try:
+        vision = has_images(check) if check.vision is None else check.vision
+        examples = open_examples(check.path, vision=vision, split=check.split)
+        counter, notes = _token_counter(check, vision)
+        report = check_examples(
+            examples,
+            measure=counter,
+            max_length=check.max_seq_length if counter else None,
+            bounds=(check.min_pixels, check.max_pixels),
+        )
+    except DatasetError as broken:
+        problems = broken.problems
+        return {"path": check.path, "ok": False, "problem_count": len(problems), "problems": problems, "notes": []}
+    kind = "vision" if vision else "text"
+    return {"path": check.path, "kind": kind, "ok": report.ok} | dataclasses.asdict(report) | {"notes": notes}
+
+
+def has_images(check: Check) -> bool:
+    """Whether the first rows have images, as far as their keys show."""
+    from model_garden.datasets.convert import has_pictures
+    from model_garden.datasets.errors import RowError
+    from model_garden.datasets.source import open_source
+
+    for rows in open_source(check.path, check.split, None):
+        for number in range(min(len(rows), SAMPLED_ROWS)):
+            try:
+                row = rows.read(number)
+            except RowError:
+                continue
+            if has_pictures(row):
+                return True
+    return False
+
+
+def _token_counter(check: Check, vision: bool) -> tuple[TokenCounter | None, list[str]]:
+    """What counts tokens; None, and a note that says why, where the model's files are not on this machine."""
+    from model_garden.datasets import TokenCounter, UncountableError
+
+    if check.base_model is None:
+        return None, []
+    if not Path(check.base_model).is_dir():
+        return None, [f"{check.base_model}: not a local directory; token counts skipped"]
+    try:
+        counter = TokenCounter.load(
+            check.base_model,
+            vision=vision,
+            min_pixels=check.min_pixels,
+            max_pixels=check.max_pixels,
+            train_on=check.train_on,
+        )
+        return counter, []
+    except UncountableError as unknown:
+        return None, [f"{unknown}; token counts skipped"]

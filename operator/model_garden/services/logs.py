@@ -1,0 +1,64 @@
+"""The trainer's log of a TrainingJob, across the pods of all its attempts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from model_garden.cluster import PODS, Cluster, ClusterError, Object, follow_log
+from model_garden.contract.names import LABEL_JOB, TRAINER_CONTAINER, label_value
+from model_garden.services.errors import NotFound
+from model_garden.services.job_view import explanation, has_ended, phase
+from model_garden.services.queries import watch_job
+
+
+@dataclass(frozen=True)
+class JobLog:
+    """Lines of a log; ``from_status`` when the pod is gone and these are the last lines that the status kept."""
+
+    lines: list[str]
+    from_status: bool = False
+
+
+async def read_log(cluster: Cluster, job: Object, tail: int | None = None) -> JobLog:
+    """The log of the job's latest pod, its last ``tail`` lines where given.
+
+    Raises:
+        NotFound: the job has no log yet, or no longer.
+        ClusterError: the API server refused.
+    """
+    namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+    pods = await cluster.list(PODS, namespace, labels=f"{LABEL_JOB}={label_value(name)}")
+    if pods.items:
+        latest = max(pods.items, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]["name"]
+        try:
+            text = await cluster.read_log(latest, namespace, container=TRAINER_CONTAINER, tail_lines=tail)
+            return JobLog(text.splitlines())
+        except ClusterError as refused:
+            if refused.status not in (400, 404):  # not started yet, or gone since it was listed
+                raise
+    kept: list[str] = ((job.get("status") or {}).get("failure") or {}).get("logTail") or []
+    if not kept:
+        why = f" ({explanation(job)})" if explanation(job) else ""
+        when = "no log any more" if has_ended(job) else "no log yet"
+        raise NotFound(f"{name} is {phase(job)} and has {when}{why}")
+    return JobLog(kept if tail is None else kept[max(0, len(kept) - tail) :], from_status=True)
+
+
+async def follow_job_log(cluster: Cluster, job: Object) -> AsyncIterator[str | Object]:
+    """Each line of the log as it is written, by one pod after another, and between them each new state of the job.
+
+    The last item is the job when it had ended.
+
+    Raises:
+        NotFound: the job was deleted meanwhile.
+        ClusterError: the API server refused.
+    """
+    followed: set[str] = set()
+    async for state in watch_job(cluster, job):
+        pod = (state.get("status") or {}).get("podName")
+        if pod and pod not in followed:
+            followed.add(pod)
+            async for line in follow_log(cluster, pod, state["metadata"]["namespace"], container=TRAINER_CONTAINER):
+                yield line
+        yield state
