@@ -30,7 +30,7 @@ def test_an_exit_code_is_retried_for_all_its_reasons_or_for_none() -> None:
 
 def test_the_exit_codes_that_are_promised() -> None:
     assert NO_RETRY == [2, 3, 4, 5, 6, 7]
-    assert [reason_of_exit_code(code) for code in (2, 3, 4, 5, 6, 7, 8)] == [
+    assert [reason_of_exit_code(code) for code in (2, 3, 4, 5, 6, 7, 8, 9)] == [
         "InvalidSpec",
         "InvalidDataset",
         "ModelNotFound",
@@ -38,6 +38,7 @@ def test_the_exit_codes_that_are_promised() -> None:
         "LossIsNaN",
         "ExportFailed",
         "WorkerLost",
+        "HubUnreachable",
     ]
 
 

@@ -61,9 +61,11 @@ def prepared(workspace: Workspace, *parts: dict[str, Any], **environment: str) -
 
 
 CODE = """
+from model_garden_trainer import hub_retry
 from model_garden_trainer.models import base_model
 from model_garden_trainer.__main__ import main
 base_model.TOLD_SECONDS = 0
+hub_retry.WAITS = (0.1, 0.1, 0.1)
 main()
 """
 
@@ -144,6 +146,8 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.folder = folder
         self.fetched: list[str] = []
+        self.troubled = 0
+        """How many requests it answers with 503 from now on."""
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -163,6 +167,10 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def do_GET(self) -> None:
+        if self.server.troubled:
+            self.server.troubled -= 1
+            self.answer(b"{}", 503)
+            return
         path, files = self.path.split("?")[0], {file.name: file for file in self.server.folder.iterdir()}
         name = path.rsplit("/", 1)[-1]
         if "/resolve/" in path and name in files:
@@ -252,6 +260,26 @@ def test_a_model_that_the_hub_does_not_have(hub: Hub, workspace: Workspace) -> N
     outcome, _ = prepared(workspace, TEXT, HUB, {"baseModel": "org/none"})
     assert (outcome.exit_code, outcome.reason) == (4, "ModelNotFound")
     assert outcome.message and "the Hub has no model org/none" in outcome.message
+
+
+def test_a_hub_in_trouble_for_a_moment_is_waited_for_and_that_is_told(hub: Hub, workspace: Workspace) -> None:
+    hub.troubled = 2
+    outcome, events = prepared(workspace, TEXT, HUB)
+    assert outcome.result == "Succeeded" and hub.troubled == 0
+    told = [event.message for event in events if isinstance(event, WarningEvent)]
+    assert any("the Hub does not answer" in message and "trying again in" in message for message in told)
+
+
+@pytest.mark.parametrize("trouble", ["answers 503", "refuses connections", "has no name"])
+def test_a_hub_that_does_not_come_back_ends_the_pod_with_an_exit_code_that_is_retried(
+    hub: Hub, workspace: Workspace, trouble: str
+) -> None:
+    hub.troubled = 10_000
+    elsewhere = {"refuses connections": "http://127.0.0.1:1", "has no name": "http://hub.invalid"}
+    environment = {"HF_ENDPOINT": elsewhere[trouble]} if trouble in elsewhere else {}
+    outcome, _ = prepared(workspace, TEXT, HUB, **environment)
+    assert (outcome.exit_code, outcome.reason) == (9, "HubUnreachable")
+    assert outcome.message and "spec.baseModel org/tiny: the Hub did not answer for" in outcome.message
 
 
 def test_an_export_that_cannot_be_made_is_said_before_a_gpu_is_asked_for(workspace: Workspace) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from model_garden.contract.progress import Event, ProgressEvent, event_line
+from model_garden.contract.progress import Event, ProgressEvent, Stage, StageEvent, WarningEvent, event_line
 from model_garden.contract.status import Progress
 
 Report = Callable[[Event], None]
@@ -39,6 +39,18 @@ def log(message: str, *, everyone: bool = False) -> None:
         message = f"[rank {rank}] {message}"
     with contextlib.suppress(OSError, ValueError):
         print(message, file=sys.stderr, flush=True)
+
+
+def report_warning(report: Report, message: str) -> None:
+    """Tell something that a person should know and that does not end the run: as an event, and in the log."""
+    report(WarningEvent(message=message))
+    log(message)
+
+
+def report_stage(report: Report, stage: Stage, detail: str | None = None) -> None:
+    """Tell that the trainer enters a stage: as an event, and in the log."""
+    report(StageEvent(stage=stage, detail=detail))
+    log(f"{stage}: {detail}" if detail else stage)
 
 
 class EventPrinter:

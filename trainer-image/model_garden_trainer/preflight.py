@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model_garden.contract.memory_estimate import Estimate, RowShape
-from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
+from model_garden.contract.progress import DatasetEvent, Outcome
 from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import CheckReport, TokenCounter, UncountableError, ignored_warning
 from model_garden.estimate.estimate import estimate
 from model_garden_trainer import exports
 from model_garden_trainer.batches.splits import check, described, open_data
-from model_garden_trainer.events import Report, log
+from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.models import base_model
 
 _GIB = 2**30
@@ -37,18 +37,22 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
         TrainingError: the job cannot be trained; its message names what is wrong, and the fix.
     """
     spec, h = config.spec, config.spec.hyperparameters
-    _enter(report, "model", f"looking at {spec.base_model}")
-    folder = base_model.look(spec)
-    _enter(report, "dataset", f"checking {spec.dataset_path}")
-    data = open_data(spec, h.seed)
+
+    def warn(message: str) -> None:
+        report_warning(report, message)
+
+    report_stage(report, "model", f"looking at {spec.base_model}")
+    folder = base_model.look(spec, warn)
+    report_stage(report, "dataset", f"checking {spec.dataset_path}")
+    data = open_data(spec, h.seed, warn)
     reports = check(data, _counter(spec, folder, report), h.max_seq_length)
     report(DatasetEvent(dataset=described(data, reports, "Preflight")))
     ignored = ignored_warning(reports)
     if ignored:
-        _warn(report, ignored)
+        report_warning(report, ignored)
     exports.check(spec, folder, report, gpu=spec.gpus > 0)
     needed = _estimate(spec, folder, reports, report)
-    _bring(spec, report)
+    _bring(spec, report, warn)
     return Outcome(result="Succeeded", exit_code=0, estimate=needed)
 
 
@@ -59,7 +63,7 @@ def _counter(spec: EffectiveSpec, folder: Path, report: Report) -> TokenCounter 
             folder, vision=spec.vision, min_pixels=min_pixels, max_pixels=max_pixels, train_on=spec.train_on
         )
     except UncountableError as error:
-        _warn(report, f"lengths are measured when training starts, not before: {error}")
+        report_warning(report, f"lengths are measured when training starts, not before: {error}")
         return None
 
 
@@ -73,35 +77,25 @@ def _estimate(spec: EffectiveSpec, folder: Path, reports: Sequence[CheckReport],
     try:
         return estimate(spec, config, rows=rows)
     except ValueError as error:
-        _warn(report, f"the memory that training needs is not known: {error}")
+        report_warning(report, f"the memory that training needs is not known: {error}")
         return None
 
 
-def _bring(spec: EffectiveSpec, report: Report) -> None:
+def _bring(spec: EffectiveSpec, report: Report, warn: base_model.Warn) -> None:
     """The weights into the cache claim, or where the model is a folder, a look at them."""
     if is_path(spec.base_model):
-        base_model.check_weights(spec, base_model.look(spec))
+        base_model.check_weights(spec, base_model.look(spec, warn))
         return
     if not (spec.storage and spec.storage.cache_claim):
-        _warn(
+        report_warning(
             report,
             f"{spec.base_model} is downloaded when training starts, while the GPU waits, for there is no claim to "
             "keep it in; name one in spec.storage.cacheClaim",
         )
         return
-    _enter(report, "model", f"fetching {spec.base_model}")
+    report_stage(report, "model", f"fetching {spec.base_model}")
 
     def tell(there: int, total: int) -> None:
-        _enter(report, "model", f"fetching {spec.base_model}: {there / _GIB:.1f} of {total / _GIB:.1f} GiB")
+        report_stage(report, "model", f"fetching {spec.base_model}: {there / _GIB:.1f} of {total / _GIB:.1f} GiB")
 
-    base_model.check_weights(spec, base_model.locate(spec, tell))
-
-
-def _enter(report: Report, stage: Stage, detail: str) -> None:
-    report(StageEvent(stage=stage, detail=detail))
-    log(f"{stage}: {detail}")
-
-
-def _warn(report: Report, message: str) -> None:
-    report(WarningEvent(message=message))
-    log(message)
+    base_model.check_weights(spec, base_model.locate(spec, tell, warn))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from model_garden.contract.progress import DatasetEvent, Outcome, Stage, StageEvent, WarningEvent
+from model_garden.contract.progress import DatasetEvent, Outcome
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig, for_record
@@ -23,7 +23,7 @@ from model_garden_trainer.engine import checkpoints
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.events import Metrics, Report, log
+from model_garden_trainer.events import Metrics, Report, log, report_stage, report_warning
 from model_garden_trainer.exports import adapter, hub, outputs
 from model_garden_trainer.exports.model_card import model_card
 from model_garden_trainer.fingerprint import fingerprint
@@ -62,27 +62,27 @@ def train(
     metrics = Metrics(output, silent=process_group.rank() > 0)
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
     if spec.gpus and not torch.cuda.is_available():
-        _warn(report, f"{spec.gpus} GPU(s) asked for, and torch sees none: training runs on the CPU, slowly")
+        report_warning(report, f"{spec.gpus} GPU(s) asked for, and torch sees none: training runs on the CPU, slowly")
     outputs.prepare_folder(output, spec.output_dir, spec.base_model)
 
-    _enter(report, "dataset", spec.dataset_path)
-    data = open_data(spec, spec.hyperparameters.seed)
+    report_stage(report, "dataset", spec.dataset_path)
+    data = open_data(spec, spec.hyperparameters.seed, lambda message: report_warning(report, message))
     identity = fingerprint(spec, data)
     finished = outputs.read_record(output)
     if finished is not None and not _lacks_exports(finished, spec, identity):
         return _already_finished(finished, identity, output, metrics, report)
 
     team = process_group.join(spec.health)
-    folder = team.leader_first(lambda: base_model.locate(spec))
+    folder = team.leader_first(lambda: base_model.locate(spec, warn=lambda message: report_warning(report, message)))
     exports.check(spec, folder, report, gpu=torch.cuda.is_available())
     backend = backends.load(name)
     from model_garden_trainer.engine.fit import Run, fit
 
     encoder, measured, longest = _encoded(spec, folder, data, team, report)
-    _enter(report, "model", f"{spec.base_model}, backend {name} ({reason})")
+    report_stage(report, "model", f"{spec.base_model}, backend {name} ({reason})")
     with watchdog:
         model = _adapted(backend, spec, folder)
-        _enter(report, "training", None)
+        report_stage(report, "training", None)
         trained = fit(
             Run(spec, output, identity, metrics, report, requests, watchdog, team),
             model,
@@ -95,7 +95,7 @@ def train(
     if not team.leader:
         team.await_dismissal()
         return Outcome(result="Succeeded", exit_code=0)
-    _enter(report, "saving", outputs.relative(output))
+    report_stage(report, "saving", outputs.relative(output))
     adapter.save(model, config, folder, output)
     del model
     gc.collect()
@@ -139,7 +139,7 @@ def _encoded(
     unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
     for warning in (ignored, unselective, unlisted_end(data, encoder.renderer, spec.base_model)):
         if warning:
-            _warn(report, warning)
+            report_warning(report, warning)
     return encoder, measured, longest
 
 
@@ -186,9 +186,9 @@ def _delivered(
     """
     spec, progress = config.spec, trained.progress
     if spec.save_method != "lora":
-        _enter(report, "exporting", spec.save_method)
+        report_stage(report, "exporting", spec.save_method)
     made = exports.make(config, base, output)
-    _enter(report, "verifying", None)
+    report_stage(report, "verifying", None)
     found = verify(config, base, output, made)
     log(f"verified: {found['row']} is answered with {found['answer']!r}")
     made = exports.tidy(made)
@@ -200,7 +200,7 @@ def _delivered(
         card = model_card(config, DatasetStatus.model_validate(record["dataset"]), status, record)
         (output / "README.md").write_text(card, encoding="utf-8")
     if spec.push_to_hub:
-        _enter(report, "exporting", f"to {spec.push_to_hub.repo} on the Hub")
+        report_stage(report, "exporting", f"to {spec.push_to_hub.repo} on the Hub")
         status.hub_url = hub.push(spec.push_to_hub, config.name, output, json.dumps(record, indent=2))
         record["output"] = status.to_dict()
     with outputs.exporting("the run's record could not be written; the adapter is kept"):
@@ -213,7 +213,7 @@ def _tell_samples(
 ) -> None:
     """The rows answered before and after training: to ``samples.json``, ``metrics.jsonl`` and the log. Never fatal."""
     if "samplesFailed" in found:
-        _warn(report, f"no rows were answered for comparison: {found['samplesFailed']}")
+        report_warning(report, f"no rows were answered for comparison: {found['samplesFailed']}")
         return
     if "scores" not in found:
         return
@@ -251,7 +251,9 @@ def _already_finished(record: dict[str, Any], identity: str, output: Path, metri
             f"{record.get('name')!r}, made with other settings or other data; choose another outputDir, or delete "
             "that folder",
         )
-    _warn(report, f"{outputs.relative(output)} already holds this very run's finished model; delete it to train again")
+    report_warning(
+        report, f"{outputs.relative(output)} already holds this very run's finished model; delete it to train again"
+    )
     return _succeeded(record, metrics.replay(report))
 
 
@@ -264,16 +266,6 @@ def _succeeded(record: dict[str, Any], progress: Progress | None) -> Outcome:
         progress=progress,
         effective_spec={"backend": record["backend"]["name"], "backendReason": record["backend"]["reason"]},
     )
-
-
-def _warn(report: Report, message: str) -> None:
-    report(WarningEvent(message=message))
-    log(message)
-
-
-def _enter(report: Report, stage: Stage, detail: str | None) -> None:
-    report(StageEvent(stage=stage, detail=detail))
-    log(f"{stage}: {detail}" if detail else stage)
 
 
 def _trainable(model: Any) -> str:

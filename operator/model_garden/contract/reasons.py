@@ -22,6 +22,7 @@ TrainerReason = Literal[
     "InvalidDataset",
     "InvalidModel",
     "ModelNotFound",
+    "HubUnreachable",
     "OutOfMemory",
     "LossIsNaN",
     "ExportFailed",
@@ -82,6 +83,13 @@ REASONS = (
         WORKER_LOST,
         "One pod of several ended because another did. Look at that one. It does not count against `backoffLimit` "
         "([distributed.md](distributed.md)).",
+        retried=True,
+    ),
+    Reason(
+        "HubUnreachable",
+        9,
+        "The Hub did not answer for a minute. The Job retries `backoffLimit` times. Check the network of the cluster, "
+        "or give the folder of a model or a data set.",
         retried=True,
     ),
     Reason(

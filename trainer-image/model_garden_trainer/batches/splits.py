@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +26,8 @@ from model_garden.datasets import (
 from model_garden.datasets.rendering import Renderer
 from model_garden.datasets.sizes import Bounds
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.events import log
+from model_garden_trainer.hub_retry import patiently
 
 if TYPE_CHECKING:  # the preflight reads this module too, and has no torch
     from model_garden_trainer.batches.collator import Collator
@@ -66,14 +68,14 @@ class Data:
     """The area in pixels that pictures are scaled to."""
 
 
-def open_data(spec: EffectiveSpec, seed: int) -> Data:
+def open_data(spec: EffectiveSpec, seed: int, warn: Callable[[str], None] = log) -> Data:
     """Open the data set and hold the validation rows apart, the same ones for the same seed.
 
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
     """
     bounds = spec.pixel_bounds
-    rows, *others = [_open(path, split, vision=spec.vision) for path, split in spec.datasets]
+    rows, *others = [_open(path, split, vision=spec.vision, warn=warn) for path, split in spec.datasets]
     everything = list(range(len(rows)))
     if others:
         return Data(Subset(rows, everything), Subset(others[0], range(len(others[0]))), (rows, others[0]), bounds)
@@ -215,8 +217,8 @@ def _root(path: str) -> Path | None:
     return Path.cwd() / inside.split("/")[0]
 
 
-def _open(path: str, split: str, *, vision: bool) -> Examples:
+def _open(path: str, split: str, *, vision: bool, warn: Callable[[str], None]) -> Examples:
     try:
-        return open_examples(path, vision=vision, split=split, root=_root(path))
+        return patiently(lambda: open_examples(path, vision=vision, split=split, root=_root(path)), path, warn)
     except DatasetError as error:
         raise TrainingError("InvalidDataset", str(error)) from error

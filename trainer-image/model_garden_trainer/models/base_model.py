@@ -14,6 +14,7 @@ from model_garden.contract.names import PREFLIGHT_DONE_ENV
 from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
+from model_garden_trainer.hub_retry import patiently
 
 _VISION_KEYS = ("vision_config", "vision_tower", "mm_vision_tower", "vit_config")
 _INDEX = "model.safetensors.index.json"
@@ -24,9 +25,10 @@ _NOT_CARRIED = ("config.json", "adapter_config.json", "training_config.json", "R
 TOLD_SECONDS = 2.0
 Bytes = Callable[[int, int], None]
 """Told of a download: the bytes that are there, and how many there will be."""
+Warn = Callable[[str], None]
 
 
-def locate(spec: EffectiveSpec, tell: Bytes | None = None) -> Path:
+def locate(spec: EffectiveSpec, tell: Bytes | None = None, warn: Warn = log) -> Path:
     """The absolute folder of ``baseModel``: a local one, or one of the Hub's brought into the cache.
 
     An absolute path is what keeps every library below from taking a name for a repository and asking the network.
@@ -34,17 +36,18 @@ def locate(spec: EffectiveSpec, tell: Bytes | None = None) -> Path:
     Args:
         spec: the job's.
         tell: told every two seconds how far a download is.
+        warn: told when the Hub does not answer and is tried again.
 
     Raises:
         TrainingError: ModelNotFound, or InvalidModel where what is there is no model of the kind asked for.
     """
-    folder = look(spec)
+    folder = look(spec, warn)
     if _is_local(spec):
         return folder
-    return _fetch(spec, [*_SMALL_FILES, *_weight_files(folder)], tell, reached=True)
+    return _fetch(spec, [*_SMALL_FILES, *_weight_files(folder)], tell, warn)
 
 
-def look(spec: EffectiveSpec) -> Path:
+def look(spec: EffectiveSpec, warn: Warn = log) -> Path:
     """The same without the weights: of a Hub model only small files are fetched, and its config is looked at.
 
     Raises:
@@ -59,7 +62,7 @@ def look(spec: EffectiveSpec) -> Path:
                 "give the folder of a model, or a Hub id such as Qwen/Qwen2.5-VL-3B-Instruct",
             )
     else:
-        folder = _fetch(spec, [*_SMALL_FILES])
+        folder = _fetch(spec, [*_SMALL_FILES], None, warn)
     check_kind(spec, folder)
     return folder
 
@@ -76,7 +79,7 @@ def check_weights(spec: EffectiveSpec, folder: Path) -> None:
     if not files and not any(folder.glob("pytorch_model*.bin")):
         raise TrainingError(
             "InvalidModel",
-            f"spec.baseModel: {spec.base_model} holds no weights (*.safetensors in {folder}); bring the model again",
+            f"spec.baseModel: {spec.base_model} holds no weights (*.safetensors in {folder}); download it again",
         )
     for file in files:
         try:
@@ -86,7 +89,7 @@ def check_weights(spec: EffectiveSpec, folder: Path) -> None:
             raise TrainingError(
                 "InvalidModel",
                 f"spec.baseModel: {file.name} of {spec.base_model} is missing or cut short ({error}); "
-                "bring the model again",
+                "download it again",
             ) from error
 
 
@@ -177,11 +180,14 @@ def _read_config(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
     return config
 
 
-def _fetch(spec: EffectiveSpec, patterns: list[str], tell: Bytes | None = None, *, reached: bool = False) -> Path:
+def _fetch(spec: EffectiveSpec, patterns: list[str], tell: Bytes | None, warn: Warn) -> Path:
     from huggingface_hub import errors
 
+    def download() -> str:
+        return _download(spec, patterns, _bar(tell, _to_come(spec, patterns)) if tell else None)
+
     try:
-        folder = _download(spec, patterns, _bar(tell, _to_come(spec, patterns)) if tell else None)
+        folder = patiently(download, f"spec.baseModel {spec.base_model}", warn)
     except errors.GatedRepoError as error:
         raise TrainingError(
             "ModelNotFound",
@@ -201,14 +207,10 @@ def _fetch(spec: EffectiveSpec, patterns: list[str], tell: Bytes | None = None, 
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
         why = str(error).splitlines()[0]
-        if reached:  # the Hub answered a moment ago: another attempt goes on with what has come
-            raise TrainingError(
-                "TrainerError", f"spec.baseModel: the download of {spec.base_model} was interrupted: {why}"
-            ) from error
         raise TrainingError(
             "ModelNotFound",
-            f"spec.baseModel: {spec.base_model} is not cached ({os.environ.get('HF_HOME', 'HF_HOME')}), and the Hub "
-            f"cannot be reached: {why}; give the folder of a model (./models/…), or open the way to the Hub",
+            f"spec.baseModel: {spec.base_model} is not in the cache ({os.environ.get('HF_HOME', 'HF_HOME')}) and was "
+            f"not downloaded: {why}; give the folder of a model (./models/…), or allow access to the Hub",
         ) from error
     return Path(folder).resolve()
 
