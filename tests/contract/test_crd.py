@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,16 @@ def test_only_suspend_and_ttl_may_change(crd: TestCluster) -> None:
         refusal = apply(crd, spec | changes, "immutable")
         assert refusal and f"spec.{next(iter(changes))}" in refusal and "field is immutable" in refusal
     crd.kubectl("delete", "trainingjob", "immutable")
+
+
+def _leaves(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, child in node.get("properties", {}).items():
+        yield f"{path}.{name}", child
+        yield from _leaves(child.get("items", child), f"{path}.{name}")
+
+
+def test_kubectl_explain_says_what_every_field_of_the_status_means() -> None:
+    status = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    found = list(_leaves(status, "status"))
+    assert len(found) > 80
+    assert [path for path, field in found if not field.get("description")] == []

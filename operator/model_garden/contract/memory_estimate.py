@@ -21,18 +21,26 @@ class Part(Report):
     """One part of the memory in GiB, with its bounds and one sentence on how it came about."""
 
     name: str
+    """Name of the part."""
     size_gib: Gib = Field(alias="sizeGiB", ge=0)
+    """Expected size in GiB."""
     min_gib: Gib = Field(alias="minGiB", ge=0)
+    """Smallest possible size in GiB."""
     max_gib: Gib = Field(alias="maxGiB", ge=0)
+    """Largest possible size in GiB."""
     detail: str
+    """How the size is computed."""
 
 
 class RowShape(Report):
     """The largest row of a data set, in tokens, pictures included; ``trainedTokens`` carry loss, all unless given."""
 
     tokens: int = Field(ge=1)
+    """Length in tokens, image tokens included."""
     trained_tokens: int | None = Field(None, ge=0)
+    """Tokens that carry loss; all unless given."""
     image_tokens: int = Field(0, ge=0)
+    """Tokens of images."""
 
 
 class Estimate(Report):
@@ -45,15 +53,28 @@ class Estimate(Report):
     """
 
     memory: Literal["GPU", "Host"]
+    """What is estimated: memory of one GPU, or of the host."""
     parts: list[Part]
+    """Parts of the estimate."""
     total_gib: Gib = Field(alias="totalGiB")
+    """Expected peak in GiB."""
     min_gib: Gib = Field(alias="minGiB")
+    """Memory in GiB without which the job cannot run."""
     max_gib: Gib = Field(alias="maxGiB")
+    """Largest possible peak in GiB."""
     reserved_gib: Gib = Field(alias="reservedGiB")
+    """Share that PyTorch's max_memory_reserved shows, in GiB."""
     smallest_gpu: int | None = None
+    """Smallest common GPU that should do, in GB as makers name it."""
     parameters: int
+    """Parameters of the base model."""
     trained_parameters: int
+    """Parameters that are trained."""
     batch_size: int
+    """Rows of a micro-batch."""
     tokens_per_row: int
+    """Tokens of a row."""
     image_tokens_per_row: int
+    """Image tokens of a row."""
     assumptions: list[str]
+    """What was assumed where nothing was measured."""

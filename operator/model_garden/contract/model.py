@@ -41,7 +41,7 @@ class ContractModel(BaseModel):
 class Report(ContractModel):
     """What one part tells another. A field that a newer version adds is passed over, so that all else is still read."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
 
 
 def field_path(location: Iterable[int | str], root: str = "") -> str:
