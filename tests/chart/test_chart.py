@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from devcluster.binaries import ensure_binaries
+from model_garden.builders.settings import Settings
 from tools.generate import CHART
 
 
@@ -96,3 +98,13 @@ def test_a_wrong_value_is_refused_by_name(setting: str, named: str) -> None:
     answer = helm("template", "release", str(CHART), "--set", setting)
     assert answer.returncode != 0
     assert named in answer.stderr
+
+
+def test_every_setting_of_the_operator_can_be_set_by_a_value() -> None:
+    values = ("watchNamespaces={a}", "trainer.command={python,-m,mine}", "extraEnv[0].name=HTTPS_PROXY", "replicas=2")
+    rendered = environment(render(*values, "extraEnv[0].value=http://proxy:3128", "missingSeconds=60", "workers=4"))
+    settings = {field.name for field in dataclasses.fields(Settings)} - {"pod_name", "pod_namespace"}
+    assert {f"MODEL_GARDEN_{name.upper()}" for name in settings} <= rendered.keys()
+    assert rendered["MODEL_GARDEN_TRAINER_COMMAND"] == '["python","-m","mine"]'
+    assert (rendered["MODEL_GARDEN_MISSING_SECONDS"], rendered["MODEL_GARDEN_WORKERS"]) == ("60", "4")
+    assert rendered["HTTPS_PROXY"] == "http://proxy:3128"

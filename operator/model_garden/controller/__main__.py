@@ -19,7 +19,7 @@ from model_garden.controller.queue import WorkQueue
 from model_garden.controller.reconcile import Reconciler
 from model_garden.controller.server import serve
 from model_garden.controller.store import Key, Store
-from model_garden.controller.watches import watch_children
+from model_garden.controller.watches import forget_vanished, watch_children
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +108,7 @@ async def _operate(cluster: Cluster, settings: Settings, metrics: Metrics) -> No
         posting,
         asyncio.create_task(watch_children(cluster, store, settings.namespaces, seen_all)),
         asyncio.create_task(reconcile_when_seen()),
+        asyncio.create_task(forget_vanished(cluster, store, settings.namespaces, settings.resync_seconds)),
         asyncio.create_task(watch_training_jobs(cluster, store, settings.namespaces)),
     ]
     try:

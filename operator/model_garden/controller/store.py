@@ -82,6 +82,10 @@ class Store:
             self.forget_gone(job)
         self._wake(key)
 
+    def training_job_keys(self, namespace: str | None) -> set[Key]:
+        """The TrainingJobs of a namespace, of all namespaces for None."""
+        return {key for key in self._training_jobs if namespace in (None, key.namespace)}
+
     def put_job(self, item: Object, *, written: bool = False) -> None:
         """A Job was seen, or written."""
         key = key_of(item)

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from model_garden.cluster import JOBS, PODS, Change, Cluster, ClusterError, Resource, Snapshot, observe
+from model_garden.cluster import JOBS, PODS, TRAINING_JOBS, Change, Cluster, ClusterError, Resource, Snapshot, observe
 from model_garden.contract.names import LABEL_JOB
 from model_garden.controller.observed import trim_job, trim_pod
-from model_garden.controller.store import Store
+from model_garden.controller.store import Store, key_of
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,25 @@ async def watch_children(cluster: Cluster, store: Store, namespaces: tuple[str, 
         for event in first:
             await event.wait()
         seen_all.set()
+
+
+async def forget_vanished(cluster: Cluster, store: Store, namespaces: tuple[str, ...], every: float) -> None:
+    """Remove TrainingJobs that vanished unseen, for ever: kopf lists anew after a gap without saying what is gone."""
+    while True:
+        await asyncio.sleep(every)
+        try:
+            for place in namespaces or (None,):
+                await forget_vanished_once(cluster, store, place)
+        except ClusterError as error:
+            _log.warning("TrainingJobs cannot be listed, again in %d s: %s", every, error)
+
+
+async def forget_vanished_once(cluster: Cluster, store: Store, namespace: str | None) -> None:
+    """Remove the TrainingJobs of the store that the API server no longer has."""
+    known = store.training_job_keys(namespace)  # before the list: what is created meanwhile stays
+    listed = await cluster.list(TRAINING_JOBS, namespace, trim=lambda item: {"metadata": item["metadata"]})
+    for key in known - {key_of(item) for item in listed.items}:
+        store.remove_training_job(key)
 
 
 async def _watch(
