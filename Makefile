@@ -6,7 +6,7 @@ PY := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test lint generate images clean
+.PHONY: help setup demo demo-down test test-unit lint generate images clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo-down: .venv/.tools ## stop the demo's cluster and remove what it wrote
 
 test: .venv/.tests lint ## run every check and every test
 	$(PY) -m pytest
+
+test-unit: .venv/.tools ## the tests that need neither a cluster nor torch: under a minute
+	$(PY) -m pytest -m "not cluster" tests/contract tests/builders tests/controller tests/services tests/cli/test_help.py
 
 lint: .venv/.tools ## style, types, import rules: seconds
 	.venv/bin/ruff check .

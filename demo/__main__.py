@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from demo.steps import DemoError, Kubectl, check, console, free_port, install, load_back, material, step, train
+from demo.steps import DemoError, Kubectl, answers, check, console, free_port, install, load_back, material, step, train
 
 CLUSTER_NAME = "demo"
 
@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
         material(kubectl, options.example)
         status = train(kubectl, options.example)
         check(options.example, status)
+        answers(kubectl, status)
         load_back(kubectl, options.example, status)
     except DemoError as error:
         console.print(f"[red]The demo failed:[/red] {escape(str(error))}")

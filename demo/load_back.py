@@ -30,6 +30,10 @@ def main(adapter: str, dataset: str) -> None:
     model = PeftModel.from_pretrained(auto.from_pretrained(base, dtype=torch.float32), adapter).eval()
     folder = Path(dataset).parent
     rows = [json.loads(line) for line in Path(dataset).read_text().splitlines()]
+    if vision:  # pictures are given in the size that they were trained in
+        trained = json.loads((Path(adapter) / "training_config.json").read_text())["spec"]["imageOptions"]
+        reader.image_processor.max_pixels = trained["maxPixels"]
+        reader.image_processor.size = {"shortest_edge": trained["minPixels"], "longest_edge": trained["maxPixels"]}
     batches = [_vision_batch(reader, row, folder) if vision else _text_batch(reader, row) for row in rows]
     with torch.no_grad():
         tuned = [model(**batch).loss.item() for batch in batches]

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +23,10 @@ NAMESPACE = "model-garden"
 OPERATOR = "deployment/model-garden-operator"
 PORT = 8080
 MIN_HISTORY = 10
+MIN_EXACT = {"vision": 0.9, "text": 0.0}
+"""The share of the rows that each example's model must answer word for word; the text model is trained too shortly."""
 PATIENCE_SECONDS = 300
+SHOWN_ANSWERS = 4
 
 console = Console(highlight=False)
 
@@ -131,6 +136,24 @@ def train(kubectl: Kubectl, example: str) -> dict[str, Any]:
     return status
 
 
+def answers(kubectl: Kubectl, status: dict[str, Any]) -> None:
+    """Show how the base model and the trained one answer the rows: ``samples.json``, which the run left."""
+    scored, path = status["output"]["samples"], status["output"]["path"]
+    step("What it answers: before and after training, as the run wrote it into samples.json")
+    printed = run_job(kubectl, "demo-answers", f"cat {shlex.quote(path)}/samples.json")
+    table = Table("row", "expected", "before", "after", box=None, pad_edge=False)
+    for number, sample in enumerate(json.loads(printed)["samples"][:SHOWN_ANSWERS], 1):
+        right = sample["after"] == sample["expected"]
+        after = Text(sample["after"], style="green" if right else "red", no_wrap=True, overflow="ellipsis")
+        before = Text(repr(sample["before"])[:24], style="dim", no_wrap=True, overflow="ellipsis")
+        table.add_row(str(number), Text(sample["expected"], no_wrap=True, overflow="ellipsis"), before, after)
+    console.print(table)
+    console.print(
+        f"exact answers of {scored['rows']} rows: {scored['exactMatchBefore']:.0%} before, "
+        f"{scored['exactMatchAfter']:.0%} after"
+    )
+
+
 def load_back(kubectl: Kubectl, example: str, status: dict[str, Any]) -> dict[str, float]:
     """In a pod of its own, by transformers and peft alone: the answers' mean loss, base model and tuned."""
     step("The model, loaded back by transformers and peft alone")
@@ -174,11 +197,13 @@ def check(example: str, status: dict[str, Any]) -> None:
     """What the status of a finished job must say."""
     progress, history = status["progress"], status["history"]
     first, last = history[0], history[-1]
+    exact = status["output"]["samples"]["exactMatchAfter"]
     for holds, words in (
         (progress["step"] == progress["totalSteps"], f"step {progress['step']} of {progress['totalSteps']}"),
         (len(history) >= MIN_HISTORY, f"{len(history)} points of history, {MIN_HISTORY} expected"),
         (last["loss"] < first["loss"], f"loss went from {first['loss']} to {last['loss']}"),
         (status["output"].get("verified") is True, "the output was not verified"),
+        (exact >= MIN_EXACT[example], f"{exact:.0%} of the answers are exact, {MIN_EXACT[example]:.0%} expected"),
     ):
         if not holds:
             raise DemoError(f"{example}: {words}")

@@ -20,7 +20,6 @@ from devcluster.binaries import ensure_binaries
 from model_garden.contract import reasons
 from model_garden.contract.crd import custom_resource_definition
 from model_garden.contract.fields import markdown_table
-from model_garden.datasets import formats
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "model-garden"
@@ -60,6 +59,8 @@ def readme() -> str:
 
 def vision_guide() -> str:
     """The guide to vision-language training with a current table of row formats."""
+    from model_garden.datasets import formats  # reads tokenizers, which the other files do not need
+
     return FORMATS.sub(lambda found: found[1] + formats.markdown_table() + "\n" + found[2], VISION_GUIDE.read_text())
 
 

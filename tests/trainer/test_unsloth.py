@@ -67,8 +67,14 @@ def _elsewhere(spec: EffectiveSpec, name: str) -> EffectiveSpec:
     ("part", "words"),
     [
         ({"backend": "unsloth"}, "spec.backend: unsloth needs a GPU .* use backend: transformers"),
-        ({"quantization": "8bit"}, "spec.quantization: 8bit needs a GPU .* use quantization: none"),
-        ({"hyperparameters": {"optim": "adamw_8bit"}}, "optim: adamw_8bit needs a GPU .* use adamw_torch"),
+        (
+            {"backend": "transformers", "quantization": "8bit"},
+            "spec.quantization: 8bit needs a GPU .* use quantization: none",
+        ),
+        (
+            {"backend": "transformers", "hyperparameters": {"optim": "adamw_8bit"}},
+            "optim: adamw_8bit needs a GPU .* use adamw_torch",
+        ),
     ],
 )
 def test_what_needs_a_gpu_says_so_before_anything_is_loaded(part: dict[str, object], words: str) -> None:

@@ -45,6 +45,7 @@ from typing import Any
 from model_garden.contract.progress import ProgressEvent
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
 from model_garden.datasets.pictures import decode
+from model_garden.datasets.rendering import chat_messages
 from model_garden_trainer import run
 from model_garden_trainer.models import backends
 from model_garden_trainer.exports import outputs
@@ -90,7 +91,7 @@ def collators(config: TrainerConfig) -> list[dict[str, Any]]:
     examples = [training[index] for index in range(4)]
     rows = []
     for example in examples:
-        chat = [{"role": message.role, "content": encoder._content(message)} for message in example.messages]
+        chat = chat_messages(example, structured=True)
         images = [decode(image, encoder.min_pixels, encoder.max_pixels) for image in example.images]
         rows.append({"prompt": chat[:-1], "completion": chat[-1:], "images": images})
     ours, other = encoder(examples), theirs(rows)

@@ -20,7 +20,7 @@ from model_garden.datasets import Example
 from model_garden_trainer.batches.collator import IGNORED, Batch, Collator
 from model_garden_trainer.batches.splits import Data
 
-ROWS = 4
+ROWS = 10
 NEW_TOKENS = 64
 """Longest answer; of a longer expected one this many tokens are compared."""
 _BEYOND = 4
