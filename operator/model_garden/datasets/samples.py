@@ -131,8 +131,8 @@ def draw(scene: Scene) -> Image.Image:
     """The picture of a scene: RGB, ``SIZE`` x ``SIZE`` pixels."""
     large = SIZE * _SMOOTH
     image = Image.new("RGB", (large, large), BACKGROUNDS[scene.background])
-    centre = (COLUMNS[scene.column] * large / 4, ROWS[scene.row] * large / 4)
-    SHAPES[scene.shape](ImageDraw.Draw(image), *centre, SIZES[scene.size] * _SMOOTH, COLORS[scene.color])
+    center = (COLUMNS[scene.column] * large / 4, ROWS[scene.row] * large / 4)
+    SHAPES[scene.shape](ImageDraw.Draw(image), *center, SIZES[scene.size] * _SMOOTH, COLORS[scene.color])
     return image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
