@@ -31,7 +31,7 @@ lint: .venv/.tools ## style, types, import rules: seconds
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-generate: .venv/.tools ## rewrite the generated files: CRD, operator.yaml, the README's table of fields
+generate: .venv/.tools ## rewrite the generated files: CRD, operator.yaml, reference tables
 	$(PY) -m tools.generate
 
 images: ## build both images with docker, podman or buildah; ARGS="--help" tells how to name and push them

@@ -1,8 +1,7 @@
 """Rewrites, or with --check compares, every file that is generated from another one.
 
-``manifests/crd.yaml`` and the chart's copy come from the models, ``manifests/operator.yaml`` from the chart, and the
-README's table of fields from the models, and the guide's table of row formats from their registry. Continuous
-integration runs --check.
+``manifests/crd.yaml``, the chart's copy and docs/reference/spec.md come from the models, ``manifests/operator.yaml``
+from the chart, and two tables in guides from the registry of row formats and from the table of failure reasons.
 """
 
 from __future__ import annotations
@@ -26,7 +25,15 @@ CHART = ROOT / "charts" / "model-garden"
 CRD_HEADER = "# Generated from the models by `make generate`; change operator/model_garden/contract, not this file.\n"
 OPERATOR_HEADER = "# Rendered from charts/model-garden by `make generate`; change the chart, not this file.\n"
 NAMESPACE = "model-garden"
-FIELDS = re.compile(r"(<!-- fields:begin -->\n).*?(<!-- fields:end -->)", re.DOTALL)
+SPEC_HEADER = """# TrainingJob reference
+
+<!-- Generated from the models by `make generate`; change operator/model_garden/contract, not this file. -->
+
+Two fields are required. All others have defaults, which `status.effectiveSpec` shows as they were applied. `kubectl
+explain trainingjob.spec` says the same as this page. All fields but `suspend` and `ttlSecondsAfterFinished` are fixed
+once a job exists.
+
+"""
 FORMATS = re.compile(r"(<!-- formats:begin -->\n).*?(<!-- formats:end -->)", re.DOTALL)
 REASONS = re.compile(r"(<!-- reasons:begin -->\n).*?(<!-- reasons:end -->)", re.DOTALL)
 STATUS_GUIDE = ROOT / "docs" / "status.md"
@@ -52,9 +59,9 @@ def operator() -> str:
     return OPERATOR_HEADER + "---\n" + namespace + rendered
 
 
-def readme() -> str:
-    """The README with a current table of fields."""
-    return FIELDS.sub(lambda found: found[1] + markdown_table() + "\n" + found[2], (ROOT / "README.md").read_text())
+def spec_reference() -> str:
+    """The page of every field of the spec."""
+    return SPEC_HEADER + markdown_table() + "\n"
 
 
 def vision_guide() -> str:
@@ -73,7 +80,7 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (ROOT / "manifests" / "crd.yaml", crd),
     (CHART / "files" / "crd.yaml", crd),
     (ROOT / "manifests" / "operator.yaml", operator),
-    (ROOT / "README.md", readme),
+    (ROOT / "docs" / "reference" / "spec.md", spec_reference),
     (VISION_GUIDE, vision_guide),
     (STATUS_GUIDE, status_guide),
 ]

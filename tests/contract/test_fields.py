@@ -1,4 +1,4 @@
-"""The list of fields that flags and the README's table are made of."""
+"""The list of fields that flags, defaults and the reference page are made of."""
 
 from typing import get_args
 

@@ -76,9 +76,11 @@ class TrainingJobSpec(ContractModel):
         "Branch, tag or commit of the base model on the Hub.", shapes_weights=True, default_words="main"
     )
     hub_token_secret: HubTokenSecret | None = None
-    is_vision: bool | None = declare("Train a vision-language model.", Default(False, vision=True), shapes_weights=True)
+    is_vision: bool | None = declare(
+        "Train a vision-language model.", Default(False, vision=True), shapes_weights=True, default_words="false"
+    )
     model_type: ModelType | None = declare(
-        "The same as isVision, in a word.", Default("text", vision="vision"), shapes_weights=False
+        "The same as isVision, in a word.", Default("text", vision="vision"), shapes_weights=False, default_words="text"
     )
     dataset_path: Annotated[Text, AfterValidator(_check_dataset)] = declare(
         "Data set: a file or folder below the workspace (jsonl, json, csv, parquet), or hf://datasets/ORG/NAME.",
