@@ -44,6 +44,27 @@ else:
 """
 
 
+def test_an_adapter_loads_by_auto_processor_where_only_the_base_models_config_names_its_processor(
+    workspace: Workspace,
+) -> None:
+    """As some models of the Hub do: no file but config.json says which class the processor is."""
+    base = workspace.folder / "models/qwen2_5_vl"
+    for name in ("processor_config.json", "tokenizer_config.json"):
+        content = json.loads((base / name).read_text())
+        del content["processor_class"]
+        (base / name).write_text(json.dumps(content))
+    content = json.loads((base / "processor_config.json").read_text())
+    (base / "preprocessor_config.json").write_text(json.dumps(content["image_processor"]))
+    (base / "video_preprocessor_config.json").write_text(json.dumps(content["video_processor"]))
+    (base / "processor_config.json").unlink()
+    outcome, _ = workspace.train(config("job", VISION, QUICK, SHORT))
+    assert outcome.output is not None and outcome.output.verified
+    from transformers import AutoProcessor
+
+    made = AutoProcessor.from_pretrained(workspace.folder / "models/out")
+    assert type(made).__name__ == "Qwen2_5_VLProcessor"
+
+
 class LlamaCpp:
     """A folder of stand-ins."""
 

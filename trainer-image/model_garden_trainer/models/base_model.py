@@ -12,6 +12,7 @@ from typing import Any
 
 from model_garden.contract.names import PREFLIGHT_DONE_ENV
 from model_garden.contract.spec import EffectiveSpec, is_path
+from model_garden.datasets.chat_format import read_json
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
 from model_garden_trainer.hub_retry import patiently
@@ -19,6 +20,7 @@ from model_garden_trainer.hub_retry import patiently
 _VISION_KEYS = ("vision_config", "vision_tower", "mm_vision_tower", "vit_config")
 _INDEX = "model.safetensors.index.json"
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py", "LICENSE*", "README.md")
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 _NOT_CARRIED = ("config.json", "adapter_config.json", "training_config.json", "README.md")
 
 
@@ -155,6 +157,23 @@ def carry_processor_files(base: Path, output: Path) -> None:
         for path in base.glob(pattern):
             if path.name not in _NOT_CARRIED and not path.name.endswith(".index.json"):
                 shutil.copyfile(path, output / path.name)
+    _name_processor(base, output)
+
+
+def _name_processor(base: Path, output: Path) -> None:
+    """Write into an output which class its processor is, where its files do not say so.
+
+    A base model may say so by its config.json alone, which an adapter's folder lacks: AutoProcessor would then load a
+    bare tokenizer there.
+    """
+    files = [path for name in _PROCESSOR_FILES if (path := output / name).is_file()]
+    if not files or any(read_json(path).get("processor_class") for path in (*files, output / "tokenizer_config.json")):
+        return
+    from transformers import AutoProcessor
+
+    named = type(AutoProcessor.from_pretrained(base, local_files_only=True)).__name__
+    content = read_json(files[0]) | {"processor_class": named}
+    files[0].write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def _read_config(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
