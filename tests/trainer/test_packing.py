@@ -25,9 +25,9 @@ from transformers import (
 
 from model_garden.datasets.example import Example, ImageRef, Message
 from model_garden.datasets.origin import Origin
+from model_garden.families import FAMILIES
 from model_garden_trainer.batches.collator import IGNORED, Collator
 from model_garden_trainer.batches.packing import (
-    SHOWN,
     PackedSteps,
     best_fit,
     lay_out,
@@ -299,7 +299,10 @@ def small(model_type: str) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **sizes), attn_implementation="sdpa")
 
 
-@pytest.mark.parametrize("model_type", sorted(SHOWN - {*TEXT, *VISION}))
+PACKING = {name for name, family in FAMILIES.items() if family.packs}
+
+
+@pytest.mark.parametrize("model_type", sorted(PACKING - {*TEXT, *VISION}))
 def test_each_family_that_is_named_as_shown_is_shown(model_type: str) -> None:
     torch.manual_seed(0)
     model = small(model_type).float().train()

@@ -23,6 +23,7 @@ from model_garden.datasets.example import Example
 from model_garden.datasets.rendering import Renderer, check_trained, trained_tokens
 from model_garden.datasets.sizes import Size, bounded
 from model_garden.estimate.image_tokens import resized
+from model_garden.families import COUNTED_IMAGE_PROCESSORS
 
 
 class UncountableError(ValueError):
@@ -66,7 +67,7 @@ class ImageTokens:
         nested = read_json(folder / "processor_config.json").get("image_processor")
         config = nested or read_json(folder / "preprocessor_config.json")
         kind = str(config.get("image_processor_type", ""))
-        if not kind.startswith("Qwen2VLImageProcessor"):
+        if not kind.startswith(COUNTED_IMAGE_PROCESSORS):
             raise UncountableError(
                 f"{folder}: pictures' tokens are known for Qwen's processors; this is {kind or 'none'}"
             )

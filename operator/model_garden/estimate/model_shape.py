@@ -2,15 +2,17 @@
 
 Where it stands: ``estimate.py`` folds over these modules to count bytes, quantised bytes and LoRA weights; nothing is
 loaded and nothing is asked of the network. The layouts are those of ``transformers.models.*.modeling_*`` 5.17. Exact
-for the families named in ``_TEXT`` and ``_VISION``; any other is counted as Llama-shaped text with a SigLIP-shaped
+for the families of ``families.py`` and ``_VISION``; any other is counted as Llama-shaped text with a SigLIP-shaped
 vision tower, and ``Model.approximations`` says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from model_garden.families import FAMILIES, Family
 
 Config = Mapping[str, Any]
 Side = Literal["language", "vision"]
@@ -83,32 +85,6 @@ class Model:
         return sum(module.parameters for module in self.modules)
 
 
-@dataclass(frozen=True)
-class _Family:
-    """How one family differs from Llama; ``given`` are values its config.json may leave out."""
-
-    qkv_bias: bool = False
-    qk_norm: bool = False
-    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
-    fused: bool = False
-    given: Mapping[str, Any] = field(default_factory=dict)
-
-
-_FOUR_NORMS = (*_Family().norms, "pre_feedforward_layernorm", "post_feedforward_layernorm")
-_GEMMA = {"head_dim": 256, "tie_word_embeddings": True, "vocab_size": 256_000}
-_GEMMA3 = _GEMMA | {"num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 262_208}
-_TEXT: dict[str, _Family] = {
-    "llama": _Family(),
-    "mistral": _Family(),
-    "qwen2": _Family(qkv_bias=True),
-    "qwen2_5_vl": _Family(qkv_bias=True),
-    "qwen3": _Family(qk_norm=True, given={"head_dim": 128}),
-    "qwen3_vl": _Family(qk_norm=True, given={"head_dim": 128}),
-    "phi3": _Family(fused=True),
-    "gemma": _Family(given=_GEMMA),
-    "gemma2": _Family(norms=_FOUR_NORMS, given=_GEMMA),
-    "gemma3": _Family(norms=_FOUR_NORMS, qk_norm=True, given=_GEMMA3),
-}
 _VISION = ("qwen2_5_vl", "qwen3_vl")
 _USUAL_TOWER = {
     "num_hidden_layers": 27,
@@ -131,14 +107,14 @@ def read_model(config: Config) -> Model:
     """
     text = _text_config(config)
     kind = str(text.get("model_type") or config.get("model_type") or "").removesuffix("_text")
-    family = _TEXT.get(kind)
+    family = FAMILIES.get(kind)
     approximations = [] if family else [f"model_type {kind or 'unknown'}: counted as a model shaped like Llama"]
     given = dict(family.given if family else {})
     values = given | {key: value for key, value in text.items() if value is not None}
     seeing = config.get("vision_config")
     prefix = "model.language_model." if seeing else "model."
     shape = _text_shape(values)
-    modules = list(_text_modules(values, shape, family or _Family(), prefix, approximations))
+    modules = list(_text_modules(values, shape, family or Family(), prefix, approximations))
     vision = None
     if seeing:
         vision, tower = _vision(config, dict(seeing), shape, approximations)
@@ -188,7 +164,7 @@ def _experts(values: Config) -> tuple[int, int, int] | None:
 
 
 def _text_modules(
-    values: Config, shape: TextShape, family: _Family, prefix: str, approximations: list[str]
+    values: Config, shape: TextShape, family: Family, prefix: str, approximations: list[str]
 ) -> Iterator[Module]:
     bias = bool(values.get("attention_bias"))
     head = shape.attention // _size(values, "num_attention_heads")

@@ -24,6 +24,7 @@ from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.pictures import decode
 from model_garden.datasets.rendering import Rendered, Renderer, bare, check_trained, trained_tokens
+from model_garden.families import PICTURE_TOKENS
 from model_garden_trainer.batches.selective_loss import EVALUATION_LEVEL, structure_tokens
 from model_garden_trainer.errors import TrainingError
 
@@ -31,15 +32,6 @@ IGNORED = -100
 """The label of a token without loss, as torch's cross entropy and transformers have it."""
 
 Batch = dict[str, torch.Tensor]
-
-_PICTURE_TOKENS = (
-    "image_token_id",
-    "video_token_id",
-    "boi_token_id",
-    "eoi_token_id",
-    "vision_start_token_id",
-    "vision_end_token_id",
-)
 
 
 class Collator:
@@ -217,7 +209,7 @@ class Collator:
 
     def _ids_of_picture_tokens(self) -> torch.Tensor:
         owners = (self.processor, self.tokenizer)
-        ids = {getattr(owner, name, None) for owner in owners for name in _PICTURE_TOKENS}
+        ids = {getattr(owner, name, None) for owner in owners for name in PICTURE_TOKENS}
         if self.vision:
             vocabulary = self.tokenizer.get_added_vocab()
             ids |= {vocabulary.get(token) for token in ("<|vision_start|>", "<|vision_end|>")}

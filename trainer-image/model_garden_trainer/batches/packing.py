@@ -23,13 +23,9 @@ import torch
 from transformers import MODEL_MAPPING, PreTrainedConfig
 
 from model_garden.datasets.example import Example
+from model_garden.families import FAMILIES
 from model_garden_trainer.batches.collator import IGNORED, Batch
 from model_garden_trainer.errors import TrainingError
-
-SHOWN = frozenset(
-    {"gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
-)
-"""The ``model_type`` of every family for which a test shows packed and unpacked logits and losses equal."""
 
 MOST_MORE_ROWS = 31
 """How many more rows than the fewest are considered."""
@@ -55,10 +51,12 @@ def refusal(model_type: str, attention: str | None) -> str | None:
         model_type: of the model's config.json.
         attention: the attention implementation in use, None before it is known.
     """
-    if model_type not in SHOWN:
+    family = FAMILIES.get(model_type)
+    if family is None or not family.packs:
+        shown = ", ".join(sorted(name for name, each in FAMILIES.items() if each.packs))
         return (
             f"spec.hyperparameters.packing: samples of a row must not see each other, and for models of type "
-            f"{model_type!r} that was not shown; set packing: false (shown for {', '.join(sorted(SHOWN))})"
+            f"{model_type!r} that was not shown; set packing: false (shown for {shown})"
         )
     if attention not in (None, "sdpa"):
         return (

@@ -13,11 +13,11 @@ from typing import Any
 from model_garden.contract.names import PREFLIGHT_DONE_ENV
 from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.datasets.chat_format import read_json
+from model_garden.families import VISION_CONFIG_KEYS
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
 from model_garden_trainer.hub_retry import patiently
 
-_VISION_KEYS = ("vision_config", "vision_tower", "mm_vision_tower", "vit_config")
 _INDEX = "model.safetensors.index.json"
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py", "LICENSE*", "README.md")
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -117,7 +117,7 @@ def check_kind(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
         TrainingError: InvalidModel.
     """
     config = _read_config(spec, folder)
-    sees = any(config.get(key) for key in _VISION_KEYS)
+    sees = any(config.get(key) for key in VISION_CONFIG_KEYS)
     kind = config.get("model_type", "?")
     if spec.vision and not sees:
         raise TrainingError(

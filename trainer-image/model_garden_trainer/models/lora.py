@@ -7,19 +7,10 @@ from collections.abc import Collection
 from typing import Any
 
 from model_garden.contract.options import EffectiveLoraConfig
+from model_garden.families import CONNECTOR_WORDS, VISION_MODULES
 from model_garden_trainer.errors import TrainingError
 
-VISION = {
-    "visual",
-    "vision_tower",
-    "vision_model",
-    "vision_encoder",
-    "vision_embed_tokens",
-    "image_encoder",
-    "vpm",
-    "vit",
-}
-_CONNECTOR = re.compile(r"merger|projector|connector|aligner|modality_projection")
+_CONNECTOR = re.compile("|".join(CONNECTOR_WORDS))
 _HEADS = {"lm_head", "embed_out", "score", "classifier"}
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _MLP = re.compile(r"mlp|feed_forward|ffn|experts", re.IGNORECASE)
@@ -94,7 +85,7 @@ def _wanted(name: str, config: EffectiveLoraConfig) -> bool:
 
 
 def _wanted_kind(name: str, config: EffectiveLoraConfig) -> bool:
-    vision = bool(VISION & set(name.split(".")))
+    vision = bool(VISION_MODULES & set(name.split(".")))
     return bool(config.finetune_vision_layers if vision else config.finetune_language_layers)
 
 
