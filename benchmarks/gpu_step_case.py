@@ -29,7 +29,7 @@ PARTS = ("data", "forward", "backward", "optimizer")
 
 
 @dataclass(frozen=True)
-class Made:
+class Exports:
     """What there is to train on: the GPU's name (None without one), and of each different sample its tokens, those that
     carry loss, and those that stand for its picture."""
 
@@ -53,7 +53,7 @@ class Measured:
 # The model and the rows
 
 
-def make(folder: Path, count: int, *, real: bool) -> Made:
+def make(folder: Path, count: int, *, real: bool) -> Exports:
     """Write the model and ``count`` rows: the ten pictures again and again, so that all fill whole steps of one epoch.
 
     Args:
@@ -81,7 +81,7 @@ def make(folder: Path, count: int, *, real: bool) -> Made:
     encoder = trainer.encoder(trainer.load_processor(model), spec)
     picture = json.loads((model / "config.json").read_text())["image_token_id"]
     batches = [encoder([example]) for example in islice(open_data(spec, 0).training, len(lines))]
-    return Made(
+    return Exports(
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         tokens=[batch["input_ids"].shape[1] for batch in batches],
         trained=[int((batch["labels"] != IGNORED).sum()) for batch in batches],
@@ -124,7 +124,7 @@ def ours(spec: EffectiveSpec) -> Measured:
     from model_garden_trainer.engine.watchdog import Watchdog
     from model_garden_trainer.models import backends
 
-    backends.come_first(spec)
+    backends.import_first(spec)
     from model_garden_trainer.run import train
 
     steps: list[dict[str, float]] = []
@@ -292,7 +292,7 @@ def main() -> None:
 
     set_environment(Path.cwd())
     if kind == "make":
-        found: Made | Measured = make(Path.cwd(), request["count"], real=request["real"])
+        found: Exports | Measured = make(Path.cwd(), request["count"], real=request["real"])
     else:
         found = {"ours": ours, "trl": trl}[kind](EffectiveSpec.model_validate(request))
     result.write_text(json.dumps(asdict(found)))

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.flops import Work, peak_flops, step_flops
-from benchmarks.gpu_step_case import MODEL, PARTS, ROWS, Made, Measured
+from benchmarks.gpu_step_case import MODEL, PARTS, ROWS, Exports, Measured
 from benchmarks.sections import machine, table, write_section
 from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.memory_estimate import RowShape
@@ -77,7 +77,7 @@ def job(case: Case, folder: Path, steps: int, *, gpu: bool) -> EffectiveSpec:
     return effective_spec(TrainingJobSpec.model_validate(merge(given, case.part)), "benchmark", local_gpus=int(gpu))
 
 
-def row(case: Case, spec: EffectiveSpec, config: Mapping[str, Any], made: Made, found: Measured) -> list[str]:
+def row(case: Case, spec: EffectiveSpec, config: Mapping[str, Any], made: Exports, found: Measured) -> list[str]:
     """A case's line of the table."""
     median = {part: statistics.median(step[part] for step in found.steps[WARM_UP:]) for part in ("seconds", *PARTS)}
     seconds = median["seconds"]
@@ -97,7 +97,7 @@ def row(case: Case, spec: EffectiveSpec, config: Mapping[str, Any], made: Made, 
     ]
 
 
-def work(made: Made, config: Mapping[str, Any]) -> Work:
+def work(made: Exports, config: Mapping[str, Any]) -> Work:
     """What an average step works on."""
     tokens, trained, pictured = (
         round(EFFECTIVE_BATCH * statistics.mean(each)) for each in (made.tokens, made.trained, made.pictured)
@@ -106,7 +106,7 @@ def work(made: Made, config: Mapping[str, Any]) -> Work:
     return Work(tokens, trained, pictured, pictured * (vision.merge**2 if vision else 0))
 
 
-def estimated_gib(spec: EffectiveSpec, config: Mapping[str, Any], made: Made, found: Measured) -> float:
+def estimated_gib(spec: EffectiveSpec, config: Mapping[str, Any], made: Exports, found: Measured) -> float:
     """The project's estimate for the batch that was taken: what PyTorch reserves of a GPU, without one all memory."""
     h = spec.hyperparameters
     assert h is not None
@@ -143,7 +143,7 @@ def compare(chosen: list[Case], folder: Path, steps: int, *, quick: bool) -> tup
     answer = run_case("make", {"count": count, "real": not quick}, folder, environment)
     if isinstance(answer, str):
         sys.exit(f"error: the model could not be made: {answer}")
-    made, config = Made(**answer), json.loads((folder / MODEL / "config.json").read_text())
+    made, config = Exports(**answer), json.loads((folder / MODEL / "config.json").read_text())
     rows, failed = [], False
     for case in chosen:
         print(case.name, file=sys.stderr)
@@ -157,7 +157,7 @@ def compare(chosen: list[Case], folder: Path, steps: int, *, quick: bool) -> tup
     return f"{introduction(made, config, steps)}\n\n{table(HEADER, rows)}", not failed
 
 
-def introduction(made: Made, config: Mapping[str, Any], steps: int) -> str:
+def introduction(made: Exports, config: Mapping[str, Any], steps: int) -> str:
     """What was measured, on what, and how to read it."""
     packages = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth")
     versions = ", ".join(f"{name} {version(name)}" for name in packages if find_spec(name))

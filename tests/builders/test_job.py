@@ -173,7 +173,7 @@ def test_what_cannot_run_names_the_field(spec: Object, settings: Settings, probl
     ],
 )
 def test_an_annotation_that_means_nothing_is_told_with_what_does(annotations: dict[str, str], told: list[str]) -> None:
-    found = plans.misunderstood({f"model-garden.dev/{name}": value for name, value in annotations.items()})
+    found = plans.invalid_annotations({f"model-garden.dev/{name}": value for name, value in annotations.items()})
     assert found == [f"the annotation {line}" for line in told]
 
 

@@ -7,7 +7,7 @@ from model_garden.builders import plan as builders_plan
 from model_garden.builders.plan import Plan
 from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome, termination_message
-from model_garden.controller.status import Moment
+from model_garden.controller.verdict import Now
 
 Object = dict[str, Any]
 
@@ -15,8 +15,8 @@ START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(data_claim="data", models_claim="models", cache_claim="cache")
 
 
-def at(seconds: float = 0) -> Moment:
-    return Moment(START + timedelta(seconds=seconds), generation=1)
+def at(seconds: float = 0) -> Now:
+    return Now(START + timedelta(seconds=seconds), generation=1)
 
 
 def time(seconds: float = 0) -> str:

@@ -5,7 +5,7 @@ import pytest
 from model_garden.contract.progress import Outcome
 from model_garden.contract.status import OutputStatus
 from model_garden.controller.observed import GONE, End, observe, trim_job, trim_pod
-from model_garden.controller.pod_reasons import Waiting
+from model_garden.controller.pod_reasons import PendingReason
 from tests.controller import builders as b
 from tests.controller.builders import Object
 
@@ -21,7 +21,7 @@ def end_of(pod: Object) -> End:
     return facts.end
 
 
-def why(pod: Object, *events: Object) -> Waiting:
+def why(pod: Object, *events: Object) -> PendingReason:
     [facts] = observe(b.resource()["metadata"], b.job(), [pod], events).pods
     assert facts.waiting
     return facts.waiting
@@ -143,7 +143,7 @@ def test_a_namesakes_pods_and_job_are_told_from_ours() -> None:
     before = b.running()
     before["metadata"]["creationTimestamp"] = b.time(-60)
     facts = observe(b.resource()["metadata"], b.job(owner="another"), [before, b.running("receipts-train-2")])
-    assert facts.job and not facts.job.ours
+    assert facts.job and not facts.job.owned
     assert facts.pods == ()
 
 

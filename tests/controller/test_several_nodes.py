@@ -13,7 +13,7 @@ from model_garden.contract.progress import Outcome
 from model_garden.contract.resource import InvalidResource
 from model_garden.contract.status import Attempt, OutputStatus, Progress, TrainingJobStatus
 from model_garden.controller.observed import Facts, observe
-from model_garden.controller.status import about_to_end
+from model_garden.controller.verdict import awaiting_job_conclusion
 from tests.controller import builders as b
 from tests.controller import test_status
 from tests.controller.builders import Object
@@ -135,8 +135,8 @@ def test_pods_that_only_followed_do_not_use_up_the_retries() -> None:
     followed = [of(0, b.ended(8, FOLLOWED, f"one-{n}")) for n in range(3)]
     killed = of(1, b.ended(137, name="two"))
     plan = b.plan(numNodes=2, backoffLimit=1)
-    assert not about_to_end(plan, facts(b.job(), *followed, killed))
-    assert about_to_end(plan, facts(b.job(), *followed, killed, of(1, b.ended(137, name="three"))))
+    assert not awaiting_job_conclusion(plan, facts(b.job(), *followed, killed))
+    assert awaiting_job_conclusion(plan, facts(b.job(), *followed, killed, of(1, b.ended(137, name="three"))))
 
 
 def test_a_follower_that_is_well_is_no_attempt() -> None:

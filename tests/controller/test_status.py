@@ -9,18 +9,9 @@ from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome
 from model_garden.contract.status import OutputStatus, Progress, TrainingJobStatus
 from model_garden.controller.observed import observe
-from model_garden.controller.status import (
-    Verdict,
-    about_to_end,
-    conditions,
-    finished,
-    invalid,
-    judge,
-    next_status,
-    read_status,
-    urgent,
-)
+from model_garden.controller.status import conditions, finished, invalid, next_status, read_status, urgent
 from model_garden.controller.trainer_events import Steps, Training
+from model_garden.controller.verdict import Verdict, awaiting_job_conclusion, judge
 from tests.controller import builders as b
 from tests.controller.builders import Object
 
@@ -292,8 +283,8 @@ def test_an_invalid_spec_is_final_and_says_each_problem() -> None:
 )
 def test_between_the_last_pods_end_and_the_jobs_no_status_is_written(pod: Object, spec: Object, ending: bool) -> None:
     facts = observe(b.resource()["metadata"], b.job(), [pod])
-    assert about_to_end(b.plan(**spec), facts) is ending
-    assert not about_to_end(b.plan(**spec), observe(b.resource()["metadata"], b.job("Complete"), [pod]))
+    assert awaiting_job_conclusion(b.plan(**spec), facts) is ending
+    assert not awaiting_job_conclusion(b.plan(**spec), observe(b.resource()["metadata"], b.job("Complete"), [pod]))
 
 
 def test_figures_and_wording_can_wait_a_phase_cannot() -> None:

@@ -19,7 +19,7 @@ def test_the_optimizer_s_work_is_not_taken_for_waiting_for_data(
 ) -> None:
     gpu = SimpleNamespace(now=0.0, given=0.0)
     clock = SimpleNamespace(perf_counter=lambda: gpu.now)
-    original = callbacks.Telling.on_pre_optimizer_step
+    original = callbacks.ProgressCallback.on_pre_optimizer_step
     start = instrumented.Clock.__init__
 
     def wait() -> None:
@@ -36,7 +36,7 @@ def test_the_optimizer_s_work_is_not_taken_for_waiting_for_data(
     monkeypatch.setattr(instrumented, "time", clock)
     monkeypatch.setattr(callbacks, "time", clock)
     monkeypatch.setattr(instrumented.Clock, "__init__", begun)
-    monkeypatch.setattr(callbacks.Telling, "on_pre_optimizer_step", optimize)
+    monkeypatch.setattr(callbacks.ProgressCallback, "on_pre_optimizer_step", optimize)
     _, told = workspace.train(config("timed", TEXT, QUICK, {"hyperparameters": {"maxSteps": 2}}))
     progress = [event.progress for event in told.events if isinstance(event, ProgressEvent)]
     assert [(step.optimizer_seconds, step.data_seconds, step.seconds_per_step) for step in progress] == [(5, 0, 5)] * 2

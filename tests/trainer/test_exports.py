@@ -168,7 +168,7 @@ def test_a_saved_model_without_its_processor_is_no_success(workspace: Workspace)
     base, out = workspace.folder / "models/qwen2_5_vl", workspace.folder / "models/out"
     (out / "processor_config.json").unlink()
     with pytest.raises(TrainingError, match="did not pass its check and the adapter is kept") as raised:
-        outputs.verify(job, base, out, outputs.Made())
+        outputs.verify(job, base, out, outputs.Exports())
     assert raised.value.exit_code == 7
 
 
@@ -177,7 +177,7 @@ def test_a_merged_model_in_4_bit_and_one_of_a_base_that_comes_so(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a CPU, which bitsandbytes can quantize on too; what a GPU does of it is not covered."""
-    from model_garden_trainer.exports.outputs import Made, tensor_dtypes
+    from model_garden_trainer.exports.outputs import Exports, tensor_dtypes
     from model_garden_trainer.verify import verify
 
     monkeypatch.setattr(merged, "check_4bit", lambda **_: None)
@@ -191,7 +191,7 @@ def test_a_merged_model_in_4_bit_and_one_of_a_base_that_comes_so(
     merged.save_16bit(job, base, out, workspace.folder / "sixteen")
     assert tensor_dtypes(workspace.folder / "sixteen") == {"BF16"}
     assert "quantization_config" not in (workspace.folder / "sixteen/config.json").read_text()
-    assert verify(job, base, out, Made(merged=workspace.folder / "sixteen"))["difference"] < 0.05
+    assert verify(job, base, out, Exports(merged=workspace.folder / "sixteen"))["difference"] < 0.05
 
 
 def test_a_full_disk_costs_the_export_and_not_the_adapter(workspace: Workspace) -> None:

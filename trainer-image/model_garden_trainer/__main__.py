@@ -55,7 +55,7 @@ _SETTINGS = {
 }
 
 
-class Memory:
+class EventRecorder:
     """Passes events on and remembers what an outcome tells of a run that does not end well."""
 
     def __init__(self, report: Report) -> None:
@@ -79,7 +79,7 @@ def main() -> NoReturn:
         _verify(sys.argv[2])
     if "RANK" in os.environ:
         _die_with_parent()
-    report = Memory(EventPrinter(sys.stdout) if os.environ.get("RANK", "0") == "0" else lambda _: None)
+    report = EventRecorder(EventPrinter(sys.stdout) if os.environ.get("RANK", "0") == "0" else lambda _: None)
     sys.stdout = sys.stderr  # what libraries print is for people; stdout holds events alone
     requests = StopRequests()
     requests.on_interrupt = lambda: _end(_stopped(report))
@@ -94,7 +94,7 @@ def main() -> NoReturn:
         outcome = _stopped(report, by_peer=stopped.by_peer)
     except Exception as error:
         traceback.print_exc()
-        outcome = _failed(_named(error), report)
+        outcome = _failed(_classify(error), report)
     _end(outcome)
 
 
@@ -117,7 +117,7 @@ def _preflight(config: TrainerConfig, report: Report) -> Outcome:
     return preflight(config, report)
 
 
-def _run(config: TrainerConfig, report: Memory, requests: StopRequests) -> Outcome:
+def _run(config: TrainerConfig, report: EventRecorder, requests: StopRequests) -> Outcome:
     if "RANK" not in os.environ:
         world = launch.world_of(config.spec)
         if world.per_node > 1:
@@ -127,7 +127,7 @@ def _run(config: TrainerConfig, report: Memory, requests: StopRequests) -> Outco
     from model_garden_trainer.engine.watchdog import Watchdog
     from model_garden_trainer.models import backends
 
-    backends.come_first(config.spec)
+    backends.import_first(config.spec)
     from model_garden_trainer.run import train
 
     health = config.spec.health
@@ -168,7 +168,7 @@ def _verify(request: str) -> NoReturn:
     sys.exit(0)
 
 
-def _named(error: Exception) -> TrainingError:
+def _classify(error: Exception) -> TrainingError:
     """What an unforeseen exception is called."""
     text = str(error)
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
@@ -187,7 +187,7 @@ def _named(error: Exception) -> TrainingError:
     return TrainingError("TrainerError", f"{type(error).__name__}: {error}")
 
 
-def _failed(error: TrainingError, report: Memory) -> Outcome:
+def _failed(error: TrainingError, report: EventRecorder) -> Outcome:
     log(f"{error.reason}: {error}", everyone=True)
     return Outcome(
         result="Failed",
@@ -200,7 +200,7 @@ def _failed(error: TrainingError, report: Memory) -> Outcome:
     )
 
 
-def _stopped(report: Memory, *, by_peer: bool = False) -> Outcome:
+def _stopped(report: EventRecorder, *, by_peer: bool = False) -> Outcome:
     log("stopped; " + (f"step {report.checkpoint} is kept" if report.checkpoint else "nothing was trained yet"))
     return Outcome(
         result="Stopped",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -32,9 +34,9 @@ from model_garden_trainer.models import backends, base_model
 if TYPE_CHECKING:
     from model_garden.datasets import Example
     from model_garden_trainer.batches.collator import Collator
-    from model_garden_trainer.engine.fit import Trained
+    from model_garden_trainer.engine.fit import Run, Trained
 
-Verify = Callable[[TrainerConfig, Path, Path, outputs.Made], dict[str, Any]]
+Verify = Callable[[TrainerConfig, Path, Path, outputs.Exports], dict[str, Any]]
 
 
 def train(
@@ -49,15 +51,16 @@ def train(
     Args:
         config: a job's name and effective spec; paths are relative to the working directory.
         report: gets every event.
-        requests: what signals and people ask for meanwhile.
-        watchdog: ends the process when loading or training hangs.
-        verify: loads the outputs again and lets them answer a row; in a fresh process.
+        requests: stop requests of signals and people.
+        watchdog: ends the process when loading or training is stuck.
+        verify: loads the outputs in a fresh process and lets them answer a row.
 
     Raises:
         TrainingError: the run failed for a reason that its message names, with the fix.
         Stopped: it was asked to stop, and a checkpoint was written where one could be.
     """
-    spec = config.spec
+
+    spec, warn = config.spec, partial(report_warning, report)
     output = Path(spec.output_dir).expanduser().absolute()  # a claim may be a link
     metrics = Metrics(output, silent=process_group.rank() > 0)
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
@@ -66,60 +69,72 @@ def train(
     outputs.prepare_folder(output, spec.output_dir, spec.base_model)
 
     report_stage(report, "dataset", spec.dataset_path)
-    data = open_data(spec, spec.hyperparameters.seed, lambda message: report_warning(report, message))
+    data = open_data(spec, spec.hyperparameters.seed, warn)
     identity = fingerprint(spec, data)
     finished = outputs.read_record(output)
     if finished is not None and not _lacks_exports(finished, spec, identity):
         return _already_finished(finished, identity, output, metrics, report)
 
     team = process_group.join(spec.health)
-    folder = team.leader_first(lambda: base_model.locate(spec, warn=lambda message: report_warning(report, message)))
+    folder = team.main_process_first(lambda: base_model.locate(spec, warn=warn))
     exports.check(spec, folder, report, gpu=torch.cuda.is_available())
     backend = backends.load(name)
-    from model_garden_trainer.engine.fit import Run, fit
+    from model_garden_trainer.engine.fit import Run
 
     encoder, measured, longest = _encoded(spec, folder, data, team, report)
     report_stage(report, "model", f"{spec.base_model}, backend {name} ({reason})")
-    with watchdog:
-        model = _adapted(backend, spec, folder)
-        report_stage(report, "training", None)
-        trained = fit(
-            Run(spec, output, identity, metrics, report, requests, watchdog, team),
-            model,
-            encoder,
-            data,
-            longest=longest,
-            model_has_own_loss=backend.OWN_LOSS,
-        )
-
+    run = Run(spec, output, identity, metrics, report, requests, watchdog, team)
+    trained = _trained_and_saved(run, config, backend, folder, encoder, data, longest)
     if not team.leader:
-        team.await_dismissal()
+        team.wait_for_release()
         return Outcome(result="Succeeded", exit_code=0)
-    report_stage(report, "saving", outputs.relative(output))
-    adapter.save(model, config, folder, output)
-    del model
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    record = {
-        "name": config.name,
-        "spec": for_record(spec),
+    _free_memory()  # the model is no longer used: make room for the process that verifies
+    record = _record(config, trained, team) | {
         "backend": {"name": name, "reason": reason},
         "fingerprint": identity,
         "dataset": measured.to_dict(),
-    } | _facts(trained, team)
-    final_loss = trained.progress.loss if trained.progress else None
-    try:
+    }
+    with _keeping_the_adapter(output, trained):
         outcome = _delivered(config, folder, output, record, trained, verify, metrics, report)
-    except TrainingError as error:
-        error.output = outputs.status(output, outputs.Made(), trained.steps, final_loss)
-        raise
-    team.dismiss()
+    team.release_workers()
     return outcome
 
 
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def _keeping_the_adapter(output: Path, trained: Trained) -> Iterator[None]:
+    """Within it, a failure tells where the adapter is, which is saved by now."""
+    try:
+        yield
+    except TrainingError as error:
+        loss = trained.progress.loss if trained.progress else None
+        error.output = outputs.status(output, outputs.Exports(), trained.steps, loss)
+        raise
+
+
+def _trained_and_saved(
+    run: Run, config: TrainerConfig, backend: ModuleType, folder: Path, encoder: Collator, data: Data, longest: Example
+) -> Trained:
+    """Load, adapt and train the model, and let the leading process save its adapter."""
+    from model_garden_trainer.engine.fit import fit
+
+    with run.watchdog:
+        model = _adapted(backend, run.spec, folder)
+        report_stage(run.report, "training")
+        trained = fit(run, model, encoder, data, longest=longest, model_has_own_loss=backend.OWN_LOSS)
+    if run.team.leader:
+        report_stage(run.report, "saving", outputs.relative(run.output))
+        adapter.save(model, config, folder, run.output)
+    return trained
+
+
 def _encoded(
-    spec: EffectiveSpec, folder: Path, data: Data, team: process_group.Team, report: Report
+    spec: EffectiveSpec, folder: Path, data: Data, team: process_group.ProcessGroup, report: Report
 ) -> tuple[Collator, DatasetStatus, Example]:
     """What makes batches of rows; what was measured of them with it, and the longest; warnings are told.
 
@@ -154,9 +169,11 @@ def _adapted(backend: ModuleType, spec: EffectiveSpec, folder: Path) -> Any:
     return model
 
 
-def _facts(trained: Trained, team: process_group.Team) -> dict[str, Any]:
-    """What the record tells of how a run went."""
+def _record(config: TrainerConfig, trained: Trained, team: process_group.ProcessGroup) -> dict[str, Any]:
+    """What the run's record says of the job and of how it was trained."""
     return {
+        "name": config.name,
+        "spec": for_record(config.spec),
         "batch": {
             "microBatch": trained.micro_batch,
             "accumulation": trained.accumulation,
@@ -191,7 +208,7 @@ def _delivered(
     report_stage(report, "verifying", None)
     found = verify(config, base, output, made)
     log(f"verified: {found['row']} is answered with {found['answer']!r}")
-    made = exports.tidy(made)
+    made = exports.clean_up(made)
     status = outputs.status(output, made, trained.steps, progress.loss if progress else None)
     status.verified = True
     _tell_samples(found, status, output, progress or Progress(step=trained.steps, total_steps=0), metrics, report)

@@ -22,7 +22,7 @@ from model_garden_trainer.batches.collator import Batch, Collator
 from model_garden_trainer.batches.splits import Data, open_data
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports import gguf
-from model_garden_trainer.exports.outputs import Made
+from model_garden_trainer.exports.outputs import Exports
 from model_garden_trainer.exports.sample_answers import Question, ask, first_exchange, questions, scores
 from model_garden_trainer.models.families import trainer_for
 from model_garden_trainer.models.quantized import comes_quantized, quantization_config
@@ -33,7 +33,7 @@ COARSE_TOLERANCE = 0.5
 """The same for a merged model in 4 bit, whose rounding is a share of the weights themselves."""
 
 
-def verify(config: TrainerConfig, base: Path, output: Path, made: Made) -> dict[str, Any]:
+def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> dict[str, Any]:
     """Load adapter and exports from disk, let each answer a row, and compare them.
 
     Returns:
@@ -104,7 +104,7 @@ def _compare(spec: EffectiveSpec, merged: Path, example: Example, adapted: torch
 
 
 def _answer_by_llama_cpp(
-    spec: EffectiveSpec, made: Made, example: Example, encoder: Collator, question: Question
+    spec: EffectiveSpec, made: Exports, example: Example, encoder: Collator, question: Question
 ) -> str:
     room = 2 * question.prompt["input_ids"].shape[1] + question.new_tokens + 512  # its count of image tokens may differ
     exchange = first_exchange(example)
@@ -167,6 +167,6 @@ def main(request: str, config: TrainerConfig) -> None:
     """Read the request that ``outputs.verify`` wrote, and print what was found."""
     places = {key: Path(path) for key, path in json.loads(request).items()}
     base, output = places.pop("base"), places.pop("output")
-    found = verify(config, base, output, Made(**places))
+    found = verify(config, base, output, Exports(**places))
     assert math.isfinite(found.get("difference", 0.0))
     print(json.dumps(found), flush=True)

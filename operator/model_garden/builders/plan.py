@@ -100,7 +100,7 @@ def check(plan: Plan) -> None:
         raise InvalidResource(problems)
 
 
-def misunderstood(annotations: Mapping[str, str]) -> list[str]:
+def invalid_annotations(annotations: Mapping[str, str]) -> list[str]:
     """What people asked for by an annotation of ours in a way that means nothing, one sentence each."""
     accepted = {names.ANNOTATION_STOP: ("save",), names.ANNOTATION_CANCEL: ("true", "false")}
     return [

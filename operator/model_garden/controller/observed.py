@@ -12,7 +12,7 @@ from model_garden.contract.progress import Outcome, parse_outcome
 from model_garden.contract.reasons import NO_RETRY, WORKER_LOST
 from model_garden.contract.status import EndReason
 from model_garden.controller import pod_reasons
-from model_garden.controller.pod_reasons import Waiting
+from model_garden.controller.pod_reasons import PendingReason
 
 Object = dict[str, Any]
 
@@ -43,7 +43,7 @@ class PodFacts:
     scheduled: str | None
     started: str | None
     end: End | None
-    waiting: Waiting | None
+    waiting: PendingReason | None
     told_to_stop: bool
     delete_by: str | None = None
     """When Kubernetes has given it to stop, once it is to be deleted."""
@@ -68,7 +68,7 @@ class JobFacts:
     name: str
     uid: str
     created: str
-    ours: bool
+    owned: bool
     other_owner: str | None
     deleting: bool
     suspended: bool
@@ -77,7 +77,7 @@ class JobFacts:
     failed: tuple[str, str] | None
     end_time: str | None
     ttl: int | None
-    start_problem: Waiting | None
+    start_problem: PendingReason | None
 
     @property
     def finished(self) -> bool:
@@ -98,7 +98,7 @@ class Facts:
         return next((pod for pod in reversed(self.pods) if pod.index == 0 and pod.end is None), None)
 
     @property
-    def held_up(self) -> PodFacts | None:
+    def pending_pod(self) -> PodFacts | None:
         """The newest pod that has not started; those of other nodes wait for it."""
         return next((pod for pod in reversed(self.pods) if pod.end is None and not pod.started), None)
 
@@ -114,7 +114,7 @@ class Facts:
         return next((pod for pod in reversed(self.pods) if pod.index == 0 and pod.end is not None), None)
 
     @property
-    def culprit(self) -> PodFacts | None:
+    def failed_pod(self) -> PodFacts | None:
         """The ended pod that says why a Job failed: of several the one whose error no retry can help, else the newest
         that did not end because of another."""
         ended = [pod for pod in reversed(self.pods) if pod.end is not None and pod.is_an_attempt]
@@ -137,7 +137,7 @@ def observe(owner: Object, job: Object | None, pods: Sequence[Object], events: S
     """
     newest = max(map(_created, pods), default="")
     facts = _job_facts(owner["uid"], job, [e for e in events if _time(e) > newest]) if job else None
-    foreign = facts.uid if facts and not facts.ours else None
+    foreign = facts.uid if facts and not facts.owned else None
     mine = [pod for pod in pods if _created(pod) >= owner["creationTimestamp"] and foreign not in _owners(pod)]
     mine.sort(key=lambda pod: (_created(pod), pod["metadata"]["name"]))
     return Facts(facts, tuple(_one_pod(pod, events) for pod in mine))
@@ -158,7 +158,7 @@ def _job_facts(uid: str, job: Object, events: Sequence[Object]) -> JobFacts:
         name=metadata["name"],
         uid=metadata["uid"],
         created=metadata["creationTimestamp"],
-        ours=owner.get("uid") == uid,
+        owned=owner.get("uid") == uid,
         other_owner=f"{owner['kind']} {owner['name']}" if owner else None,
         deleting="deletionTimestamp" in metadata,
         suspended=bool(job["spec"].get("suspend")),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Object = dict[str, Any]
 
-Blocked = Literal[
+PendingKind = Literal[
     "Capacity",  # the cluster is full: the job is queued
     "Missing",  # something the job names does not exist, or may not be had; it may yet be, so the job waits for a while
     "Image",  # the registry does not answer; it may again
@@ -18,10 +18,10 @@ Blocked = Literal[
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PendingReason:
     """Why a pod does not run: the kind, a CamelCase reason for the condition, and a sentence for people."""
 
-    kind: Blocked
+    kind: PendingKind
     reason: str
     message: str
 
@@ -43,7 +43,7 @@ _NEVER = ("InvalidImageName", "ErrImageNeverPull")
 _CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
-def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_problem: str | None) -> Waiting:
+def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_problem: str | None) -> PendingReason:
     """Why a pod that exists does not run.
 
     Args:
@@ -56,7 +56,7 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
     reason = str((waiting or {}).get("reason") or "")
     said = str((waiting or {}).get("message") or "")
     if reason in _IMAGE:
-        return Waiting(
+        return PendingReason(
             "Missing" if reason in _NEVER or _NO_SUCH_IMAGE.search(said) else "Image",
             "ImageNotPullable",
             f"the trainer image cannot be pulled ({reason}: {said or 'no details'}); check spec.image, that the "
@@ -66,22 +66,24 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
     if problem and (missing := _NO_OBJECT.search(problem)):
         kind, name = missing[1].lower(), missing[2]
         field = "spec.hubTokenSecret or spec.podTemplate" if kind == "secret" else "spec.podTemplate"
-        return Waiting("Missing", "NotFound", f"the {kind} {name!r} that {field} names does not exist; create it")
+        return PendingReason("Missing", "NotFound", f"the {kind} {name!r} that {field} names does not exist; create it")
     if problem:
-        return Waiting("Missing", reason if reason in _CONFIG else "MountFailed", f"the pod cannot start: {problem}")
-    return Waiting("Starting", "Starting", "the pod has a node; its container is being created")
+        return PendingReason(
+            "Missing", reason if reason in _CONFIG else "MountFailed", f"the pod cannot start: {problem}"
+        )
+    return PendingReason("Starting", "Starting", "the pod has a node; its container is being created")
 
 
-def _unscheduled(said: str) -> Waiting:
+def _unscheduled(said: str) -> PendingReason:
     if missing := _NO_CLAIM.search(said):
-        return Waiting(
+        return PendingReason(
             "Missing",
             "ClaimNotFound",
             f"the PersistentVolumeClaim {missing[1]!r} does not exist in this namespace; create it, or name another "
             "in spec.storage",
         )
     if _UNBOUND.search(said):
-        return Waiting(
+        return PendingReason(
             "Missing",
             "ClaimNotBound",
             f"a PersistentVolumeClaim has no volume yet; check its storage class and its events ({said})",
@@ -89,26 +91,26 @@ def _unscheduled(said: str) -> Waiting:
     lacking = [name.rstrip(".") for name in _INSUFFICIENT.findall(said)]
     gpus = [name for name in lacking if name.endswith("/gpu")]
     if gpus:
-        return Waiting("Capacity", "NoFreeGPU", f"waiting for a GPU: no node has enough free {gpus[0]} ({said})")
+        return PendingReason("Capacity", "NoFreeGPU", f"waiting for a GPU: no node has enough free {gpus[0]} ({said})")
     if lacking:
-        return Waiting("Capacity", "NoFreeCapacity", f"waiting for a node with enough free {lacking[0]} ({said})")
-    return Waiting(
+        return PendingReason("Capacity", "NoFreeCapacity", f"waiting for a node with enough free {lacking[0]} ({said})")
+    return PendingReason(
         "Capacity",
         "Unschedulable",
         f"no node takes the pod; check nodeSelector, affinity and tolerations in spec.podTemplate ({said})",
     )
 
 
-def why_no_pod(failed_create: str | None) -> Waiting | None:
+def why_no_pod(failed_create: str | None) -> PendingReason | None:
     """Why a Job has no pod, from its ``FailedCreate`` Event; None if there is none."""
     if failed_create is None:
         return None
     if "exceeded quota" in failed_create:
-        return Waiting("Capacity", "QuotaExceeded", f"waiting for the namespace's quota: {failed_create}")
+        return PendingReason("Capacity", "QuotaExceeded", f"waiting for the namespace's quota: {failed_create}")
     if "violates PodSecurity" in failed_create:
         fix = "the namespace's Pod Security level forbids what spec.podTemplate asks for"
-        return Waiting("Refused", "PodRefused", f"{fix}: {failed_create}")
-    return Waiting("Refused", "PodRefused", f"the pod cannot be created: {failed_create}")
+        return PendingReason("Refused", "PodRefused", f"{fix}: {failed_create}")
+    return PendingReason("Refused", "PodRefused", f"the pod cannot be created: {failed_create}")
 
 
 def stopping(pod: str, node: str | None, said: str | None, delete_by: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from model_garden.builders import job as job_builder
-from model_garden.builders.plan import Plan, check, misunderstood
+from model_garden.builders.plan import Plan, check, invalid_annotations
 from model_garden.builders.plan import plan as plan_of
 from model_garden.builders.settings import Settings
 from model_garden.cluster import EVENTS, JOBS, PODS, SERVICES, TRAINING_JOBS, Cluster, ClusterError, Propagation
@@ -24,22 +24,9 @@ from model_garden.controller.events import EventPoster
 from model_garden.controller.gpu_capacity import does_not_fit, gpu_nodes
 from model_garden.controller.observed import Facts, JobFacts, observe, trim_job, trim_pod
 from model_garden.controller.progress_stream import ProgressStreams
-from model_garden.controller.status import (
-    ENDED,
-    Moment,
-    Verdict,
-    about_to_end,
-    finished,
-    invalid,
-    judge,
-    message,
-    moment,
-    next_status,
-    read_status,
-    until_overdue,
-    urgent,
-)
+from model_garden.controller.status import ENDED, finished, invalid, message, next_status, read_status, urgent
 from model_garden.controller.store import Key, Store, job_keys, key_of
+from model_garden.controller.verdict import Now, Verdict, awaiting_job_conclusion, judge, now_for, until_overdue
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +63,7 @@ class Reconciler:
         status, lost = read_status(resource.get("status") or {})
         if lost:
             _log.warning("the status cannot be read, and is made anew, but for %s", ", ".join(lost))
-        at = moment(resource["metadata"]["generation"])
+        at = now_for(resource["metadata"]["generation"])
         if finished(status):
             return await self._after_the_end(resource)
         try:
@@ -95,11 +82,11 @@ class Reconciler:
         key = key_of(resource)
         job = self.store.job(Key(key.namespace, names.job_name(key.name)))
         facts = observe(resource["metadata"], job, ()).job
-        return facts is not None and facts.ours
+        return facts is not None and facts.owned
 
     def _warn_of_annotations(self, resource: Object) -> None:
         """Tell once, by an Event, of a wish in words that mean nothing."""
-        uid, wrong = resource["metadata"]["uid"], misunderstood(resource["metadata"].get("annotations") or {})
+        uid, wrong = resource["metadata"]["uid"], invalid_annotations(resource["metadata"].get("annotations") or {})
         for why in set(wrong) - self._warned.get(uid, set()):
             _log.warning("%s", why)
             self.events.post(resource, "InvalidAnnotation", why, "Warning")
@@ -110,9 +97,9 @@ class Reconciler:
         if not plan.needs_preflight or status.preflight_completion_time:
             return plan
         job = self._observe(plan, resource).job
-        return plan if job and job.ours else replace(plan, step="preflight")
+        return plan if job and job.owned else replace(plan, step="preflight")
 
-    async def _advance(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Moment) -> float | None:
+    async def _advance(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Now) -> float | None:
         facts = self._observe(plan, resource)
         if facts.job is None and not plan.cancelled:
             check(plan)
@@ -124,9 +111,9 @@ class Reconciler:
         elif plan.cancelled:
             await self._cancel(plan, facts)
         else:
-            await self._steer(plan, facts)
+            await self._propagate_controls(plan, facts)
             facts = self._observe(plan, resource)
-        if self._logs_are_behind(plan, facts, status) or about_to_end(plan, facts):
+        if self._logs_are_behind(plan, facts, status) or awaiting_job_conclusion(plan, facts):
             return 1.0  # the end of the log, or of the Job, wakes the job; this is for a node that says nothing
         waits = _waits_silently(facts, at)
         if waits and waits > FIRST_LOOK_SECONDS:
@@ -141,7 +128,7 @@ class Reconciler:
             facts,
             self.streams.training(plan.uid, status),
             at,
-            self.streams.tail(plan.uid, facts.culprit.name if facts.culprit else None),
+            self.streams.tail(plan.uid, facts.failed_pod.name if facts.failed_pod else None),
         )
         later = await self._record_in_time(resource, status, after)
         if later is None:
@@ -156,12 +143,12 @@ class Reconciler:
         overdue = until_overdue(facts, at)
         return min(later or look, look, overdue if overdue > 0 else look)
 
-    def _judge(self, plan: Plan, facts: Facts, status: TrainingJobStatus, at: Moment) -> Verdict:
+    def _judge(self, plan: Plan, facts: Facts, status: TrainingJobStatus, at: Now) -> Verdict:
         training = self.streams.training(plan.uid, status)
         verdict = judge(plan, facts, training, status, at, self.settings.missing_seconds)
         if not plan.cancelled or verdict.phase in ENDED or verdict.reason == "NodeNotResponding":
             return verdict
-        if facts.job is None or not facts.job.ours:
+        if facts.job is None or not facts.job.owned:
             return Verdict("Cancelled", "Cancelled", f"cancelled by the annotation {names.ANNOTATION_CANCEL}")
         return Verdict(status.phase or "Pending", "Cancelling", "cancelled; the pods are stopping")
 
@@ -179,7 +166,7 @@ class Reconciler:
         key = Key(plan.namespace, plan.job_name)
         return observe(resource["metadata"], job or self.store.job(key), self.store.pods(key), events or ())
 
-    async def _create(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Moment) -> Object | None:
+    async def _create(self, resource: Object, plan: Plan, status: TrainingJobStatus, at: Now) -> Object | None:
         """Create the Job and return None, or find and return the one that has its name.
 
         A new Job wakes its TrainingJob, so that its status is written behind the Jobs of all others that wait. None is
@@ -190,7 +177,7 @@ class Reconciler:
             ClusterError: any other refusal, which the status tells of.
         """
         try:
-            if status.phase and not await self._still_as_read(resource):
+            if status.phase and not await self._is_current(resource):
                 return None
             await self._create_service(plan)
             job = await self.cluster.create(JOBS, job_builder.job(plan, self.settings))
@@ -227,7 +214,7 @@ class Reconciler:
                 why = f"a Service {name} exists already and is another's; delete it, or rename the TrainingJob"
                 raise ClusterError(409, "ServiceNameTaken", why) from error
 
-    async def _still_as_read(self, resource: Object) -> bool:
+    async def _is_current(self, resource: Object) -> bool:
         """A missed deletion must not bring a Job back: look before creating one for what was seen a while ago."""
         key = key_of(resource)
         try:
@@ -240,12 +227,12 @@ class Reconciler:
         self.store.put_training_job(now)
         return bool(now["metadata"]["resourceVersion"] == resource["metadata"]["resourceVersion"])
 
-    async def _steer(self, plan: Plan, facts: Facts) -> None:
+    async def _propagate_controls(self, plan: Plan, facts: Facts) -> None:
         """Pass on what people may change while a job runs: suspend, and stop-and-save."""
         job = facts.job
-        if job is None or not job.ours or job.deleting or job.finished:
+        if job is None or not job.owned or job.deleting or job.finished:
             return
-        if facts.held_up:  # a pod that starts has to find the others, whatever became of their Service
+        if facts.pending_pod:  # a pod that starts has to find the others, whatever became of their Service
             await self._create_service(plan)
         wanted = bool(plan.spec.suspend)
         if not plan.queued_by_kueue and (not job.suspended if wanted else job.suspended and job.suspended_by_spec):
@@ -260,7 +247,7 @@ class Reconciler:
 
     async def _cancel(self, plan: Plan, facts: Facts) -> None:
         job = facts.job
-        if job and job.ours and not job.deleting and not job.finished:
+        if job and job.owned and not job.deleting and not job.finished:
             await self._delete_job(Key(plan.namespace, job.name), job.uid, "Foreground")
 
     async def _delete_job(self, key: Key, uid: str, propagation: Propagation) -> None:
@@ -285,7 +272,7 @@ class Reconciler:
 
     async def _events_about(self, plan: Plan, facts: Facts) -> list[Object]:
         assert facts.job is not None
-        pod = facts.held_up or facts.current
+        pod = facts.pending_pod or facts.current
         uid = pod.uid if pod else facts.job.uid
         listing = await self.cluster.list(EVENTS, plan.namespace, fields=f"involvedObject.uid={uid}")
         return listing.items
@@ -299,11 +286,11 @@ class Reconciler:
         for key in job_keys(key_of(resource)):
             self.store.forget_gone(key)
             job = observe(metadata, self.store.job(key), ()).job
-            if job and job.ours and not job.deleting:
-                await self._let_go(resource, key, job)
+            if job and job.owned and not job.deleting:
+                await self._clean_up_job(resource, key, job)
         return None
 
-    async def _let_go(self, resource: Object, key: Key, job: JobFacts) -> None:
+    async def _clean_up_job(self, resource: Object, key: Key, job: JobFacts) -> None:
         ttl = resource["spec"].get("ttlSecondsAfterFinished")
         if not job.finished:
             await self._delete_job(key, job.uid, "Background")
@@ -362,13 +349,13 @@ def _key(plan: Plan) -> Key:
     return Key(plan.namespace, plan.name)
 
 
-def _waits_silently(facts: Facts, at: Moment) -> float | None:
+def _waits_silently(facts: Facts, at: Now) -> float | None:
     """Seconds until the next look at a job that waits for something no watch tells of; None if it does not.
 
     A Job whose pod is refused, and a pod whose volume cannot be mounted, show in Events alone.
     """
-    job, pod = facts.job, facts.held_up or facts.current
-    if job is None or not job.ours or job.finished or job.deleting or job.suspended or (pod and pod.started):
+    job, pod = facts.job, facts.pending_pod or facts.current
+    if job is None or not job.owned or job.finished or job.deleting or job.suspended or (pod and pod.started):
         return None
     waited = at.since(pod.created if pod else job.created).total_seconds()
     return min(max(FIRST_LOOK_SECONDS, waited), _LONGEST_LOOK_SECONDS)

@@ -2,7 +2,7 @@
 
 Every process runs the whole of ``run.train``. The first, rank 0, leads: it alone checks rows, reports, writes and
 exports. What the others need of it goes through a store that it keeps (``share``), gradients and small figures through
-the process group (NCCL on GPUs, gloo on CPUs). Alone, a ``Team`` is one process and costs nothing.
+the process group (NCCL on GPUs, gloo on CPUs). Alone, a ``ProcessGroup`` is one process and costs nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer"
 
 
 @dataclass
-class Team:
+class ProcessGroup:
     """The processes of a job. All of them call its methods at the same places, in the same order."""
 
     rank: int = 0
@@ -64,7 +64,7 @@ class Team:
         shared: T = pickle.loads(self.store.get(key))
         return shared
 
-    def leader_first(self, do: Callable[[], T]) -> T:
+    def main_process_first(self, do: Callable[[], T]) -> T:
         """What ``do`` returns in each, once it was done in the leader: a model that it fetched is there for the others
         where they share a cache."""
         if self.leader:
@@ -96,7 +96,7 @@ class Team:
         """Wait until all are here."""
         self.sums([0.0])
 
-    def dismiss(self) -> None:
+    def release_workers(self) -> None:
         """By the leader, when everything is written: the first process of each other pod may end, and is waited for."""
         others = self.size // self.per_node - 1
         if others:
@@ -105,7 +105,7 @@ class Team:
             while self.store.add(_LEFT, 0) < others and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
 
-    def await_dismissal(self) -> None:
+    def wait_for_release(self) -> None:
         """By the others, when training is done. The first of its pod stays until the leader has written everything: a
         pod that had ended could not come back to train on, should the leader fail. The rest may go, and free a GPU."""
         if self.local_rank == 0:
@@ -128,7 +128,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def join(health: EffectiveHealth) -> Team:
+def join(health: EffectiveHealth) -> ProcessGroup:
     """Meet the other processes that the environment tells of; a team of one where it tells of none.
 
     Args:
@@ -141,7 +141,7 @@ def join(health: EffectiveHealth) -> Team:
     """
     size = processes()
     if size == 1:
-        return Team()
+        return ProcessGroup()
     own_rank, local, per_node = rank(), int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     first_seconds, step_seconds = health.first_step_seconds, health.step_seconds
     gpus = torch.cuda.device_count()
@@ -156,7 +156,7 @@ def join(health: EffectiveHealth) -> Team:
     else:
         os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")  # else "cpu:0", on which no optimizer's state loads
     store = _meet(own_rank, size, time.monotonic() + first_seconds)
-    team = Team(own_rank, size, local, per_node, store)
+    team = ProcessGroup(own_rank, size, local, per_node, store)
     try:
         dist.init_process_group(
             "nccl" if gpus else "gloo",

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from model_garden.contract.progress import CheckpointEvent, ProgressEvent, WarningEvent
 from model_garden.contract.status import Progress
-from model_garden_trainer.distributed.process_group import Team
+from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine import checkpoints
 from model_garden_trainer.engine.input_stall import Waiting
 from model_garden_trainer.engine.instrumented import PARTS, Loop, Window
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-class Telling(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Progress events and ``metrics.jsonl``, every ``logging_steps`` steps and at the last.
 
     A run that is stopped to be resumed tells nothing out of turn: its next attempt reports what an unbroken one would.
     """
 
-    def __init__(self, loop: Loop, obeying: Obeying, run: Run) -> None:
+    def __init__(self, loop: Loop, obeying: GracefulStopCallback, run: Run) -> None:
         self._loop, self._obeying, self._report, self._metrics = loop, obeying, run.report, run.metrics
         self._every = run.h.logging_steps
         self._waiting = Waiting(vision=run.spec.vision)
@@ -115,7 +115,7 @@ class Telling(TrainerCallback):
         return Progress.model_validate({key: rounded(value) for key, value in figures.items() if value is not None})
 
 
-class Judging(TrainerCallback):
+class EvaluationCallback(TrainerCallback):
     """After an evaluation: a better model is worth a checkpoint, and ``patience`` of them without one end the training.
 
     Both follow from the evaluations that the trainer's state holds, so that a resumed run judges alike.
@@ -137,7 +137,7 @@ class Judging(TrainerCallback):
             self.stopped = control.should_training_stop = control.should_save = True
 
 
-class Sealing(TrainerCallback):
+class CheckpointCallback(TrainerCallback):
     """A checkpoint is complete once it is sealed; only then an older one goes.
 
     It notes what a later attempt could not know: the figures since the last report, and whether training ended early.
@@ -165,11 +165,11 @@ class Sealing(TrainerCallback):
         run.report(CheckpointEvent(step=state.global_step))
 
 
-class Obeying(TrainerCallback):
+class GracefulStopCallback(TrainerCallback):
     """Ends training at this very step, with a checkpoint, when a signal or a person asked for it: any of the
     processes."""
 
-    def __init__(self, requests: StopRequests, team: Team) -> None:
+    def __init__(self, requests: StopRequests, team: ProcessGroup) -> None:
         self._requests, self._team = requests, team
         self.save_early = self.stopped = False
 
@@ -182,7 +182,7 @@ class Obeying(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
-class Living(TrainerCallback):
+class HeartbeatCallback(TrainerCallback):
     """The watchdog's signs of life."""
 
     def __init__(self, watchdog: Watchdog) -> None:

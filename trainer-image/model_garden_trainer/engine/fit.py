@@ -23,7 +23,7 @@ from model_garden.datasets import Example
 from model_garden_trainer.batches import packing
 from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.splits import Data, Subset
-from model_garden_trainer.distributed.process_group import Team
+from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine import callbacks, checkpoints
 from model_garden_trainer.engine.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
 from model_garden_trainer.engine.instrumented import Loop, arguments
@@ -45,7 +45,7 @@ class Run:
     report: Report
     requests: StopRequests
     watchdog: Watchdog
-    team: Team = field(default_factory=Team)
+    team: ProcessGroup = field(default_factory=ProcessGroup)
 
     @property
     def h(self) -> EffectiveHyperparameters:
@@ -113,21 +113,21 @@ def fit(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example
 def _fit_once(run: Run, model: Any, loop: Loop, split: Split, checkpoint: checkpoints.Checkpoint | None) -> Trained:
     if run.team.size > 1:
         torch.manual_seed(run.h.seed + run.team.rank)  # dropout differs; rows are drawn by a seed of their own
-    obeying = callbacks.Obeying(run.requests, run.team)
-    telling = callbacks.Telling(loop, obeying, run)
-    judging = callbacks.Judging(run.h.early_stopping_patience)
+    obeying = callbacks.GracefulStopCallback(run.requests, run.team)
+    telling = callbacks.ProgressCallback(loop, obeying, run)
+    judging = callbacks.EvaluationCallback(run.h.early_stopping_patience)
 
     def ended() -> str | None:
         return "patience" if judging.stopped else "asked" if obeying.save_early else None
 
-    sealing = callbacks.Sealing(loop, run, split.micro_batch, ended)
+    sealing = callbacks.CheckpointCallback(loop, run, split.micro_batch, ended)
     loop.remove_callback(PrinterCallback)
-    for callback in (obeying, telling, judging, sealing, callbacks.Living(run.watchdog)):
+    for callback in (obeying, telling, judging, sealing, callbacks.HeartbeatCallback(run.watchdog)):
         loop.add_callback(callback)
     if checkpoint:
         loop.window.loss, loop.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
     run.requests.interruptible = False
-    with loop.mixed():
+    with loop.autocast_adapters():
         loop.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
     run.requests.interruptible = True
     if run.team.any(run.requests.stop or obeying.stopped)[0]:
@@ -235,7 +235,7 @@ def _split(
     trying = loop(Split(effective, 1))
 
     def attempt(size: int) -> None:
-        trying.try_batch(encoder([longest] * size))
+        trying.probe_batch(encoder([longest] * size))
 
     return largest_that_fits(attempt, effective, run.report, everywhere=run.team.all)
 
@@ -309,6 +309,6 @@ def _load_adapter(model: Any, folder: Path) -> None:
     set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
 
 
-def _workers(team: Team) -> int:
+def _workers(team: ProcessGroup) -> int:
     """Processes that make batches: on a GPU some, so that it never waits; a CPU's cores are busy with the model."""
     return max(0, min(4, (os.cpu_count() or 1) // team.per_node - 1)) if torch.cuda.is_available() else 0

@@ -22,7 +22,7 @@ from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.options import EffectiveHealth
 from model_garden.contract.progress import WarningEvent
 from model_garden_trainer.batches.collator import IGNORED
-from model_garden_trainer.distributed.process_group import Team
+from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report
 
@@ -166,17 +166,17 @@ class Loop(Trainer):
         model_has_own_loss: bool,
         health: EffectiveHealth,
         report: Report,
-        team: Team | None = None,
+        team: ProcessGroup | None = None,
         eval_collator: Any,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.team = team or Team()
+        self.team = team or ProcessGroup()
         self._eval_collator = eval_collator
         self.model_accepts_loss_kwargs = True  # the loss is a sum over tokens divided by those of the whole step
         self._loss_shifts_labels = True
         self._own_loss = not model_has_own_loss
-        self._takes_positions = "logits_to_keep" in inspect.signature(_innermost(self.model).forward).parameters
+        self._takes_positions = "logits_to_keep" in inspect.signature(_unwrap(self.model).forward).parameters
         self._skip_non_finite = health.non_finite_loss == "Skip"
         self._report = report
         self._step_loss: torch.Tensor | float = 0.0
@@ -190,20 +190,20 @@ class Loop(Trainer):
         """One optimizer step's micro-batches, and the number of trained tokens in them all."""
         self._step_began = time.perf_counter()
         with self.clock.measure("data"):
-            batches, items = super().get_batch_samples(map(sound, epoch_iterator), num_batches, device)
+            batches, items = super().get_batch_samples(map(raise_if_failed, epoch_iterator), num_batches, device)
         self.window.samples += sum(len(batch["input_ids"]) for batch in batches)
         self.window.tokens += sum(int(batch["attention_mask"].sum()) for batch in batches)
         return batches, items
 
     def get_train_dataloader(self) -> Any:
         """The loader of batches to train on."""
-        return _drawing_apart(super().get_train_dataloader())
+        return _with_own_generator(super().get_train_dataloader())
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """The loader of evaluation batches."""
         collator, self.data_collator = self.data_collator, self._eval_collator
         try:
-            return _drawing_apart(super().get_eval_dataloader(eval_dataset))
+            return _with_own_generator(super().get_eval_dataloader(eval_dataset))
         finally:
             self.data_collator = collator
 
@@ -252,13 +252,13 @@ class Loop(Trainer):
                 loss = total / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def mixed(self) -> AbstractContextManager[None]:
+    def autocast_adapters(self) -> AbstractContextManager[None]:
         """Within it, and where autocast is on, peft leaves the input of an adapted layer as it is: autocast brings the
         adapter to the input's dtype, and a copy of each input in float32 would be for nothing."""
         casting: AbstractContextManager[None] = disable_input_dtype_casting(self.model, active=self.args.bf16)
         return casting
 
-    def try_batch(self, batch: dict[str, torch.Tensor]) -> None:
+    def probe_batch(self, batch: dict[str, torch.Tensor]) -> None:
         """Forward and backward of a micro-batch as in training, to see whether it fits; gradients are dropped again.
 
         The optimizer has not begun: room for its two moments of each trained number is held meanwhile, and for the
@@ -269,7 +269,7 @@ class Loop(Trainer):
         try:
             room = [torch.empty_like(parameter) for parameter in trained for _ in range(copies)]
             self.model.train()
-            with self.mixed(), self.accelerator.autocast():
+            with self.autocast_adapters(), self.accelerator.autocast():
                 inputs = self._prepare_inputs(batch)
                 loss = self.compute_loss(self.model, inputs, num_items_in_batch=trained_tokens(inputs["labels"]))
             loss.backward()
@@ -301,7 +301,7 @@ class Loop(Trainer):
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[Any, None, None]:
         """The loss of an evaluation's batch: of the batches that all processes take at once, the mean over tokens."""
-        inputs = self._prepare_inputs(sound(inputs))
+        inputs = self._prepare_inputs(raise_if_failed(inputs))
         inputs["labels"] = inputs["labels"].clone()
         inputs["labels"][self._new_rows(len(inputs["labels"])) :] = IGNORED
         tokens = self.accelerator.reduce(trained_tokens(inputs["labels"]), "sum")
@@ -352,7 +352,7 @@ def trained_tokens(labels: torch.Tensor) -> torch.Tensor:
     return (labels[:, 1:] != IGNORED).sum()
 
 
-def sound(batch: dict[str, Any]) -> dict[str, Any]:
+def raise_if_failed(batch: dict[str, Any]) -> dict[str, Any]:
     """``batch``, or what made it impossible, which a data loader's worker can only tell in place of a batch.
 
     Raises:
@@ -363,7 +363,7 @@ def sound(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
 
 
-def _drawing_apart(loader: Any) -> Any:
+def _with_own_generator(loader: Any) -> Any:
     """accelerate's ``loader`` with random numbers of its own. It draws one whenever it starts its workers, which a
     resumed run does at other times than an unbroken one: taken from dropout's numbers, those would be others after it.
     """
@@ -371,6 +371,6 @@ def _drawing_apart(loader: Any) -> Any:
     return loader
 
 
-def _innermost(model: Any) -> Any:
+def _unwrap(model: Any) -> Any:
     """The model under its adapters."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -16,7 +16,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.events import Report
 from model_garden_trainer.exports import gguf, hub, merged
-from model_garden_trainer.exports.outputs import Made
+from model_garden_trainer.exports.outputs import Exports
 
 
 def check(spec: EffectiveSpec, base: Path, report: Report, *, gpu: bool) -> None:
@@ -41,7 +41,7 @@ def check(spec: EffectiveSpec, base: Path, report: Report, *, gpu: bool) -> None
         hub.check(spec.push_to_hub, report)
 
 
-def make(config: TrainerConfig, base: Path, output: Path) -> Made:
+def make(config: TrainerConfig, base: Path, output: Path) -> Exports:
     """Make what ``saveMethod`` asks for beside the adapter in ``output``.
 
     Raises:
@@ -50,21 +50,21 @@ def make(config: TrainerConfig, base: Path, output: Path) -> Made:
     method, folder = config.spec.save_method, output / merged.FOLDER
     if method == "merged_16bit":
         merged.save_16bit(config, base, output, folder)
-        return Made(merged=folder)
+        return Exports(merged=folder)
     if method == "merged_4bit":
         with tempfile.TemporaryDirectory(dir=output, prefix="merging-") as between:
             merged.save_16bit(config, base, output, Path(between))
             merged.save_4bit(config, base, Path(between), folder)
-        return Made(merged=folder)
+        return Exports(merged=folder)
     if method == "gguf":
         merged.save_16bit(config, base, output, folder)
         return gguf.convert(config, folder, output)
-    return Made()
+    return Exports()
 
 
-def tidy(made: Made) -> Made:
+def clean_up(made: Exports) -> Exports:
     """Drop what was only a step on the way: the merged model that a GGUF file was made from."""
     if made.gguf is None or made.merged is None:
         return made
     shutil.rmtree(made.merged)
-    return Made(gguf=made.gguf, projector=made.projector)
+    return Exports(gguf=made.gguf, projector=made.projector)

@@ -20,7 +20,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
-from model_garden_trainer.exports.outputs import Made
+from model_garden_trainer.exports.outputs import Exports
 from model_garden_trainer.models.quantized import comes_quantized
 
 FOLDER_ENV = "LLAMA_CPP_DIR"
@@ -91,7 +91,7 @@ def programs(spec: EffectiveSpec) -> Programs:
     return Programs(script, [str(quantize)], [str(answer)])
 
 
-def convert(config: TrainerConfig, merged: Path, output: Path) -> Made:
+def convert(config: TrainerConfig, merged: Path, output: Path) -> Exports:
     """The merged model as one GGUF file below ``output``; of a vision model also its picture encoder as another.
 
     Raises:
@@ -111,11 +111,11 @@ def convert(config: TrainerConfig, merged: Path, output: Path) -> Made:
     if spec.vision:
         projector = output / f"mmproj-{config.name}-f16.gguf"
         _convert(found, merged, projector, config.name, ["--outtype", "f16", "--mmproj"])
-    return Made(merged=merged, gguf=path, projector=projector)
+    return Exports(merged=merged, gguf=path, projector=projector)
 
 
 def answer(
-    spec: EffectiveSpec, made: Made, prompt: str, pictures: Sequence[Path], context: int, new_tokens: int
+    spec: EffectiveSpec, made: Exports, prompt: str, pictures: Sequence[Path], context: int, new_tokens: int
 ) -> str:
     """What llama.cpp answers with the files.
 

@@ -28,7 +28,7 @@ _PACKAGES = ("model-garden", "torch", "transformers", "peft", "accelerate", "trl
 
 
 @dataclass(frozen=True)
-class Made:
+class Exports:
     """What a run exported beside its adapter: the folder of a merged model, a GGUF file, and of a vision model the GGUF
     file of its picture encoder."""
 
@@ -76,7 +76,7 @@ def tensor_dtypes(folder: Path) -> set[str]:
     return found
 
 
-def verify(config: TrainerConfig, base: Path, output: Path, made: Made) -> dict[str, Any]:
+def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> dict[str, Any]:
     """Load each output in a fresh process and let it answer one row; what that process found (see ``verify.verify``).
 
     Raises:
@@ -145,7 +145,7 @@ def exporting(what: str) -> Any:
         raise TrainingError("ExportFailed", f"{what}: {str(error) or type(error).__name__}") from error
 
 
-def status(output: Path, made: Made, steps: int, final_loss: float | None) -> OutputStatus:
+def status(output: Path, made: Exports, steps: int, final_loss: float | None) -> OutputStatus:
     """The output as the status shows it, not verified yet."""
     return OutputStatus(
         path=relative(output),

@@ -279,7 +279,7 @@ def _bar(tell: Bytes, to_come: int) -> type[Any]:
 
     told = {"bytes": 0, "time": time.monotonic()}
 
-    class Telling(tqdm):
+    class ByteCounter(tqdm):
         monitor_interval = 0
 
         def display(self, *_: Any, **__: Any) -> bool:
@@ -292,4 +292,4 @@ def _bar(tell: Bytes, to_come: int) -> type[Any]:
                 tell(int(self.n), max(to_come, int(self.n)))
             return shown
 
-    return Telling
+    return ByteCounter

@@ -40,7 +40,7 @@ def choose(spec: EffectiveSpec, *, gpu: bool) -> tuple[str, str]:
     return "transformers", "spec.backend" if spec.gpus else "no GPU is asked for"
 
 
-def come_first(spec: EffectiveSpec) -> None:
+def import_first(spec: EffectiveSpec) -> None:
     """Import the backend that has to be imported before all other libraries, where it is the one.
 
     Raises:
