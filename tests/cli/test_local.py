@@ -65,11 +65,11 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(workspace: Path,
     assert code == 143, shown
     assert "━" in shown
     assert "Run the same command again to resume." in shown
-    step = int(shown.split("Stopped at step ")[1].split(",")[0])
+    step = int(shown.split("Stopped at step ")[1].split(";")[0])
     done = cli("run", "job.yaml", "-o", "json")
     assert done.returncode == 0, done.stderr
     assert f"Resumed from the checkpoint of step {step}" in done.stderr
-    assert json.loads(done.stdout)["output"]["trainedSteps"] == 40
+    assert json.loads(done.stdout)["output"]["trainedSteps"] == 200
 
 
 def interrupted_in_a_terminal(command: list[str], folder: Path) -> tuple[str, int]:
