@@ -48,7 +48,8 @@ def test_an_adapter_loads_by_auto_processor_where_only_the_base_models_config_na
     workspace: Workspace,
 ) -> None:
     """As some models of the Hub do: no file but config.json says which class the processor is."""
-    base = workspace.folder / "models/qwen2_5_vl"
+    base = workspace.folder / "models/named-by-config"
+    shutil.copytree(workspace.folder / "models/qwen2_5_vl", base)
     for name in ("processor_config.json", "tokenizer_config.json"):
         content = json.loads((base / name).read_text())
         del content["processor_class"]
@@ -57,7 +58,7 @@ def test_an_adapter_loads_by_auto_processor_where_only_the_base_models_config_na
     (base / "preprocessor_config.json").write_text(json.dumps(content["image_processor"]))
     (base / "video_preprocessor_config.json").write_text(json.dumps(content["video_processor"]))
     (base / "processor_config.json").unlink()
-    outcome, _ = workspace.train(config("job", VISION, QUICK, SHORT))
+    outcome, _ = workspace.train(config("job", VISION, {"baseModel": "./models/named-by-config"}, QUICK, SHORT))
     assert outcome.output is not None and outcome.output.verified
     from transformers import AutoProcessor
 
