@@ -13,8 +13,6 @@ from model_garden.contract.fields import spec_fields
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 
-_OPTIONAL_GROUPS = ("pushToHub",)
-"""Groups of fields whose defaults apply only where a job gives the group."""
 _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])")
 
 
