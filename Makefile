@@ -45,22 +45,22 @@ $(UV):
 	@echo "» uv $(UV_VERSION), which installs the rest"
 	@$(PYTHON) -m venv .uv/$(UV_VERSION) && .uv/$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-.venv/.tools: pyproject.toml uv.lock | $(UV)
+.venv/.tools: pyproject.toml devcluster/pyproject.toml uv.lock | $(UV)
 	@echo "» the operator, the command line and the development tools"
-	@$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra dev
+	@$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra operator
 	@touch $@
 
 # The binaries build or download while the training stack, about 6 GB, installs.
 .venv/.complete: .venv/.tools
 	@echo "» the training stack (about 6 GB) and, beside it, the cluster's binaries"
 	@$(PY) -m devcluster build & building=$$!; \
-	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra dev --extra trainer && wait $$building
+	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra trainer --group benchmarks && wait $$building
 	@touch $@
 
 # The tests render the chart, and run Unsloth's real classes on a CPU: in an environment of its own, because the
 # packages that it brings change what peft imports.
 .venv/.tests: .venv/.complete
 	@echo "» unsloth and helm, for the tests"
-	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra dev --extra trainer-gpu
+	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra trainer-gpu
 	@$(PY) -m devcluster build --helm
 	@touch $@

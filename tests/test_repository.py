@@ -1,12 +1,56 @@
-"""The house itself: generated files are current, and what would break it from afar is kept out."""
+"""Generated files are current, the version stands in one place, and nothing shadows or loads what it must not."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
-from tools.generate import ROOT, stale
+import pytest
+
+from model_garden import __version__
+from tools.generate import GENERATED, ROOT, stale
+
+
+def test_the_version_is_written_by_hand_in_one_file_alone() -> None:
+    source = Path("operator/model_garden/__init__.py")
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    generated = {path.relative_to(ROOT) for path, _ in GENERATED}
+    allowed = {source, Path("CHANGELOG.md"), *generated}
+    others = [Path(name) for name in tracked if not name.startswith(("tests/", "uv.lock")) and "/go/go." not in name]
+    version = re.compile(rf"(?<![\d.]){re.escape(__version__)}(?![\d.])")
+    naming = [
+        path
+        for path in others
+        if (ROOT / path).is_file() and version.search((ROOT / path).read_bytes().decode(errors="ignore"))
+    ]
+    assert set(naming) <= allowed, "write the version in model_garden/__init__.py alone; make generate copies it"
+    assert source in naming
+
+
+def test_the_wheel_holds_the_product_alone() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert wheel == ["operator/model_garden", "trainer-image/model_garden_trainer"]
+    assert list(project["project"]["scripts"]) == ["model-garden"]
+    assert all((ROOT / package / "py.typed").exists() for package in wheel)
+
+
+@pytest.mark.parametrize("member", ["pyproject.toml", "devcluster/pyproject.toml"])
+def test_published_metadata_accepts_ranges(member: str) -> None:
+    project = tomllib.loads((ROOT / member).read_text())["project"]
+    required = [
+        *project["dependencies"],
+        *(name for extra in project.get("optional-dependencies", {}).values() for name in extra),
+    ]
+    assert [name for name in required if "==" in name.partition(";")[0]] == [], (
+        "uv.lock pins versions; the metadata gives ranges"
+    )
+    assert "<" not in project["requires-python"]
 
 
 def test_generated_files_are_current() -> None:

@@ -1,7 +1,8 @@
 """Rewrites, or with --check compares, every file that is generated from another one.
 
-``manifests/crd.yaml``, the chart's copy and docs/reference/spec.md come from the models, ``manifests/operator.yaml``
-from the chart, and two tables in guides from the registry of row formats and from the table of failure reasons.
+Every file that names the version gets it from ``model_garden.__version__``. ``manifests/crd.yaml``, the chart's copy
+and docs/reference/spec.md come from the models, ``manifests/operator.yaml`` from the chart, and two tables in guides
+from the registry of row formats and from the table of failure reasons.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from devcluster.binaries import ensure_binaries
+from model_garden import __version__
 from model_garden.contract import reasons
 from model_garden.contract.crd import custom_resource_definition
 from model_garden.contract.fields import markdown_table
@@ -36,6 +39,8 @@ once a job exists.
 """
 FORMATS = re.compile(r"(<!-- formats:begin -->\n).*?(<!-- formats:end -->)", re.DOTALL)
 REASONS = re.compile(r"(<!-- reasons:begin -->\n).*?(<!-- reasons:end -->)", re.DOTALL)
+VERSION = re.compile(r"(^(?:version|appVersion): |/(?:operator|trainer):)\d+\.\d+\.\d+\S*?(?=[`\s)])", re.MULTILINE)
+WITH_VERSION = [CHART / "Chart.yaml", ROOT / "demo" / "manifests" / "job.yaml", ROOT / "docs" / "install.md"]
 STATUS_GUIDE = ROOT / "docs" / "status.md"
 VISION_GUIDE = ROOT / "docs" / "08-vision-language-training.md"
 
@@ -76,7 +81,13 @@ def status_guide() -> str:
     return REASONS.sub(lambda found: found[1] + reasons.markdown_table() + "\n" + found[2], STATUS_GUIDE.read_text())
 
 
+def with_version(path: Path) -> str:
+    """The file at ``path`` with the current version of the chart and of both images."""
+    return VERSION.sub(lambda found: found[1] + __version__, path.read_text())
+
+
 GENERATED: list[tuple[Path, Callable[[], str]]] = [
+    *((path, partial(with_version, path)) for path in WITH_VERSION),  # first: operator.yaml is rendered from the chart
     (ROOT / "manifests" / "crd.yaml", crd),
     (CHART / "files" / "crd.yaml", crd),
     (ROOT / "manifests" / "operator.yaml", operator),

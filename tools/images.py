@@ -8,11 +8,11 @@ It needs Python's standard library alone, so that a build machine needs no envir
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,10 @@ def _next_step(options: argparse.Namespace) -> str:
 
 
 def _version() -> str:
-    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+    source = (ROOT / "operator/model_garden/__init__.py").read_text()
+    found = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
+    assert found, "operator/model_garden/__init__.py has no __version__"
+    return found[1]
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
