@@ -6,24 +6,38 @@ PY := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-unit lint generate images clean
+.PHONY: help setup demo demo-down test test-unit test-cluster test-trainer test-images lint generate images clean
+
+# Every test belongs to one part: what needs the training stack, what needs Helm, and of the rest what needs a cluster.
+TRAINER_TESTS := tests/trainer tests/datasets tests/testing tests/tools tests/benchmarks tests/e2e tests/estimate/test_memory_replay.py \
+  tests/estimate/test_model_shape.py tests/cli/test_local.py tests/cli/test_data.py tests/cli/test_preview.py
+IMAGE_TESTS := tests/images tests/chart
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.complete ## install the Python environment and the cluster's binaries
+setup: .venv/.complete ## install the Python environment and the cluster's programs
 
-demo: .venv/.complete ## the whole idea in one run: a cluster, the operator, a job that trains a tiny model
+demo: .venv/.complete ## start a cluster and the operator, and train a tiny model with them
 	$(PY) -m demo
 
-demo-down: .venv/.tools ## stop the demo's cluster and remove what it wrote
+demo-down: .venv/.tools ## stop the demo's cluster and remove its files
 	$(PY) -m demo --down
 
-test: .venv/.tests lint ## run every check and every test
+test: .venv/.tests lint ## every check and every test: lint, then the four parts below
 	$(PY) -m pytest
 
-test-unit: .venv/.tools ## the tests that need neither a cluster nor torch: under a minute
-	$(PY) -m pytest -m "not cluster" tests/contract tests/builders tests/controller tests/services tests/cli/test_help.py
+test-unit: .venv/.tools ## the tests that need neither a cluster nor PyTorch: under a minute
+	$(PY) -m pytest -n auto -m "not cluster" $(addprefix --ignore=,$(TRAINER_TESTS) $(IMAGE_TESTS))
+
+test-cluster: .venv/.cluster ## the tests of operator and command line that need a cluster, but not PyTorch
+	$(PY) -m pytest -m cluster $(addprefix --ignore=,$(TRAINER_TESTS) $(IMAGE_TESTS))
+
+test-trainer: .venv/.tests ## the tests that need the training stack: data sets, trainer, generated files, whole jobs
+	$(PY) -m pytest $(TRAINER_TESTS)
+
+test-images: .venv/.helm ## the tests of Dockerfiles and chart; MODEL_GARDEN_TEST_IMAGES=1 builds the operator's image
+	$(PY) -m pytest $(IMAGE_TESTS)
 
 lint: .venv/.tools ## style, types, import rules: seconds
 	.venv/bin/ruff check .
@@ -31,18 +45,18 @@ lint: .venv/.tools ## style, types, import rules: seconds
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-generate: .venv/.tools ## rewrite the generated files: CRD, operator.yaml, reference tables
+generate: .venv/.complete .venv/.helm ## rewrite the generated files: CRD, operator.yaml, reference tables
 	$(PY) -m tools.generate
 
-images: ## build both images with docker, podman or buildah; ARGS="--help" tells how to name and push them
+images: ## build both images with docker, podman or buildah; ARGS="--help" lists the options
 	@$(PYTHON) tools/images.py $(ARGS)
 
-clean: ## remove the environment; clusters and caches stay
+clean: ## remove the environments; keep clusters and caches
 	rm -rf .venv .venv-unsloth .uv
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "» uv $(UV_VERSION), which installs the rest"
+	@echo "» uv $(UV_VERSION)"
 	@$(PYTHON) -m venv .uv/$(UV_VERSION) && .uv/$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.tools: pyproject.toml devcluster/pyproject.toml uv.lock | $(UV)
@@ -50,17 +64,24 @@ $(UV):
 	@$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra operator
 	@touch $@
 
+.venv/.cluster: .venv/.tools
+	@$(PY) -m devcluster build
+	@touch $@
+
+.venv/.helm: .venv/.cluster
+	@$(PY) -m devcluster build --helm
+	@touch $@
+
 # The binaries build or download while the training stack, about 6 GB, installs.
 .venv/.complete: .venv/.tools
-	@echo "» the training stack (about 6 GB) and, beside it, the cluster's binaries"
+	@echo "» the training stack (about 6 GB) and the cluster's programs"
 	@$(PY) -m devcluster build & building=$$!; \
 	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra trainer --group benchmarks && wait $$building
 	@touch $@
 
 # The tests render the chart, and run Unsloth's real classes on a CPU: in an environment of its own, because the
 # packages that it brings change what peft imports.
-.venv/.tests: .venv/.complete
-	@echo "» unsloth and helm, for the tests"
+.venv/.tests: .venv/.complete .venv/.helm
+	@echo "» unsloth, for the tests"
 	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra trainer-gpu
-	@$(PY) -m devcluster build --helm
 	@touch $@

@@ -14,7 +14,10 @@ from devcluster import binaries, download, gobuild, versions
 
 ARCHITECTURE = versions.go_platform()[1]
 
-pytestmark = pytest.mark.skipif(versions.go_platform()[0] != "linux", reason="the release sites serve Linux")
+pytestmark = [
+    pytest.mark.skipif(versions.go_platform()[0] != "linux", reason="the release sites serve Linux"),
+    pytest.mark.cluster,
+]
 
 
 def quiet(_: str) -> None:
