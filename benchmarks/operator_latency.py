@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sections import machine, table, write_section
-from model_garden.cluster import JOBS, TRAINING_JOBS, Change, Cluster, ClusterError, Snapshot, connect, observe
+from model_garden.cluster import JOBS, TRAINING_JOBS, Change, Cluster, ClusterError, Snapshot, connect, list_and_watch
 from model_garden.contract.names import API_VERSION, KIND, LABEL_JOB
 
 HOW = """Latency: from the API server's answer to a TrainingJob's creation to the ADDED event of its Job in a watch; the
@@ -172,7 +172,7 @@ async def burst(cluster: Cluster, size: int, prefix: str) -> list[float]:
     ready, all_there = asyncio.Event(), asyncio.Event()
 
     async def watch() -> None:
-        async for seen in observe(cluster, JOBS, NAMESPACE, labels=LABEL_JOB):
+        async for seen in list_and_watch(cluster, JOBS, NAMESPACE, labels=LABEL_JOB):
             if isinstance(seen, Snapshot):
                 ready.set()
             elif isinstance(seen, Change) and seen.type == "ADDED":

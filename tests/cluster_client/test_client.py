@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from model_garden.cluster import Change, Cluster, ClusterError, Resource, Snapshot, connect, observe
+from model_garden.cluster import Change, Cluster, ClusterError, Resource, Snapshot, connect, list_and_watch
 from model_garden.cluster import client as clients
 from tests.cluster import TestCluster
 
@@ -117,9 +117,9 @@ def _words(item: Snapshot | Change) -> str:
 def test_a_watch_tells_what_there_is_and_then_each_change(run: Any) -> None:
     async def scenario(client: Cluster) -> None:
         await client.create(MAPS, config_map("one", "watching"), NAMESPACE)
-        stream = observe(client, MAPS, NAMESPACE, labels="for=watching")
+        stream = list_and_watch(client, MAPS, NAMESPACE, labels="for=watching")
         assert await seen(stream, 1) == ["snapshot of one"]
-        stream = observe(client, MAPS, NAMESPACE, labels="for=watching")
+        stream = list_and_watch(client, MAPS, NAMESPACE, labels="for=watching")
         watching = asyncio.create_task(seen(stream, 4))
         await asyncio.sleep(0)
         await client.create(MAPS, config_map("other", "nothing"), NAMESPACE)
@@ -149,7 +149,7 @@ def test_a_watch_outlives_its_connections_and_an_expired_version(run: Any, monke
     monkeypatch.setattr(watches, "_watch_once", expiring)
 
     async def scenario(client: Cluster) -> None:
-        stream = observe(client, MAPS, NAMESPACE, labels="for=ageing")
+        stream = list_and_watch(client, MAPS, NAMESPACE, labels="for=ageing")
         assert _words(await anext(stream)) == "snapshot of "
         changes = asyncio.create_task(seen(stream, 1))
         while len(versions) < 3 and not changes.done():
@@ -188,7 +188,7 @@ def test_a_watch_that_is_closed_at_once_is_asked_for_ever_more_slowly(
 
     async def scenario(client: Cluster) -> None:
         with pytest.raises(EnoughSeen):
-            await seen(observe(client, MAPS, NAMESPACE, labels="for=nobody"), 100)
+            await seen(list_and_watch(client, MAPS, NAMESPACE, labels="for=nobody"), 100)
 
     run(scenario)
     assert pauses == [1, 2, 3, 4, 5, 6]

@@ -7,9 +7,15 @@ from model_garden.builders import plan as builders_plan
 from model_garden.builders.plan import Plan
 from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome, termination_message
+from model_garden.contract.status import OutputStatus, Progress, TrainingJobStatus
 from model_garden.controller.verdict import Now
 
 Object = dict[str, Any]
+
+NEW = TrainingJobStatus()
+AT_7 = Progress(step=7, total_steps=10, loss=1.0)
+DONE = Outcome(result="Succeeded", exit_code=0, output=OutputStatus(path="models/receipts"), progress=AT_7)
+BAD = Outcome(result="Failed", exit_code=3, reason="InvalidDataset", message="rows.jsonl row 7: no answer")
 
 START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(data_claim="data", models_claim="models", cache_claim="cache")

@@ -143,7 +143,7 @@ def test_a_job_of_somebody_else_is_not_touched(garden: Garden) -> None:
     garden.submit("taken", {"STEPS": 1})
     status = garden.cluster.until(lambda: _stalled(garden.status("taken")))
     assert condition(status, "Stalled")["reason"] == "JobNameTaken"
-    assert "nobody owns it" in condition(status, "Stalled")["message"]
+    assert "has no owner" in condition(status, "Stalled")["message"]
     garden.kubectl("delete", "job", "taken-train")
     garden.until("taken", "Succeeded")
 

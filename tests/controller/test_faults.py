@@ -134,7 +134,7 @@ def test_of_two_operators_one_works_and_the_other_takes_over(own: Garden, tmp_pa
     second = own.twin(tmp_path)
     environment = {"POD_NAMESPACE": own.namespace}
     own.start_operator(pod={"POD_NAME": "one", **environment}, **lease)
-    own.cluster.until(lambda: "one, is at work" in own.log.read_text())
+    own.cluster.until(lambda: "one became leader" in own.log.read_text())
     second.start_operator(pod={"POD_NAME": "two", **environment}, **lease)
     second.cluster.until(lambda: "waiting for the Lease" in second.log.read_text())
     third = own.twin(tmp_path / "third")

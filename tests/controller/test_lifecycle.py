@@ -78,7 +78,7 @@ def test_a_job_suspended_by_somebody_else_is_left_alone_and_says_so(garden: Gard
     garden.until("elsewhere", "Running")
     garden.patch("job", "elsewhere-train", {"spec": {"suspend": True}})
     status = garden.until("elsewhere", "Suspended")
-    assert "somebody suspended the Job elsewhere-train" in condition(status, "Running")["message"]
+    assert "Job elsewhere-train was suspended outside the operator" in condition(status, "Running")["message"]
     garden.kubectl("delete", "trainingjob", "elsewhere")
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from model_garden.contract.progress import Outcome
 from model_garden.contract.status import OutputStatus
-from model_garden.controller.observed import GONE, End, observe, trim_job, trim_pod
+from model_garden.controller.observed import GONE, End, derive_facts, trim_job, trim_pod
 from model_garden.controller.pod_reasons import PendingReason
 from tests.controller import builders as b
 from tests.controller.builders import Object
@@ -16,13 +16,13 @@ BAD = Outcome(result="Failed", exit_code=3, reason="InvalidDataset", message="ro
 
 
 def end_of(pod: Object) -> End:
-    [facts] = observe(b.resource()["metadata"], b.job(), [pod]).pods
+    [facts] = derive_facts(b.resource()["metadata"], b.job(), [pod]).pods
     assert facts.end
     return facts.end
 
 
 def why(pod: Object, *events: Object) -> PendingReason:
-    [facts] = observe(b.resource()["metadata"], b.job(), [pod], events).pods
+    [facts] = derive_facts(b.resource()["metadata"], b.job(), [pod], events).pods
     assert facts.waiting
     return facts.waiting
 
@@ -39,7 +39,7 @@ def disrupted(reason: str, message: str = "") -> list[Object]:
         (b.ended(0), "Completed", None),
         (b.ended(3, BAD), "Error", "rows.jsonl row 7: no answer"),
         (b.ended(143, STOPPED), "Stopped", None),
-        (b.ended(143, STOPPED, conditions=disrupted("PreemptionByScheduler")), "Preempted", "higher priority"),
+        (b.ended(143, STOPPED, conditions=disrupted("PreemptionByScheduler")), "Preempted", "higher-priority"),
         (b.ended(143, STOPPED, conditions=disrupted("EvictionByEvictionAPI", "drained")), "Evicted", "drained"),
         (b.ended(137, conditions=disrupted("DeletionByPodGC", "node is gone")), "Evicted", "node is gone"),
         (b.pod(phase="Failed", reason="Evicted", message="low on memory"), "Evicted", "low on memory"),
@@ -48,7 +48,7 @@ def disrupted(reason: str, message: str = "") -> list[Object]:
         (b.ended(139), "Error", "signal 11"),
         (b.ended(1), "Error", "exit code 1 without reporting an outcome"),
         (b.ended(128, reason="StartError"), "Error", "could not start"),
-        (b.running() | {GONE: True}, "Error", "how it ended was not seen"),
+        (b.running() | {GONE: True}, "Error", "its end was not seen"),
     ],
 )
 def test_how_a_pod_ended(pod: Object, reason: str, said: str | None) -> None:
@@ -128,28 +128,28 @@ def test_a_volume_that_cannot_be_mounted_shows_in_events_alone() -> None:
 )
 def test_why_a_job_has_no_pod(message: str, kind: str, reason: str) -> None:
     events = [b.event("job-uid", "FailedCreate", "old", 1), b.event("job-uid", "FailedCreate", message, 2)]
-    job = observe(b.resource()["metadata"], b.job(), [], events).job
+    job = derive_facts(b.resource()["metadata"], b.job(), [], events).job
     assert job and job.start_problem
     assert (job.start_problem.kind, job.start_problem.reason) == (kind, reason)
 
 
 def test_a_refusal_from_before_the_newest_pod_is_over() -> None:
     refused = b.event("job-uid", "FailedCreate", "serviceaccount not found", 2)
-    job = observe(b.resource()["metadata"], b.job(), [b.ended(1)], [refused]).job
+    job = derive_facts(b.resource()["metadata"], b.job(), [b.ended(1)], [refused]).job
     assert job and job.start_problem is None
 
 
 def test_a_namesakes_pods_and_job_are_told_from_ours() -> None:
     before = b.running()
     before["metadata"]["creationTimestamp"] = b.time(-60)
-    facts = observe(b.resource()["metadata"], b.job(owner="another"), [before, b.running("receipts-train-2")])
+    facts = derive_facts(b.resource()["metadata"], b.job(owner="another"), [before, b.running("receipts-train-2")])
     assert facts.job and not facts.job.owned
     assert facts.pods == ()
 
 
 def test_pods_are_in_the_order_of_their_creation() -> None:
     pods = [b.running("late", 90), b.ended(1, name="early")]
-    facts = observe(b.resource()["metadata"], b.job(), pods)
+    facts = derive_facts(b.resource()["metadata"], b.job(), pods)
     assert [pod.name for pod in facts.pods] == ["early", "late"]
     assert facts.current and facts.current.name == "late"
     assert facts.last_ended and facts.last_ended.name == "early"
@@ -159,4 +159,4 @@ def test_what_is_kept_in_memory_says_the_same() -> None:
     whole = b.ended(137, reason="OOMKilled")
     job = b.job("Failed", reason="BackoffLimitExceeded")
     owner = b.resource()["metadata"]
-    assert observe(owner, trim_job(job), [trim_pod(whole)]) == observe(owner, job, [whole])
+    assert derive_facts(owner, trim_job(job), [trim_pod(whole)]) == derive_facts(owner, job, [whole])

@@ -12,7 +12,7 @@ from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome
 from model_garden.contract.resource import InvalidResource
 from model_garden.contract.status import Attempt, OutputStatus, Progress, TrainingJobStatus
-from model_garden.controller.observed import Facts, observe
+from model_garden.controller.observed import Facts, derive_facts
 from model_garden.controller.verdict import awaiting_job_conclusion
 from tests.controller import builders as b
 from tests.controller import test_status
@@ -45,7 +45,7 @@ def of(index: int, pod: Object) -> Object:
 
 
 def facts(job: Object, *pods: Object) -> Facts:
-    return observe(b.resource()["metadata"], job, pods)
+    return derive_facts(b.resource()["metadata"], job, pods)
 
 
 def status(job: Object, *pods: Object) -> TrainingJobStatus:

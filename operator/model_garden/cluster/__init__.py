@@ -4,7 +4,7 @@ from model_garden.cluster.client import Cluster, Listing, Object, Propagation, c
 from model_garden.cluster.errors import Cause, ClusterError
 from model_garden.cluster.logs import follow_log
 from model_garden.cluster.resources import CLAIMS, EVENTS, JOBS, LEASES, NODES, PODS, SERVICES, TRAINING_JOBS, Resource
-from model_garden.cluster.watching import Change, Snapshot, observe
+from model_garden.cluster.watching import Change, Snapshot, list_and_watch
 
 __all__ = [
     "CLAIMS",
@@ -26,5 +26,5 @@ __all__ = [
     "Snapshot",
     "connect",
     "follow_log",
-    "observe",
+    "list_and_watch",
 ]

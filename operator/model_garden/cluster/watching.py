@@ -39,7 +39,7 @@ class Change:
     object: Object
 
 
-async def observe(
+async def list_and_watch(
     cluster: Cluster,
     resource: Resource,
     namespace: str | None = None,

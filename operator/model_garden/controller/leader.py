@@ -39,7 +39,7 @@ class Leader:
         _log.info("waiting for the Lease %s/%s", self._namespace, LEASE)
         while not await self._try():
             await asyncio.sleep(RENEW_SECONDS)
-        _log.info("this replica, %s, is at work", self._identity)
+        _log.info("%s became leader", self._identity)
 
     async def keep(self) -> None:
         """Renew for ever.

@@ -125,7 +125,7 @@ class Facts:
         return self.last_ended
 
 
-def observe(owner: Object, job: Object | None, pods: Sequence[Object], events: Sequence[Object] = ()) -> Facts:
+def derive_facts(owner: Object, job: Object | None, pods: Sequence[Object], events: Sequence[Object] = ()) -> Facts:
     """The facts of a TrainingJob.
 
     Args:
@@ -228,7 +228,7 @@ def _end(pod: Object, state: Object) -> End | None:
     elif outcome is None and terminated:
         message = pod_reasons.died(exit_code, terminated.get("reason"), terminated.get("message"))
     elif outcome is None:
-        message = status.get("message") or "the pod is gone, and how it ended was not seen"
+        message = status.get("message") or "the pod is gone and its end was not seen"
     return End(
         reason=reason,
         exit_code=exit_code,

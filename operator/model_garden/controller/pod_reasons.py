@@ -1,4 +1,4 @@
-"""PURE: Kubernetes' and the kernel's ways of saying no, put into words that name what to do."""
+"""PURE: why a pod does not run or has ended, as a sentence that names the fix."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Literal
 Object = dict[str, Any]
 
 PendingKind = Literal[
-    "Capacity",  # the cluster is full: the job is queued
-    "Missing",  # something the job names does not exist, or may not be had; it may yet be, so the job waits for a while
-    "Image",  # the registry does not answer; it may again
+    "Capacity",  # the cluster is full: the job waits without limit
+    "Missing",  # an object that the job names does not exist or may not be read; it may come, so the job waits a while
+    "Image",  # the registry does not answer; it may later
     "Refused",  # the API server refuses the pod
-    "Starting",  # on its way
+    "Starting",  # the container is being created
 ]
 
 
 @dataclass(frozen=True)
 class PendingReason:
-    """Why a pod does not run: the kind, a CamelCase reason for the condition, and a sentence for people."""
+    """Why a pod does not run: the kind, a CamelCase reason for the condition, and a sentence."""
 
     kind: PendingKind
     reason: str
@@ -36,7 +36,7 @@ _NO_SUCH_IMAGE = re.compile(
     r"|\b40[134]\b|invalid reference",
     re.IGNORECASE,
 )
-"""A registry's answer that asking again does not change; anything else may be the network."""
+"""An answer of a registry that a retry does not change; anything else may be the network."""
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _NEVER = ("InvalidImageName", "ErrImageNeverPull")
@@ -97,7 +97,7 @@ def _unscheduled(said: str) -> PendingReason:
     return PendingReason(
         "Capacity",
         "Unschedulable",
-        f"no node takes the pod; check nodeSelector, affinity and tolerations in spec.podTemplate ({said})",
+        f"no node matches the pod; check nodeSelector, affinity and tolerations in spec.podTemplate ({said})",
     )
 
 
@@ -140,13 +140,13 @@ _FREE_THE_JOB = (
 
 
 def preempted(said: str | None) -> str:
-    """A pod that had to make room."""
-    return f"made room for a pod of higher priority ({said or 'no details'}); training goes on from the last checkpoint"
+    """A pod that was preempted."""
+    return f"preempted by a higher-priority pod{_in_brackets(said)}; will resume from the last checkpoint"
 
 
 def evicted(said: str | None, node: str | None) -> str:
-    """A pod whose node let it go, or was lost."""
-    return f"evicted from node {node or 'unknown'} ({said or 'no details'}); training goes on from the last checkpoint"
+    """A pod that its node evicted, or whose node was lost."""
+    return f"evicted from node {node or 'unknown'}{_in_brackets(said)}; will resume from the last checkpoint"
 
 
 def out_of_memory(limit: str | None) -> str:
@@ -163,7 +163,7 @@ def died(exit_code: int | None, reason: str | None, said: str | None) -> str:
     if reason in ("StartError", "ContainerCannotRun"):
         return f"the container could not start: {said or reason}"
     if exit_code == 137:
-        return "killed (SIGKILL) without a word: a node shutting down, or more memory used than the node has"
+        return "killed (SIGKILL), no termination message: node shutdown or out of memory"
     if exit_code is not None and exit_code > 128:
         return f"ended by signal {exit_code - 128} without reporting an outcome"
     return f"ended with exit code {exit_code} without reporting an outcome{f' ({said})' if said else ''}"

@@ -1,13 +1,12 @@
-"""PURE: a verdict and facts -> the status that says so."""
+"""PURE: verdict -> status. ``next_status`` says it in the shape of the API, and keeps what is known already."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from model_garden.builders.plan import Plan
 from model_garden.contract.crd import MUTABLE
 from model_garden.contract.defaults import merge
 from model_garden.contract.status import (
@@ -16,18 +15,16 @@ from model_garden.contract.status import (
     Condition,
     ConditionType,
     Failure,
-    Phase,
     TrainingJobStatus,
 )
-from model_garden.controller.observed import Facts, PodFacts
-from model_garden.controller.trainer_events import Training
-from model_garden.controller.verdict import Now, Object, Verdict, failure_of, outcome_of
+from model_garden.controller.observed import PodFacts
+from model_garden.controller.verdict import ENDED, Now, Observation, Verdict, job_failure, last_outcome
 
-ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Cancelled")
+Object = dict[str, Any]
 
 
 def read_status(recorded: Object) -> tuple[TrainingJobStatus, list[str]]:
-    """A recorded status, and what in it cannot be read: that is left out, to be found again in Job and pods."""
+    """A recorded status, and the names of its unreadable fields. Those are dropped; Job and pods give them anew."""
     lost: list[str] = []
     while True:
         try:
@@ -45,88 +42,85 @@ def read_status(recorded: Object) -> tuple[TrainingJobStatus, list[str]]:
 
 
 def finished(status: TrainingJobStatus) -> bool:
-    """Whether a status is final: from then on nothing is created for it and nothing in it changes."""
+    """Whether a status is final: nothing is created for it, and nothing in it changes any more."""
     return any(c.type == "Finished" and c.status == "True" for c in status.conditions or ())
 
 
-def next_status(
-    previous: TrainingJobStatus,
-    verdict: Verdict,
-    plan: Plan,
-    facts: Facts,
-    training: Training,
-    at: Now,
-    log_tail: Sequence[str] = (),
-) -> TrainingJobStatus:
-    """The status for a verdict. What is known stays: a status never loses a figure because a pod is gone.
+def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = ()) -> TrainingJobStatus:
+    """The status for a verdict. A status never loses a figure because a pod is gone.
 
     Args:
-        previous: the status until now.
+        seen: what is known of the TrainingJob.
         verdict: see ``judge``.
-        plan: what should be.
-        facts: what is.
-        training: what the trainers told.
-        at: now.
-        log_tail: the last lines of the failed pod's log; for a failure only.
+        log_tail: the last lines of the failed pod's log; used for a failure only.
     """
-    outcome = outcome_of(facts)
-    told = (outcome and outcome.progress) or training.progress
+    plan, facts, training, previous, now = seen.plan, seen.facts, seen.training, seen.previous, seen.now
+    outcome = last_outcome(facts)
     pod = facts.current or facts.last_ended
-    training_step = plan.step == "train"
-    starts = [pod.started for pod in facts.pods if pod.started and training_step]
+    trains = plan.step == "train"
     prepared = verdict.reason == "PreflightSucceeded"
-    ended = verdict.phase in ENDED
     job_exists = facts.job is not None and facts.job.owned
-    effective = plan.spec.to_dict()
-    if job_exists and previous.effective_spec and previous.job_name == plan.job_name:
-        effective = _as_started(previous.effective_spec, effective)
+    job_end = facts.job.end_time if facts.job else None
+    starts = [pod.started for pod in facts.pods if pod.started and trains]
     checkpoint = outcome.checkpoint_step if outcome and outcome.checkpoint_step is not None else training.checkpoint
     return TrainingJobStatus(
         phase=verdict.phase,
-        conditions=conditions(previous, verdict, at, job_exists=job_exists),
-        effective_spec=merge(effective, outcome.effective_spec) if outcome and outcome.effective_spec else effective,
-        progress=told,
+        conditions=conditions(previous, verdict, now, job_exists=job_exists),
+        effective_spec=_effective_spec(seen, job_exists=job_exists),
+        progress=(outcome and outcome.progress) or training.progress,
         history=list(training.history) or None,
         dataset=training.dataset,
         estimate=(outcome.estimate if outcome else None) or previous.estimate,
-        attempts=(attempts(previous.attempts or (), facts, training, at) or None) if training_step else None,
+        attempts=(attempts(seen) or None) if trains else None,
         output=(outcome.output if outcome else None) or previous.output,
-        failure=failure_of(verdict, plan, facts, log_tail) if verdict.phase == "Failed" else None,
+        failure=_failure(seen, verdict, log_tail) if verdict.phase == "Failed" else None,
         job_name=plan.job_name if job_exists else previous.job_name,
         pod_name=None if prepared else pod.name if pod else previous.pod_name,
         last_checkpoint_step=checkpoint,
-        preflight_completion_time=facts.job.end_time if prepared and facts.job else previous.preflight_completion_time,
+        preflight_completion_time=job_end if prepared else previous.preflight_completion_time,
         start_time=previous.start_time or min(starts, default=None),
-        completion_time=((facts.job and facts.job.end_time) or at.text()) if ended else None,
-        observed_generation=at.generation,
+        completion_time=(job_end or now.text()) if verdict.phase in ENDED else None,
+        observed_generation=now.generation,
     )
 
 
-def _as_started(started_with: Object, today: Object) -> Object:
-    """What the Job was made of, whatever the operator's settings are today; but for what may be changed on the way."""
-    kept = {key: value for key, value in started_with.items() if key not in MUTABLE}
-    return kept | {key: today[key] for key in MUTABLE if key in today}
+def _effective_spec(seen: Observation, *, job_exists: bool) -> Object:
+    """What the Job was created with, whatever the operator's settings are now, except for fields that may change."""
+    current = effective = seen.plan.spec.to_dict()
+    created_with = seen.previous.effective_spec
+    if job_exists and created_with and seen.previous.job_name == seen.plan.job_name:
+        kept = {key: value for key, value in created_with.items() if key not in MUTABLE}
+        effective = kept | {key: current[key] for key in MUTABLE if key in current}
+    outcome = last_outcome(seen.facts)
+    return merge(effective, outcome.effective_spec) if outcome and outcome.effective_spec else effective
 
 
-def invalid(previous: TrainingJobStatus, problems: Sequence[str], at: Now) -> TrainingJobStatus:
+def _failure(seen: Observation, verdict: Verdict, log_tail: Sequence[str]) -> Failure:
+    if seen.facts.job and seen.facts.job.failed:
+        return job_failure(seen.plan, seen.facts, list(log_tail) or None)
+    return Failure(reason=verdict.reason, message=verdict.message)
+
+
+def invalid(previous: TrainingJobStatus, problems: Sequence[str], now: Now) -> TrainingJobStatus:
     """The final status of a spec that cannot be run, one line of the message for each field that is wrong."""
     message = "\n".join(problems)
     verdict = Verdict("Failed", "InvalidSpec", message, stalled=True)
     return previous.model_copy(
         update={
             "phase": "Failed",
-            "conditions": conditions(previous, verdict, at, job_exists=True),
+            "conditions": conditions(previous, verdict, now, job_exists=True),
             "failure": Failure(reason="InvalidSpec", message=message),
-            "completion_time": at.text(),
-            "observed_generation": at.generation,
+            "completion_time": now.text(),
+            "observed_generation": now.generation,
         }
     )
 
 
-def conditions(previous: TrainingJobStatus, verdict: Verdict, at: Now, *, job_exists: bool) -> list[Condition]:
-    """All seven conditions; ``Running`` carries the message also while it is False.
+def conditions(previous: TrainingJobStatus, verdict: Verdict, now: Now, *, job_exists: bool) -> list[Condition]:
+    """All seven conditions. ``Running`` carries the message even when it is False.
 
-    ``Reconciling`` and ``Stalled`` are kstatus': in progress until the Job exists or is not to be yet, and failed.
+    ``Reconciling`` and ``Stalled`` follow kstatus: in progress until the Job exists or should not exist yet; failed.
+    Source: https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md
     """
     ended = verdict.phase in ENDED
     truth: dict[ConditionType, bool] = {
@@ -139,10 +133,10 @@ def conditions(previous: TrainingJobStatus, verdict: Verdict, at: Now, *, job_ex
         "Finished": ended,
     }
     before = {condition.type: condition for condition in previous.conditions or ()}
-    return [_condition(kind, truth[kind], verdict, before.get(kind), at) for kind in get_args(ConditionType)]
+    return [_condition(kind, truth[kind], verdict, before.get(kind), now) for kind in get_args(ConditionType)]
 
 
-def _condition(kind: ConditionType, holds: bool, verdict: Verdict, before: Condition | None, at: Now) -> Condition:
+def _condition(kind: ConditionType, holds: bool, verdict: Verdict, before: Condition | None, now: Now) -> Condition:
     status = "True" if holds else "False"
     reason = verdict.phase if kind == "Finished" and holds else verdict.reason
     return Condition(
@@ -150,37 +144,37 @@ def _condition(kind: ConditionType, holds: bool, verdict: Verdict, before: Condi
         status="True" if holds else "False",
         reason=reason,
         message=verdict.message[:32_000] if holds or kind == "Running" else "",
-        observed_generation=at.generation,
-        last_transition_time=before.last_transition_time if before and before.status == status else at.text(),
+        observed_generation=now.generation,
+        last_transition_time=before.last_transition_time if before and before.status == status else now.text(),
     )
 
 
-def attempts(previous: Sequence[Attempt], facts: Facts, training: Training, at: Now) -> list[Attempt]:
-    """The last ten pods that started: each once, its ending noted once."""
-    records = {attempt.pod: attempt for attempt in previous}
-    for pod in facts.pods:
+def attempts(seen: Observation) -> list[Attempt]:
+    """The last ten pods that started. The end of each is recorded once."""
+    records = {attempt.pod: attempt for attempt in seen.previous.attempts or ()}
+    for pod in seen.facts.pods:
         if (pod.started or pod.end) and pod.is_an_attempt:
-            records[pod.name] = _attempt(records.get(pod.name), pod, training, at)
-    alive = {pod.name for pod in facts.pods}
-    suspended = facts.job is not None and facts.job.suspended
+            records[pod.name] = _attempt(records.get(pod.name), pod, seen)
+    alive = {pod.name for pod in seen.facts.pods}
+    suspended = seen.facts.job is not None and seen.facts.job.suspended
     for name, attempt in records.items():
         if attempt.end_time is None and name not in alive:
             update = {
                 "reason": "Stopped" if suspended else "Error",
-                "message": "the pod is gone, and how it ended was not seen",
-                "end_time": at.text(),
+                "message": "the pod is gone and its end was not seen",
+                "end_time": seen.now.text(),
             }
             records[name] = attempt.model_copy(update=update)
     return list(records.values())[-MAX_ATTEMPTS:]
 
 
-def _attempt(before: Attempt | None, pod: PodFacts, training: Training, at: Now) -> Attempt:
-    steps = training.steps_of(pod.name)
+def _attempt(before: Attempt | None, pod: PodFacts, seen: Observation) -> Attempt:
+    steps = seen.training.steps_of(pod.name)
     end = pod.end
     to_step = steps.last
     if end and end.outcome and end.outcome.progress:
         to_step = end.outcome.progress.step
-    end_time = (before and before.end_time) or (end and (end.time or at.text())) or None
+    end_time = (before and before.end_time) or (end and (end.time or seen.now.text())) or None
     return Attempt(
         pod=pod.name,
         node=pod.node,
@@ -200,7 +194,7 @@ def message(status: TrainingJobStatus) -> str:
 
 
 def urgent(before: TrainingJobStatus, after: TrainingJobStatus) -> bool:
-    """Whether a change is more than figures and wording, and so worth a patch at once."""
+    """Whether a change is more than figures and wording, so that it is written at once."""
     return _outline(before) != _outline(after)
 
 

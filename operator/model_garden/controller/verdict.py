@@ -1,14 +1,12 @@
-"""PURE: facts -> where a TrainingJob stands, and why."""
+"""PURE: facts -> verdict: the phase of a TrainingJob, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from model_garden.builders.plan import Plan
-from model_garden.contract.names import KIND
+from model_garden.contract import names
 from model_garden.contract.progress import Outcome
 from model_garden.contract.reasons import NO_RETRY, WORKER_LOST, reason_of_exit_code
 from model_garden.contract.status import Failure, Phase, TrainingJobStatus
@@ -17,18 +15,18 @@ from model_garden.controller.observed import End, Facts, JobFacts
 from model_garden.controller.pod_reasons import PendingKind, PendingReason
 from model_garden.controller.trainer_events import Training
 
-Object = dict[str, Any]
+ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Cancelled")
 
-_NODE_ANSWERS_WITHIN = timedelta(seconds=15)
-"""How long after a pod's time to stop its end is waited for before its node counts as lost."""
+_NODE_RESPONSE_TIME = timedelta(seconds=15)
+"""How long after its deadline the end of a deleted pod may take to arrive. Then its node counts as lost."""
 
 _PATIENCE: dict[PendingKind, float] = {"Missing": 1, "Refused": 1, "Image": 6}
-"""How many times ``missing_seconds`` is waited: for a registry longer, for room in the cluster without an end."""
+"""The time a pod may be pending, in multiples of ``missing_seconds``. A registry gets longer; capacity has no limit."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The phase, a CamelCase reason and a sentence; ``stalled``: it will not go on without somebody's help."""
+    """The phase, a CamelCase reason and a sentence. ``stalled``: the job needs somebody's help to continue."""
 
     phase: Phase
     reason: str
@@ -38,134 +36,150 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Now:
-    """When and about which generation a status is computed."""
+    """The time, and the generation of the TrainingJob, that a status is computed for."""
 
-    now: datetime
+    time: datetime
     generation: int
 
     def text(self) -> str:
         """The time as ``metav1.Time`` spells it."""
-        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self.time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def since(self, time: str) -> timedelta:
         """How long ago a ``metav1.Time`` was."""
-        return self.now - datetime.fromisoformat(time)
+        return self.time - datetime.fromisoformat(time)
 
 
 def now_for(generation: int) -> Now:
-    """Now."""
+    """The present time."""
     return Now(datetime.now(UTC), generation)
 
 
-def judge(
-    plan: Plan, facts: Facts, training: Training, previous: TrainingJobStatus, at: Now, missing_seconds: float
-) -> Verdict:
-    """Where a valid TrainingJob that nobody cancelled stands.
+@dataclass(frozen=True)
+class Observation:
+    """All that a verdict and a status are computed from.
+
+    Attributes:
+        plan: what should exist.
+        facts: what exists.
+        training: what the trainers have reported.
+        previous: the status so far.
+        now: the time.
+    """
+
+    plan: Plan
+    facts: Facts
+    training: Training
+    previous: TrainingJobStatus
+    now: Now
+
+
+def judge(seen: Observation, missing_seconds: float) -> Verdict:
+    """The verdict on a valid TrainingJob.
 
     Args:
-        plan: what should be.
-        facts: what is.
-        training: what the trainers told.
-        previous: the status until now: it tells since when the job is held up.
-        at: now.
-        missing_seconds: how long something that is missing is waited for before the job fails.
+        seen: what is known of it.
+        missing_seconds: how long a job waits for something that is missing before it fails.
     """
-    job = facts.job
+    verdict = _judge(seen, missing_seconds)
+    if not seen.plan.cancelled or verdict.phase in ENDED or verdict.reason == "NodeNotResponding":
+        return verdict
+    if seen.facts.job is None or not seen.facts.job.owned:
+        return Verdict("Cancelled", "Cancelled", f"cancelled by the annotation {names.ANNOTATION_CANCEL}")
+    return Verdict(seen.previous.phase or "Pending", "Cancelling", "cancelled; the pods are stopping")
+
+
+def _judge(seen: Observation, missing_seconds: float) -> Verdict:
+    """The verdict on a TrainingJob that nobody cancelled."""
+    plan, facts, job = seen.plan, seen.facts, seen.facts.job
     if job is None and plan.held_back:
-        return Verdict(
-            "Suspended", "Suspended", "suspended by spec.suspend; set it to false to put the Job in its queue"
-        )
+        return Verdict("Suspended", "Suspended", "suspended by spec.suspend; set it to false to queue the Job")
     if job is None:
         return Verdict("Pending", "CreatingJob", "the Job is being created")
     if not job.owned:
         return _name_taken(plan, job)
     if job.complete and plan.step == "preflight":
-        return Verdict("Pending", "PreflightSucceeded", "data and model are ready; the Job that trains comes next")
+        return Verdict("Pending", "PreflightSucceeded", "data and model are ready; the training Job comes next")
     if job.complete:
-        return Verdict("Succeeded", "Succeeded", _success(facts, training))
+        return Verdict("Succeeded", "Succeeded", _success(facts, seen.training))
     if job.failed:
-        failure = _failure(plan, facts, None)
+        failure = job_failure(plan, facts, None)
         return Verdict("Failed", failure.reason, failure.message, stalled=True)
-    if not_stopped := _not_stopped(facts, at):
+    if not_stopped := _not_stopped(facts, seen.now):
         return not_stopped
     if job.deleting:
-        return Verdict("Pending", "JobDeleted", "the Job is being deleted; another one will take its place and resume")
+        return Verdict("Pending", "JobDeleted", "the Job is being deleted; a new Job will resume training")
     if job.suspended:
         return _suspended(plan, job)
-    verdict = _unfinished(facts, training, previous, at, missing_seconds)
+    verdict = _unfinished(seen, missing_seconds)
     if plan.step == "preflight" and verdict.phase in ("Starting", "Running"):
         return replace(verdict, phase="Preparing")
     return verdict
 
 
 def _name_taken(plan: Plan, job: JobFacts) -> Verdict:
-    if job.other_owner == f"{KIND} {plan.name}":
-        return Verdict("Pending", "PreviousJobEnding", f"waiting for a deleted namesake's Job {job.name} to go")
-    owner = f"it belongs to {job.other_owner}" if job.other_owner else "nobody owns it"
+    if job.other_owner == f"{names.KIND} {plan.name}":
+        why = f"waiting until the Job {job.name} of a deleted TrainingJob of this name is gone"
+        return Verdict("Pending", "PreviousJobEnding", why)
+    owner = f"belongs to {job.other_owner}" if job.other_owner else "has no owner"
     fix = "delete that Job, or give the TrainingJob another name"
     return Verdict("Pending", "JobNameTaken", f"a Job {job.name} exists already and {owner}; {fix}", stalled=True)
 
 
-def _not_stopped(facts: Facts, at: Now) -> Verdict | None:
-    """The verdict on a job whose pod was to be gone by now, as when its node is lost; None for any other."""
+def _not_stopped(facts: Facts, now: Now) -> Verdict | None:
+    """The verdict on a job whose deleted pod has passed its deadline, as when its node is lost; None for any other."""
     pod = facts.stopping
-    if pod is None or pod.delete_by is None or until_overdue(facts, at) > 0:
+    if pod is None or pod.delete_by is None or seconds_to_overdue(facts, now) > 0:
         return None
     why = pod_reasons.not_stopped(pod.name, pod.node, pod.delete_reason, pod.delete_by)
     return Verdict("Pending", "NodeNotResponding", why, stalled=True)
 
 
-def until_overdue(facts: Facts, at: Now) -> float:
-    """Seconds until a pod that is to be deleted counts as not stopped; infinite where there is none."""
+def seconds_to_overdue(facts: Facts, now: Now) -> float:
+    """Seconds until a deleted pod that has not ended is overdue; infinite if there is none."""
     pod = facts.stopping
-    return (_NODE_ANSWERS_WITHIN - at.since(pod.delete_by)).total_seconds() if pod and pod.delete_by else float("inf")
+    return (_NODE_RESPONSE_TIME - now.since(pod.delete_by)).total_seconds() if pod and pod.delete_by else float("inf")
 
 
 def _suspended(plan: Plan, job: JobFacts) -> Verdict:
     if plan.queued_by_kueue and not job.suspended_by_spec:
         return Verdict("Queued", "WaitingForQuota", "waiting for Kueue to admit the Job")
     if job.suspended_by_spec:
-        return Verdict("Suspended", "Suspended", "suspended by spec.suspend; set it to false to go on")
-    return Verdict(
-        "Suspended",
-        "SuspendedByOthers",
-        f"somebody suspended the Job {job.name}; it goes on when its spec.suspend is false",
-    )
+        return Verdict("Suspended", "Suspended", "suspended by spec.suspend; set it to false to resume")
+    why = f"Job {job.name} was suspended outside the operator; set its spec.suspend to false to resume"
+    return Verdict("Suspended", "SuspendedByOthers", why)
 
 
-def _unfinished(
-    facts: Facts, training: Training, previous: TrainingJobStatus, at: Now, missing_seconds: float
-) -> Verdict:
+def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
+    facts, training = seen.facts, seen.training
     assert facts.job is not None
     pod = facts.pending_pod or facts.current
     if pod is None:
         if problem := facts.job.start_problem:
-            return _waiting(problem, None, _held_up_for(facts.job.created, previous, at), missing_seconds)
+            return _pending(problem, None, _pending_for(facts.job.created, seen), missing_seconds)
         if last := facts.last_ended:
             assert last.end is not None
-            return Verdict("Starting", "Retrying", f"pod {last.name} ended ({_ending(last.end)}); the next one follows")
+            return Verdict("Starting", "Retrying", f"pod {last.name} ended ({_describe(last.end)}); a new pod follows")
         return Verdict("Starting", "Starting", "the Job's pod is being created")
     if (stopping := facts.stopping) and stopping.delete_by:
         why = pod_reasons.stopping(stopping.name, stopping.node, stopping.delete_reason, stopping.delete_by)
         return Verdict("Running", "PodDeleted", why)
     if pod.started:
-        told = training.warning or training.stage or "the trainer starts"
-        return Verdict("Running", "Running", told if not pod.told_to_stop else f"stopping early and saving; {told}")
+        report = training.warning or training.stage or "the trainer starts"
+        return Verdict("Running", "Running", report if not pod.told_to_stop else f"stopping early and saving; {report}")
     if pod.waiting:
-        return _waiting(
-            pod.waiting, pod.node, _held_up_for(pod.scheduled or pod.created, previous, at), missing_seconds
-        )
+        return _pending(pod.waiting, pod.node, _pending_for(pod.scheduled or pod.created, seen), missing_seconds)
     return Verdict("Starting", "Starting", "the pod is starting")
 
 
-def _held_up_for(start: str, previous: TrainingJobStatus, at: Now) -> timedelta:
-    """How long something has been missing since ``start``: a pod that queued for hours has not waited for it yet."""
-    stalled = next((c for c in previous.conditions or () if c.type == "Stalled" and c.status == "True"), None)
-    return at.since(max(start, stalled.last_transition_time)) if stalled else timedelta()
+def _pending_for(start: str, seen: Observation) -> timedelta:
+    """How long something has been missing since ``start``. The hours that a pod was queued do not count."""
+    stalled = next((c for c in seen.previous.conditions or () if c.type == "Stalled" and c.status == "True"), None)
+    return seen.now.since(max(start, stalled.last_transition_time)) if stalled else timedelta()
 
 
-def _waiting(why: PendingReason, node: str | None, waited: timedelta, missing_seconds: float) -> Verdict:
-    """Pending until a node takes the pod, Starting from then on."""
+def _pending(why: PendingReason, node: str | None, waited: timedelta, missing_seconds: float) -> Verdict:
+    """Pending until the pod is scheduled to a node, Starting from then on."""
     patience = missing_seconds * _PATIENCE.get(why.kind, float("inf"))
     if waited.total_seconds() > patience:
         return Verdict("Failed", why.reason, f"{why.message}; gave up after {int(patience)} s", stalled=True)
@@ -174,39 +188,32 @@ def _waiting(why: PendingReason, node: str | None, waited: timedelta, missing_se
 
 
 def _success(facts: Facts, training: Training) -> str:
-    outcome = outcome_of(facts)
+    outcome = last_outcome(facts)
     if outcome is None:
-        return "the trainer ended well, but left no word about its output"
+        return "trainer exited 0 but reported no output"
     progress = outcome.progress or training.progress
     steps = f"trained {progress.step} of {progress.total_steps} steps" if progress else "trained"
     early = ", stopped early and saved as asked" if outcome.stopped_early else ""
     return f"{steps}{early}; the model is at {outcome.output.path}" if outcome.output else f"{steps}{early}"
 
 
-def outcome_of(facts: Facts) -> Outcome | None:
-    """The outcome of the newest pod that ended, unless another one is at work."""
+def last_outcome(facts: Facts) -> Outcome | None:
+    """The outcome of the newest pod that ended; None while another one runs."""
     last = facts.last_ended
     if last is None or last.end is None or (facts.current and facts.current.started):
         return None
     return last.end.outcome
 
 
-def failure_of(verdict: Verdict, plan: Plan, facts: Facts, log_tail: Sequence[str]) -> Failure:
-    """Why the job failed: as its pods report it, else as the verdict has it."""
-    if facts.job and facts.job.failed:
-        return _failure(plan, facts, list(log_tail) or None)
-    return Failure(reason=verdict.reason, message=verdict.message)
-
-
-def _failure(plan: Plan, facts: Facts, log_tail: list[str] | None) -> Failure:
-    """Why a Job failed: its trainer's own words, else the kernel's or the node's, else the Job's."""
+def job_failure(plan: Plan, facts: Facts, log_tail: list[str] | None) -> Failure:
+    """Why a failed Job failed, as its trainer reported it, else as the kernel or node did, else as the Job says."""
     assert facts.job is not None and facts.job.failed is not None
     job_reason, job_message = facts.job.failed
     end = facts.failed_pod.end if facts.failed_pod else None
     exit_code = end.exit_code if end else None
     if job_reason == "DeadlineExceeded":
         limit = plan.spec.active_deadline_seconds
-        message = f"ran longer than spec.activeDeadlineSeconds ({limit}); raise it to train on from the last checkpoint"
+        message = f"ran longer than spec.activeDeadlineSeconds ({limit}); raise it to resume from the last checkpoint"
         return Failure(reason="DeadlineExceeded", message=message, exit_code=exit_code, log_tail=log_tail)
     if end is None:
         return Failure(reason=job_reason or "TrainerError", message=job_message or "the Job failed", log_tail=log_tail)
@@ -222,21 +229,14 @@ def _reason(end: End) -> str:
     return end.killed_for or reason_of_exit_code(end.exit_code)
 
 
-def _ending(end: End) -> str:
+def _describe(end: End) -> str:
     return f"{end.reason}: {end.message}" if end.message else end.reason
 
 
 def awaiting_job_conclusion(plan: Plan, facts: Facts) -> bool:
-    """Whether a pod has ended in a way that ends the Job, which does not say so yet: no moment to write a status of."""
-    last = facts.failed_pod
-    if (
-        facts.job is None
-        or facts.job.finished
-        or facts.job.suspended
-        or facts.current
-        or last is None
-        or last.end is None
-    ):
+    """Whether a pod ended in a way that ends the Job, and the Job does not say so yet. Then no status is written."""
+    job, last = facts.job, facts.failed_pod
+    if job is None or job.finished or job.suspended or facts.current or last is None or last.end is None:
         return False
     if last.end.exit_code == 0 or last.end.exit_code in NO_RETRY:
         return True

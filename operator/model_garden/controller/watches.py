@@ -7,7 +7,17 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from model_garden.cluster import JOBS, PODS, TRAINING_JOBS, Change, Cluster, ClusterError, Resource, Snapshot, observe
+from model_garden.cluster import (
+    JOBS,
+    PODS,
+    TRAINING_JOBS,
+    Change,
+    Cluster,
+    ClusterError,
+    Resource,
+    Snapshot,
+    list_and_watch,
+)
 from model_garden.contract.names import LABEL_JOB
 from model_garden.controller.observed import trim_job, trim_pod
 from model_garden.controller.store import Store, key_of
@@ -64,7 +74,7 @@ async def _watch(
     """Without its eyes the operator is of no use, so it keeps asking, whatever the answer: RBAC may yet be granted."""
     while True:
         try:
-            async for seen in observe(cluster, resource, namespace, labels=LABEL_JOB, trim=trim):
+            async for seen in list_and_watch(cluster, resource, namespace, labels=LABEL_JOB, trim=trim):
                 sink(seen, namespace)
                 arrived.set()
         except ClusterError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from difflib import get_close_matches
 
-from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError, Object, Snapshot, observe
+from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError, Object, Snapshot, list_and_watch
 from model_garden.contract.names import API_VERSION, GROUP, KIND
 from model_garden.services.errors import NotFound
 from model_garden.services.job_view import has_ended
@@ -50,7 +50,7 @@ async def watch_job(cluster: Cluster, job: Object) -> AsyncIterator[Object]:
         ClusterError: the API server refused.
     """
     name, namespace, uid = (job["metadata"][key] for key in ("name", "namespace", "uid"))
-    async for change in observe(cluster, TRAINING_JOBS, namespace, fields=f"metadata.name={name}"):
+    async for change in list_and_watch(cluster, TRAINING_JOBS, namespace, fields=f"metadata.name={name}"):
         if isinstance(change, Snapshot):
             candidates = list(change.items)
         else:

@@ -1,0 +1,160 @@
+"""From facts to the verdict: the phase and the reason that people read."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from model_garden.contract.status import TrainingJobStatus
+from model_garden.controller.observed import derive_facts
+from model_garden.controller.status import conditions
+from model_garden.controller.trainer_events import Training
+from model_garden.controller.verdict import Observation, Verdict, awaiting_job_conclusion, judge
+from tests.controller import builders as b
+from tests.controller.builders import BAD, DONE, NEW, Object
+
+
+def verdict(
+    job: Object | None,
+    *pods: Object,
+    seconds: float = 10,
+    stalled: float | None = None,
+    events: tuple[Object, ...] = (),
+    cancelled: bool = False,
+    **spec: Any,
+) -> Verdict:
+    """The verdict at a time, on a job that is stalled since another one."""
+    facts = derive_facts(b.resource()["metadata"], job, pods, events)
+    problem = Verdict("Pending", "Missing", "something", stalled=True)
+    before = NEW
+    if stalled is not None:
+        before = TrainingJobStatus(conditions=conditions(NEW, problem, b.at(stalled), job_exists=True))
+    plan = b.plan(**spec)
+    if cancelled:
+        plan = replace(plan, annotations={"model-garden.dev/cancel": "true"})
+    return judge(Observation(plan, facts, Training(stage="training"), before, b.at(seconds)), missing_seconds=300)
+
+
+QUEUE = {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}
+OURS = {"annotations": {"model-garden.dev/suspended-by-spec": "true"}}
+NO_IMAGE = b.waiting("ErrImagePull", "docker.io/library/x:1: not found")
+NO_CLAIM = 'persistentvolumeclaim "rows" not found'
+
+
+@pytest.mark.parametrize(
+    ("found", "phase", "reason", "stalled"),
+    [
+        (verdict(None), "Pending", "CreatingJob", False),
+        (verdict(b.job()), "Starting", "Starting", False),
+        (verdict(b.job(), b.waiting("ContainerCreating")), "Starting", "Starting", False),
+        (verdict(b.job(), b.unscheduled("1 Insufficient nvidia.com/gpu")), "Pending", "NoFreeGPU", False),
+        (verdict(b.job(), b.unscheduled(NO_CLAIM)), "Pending", "ClaimNotFound", True),
+        (verdict(b.job(), b.unscheduled(NO_CLAIM), stalled=0, seconds=301), "Failed", "ClaimNotFound", True),
+        (verdict(b.job(), b.unscheduled(NO_CLAIM), seconds=999), "Pending", "ClaimNotFound", True),
+        (verdict(b.job(), b.waiting("ImagePullBackOff")), "Starting", "ImageNotPullable", True),
+        (verdict(b.job(), b.waiting("ImagePullBackOff"), stalled=0, seconds=999), "Starting", "ImageNotPullable", True),
+        (verdict(b.job(), b.waiting("ImagePullBackOff"), stalled=0, seconds=1801), "Failed", "ImageNotPullable", True),
+        (verdict(b.job(), NO_IMAGE, stalled=0, seconds=301), "Failed", "ImageNotPullable", True),
+        (verdict(None, suspend=True, **QUEUE), "Suspended", "Suspended", False),
+        (verdict(b.job(), b.running()), "Running", "Running", False),
+        (verdict(b.job(), b.ended(1)), "Starting", "Retrying", False),
+        (verdict(b.job(), b.ended(1), b.running("second", 90)), "Running", "Running", False),
+        (verdict(b.job(suspend=True)), "Suspended", "SuspendedByOthers", False),
+        (verdict(b.job(suspend=True, **OURS), suspend=True), "Suspended", "Suspended", False),
+        (verdict(b.job(suspend=True), **QUEUE), "Queued", "WaitingForQuota", False),
+        (verdict(b.job(deletionTimestamp=b.time())), "Pending", "JobDeleted", False),
+        (verdict(b.job(owner="")), "Pending", "JobNameTaken", True),
+        (verdict(b.job(owner="old-uid")), "Pending", "PreviousJobEnding", False),
+        (verdict(b.job("Complete"), b.ended(0, DONE)), "Succeeded", "Succeeded", False),
+        (verdict(b.job("Failed", reason="PodFailurePolicy"), b.ended(3, BAD)), "Failed", "InvalidDataset", True),
+    ],
+)
+def test_the_verdict(found: Verdict, phase: str, reason: str, stalled: bool) -> None:
+    assert (found.phase, found.reason, found.stalled) == (phase, reason, stalled)
+
+
+def deleted(pod: Object, delete_by: float) -> Object:
+    """The pod, to be deleted by a time, as the taint manager does when a node no longer answers."""
+    by_taint = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "a taint"}
+    return pod | {
+        "metadata": pod["metadata"] | {"deletionTimestamp": b.time(delete_by)},
+        "status": pod["status"] | {"conditions": [by_taint]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "phase", "reason"), [(10, "Running", "PodDeleted"), (150, "Pending", "NodeNotResponding")]
+)
+def test_a_pod_that_is_to_be_deleted_names_its_node_and_the_way_out(seconds: float, phase: str, reason: str) -> None:
+    """With podReplacementPolicy: Failed no other pod starts while a lost node cannot say that this one has ended."""
+    found = verdict(b.job(), deleted(b.running(), delete_by=130), seconds=seconds)
+    assert (found.phase, found.reason, found.stalled) == (phase, reason, phase == "Pending")
+    for words in ("node node-1", "(a taint)", "bring the node back", "delete the Node", "force-delete the pod"):
+        assert words in found.message
+
+
+@pytest.mark.parametrize("job", [b.job(suspend=True, **OURS), b.job(deletionTimestamp=b.time(10))])
+def test_a_lost_node_is_named_whatever_else_its_pod_holds_up(job: Object) -> None:
+    assert verdict(job, deleted(b.running(), delete_by=130), seconds=150).reason == "NodeNotResponding"
+    assert verdict(job, deleted(b.running(), delete_by=130), seconds=140).reason != "NodeNotResponding"
+
+
+def test_of_several_pods_the_one_that_is_deleted_is_named_and_one_that_has_ended_is_not() -> None:
+    pods = [b.running("receipts-train-1"), deleted(b.running("receipts-train-2"), delete_by=130)]
+    assert "pod receipts-train-2 on" in verdict(b.job(), *pods).message
+    gone = deleted(b.ended(143), delete_by=130)
+    assert verdict(b.job(), gone, b.running("receipts-train-3", 90), seconds=300).reason == "Running"
+
+
+@pytest.mark.parametrize(
+    ("found", "phase", "reason"),
+    [
+        (verdict(None, cancelled=True), "Cancelled", "Cancelled"),
+        (verdict(b.job(owner="another"), cancelled=True), "Cancelled", "Cancelled"),
+        (verdict(b.job(), b.running(), cancelled=True), "Pending", "Cancelling"),
+        (verdict(b.job("Complete"), b.ended(0, DONE), cancelled=True), "Succeeded", "Succeeded"),
+        (
+            verdict(b.job(), deleted(b.running(), delete_by=130), cancelled=True, seconds=150),
+            "Pending",
+            "NodeNotResponding",
+        ),
+    ],
+    ids=["no Job", "the Job of another", "pods that stop", "a result stays", "a lost node cannot stop its pod"],
+)
+def test_a_cancelled_job(found: Verdict, phase: str, reason: str) -> None:
+    assert (found.phase, found.reason) == (phase, reason)
+
+
+def test_hours_in_the_queue_are_no_hours_of_waiting_for_what_is_missing() -> None:
+    """A node took the pod after two hours; then its volume, or its Secret, is not there at once."""
+    unmounted = b.event("receipts-train-1-uid", "FailedMount", "no such share", 7200)
+    pod = b.waiting("ContainerCreating", conditions=b.scheduled(7200))
+    for stalled in (None, 0, 7205):
+        found = verdict(b.job(), pod, stalled=stalled, seconds=7210, events=(unmounted,))
+        assert (found.phase, found.reason) == ("Starting", "MountFailed")
+    assert verdict(b.job(), pod, stalled=7205, seconds=7506, events=(unmounted,)).phase == "Failed"
+
+
+def test_a_refusal_that_is_over_does_not_fail_a_run_between_two_pods() -> None:
+    refused = b.event("job-uid", "FailedCreate", "serviceaccount not found", 2)
+    found = verdict(b.job(), b.ended(1), stalled=0, seconds=3000, events=(refused,))
+    assert (found.phase, found.reason) == ("Starting", "Retrying")
+    later = b.event("job-uid", "FailedCreate", "serviceaccount not found", 2990)
+    assert verdict(b.job(), b.ended(1), seconds=3000, events=(later,)).phase == "Pending"
+
+
+@pytest.mark.parametrize(
+    ("pod", "spec", "ending"),
+    [
+        (b.ended(0, DONE), {}, True),
+        (b.ended(3, BAD), {}, True),
+        (b.ended(1), {}, False),
+        (b.ended(1), {"backoffLimit": 0}, True),
+        (b.ended(143, conditions=[{"type": "DisruptionTarget", "status": "True"}]), {"backoffLimit": 0}, False),
+        (b.running(), {}, False),
+    ],
+)
+def test_between_the_last_pods_end_and_the_jobs_no_status_is_written(pod: Object, spec: Object, ending: bool) -> None:
+    facts = derive_facts(b.resource()["metadata"], b.job(), [pod])
+    assert awaiting_job_conclusion(b.plan(**spec), facts) is ending
+    assert not awaiting_job_conclusion(b.plan(**spec), derive_facts(b.resource()["metadata"], b.job("Complete"), [pod]))
