@@ -21,27 +21,25 @@ from devcluster.binaries import ensure_binaries
 from model_garden import __version__
 from model_garden.contract import reasons
 from model_garden.contract.crd import custom_resource_definition
-from model_garden.contract.fields import markdown_table
+from tools.reference.cli import cli_reference
+from tools.reference.environment import environment_reference
+from tools.reference.events import events_reference
+from tools.reference.metrics import metrics_reference
+from tools.reference.output_folder import output_folder_reference
+from tools.reference.spec import spec_reference
+from tools.reference.status import status_reference
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts" / "model-garden"
 CRD_HEADER = "# Generated from the models by `make generate`; change operator/model_garden/contract, not this file.\n"
 OPERATOR_HEADER = "# Rendered from charts/model-garden by `make generate`; change the chart, not this file.\n"
 NAMESPACE = "model-garden"
-SPEC_HEADER = """# TrainingJob reference
-
-<!-- Generated from the models by `make generate`; change operator/model_garden/contract, not this file. -->
-
-Two fields are required. All others have defaults, which `status.effectiveSpec` shows as they were applied. `kubectl
-explain trainingjob.spec` says the same as this page. All fields but `suspend` and `ttlSecondsAfterFinished` are fixed
-once a job exists.
-
-"""
 FORMATS = re.compile(r"(<!-- formats:begin -->\n).*?(<!-- formats:end -->)", re.DOTALL)
 REASONS = re.compile(r"(<!-- reasons:begin -->\n).*?(<!-- reasons:end -->)", re.DOTALL)
 VERSION = re.compile(r"(^(?:version|appVersion): |/(?:operator|trainer):)\d+\.\d+\.\d+\S*?(?=[`\s)])", re.MULTILINE)
 WITH_VERSION = [CHART / "Chart.yaml", ROOT / "demo" / "manifests" / "job.yaml", ROOT / "docs" / "install.md"]
 STATUS_GUIDE = ROOT / "docs" / "status.md"
+REFERENCE = ROOT / "docs" / "reference"
 VISION_GUIDE = ROOT / "docs" / "08-vision-language-training.md"
 
 
@@ -62,11 +60,6 @@ def operator() -> str:
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     namespace = f"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n"
     return OPERATOR_HEADER + "---\n" + namespace + rendered
-
-
-def spec_reference() -> str:
-    """The page of every field of the spec."""
-    return SPEC_HEADER + markdown_table() + "\n"
 
 
 def vision_guide() -> str:
@@ -91,7 +84,13 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (ROOT / "manifests" / "crd.yaml", crd),
     (CHART / "files" / "crd.yaml", crd),
     (ROOT / "manifests" / "operator.yaml", operator),
-    (ROOT / "docs" / "reference" / "spec.md", spec_reference),
+    (REFERENCE / "spec.md", spec_reference),
+    (REFERENCE / "status.md", status_reference),
+    (REFERENCE / "cli.md", cli_reference),
+    (REFERENCE / "events.md", events_reference),
+    (REFERENCE / "output-folder.md", output_folder_reference),
+    (REFERENCE / "environment.md", environment_reference),
+    (REFERENCE / "metrics.md", metrics_reference),
     (VISION_GUIDE, vision_guide),
     (STATUS_GUIDE, status_guide),
 ]

@@ -1,4 +1,4 @@
-"""What a trainer tells: one JSON event a line on stdout while it runs, one Outcome as its termination message.
+"""What a trainer reports: one JSON event a line on stdout while it runs, one Outcome as its termination message.
 
 The operator follows the pod's log, folds the events into the status, and reads the outcome when the container ended.
 Lines that are not events are a person's to read; ``parse_event`` returns None for them.
@@ -23,11 +23,13 @@ Stage = Literal["dataset", "model", "training", "saving", "exporting", "verifyin
 
 
 class StageEvent(Report):
-    """The trainer enters a stage; ``detail`` is for people (bytes fetched, rows read)."""
+    """The trainer enters a stage."""
 
     event: Literal["stage"] = "stage"
     stage: Stage
+    """The stage."""
     detail: str | None = None
+    """More about it for people, such as bytes fetched or rows read."""
 
 
 class DatasetEvent(Report):
@@ -35,34 +37,39 @@ class DatasetEvent(Report):
 
     event: Literal["dataset"] = "dataset"
     dataset: DatasetStatus
+    """What was measured, as in `status.dataset`."""
 
 
 class ProgressEvent(Report):
-    """Training reached a step: the latest figures."""
+    """Training reached a step."""
 
     event: Literal["progress"] = "progress"
     progress: Progress
+    """The latest figures, as in `status.progress`."""
 
 
 class CheckpointEvent(Report):
-    """A checkpoint is complete on disk; a later attempt resumes from ``step``."""
+    """A checkpoint is complete on disk."""
 
     event: Literal["checkpoint"] = "checkpoint"
     step: int
+    """The step from which a later attempt resumes."""
 
 
 class ResumedEvent(Report):
-    """Training goes on from a checkpoint of an earlier attempt."""
+    """Training resumes from a checkpoint of an earlier attempt."""
 
     event: Literal["resumed"] = "resumed"
     step: int
+    """The step of the checkpoint."""
 
 
 class WarningEvent(Report):
-    """Something a person should know that does not end the run."""
+    """Something that a person should know and that does not end the run."""
 
     event: Literal["warning"] = "warning"
     message: str
+    """What to know, and what to do about it."""
 
 
 Event = Annotated[
@@ -73,23 +80,28 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class Outcome(Report):
-    """How a trainer ended: the whole of its termination message.
-
-    ``result`` is ``Succeeded`` (also when stop-and-save ended training early: ``stoppedEarly``), ``Stopped`` (asked to
-    stop, checkpointed, to be resumed) or ``Failed``. ``estimate`` is the preflight's. ``reason`` is one of
-    ``reasons.REASONS``, or one that only a newer trainer knows.
-    """
+    """How a trainer ended: the whole of its termination message."""
 
     result: Literal["Succeeded", "Stopped", "Failed"]
+    """Stopped means: asked to stop, and saved a checkpoint from which a later attempt resumes."""
     exit_code: int
+    """The exit code of the process."""
     stopped_early: bool = False
+    """Whether a person ended training early and the model was saved; the result is Succeeded."""
     reason: str | None = None
+    """Why it failed: a failure reason of this version, or of a newer trainer."""
     message: str | None = None
+    """What is wrong, and the fix."""
     output: OutputStatus | None = None
+    """Where the model is, as in `status.output`."""
     progress: Progress | None = None
+    """The last figures, as in `status.progress`."""
     checkpoint_step: int | None = None
+    """The step of the last complete checkpoint."""
     effective_spec: dict[str, Any] | None = None
+    """Fields of the spec that only the trainer can decide, such as the backend."""
     estimate: Estimate | None = None
+    """The preflight's memory estimate, as in `status.estimate`."""
 
 
 def event_line(event: Event) -> str:

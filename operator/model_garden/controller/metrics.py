@@ -34,11 +34,11 @@ class Metrics:
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30),
         )
         self.reconcile_errors = Counter(
-            "model_garden_reconcile_errors", "Reconciles that failed and are tried again.", registry=self.registry
+            "model_garden_reconcile_errors", "Reconciles that failed and are retried.", registry=self.registry
         )
         self._writes = Counter(
             "model_garden_api_writes",
-            "Requests that change something.",
+            "Requests to the API server that write.",
             ("verb", "resource", "code"),
             registry=self.registry,
         )
@@ -64,10 +64,14 @@ class JobsCollector(Collector):
         """Read the caches."""
         phases: Tally[str] = Tally()
         step = GaugeMetricFamily("model_garden_job_step", "Optimizer step of a running job.", labels=_JOB_LABELS)
-        total = GaugeMetricFamily("model_garden_job_total_steps", "Steps it will train.", labels=_JOB_LABELS)
-        loss = GaugeMetricFamily("model_garden_job_loss", "Its latest loss.", labels=_JOB_LABELS)
+        total = GaugeMetricFamily(
+            "model_garden_job_total_steps", "Optimizer steps of a running job's whole run.", labels=_JOB_LABELS
+        )
+        loss = GaugeMetricFamily("model_garden_job_loss", "Latest training loss of a running job.", labels=_JOB_LABELS)
         eta = GaugeMetricFamily(
-            "model_garden_job_estimated_completion_timestamp_seconds", "When it will be done.", labels=_JOB_LABELS
+            "model_garden_job_estimated_completion_timestamp_seconds",
+            "When a running job is expected to end.",
+            labels=_JOB_LABELS,
         )
         for resource in self._training_jobs:
             status = resource.get("status") or {}

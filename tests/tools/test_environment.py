@@ -1,0 +1,37 @@
+"""The page of environment variables has each variable of the code, and no other."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.generate import ROOT
+from tools.reference.environment import TABLES
+
+ONE_WORD = {"HOME", "KUBECONFIG", "MPLCONFIGDIR", "NNODES", "RANK", "TERM"}
+NO_VARIABLES = {"CAUSAL_LM", "CUBLAS_STATUS_ALLOC_FAILED", "TRAINING_JOBS"}
+ONLY_REMOVED = {"HUGGING_FACE_HUB_TOKEN"}
+"""Kept from llama.cpp's programs, and read by no one."""
+
+
+def sources() -> Iterator[Path]:
+    for folder in ("operator/model_garden", "trainer-image/model_garden_trainer"):
+        yield from (ROOT / folder).rglob("*.py")
+
+
+def variables_of_the_code() -> set[str]:
+    """Each string that is spelled as a variable is."""
+    found = set()
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = node.value
+                if text in ONE_WORD or re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text):
+                    found.add(text)
+    return found - NO_VARIABLES - ONLY_REMOVED
+
+
+def test_the_page_lists_the_variables_of_the_code_and_no_others() -> None:
+    listed = {variable.name for variables in TABLES.values() for variable in variables}
+
+    assert variables_of_the_code() == listed

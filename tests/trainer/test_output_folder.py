@@ -1,0 +1,23 @@
+"""The reference page of the output folder has each file of a real run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.trainer.workspace import QUICK, VISION, Workspace, config
+from tools.reference.output_folder import FILES
+
+pytestmark = pytest.mark.train
+ONE_CHECKPOINT = {"hyperparameters": {"maxSteps": 2, "saveSteps": 1, "saveTotalLimit": 1}}
+
+
+def test_each_file_of_a_run_is_in_the_reference_and_each_row_of_it_is_written(workspace: Workspace) -> None:
+    merged = {"saveMethod": "merged_16bit", "outputDir": "./models/out"}
+    workspace.train(config("out", VISION, QUICK, ONE_CHECKPOINT, merged))
+
+    output = workspace.folder / "models" / "out"
+    written = {path.relative_to(output) for path in output.rglob("*") if path.is_file()}
+    expected = [pattern for pattern in FILES if not pattern.endswith(".gguf")]  # those need llama.cpp
+
+    assert [str(path) for path in written if not any(path.match(pattern) for pattern in expected)] == []
+    assert [pattern for pattern in expected if not any(path.match(pattern) for path in written)] == []

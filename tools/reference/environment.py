@@ -1,0 +1,103 @@
+"""docs/reference/environment.md: the environment variables that trainer, command line and operator read or set.
+
+The code reads them in many places, so this table is written by hand; tests/tools/test_environment.py fails where it
+lacks a variable of the code, or has one that the code lacks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model_garden.contract.names import CONFIG_ENV, PREFLIGHT_DONE_ENV, TERMINATION_ENV
+from tools.reference.markdown import page, table
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable: who sets it unless you do, and what it does."""
+
+    name: str
+    set_by: str
+    meaning: str
+
+
+OPERATOR = "operator"
+BOTH = "operator, `model-garden`"
+TRAINER = "trainer"
+CACHES = "operator, trainer"
+YOU = "you"
+TABLES = {
+    "Trainer": [
+        Variable(CONFIG_ENV, BOTH, "Name and effective spec of the job, as JSON. Required."),
+        Variable(TERMINATION_ENV, "`model-garden`", "File for the outcome. Default: `termination-log`, if it exists."),
+        Variable("HF_TOKEN", "operator, from `hubTokenSecret`", "Token for the Hugging Face Hub."),
+        Variable("LLAMA_CPP_DIR", YOU, "Folder of llama.cpp, for `saveMethod: gguf`. Default: its programs on `PATH`."),
+        Variable("HF_HUB_OFFLINE", OPERATOR, "`1`: models are read from the cache alone. Set after a preflight."),
+        Variable(
+            PREFLIGHT_DONE_ENV,
+            OPERATOR,
+            "A preflight filled the cache. A file that is missing there all the same is downloaded again.",
+        ),
+        Variable("HOME", OPERATOR, "Home folder, since the root of the pod is read-only."),
+    ],
+    "Several processes": [
+        Variable("NNODES", OPERATOR, "Pods of the job. Default: 1."),
+        Variable("NODE_RANK", OPERATOR, "Which of the pods this is, from 0."),
+        Variable("MASTER_ADDR", OPERATOR, "Host of the first pod. Default on one node: 127.0.0.1."),
+        Variable("MASTER_PORT", OPERATOR, "Port of the rendezvous. Default: 29500, on one node a free port."),
+        Variable("NPROC_PER_NODE", "`model-garden`", "Processes in this pod. Default: `spec.gpus`."),
+        Variable("RANK", TRAINER, "Rank among all processes, as `torchrun` sets it."),
+        Variable("LOCAL_RANK", TRAINER, "Rank among the processes of this pod."),
+        Variable("WORLD_SIZE", TRAINER, "Processes of all pods."),
+        Variable("LOCAL_WORLD_SIZE", TRAINER, "Processes of this pod."),
+        Variable("OMP_NUM_THREADS", TRAINER, "CPU threads of each process. Default with several in a pod: 1."),
+        Variable("ACCELERATE_TORCH_DEVICE", TRAINER, "Device of accelerate. `cpu` where there is no GPU."),
+    ],
+    "Caches": [
+        Variable("HF_HOME", CACHES, "Downloads from the Hub: `cache/huggingface`."),
+        Variable("XDG_CACHE_HOME", CACHES, "Other caches."),
+        Variable("TORCH_HOME", TRAINER, "Downloads of torch."),
+        Variable("TORCHINDUCTOR_CACHE_DIR", CACHES, "Graphs that torch.compile made."),
+        Variable("TRITON_CACHE_DIR", CACHES, "Kernels that Triton made."),
+        Variable("UNSLOTH_COMPILE_LOCATION", CACHES, "Modules that Unsloth made."),
+        Variable("MPLCONFIGDIR", TRAINER, "Cache of matplotlib."),
+    ],
+    "Libraries": [
+        Variable("HF_HUB_DISABLE_TELEMETRY", TRAINER, "`1`: the Hub client sends no telemetry."),
+        Variable("DO_NOT_TRACK", TRAINER, "`1`: libraries send no telemetry."),
+        Variable("UNSLOTH_DISABLE_STATISTICS", TRAINER, "`1`: Unsloth sends no statistics."),
+        Variable("UNSLOTH_DISABLE_CPU_FALLBACK", TRAINER, "`1`: Unsloth fails without a GPU."),
+        Variable("UNSLOTH_AUTO_INSTALL", TRAINER, "`0`: Unsloth installs nothing."),
+        Variable("HF_HUB_DISABLE_PROGRESS_BARS", TRAINER, "`1`: the log holds no progress bars."),
+        Variable("TOKENIZERS_PARALLELISM", TRAINER, "`false`: tokenizers start no threads."),
+        Variable("TORCH_COMPILE_MAX_WORKERS", TRAINER, "`2`: processes of torch.compile."),
+    ],
+    "Command line": [
+        Variable("KUBECONFIG", YOU, "Kubeconfig files. Default: the service account in a pod, else `~/.kube/config`."),
+        Variable("CUDA_VISIBLE_DEVICES", YOU, "GPUs that `train`, `train-vision` and `run` use."),
+        Variable("NO_COLOR", YOU, "Turns color off when it is not empty."),
+        Variable("TERM", YOU, "`dumb` turns color off."),
+        Variable("XDG_STATE_HOME", YOU, "Folder of `model-garden/error.log`. Default: `~/.local/state`."),
+    ],
+    "Operator": [
+        Variable("POD_NAME", "chart", "Name of this replica. Default: the host's name."),
+        Variable("POD_NAMESPACE", "chart", "Namespace of the Lease of leader election. Default: `default`."),
+    ],
+}
+NOTES = {
+    "Trainer": "`spec.podTemplate.env` sets variables of the container. It may not set `MODEL_GARDEN_CONFIG`.",
+    "Several processes": "The trainer starts a process for each GPU. It runs under `torchrun` too.",
+    "Caches": "They lie below `cache/` of the workspace where there is that folder, as in a pod.",
+    "Libraries": "A value that you set is kept.",
+    "Operator": "Its settings are `MODEL_GARDEN_*` variables, which the values of the chart set.",
+}
+
+
+def environment_reference() -> str:
+    """The page as Markdown."""
+    parts = []
+    for title, variables in TABLES.items():
+        parts += [f"## {title}", *([NOTES[title]] if title in NOTES else [])]
+        rows = [(f"`{variable.name}`", variable.set_by, variable.meaning) for variable in variables]
+        parts.append(table(["variable", "set by", "meaning"], rows))
+    return page("Environment variables", "tools/reference/environment.py", *parts)
