@@ -63,6 +63,11 @@ def test_a_template_without_any_end_is_refused() -> None:
         trained(endless, chat(*TURNS))
 
 
+def test_a_next_role_whose_marker_does_not_end_generation_is_refused() -> None:
+    with pytest.raises(RowError, match="no token that ends an answer"):
+        trained(replace(BY_ROLE, stops=frozenset({"<|e|>"})), chat(*TURNS))
+
+
 def test_an_end_that_no_file_lists_is_told() -> None:
     assert Renderer(FORMAT).unlisted_end() is None
     assert Renderer(replace(FORMAT, stops=frozenset({"<|b|>"}))).unlisted_end() == "<|e|>"

@@ -24,6 +24,8 @@ from model_garden_trainer.errors import TrainingError
 ANSWERS = ("Seven apples, no more.", "No pears at all.")
 ORIGIN = Origin("rows.jsonl", 7)
 TEMPLATES = importlib.resources.files("trl") / "chat_templates"
+END_TOKENS = {"glm4moe.jinja": {"<|user|>"}, "gptoss.jinja": {"<|end|>", "<|return|>"}}
+"""What these templates write after an answer, taken as end tokens here so that both answers are found."""
 CONVERSATION = [
     ("user", "How many apples?"),
     ("assistant", "Seven apples, no more."),
@@ -82,7 +84,11 @@ def test_the_answers_are_found_in_every_known_chat_template(tiny_model: Callable
     known = ChatFormat.load(tiny_model("llama"), vision=False)
     structured = name.startswith(("idefics", "llava"))  # their content is a list of parts
     chat_format = replace(known, template=(TEMPLATES / name).read_text(), structured=structured)
-    chat_format = replace(chat_format, controls=known.controls | set(re.findall(r"<[^<> ]+>", chat_format.template)))
+    chat_format = replace(
+        chat_format,
+        controls=known.controls | set(re.findall(r"<[^<> ]+>", chat_format.template)),
+        stops=known.stops | END_TOKENS.get(name, set()),
+    )
     rendered = Renderer(chat_format)(chat(*CONVERSATION))  # type: ignore[arg-type]
     spans = [rendered.text[start:end] for start, end in rendered.spans]
     assert all(answer in span for answer, span in zip(ANSWERS, spans, strict=False))

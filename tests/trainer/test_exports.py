@@ -171,6 +171,9 @@ def test_a_saved_model_without_its_processor_is_no_success(workspace: Workspace)
     with pytest.raises(TrainingError, match="did not pass its check and the adapter is kept") as raised:
         outputs.verify(job, base, out, outputs.Exports())
     assert raised.value.exit_code == 7
+    message = str(raised.value)
+    assert "Traceback" not in message and "models/out-traceback.log" in message
+    assert "Traceback" in (workspace.folder / "models/out-traceback.log").read_text()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the trainer-gpu extra")

@@ -91,6 +91,18 @@ def test_a_config_that_cannot_be_read_ends_with_2(workspace: Workspace, text: st
     assert message in workspace.said()
 
 
+def test_an_unexpected_error_is_one_sentence_and_its_traceback_is_in_a_file(workspace: Workspace) -> None:
+    (workspace.folder / "models/out/metrics.jsonl").mkdir(parents=True)  # where a file belongs
+    with workspace.process(config("out", TEXT, {"hyperparameters": {"maxSteps": 1}})) as process:
+        until(process, lambda _: False)
+    assert process.returncode == 1
+    outcome = outcome_of(workspace)
+    assert outcome["reason"] == "TrainerError"
+    assert "IsADirectoryError" in str(outcome["message"]) and "models/out-traceback.log" in str(outcome["message"])
+    assert "Traceback" not in workspace.said()
+    assert "Traceback" in (workspace.folder / "models/out-traceback.log").read_text()
+
+
 def test_a_run_that_makes_no_step_in_time_ends_to_be_retried(workspace: Workspace) -> None:
     rows = workspace.folder / "data" / "long.jsonl"
     rows.write_text((json.dumps({"text": "word " * 1000}) + "\n") * 200)

@@ -12,7 +12,6 @@ import ctypes
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,12 +24,12 @@ from model_garden.contract.progress import (
     ResumedEvent,
     termination_message,
 )
-from model_garden.contract.reasons import STOPPED, WORKER_LOST
+from model_garden.contract.reasons import EXIT_CODES, STOPPED, WORKER_LOST
 from model_garden.contract.status import Progress
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
 from model_garden_trainer.distributed import launch
 from model_garden_trainer.engine.stopping import StopRequests
-from model_garden_trainer.errors import Stopped, TrainingError
+from model_garden_trainer.errors import Stopped, TrainingError, record_traceback
 from model_garden_trainer.events import EventPrinter, Report, log
 
 _PR_SET_PDEATHSIG = 1
@@ -93,8 +92,7 @@ def main() -> NoReturn:
         report.checkpoint = stopped.checkpoint_step or report.checkpoint
         outcome = _stopped(report, by_peer=stopped.by_peer)
     except Exception as error:
-        traceback.print_exc()
-        outcome = _failed(_classify(error), report)
+        outcome = _failed(_classify(error, record_traceback(error)), report)
     _end(outcome)
 
 
@@ -165,11 +163,14 @@ def _verify(request: str) -> NoReturn:
     except TrainingError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:
+        print(f"{type(error).__name__}: {error} ({record_traceback(error)})", file=sys.stderr)
+        sys.exit(EXIT_CODES["TrainerError"])
     sys.exit(0)
 
 
-def _classify(error: Exception) -> TrainingError:
-    """What an unforeseen exception is called."""
+def _classify(error: Exception, traceback: str) -> TrainingError:
+    """The reason and the message for an unexpected exception; ``traceback`` says where its traceback is."""
     text = str(error)
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
         return TrainingError(
@@ -184,7 +185,7 @@ def _classify(error: Exception) -> TrainingError:
             why = "another process of the job ended or no longer answers; training goes on when all are back"
             told = text.partition("\n")[0].partition(". ")[0] or type(error).__name__
             return TrainingError("WorkerLost", f"{why} ({told})")
-    return TrainingError("TrainerError", f"{type(error).__name__}: {error}")
+    return TrainingError("TrainerError", f"{type(error).__name__}: {error} ({traceback})")
 
 
 def _failed(error: TrainingError, report: EventRecorder) -> Outcome:

@@ -33,8 +33,11 @@ def main() -> None:
     log.set_up(settings)
     try:
         asyncio.run(_run(settings))
-    except ClusterError as error:
+    except (ClusterError, LostLease) as error:
         sys.exit(f"error: {error}")
+    except Exception as error:
+        _log.critical("the operator stopped on an unexpected error", exc_info=True)
+        sys.exit(f"error: unexpected {type(error).__name__}: {error}; the log has its traceback")
 
 
 async def _run(settings: Settings) -> None:

@@ -130,14 +130,14 @@ class Renderer:
                 )
 
     def _with_ends(self, text: str, spans: Sequence[Span]) -> Rendered:
-        """The text and its spans, each with a token that ends generation: its own, the marker of the next turn, or the
-        end-of-text token after the last one."""
-        ends = (*sorted(self.format.stops), *sorted(self.format.controls))
+        """The text and its spans, each with a token that ends generation: its own, the next role's marker where the
+        model stops at that, or the end-of-text token after the last one."""
+        stops, controls = sorted(self.format.stops), tuple(sorted(self.format.controls))
         ended: list[Span] = []
-        for start, end in spans:
+        for number, (start, end) in enumerate(spans, 1):
             rest = text[end:].lstrip()
-            following = next((token for token in ends if rest.startswith(token)), None)
-            if text[:end].rstrip().endswith(ends):
+            following = next((token for token in stops if rest.startswith(token)), None)
+            if text[:end].rstrip().endswith((*stops, *controls)):
                 ended.append((start, end))
             elif following:
                 ended.append((start, len(text) - len(rest) + len(following)))
@@ -146,9 +146,11 @@ class Renderer:
                 ended.append((start, len(text)))
             else:
                 raise RowError(
-                    "the model's chat template writes no token that ends an answer, so the model would never learn to "
-                    "stop",
-                    "use a model whose chat template ends each turn with one of its end tokens",
+                    f"the model's chat template writes no token that ends an answer after answer {number} of "
+                    f"{len(spans)} (end tokens: {', '.join(stops) or 'none'}), so the model would never learn to stop",
+                    "split the row so that it ends with that answer"
+                    if number < len(spans) and self.format.end
+                    else "use a model whose chat template ends each turn with one of its end tokens",
                 )
         return Rendered(text, ended)
 
