@@ -6,7 +6,7 @@ PY := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-unit test-cluster test-trainer test-images lint generate images clean
+.PHONY: help setup demo demo-down test test-unit test-cluster test-trainer test-images lint generate images chart wheel version clean
 
 # Every test belongs to one part: what needs the training stack, what needs Helm, and of the rest what needs a cluster.
 TRAINER_TESTS := tests/trainer tests/datasets tests/testing tests/tools tests/benchmarks tests/e2e tests/estimate/test_memory_replay.py \
@@ -14,7 +14,7 @@ TRAINER_TESTS := tests/trainer tests/datasets tests/testing tests/tools tests/be
 IMAGE_TESTS := tests/images tests/chart
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.complete ## install the Python environment and the cluster's programs
 
@@ -50,6 +50,15 @@ generate: .venv/.complete .venv/.helm ## rewrite the generated files: CRD, opera
 
 images: ## build both images with docker, podman or buildah; ARGS="--help" lists the options
 	@$(PYTHON) tools/images.py $(ARGS)
+
+chart: .venv/.helm ## package the chart into dist/; ARGS="--images PREFIX" names the images that it installs
+	@$(PY) -m tools.chart $(ARGS)
+
+wheel: $(UV) ## build the wheel into dist/
+	@$(UV) build --quiet --wheel --out-dir dist
+
+version: ## print the version
+	@sed -n 's/^__version__ = "\(.*\)"/\1/p' operator/model_garden/__init__.py
 
 clean: ## remove the environments; keep clusters and caches
 	rm -rf .venv .venv-unsloth .uv

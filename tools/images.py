@@ -2,6 +2,8 @@
 
     make images ARGS="--prefix registry.example.com/team --push"
 
+A release adds --attest: docker buildx then pushes each image together with its SBOM and its provenance.
+
 It needs Python's standard library alone, so that a build machine needs no environment.
 """
 
@@ -32,16 +34,17 @@ def main(arguments: list[str]) -> int:
     """Build, and with --push push; the exit code is that of the command that failed, or 0."""
     options = _parse(arguments)
     try:
-        builder = find_builder(options.builder)
+        builder = find_builder("docker" if options.attest else options.builder)
     except NoBuilder as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     images = [options.only] if options.only else list(DOCKERFILES)
     names = {image: f"{options.prefix}/{image}:{options.tag}" for image in images}
     commands = [
-        build_command(builder, image, name, options.base_image, options.trainer_extra) for image, name in names.items()
+        build_command(builder, image, name, options.base_image, options.trainer_extra, attest=options.attest)
+        for image, name in names.items()
     ]
-    if options.push:
+    if options.push and not options.attest:
         commands += [[builder, "push", name] for name in names.values()]
     for command in commands:
         print(f"» {shlex.join(command)}", flush=True)
@@ -67,16 +70,27 @@ def find_builder(wanted: str | None = None) -> str:
 
 
 def build_command(
-    builder: str, image: str, name: str, base_image: str | None = None, trainer_extra: str | None = None
+    builder: str,
+    image: str,
+    name: str,
+    base_image: str | None = None,
+    trainer_extra: str | None = None,
+    *,
+    attest: bool = False,
 ) -> list[str]:
-    """The command that builds ``image`` (``operator`` or ``trainer``), run from the repository's root."""
-    command = [builder, "build", "--file", DOCKERFILES[image], "--tag", name]
+    """The command that builds ``image`` (``operator`` or ``trainer``), run from the repository's root.
+
+    With ``attest`` it also pushes: an image in docker's own store has no attestations.
+    """
+    command = [builder, *(["buildx"] if attest else []), "build", "--file", DOCKERFILES[image], "--tag", name]
     if builder == "buildah":
         command.append("--layers")  # the others keep unchanged layers unasked
     if base_image:
         command += ["--build-arg", f"BASE_IMAGE={base_image}"]
     if trainer_extra and image == "trainer":
         command += ["--build-arg", f"TRAINER_EXTRA={trainer_extra}"]
+    if attest:
+        command += ["--sbom=true", "--provenance=mode=max", "--push"]
     return [*command, "."]
 
 
@@ -117,7 +131,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--trainer-extra", choices=["trainer-gpu", "trainer"], help="trainer: without Unsloth")
     parser.add_argument("--builder", choices=list(BUILDERS), help="the first that works unless named")
     parser.add_argument("--push", action="store_true", help="push when all are built")
+    parser.add_argument("--attest", action="store_true", help="with --push: SBOM and provenance, by docker buildx")
     options = parser.parse_args(arguments)
+    if options.attest and not options.push:
+        parser.error("--attest needs --push: the attestations are pushed together with the image")
     if options.push and options.prefix == PREFIX:
         parser.error("--push needs --prefix: the registry and folder that the images go to")
     return options

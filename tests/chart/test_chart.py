@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from devcluster.binaries import ensure_binaries
+from model_garden import __version__
 from model_garden.builders.settings import Settings
+from tools.chart import name_images
 from tools.generate import CHART
 
 
@@ -108,3 +111,18 @@ def test_every_setting_of_the_operator_can_be_set_by_a_value() -> None:
     assert rendered["MODEL_GARDEN_TRAINER_COMMAND"] == '["python","-m","mine"]'
     assert (rendered["MODEL_GARDEN_MISSING_SECONDS"], rendered["MODEL_GARDEN_WORKERS"]) == ("60", "4")
     assert rendered["HTTPS_PROXY"] == "http://proxy:3128"
+
+
+def test_a_packaged_chart_installs_the_images_of_its_registry(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text((CHART / "values.yaml").read_text())
+
+    name_images(values, "registry.test/team")
+
+    answer = helm("template", "release", str(CHART), "--values", str(values))
+    documents = [document for document in YAML(typ="safe").load_all(answer.stdout) if document]
+    container = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == f"registry.test/team/operator:{__version__}"
+    assert {"name": "MODEL_GARDEN_TRAINER_IMAGE", "value": f"registry.test/team/trainer:{__version__}"} in container[
+        "env"
+    ]

@@ -30,7 +30,7 @@ class Machine:
         """A builder whose check and whose builds succeed or fail as said."""
         script = [
             "#!/bin/sh",
-            f'case "$1" in build|push) echo "{builder} $*" >> "{self.calls}"; exit {0 if builds else 9};; esac',
+            f'case "$1" in build|buildx|push) echo "{builder} $*" >> "{self.calls}"; exit {0 if builds else 9};; esac',
             "exit 0" if works else f'echo "{builder} is out of order" >&2; exit 1',
         ]
         program = self.programs / builder
@@ -103,3 +103,24 @@ def test_a_failed_build_ends_it_with_its_exit_code_and_pushes_nothing(machine: M
     done = machine.images("--prefix", "registry.example.com/team", "--push")
     assert done.returncode == 9
     assert len(machine.built()) == 1
+
+
+def test_a_release_pushes_each_image_with_its_sbom_and_provenance(machine: Machine) -> None:
+    machine.install("docker")
+
+    done = machine.images("--prefix", "registry.test/team", "--tag", "v1", "--only", "operator", "--push", "--attest")
+
+    assert done.returncode == 0, done.stderr
+    assert machine.built() == [
+        "docker buildx build --file operator/Dockerfile --tag registry.test/team/operator:v1 "
+        "--sbom=true --provenance=mode=max --push ."
+    ]
+
+
+def test_attestations_of_an_image_that_is_not_pushed_are_refused(machine: Machine) -> None:
+    machine.install("docker")
+
+    done = machine.images("--attest")
+
+    assert done.returncode == 2
+    assert "--attest needs --push" in done.stderr

@@ -1,0 +1,52 @@
+"""Packages the chart into dist/, with the images that it installs.
+
+make chart ARGS="--images registry.example.com/team"
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from devcluster.binaries import ensure_binaries
+from tools.generate import CHART, ROOT
+from tools.images import PREFIX
+
+
+def main(arguments: list[str]) -> int:
+    """Write dist/model-garden-VERSION.tgz; helm's exit code."""
+    parser = argparse.ArgumentParser(prog="make chart ARGS=…", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", default=PREFIX, help="what comes before /operator and /trainer")
+    options = parser.parse_args(arguments)
+    helm = ensure_binaries(_say, ["helm"]) / "helm"
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / CHART.name
+        shutil.copytree(CHART, copy)
+        name_images(copy / "values.yaml", options.images)
+        command = [str(helm), "package", str(copy), "--destination", str(ROOT / "dist")]
+        return subprocess.run(command, check=False).returncode
+
+
+def name_images(values: Path, prefix: str) -> None:
+    """Set the repositories of both images in a values.yaml; all else stays as it is."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    content = yaml.load(values)
+    content["image"]["repository"] = f"{prefix}/operator"
+    content["trainer"]["image"]["repository"] = f"{prefix}/trainer"
+    yaml.dump(content, values)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
