@@ -104,7 +104,9 @@ def test_a_killed_operator_and_a_killed_pod_cost_no_step_but_those_since_the_che
     before, after = found["attempts"]
     assert before["pod"] == first
     assert after["pod"] != first
-    assert checkpoint <= after["fromStep"] <= checkpoint + CHECKPOINT_EVERY
+    # The process may write one more checkpoint between the deletion and its end.
+    assert checkpoint <= after["fromStep"]
+    assert before["toStep"] - after["fromStep"] <= CHECKPOINT_EVERY
     assert after["toStep"] == found["progress"]["step"] == LONG
     steps = [point["step"] for point in found["history"]]
     assert steps == sorted(set(steps))

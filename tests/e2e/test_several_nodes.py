@@ -46,7 +46,9 @@ def test_two_pods_train_together_and_one_that_dies_costs_no_step_but_those_since
     found = wait(demo, "pair", succeeded)
     leaders = [attempt for attempt in found["attempts"] if "-train-0-" in attempt["pod"]]
     assert [attempt["exitCode"] for attempt in leaders] == [8, 0]
-    assert checkpoint <= leaders[1]["fromStep"] <= checkpoint + CHECKPOINT_EVERY
+    # The processes may write one more checkpoint between the deletion and their end.
+    assert checkpoint <= leaders[1]["fromStep"]
+    assert leaders[0]["toStep"] - leaders[1]["fromStep"] <= CHECKPOINT_EVERY
     assert leaders[1]["toStep"] == found["progress"]["step"] == STEPS
     assert found["output"]["verified"] is True
     steps = [point["step"] for point in found["history"]]

@@ -72,7 +72,7 @@ def _elsewhere(spec: EffectiveSpec, name: str) -> EffectiveSpec:
             "spec.quantization: 8bit needs a GPU .* use quantization: none",
         ),
         (
-            {"backend": "transformers", "hyperparameters": {"optim": "adamw_8bit"}},
+            {"backend": "transformers", "quantization": "none", "hyperparameters": {"optim": "adamw_8bit"}},
             "optim: adamw_8bit needs a GPU .* use adamw_torch",
         ),
     ],
