@@ -128,8 +128,10 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
     """Our loop, set up as a run sets it up."""
     from transformers import set_seed
 
+    from model_garden_trainer.batches.loading import Batches
     from model_garden_trainer.batches.packing import PackedSteps
-    from model_garden_trainer.engine.instrumented import Loop, arguments
+    from model_garden_trainer.engine.arguments import arguments
+    from model_garden_trainer.methods import sft
     from model_garden_trainer.models.backends import transformers as backend
     from model_garden_trainer.models.families import trainer_for
 
@@ -146,26 +148,30 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
         pad, capacity = encoder.tokenizer.pad_token_id, h.max_seq_length
         collator = PackedSteps(encoder, capacity=capacity, rows=batch, pad_token_id=pad, config=model.config)
         batch, accumulation = batch * accumulation, 1
-    settings = arguments(
-        h,
-        checkpoints=f"{spec.output_dir}",
-        evaluated=False,
-        micro_batch=batch,
-        eval_batch=1,
-        accumulation=accumulation,
-        workers=0,
+    settings = sft.settings(
+        **arguments(
+            h,
+            checkpoints=f"{spec.output_dir}",
+            evaluated=False,
+            micro_batch=batch,
+            eval_batch=1,
+            accumulation=accumulation,
+            workers=0,
+        )
     )
     settings.save_strategy = "no"
     watch = stopwatch()
-    loop = Loop(
+    examples = [_example(row, number) for number, row in enumerate(rows, 1)]
+    loop = sft.AnswerTrainer(
         model=model,
+        processor=encoder.processor,
         model_has_own_loss=False,
         health=spec.health,
         report=lambda _: None,
         args=settings,
-        data_collator=collator,
+        data_collator=Batches(examples, collator),
         eval_collator=None,
-        train_dataset=[_example(row, number) for number, row in enumerate(rows, 1)],
+        train_dataset=sft.numbers(len(examples)),
         callbacks=[watch],
     )
     before = time.perf_counter() - began

@@ -159,7 +159,7 @@ def trl(spec: EffectiveSpec) -> Measured:
     from transformers import TrainerCallback, set_seed
     from trl import SFTTrainer
 
-    from model_garden_trainer.engine.instrumented import Clock
+    from model_garden_trainer.engine.clock import Clock
 
     h, clock = spec.hyperparameters, Clock()
     steps: list[dict[str, float]] = []

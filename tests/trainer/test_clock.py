@@ -9,6 +9,7 @@ import pytest
 
 from model_garden.contract.progress import ProgressEvent
 from model_garden_trainer.engine import callbacks, instrumented
+from model_garden_trainer.engine import clock as clocks
 from tests.trainer.workspace import QUICK, TEXT, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -20,12 +21,12 @@ def test_the_optimizer_s_work_is_not_taken_for_waiting_for_data(
     gpu = SimpleNamespace(now=0.0, given=0.0)
     clock = SimpleNamespace(perf_counter=lambda: gpu.now)
     original = callbacks.ProgressCallback.on_pre_optimizer_step
-    start = instrumented.Clock.__init__
+    start = clocks.Clock.__init__
 
     def wait() -> None:
         gpu.now, gpu.given = gpu.now + gpu.given, 0.0
 
-    def begun(self: instrumented.Clock) -> None:
+    def begun(self: clocks.Clock) -> None:
         start(self)
         self._wait = wait
 
@@ -33,9 +34,10 @@ def test_the_optimizer_s_work_is_not_taken_for_waiting_for_data(
         original(self, *args, **options)
         gpu.given = 5.0
 
+    monkeypatch.setattr(clocks, "time", clock)
     monkeypatch.setattr(instrumented, "time", clock)
     monkeypatch.setattr(callbacks, "time", clock)
-    monkeypatch.setattr(instrumented.Clock, "__init__", begun)
+    monkeypatch.setattr(clocks.Clock, "__init__", begun)
     monkeypatch.setattr(callbacks.ProgressCallback, "on_pre_optimizer_step", optimize)
     _, told = workspace.train(config("timed", TEXT, QUICK, {"hyperparameters": {"maxSteps": 2}}))
     progress = [event.progress for event in told.events if isinstance(event, ProgressEvent)]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from model_garden_trainer.engine.instrumented import Loop
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.methods.sft import AnswerTrainer
 from tests.trainer.workspace import QUICK, TEXT, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -22,13 +22,13 @@ EVALUATED = {
 def broken_evaluations(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Steps whose evaluation gives NaN."""
     steps: set[int] = set()
-    original = Loop.compute_loss
+    original = AnswerTrainer.compute_loss
 
     def loss(self: Any, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
         result = original(self, model, inputs, *rest, **options)
         return result if model.training or self.state.global_step not in steps else result * float("nan")
 
-    monkeypatch.setattr(Loop, "compute_loss", loss)
+    monkeypatch.setattr(AnswerTrainer, "compute_loss", loss)
     return steps
 
 

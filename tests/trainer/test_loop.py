@@ -11,25 +11,26 @@ import torch
 
 from model_garden.contract.progress import Event, ProgressEvent
 from model_garden_trainer.batches import splits
-from model_garden_trainer.engine import checkpoints, fit, instrumented
+from model_garden_trainer.engine import arguments, checkpoints
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.methods import sft
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 pytestmark = pytest.mark.train
 
 
 def test_a_gpu_computes_in_bfloat16_and_a_cpu_in_the_weights_dtype() -> None:
-    assert instrumented.precision(gpu=True) == {"use_cpu": False, "bf16": True, "fp16": False}
-    assert instrumented.precision(gpu=False) == {"use_cpu": True, "bf16": False, "fp16": False}
+    assert arguments.precision(gpu=True) == {"use_cpu": False, "bf16": True, "fp16": False}
+    assert arguments.precision(gpu=False) == {"use_cpu": True, "bf16": False, "fp16": False}
 
 
 def test_under_autocast_no_input_of_an_adapted_layer_is_copied_to_float32(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU's settings, on a CPU."""
-    monkeypatch.setattr(instrumented, "precision", lambda *, gpu: {"use_cpu": True, "bf16": True, "fp16": False})
+    monkeypatch.setattr(arguments, "precision", lambda *, gpu: {"use_cpu": True, "bf16": True, "fp16": False})
     given: set[torch.dtype] = set()
-    original = instrumented.Loop.training_step
+    original = sft.AnswerTrainer.training_step
 
     def watched(self: Any, model: Any, *inputs: Any) -> Any:
         hooks = [
@@ -43,7 +44,7 @@ def test_under_autocast_no_input_of_an_adapted_layer_is_copied_to_float32(
             hook.remove()
         return loss
 
-    monkeypatch.setattr(instrumented.Loop, "training_step", watched)
+    monkeypatch.setattr(sft.AnswerTrainer, "training_step", watched)
     half = {"quantization": "16bit", "validationFraction": 0.25, "hyperparameters": {"maxSteps": 12, "evalSteps": 6}}
     _, told = workspace.train(config("mixed", VISION, QUICK, half))
     assert given == {torch.bfloat16}
@@ -75,7 +76,7 @@ def test_a_row_that_fails_in_mid_training_is_named_and_the_last_checkpoint_kept(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture goes after all rows were checked; batches are made in a worker, as on a GPU."""
-    monkeypatch.setattr(fit, "_workers", lambda *_: 1)
+    monkeypatch.setattr(sft, "_workers", lambda *_: 1)
     lines = (workspace.folder / "data/vision_test_dataset.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     shutil.copy(workspace.folder / "data" / rows[3]["image"], workspace.folder / "data/goes.png")
@@ -120,7 +121,7 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
     """Logits are computed for trained tokens alone, and memory that only a whole step needs halves the batch too."""
     widths: list[int] = []
     sizes: list[int] = []
-    original = instrumented.Loop.compute_loss
+    original = sft.AnswerTrainer.compute_loss
 
     def seen(self: Any, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
         loss, outputs = original(self, model, inputs, return_outputs=True, **options)
@@ -133,9 +134,9 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return norm(self, *args, **options)
 
-    norm = instrumented.Loop._get_grad_norm
-    monkeypatch.setattr(instrumented.Loop, "compute_loss", seen)
-    monkeypatch.setattr(instrumented.Loop, "_get_grad_norm", short_of_memory)
+    norm = sft.AnswerTrainer._get_grad_norm
+    monkeypatch.setattr(sft.AnswerTrainer, "compute_loss", seen)
+    monkeypatch.setattr(sft.AnswerTrainer, "_get_grad_norm", short_of_memory)
     h = {"maxSteps": 2, "batchSize": 2, "gradientAccumulationSteps": 2, "autoBatchSize": True}
     _, told = workspace.train(config("auto", VISION, QUICK, {"hyperparameters": h}))
     assert sizes[:3] == [4, 4, 2] and max(widths) < 0.5  # tried, trained, trained in smaller batches
@@ -146,7 +147,7 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
 def test_packed_rows_that_do_not_fit_are_taken_fewer_at_once(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = instrumented.Loop.compute_loss
+    original = sft.AnswerTrainer.compute_loss
 
     def short_of_memory(self: Any, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
         if inputs["input_ids"].numel() > 512:
@@ -155,7 +156,7 @@ def test_packed_rows_that_do_not_fit_are_taken_fewer_at_once(
 
     h = {"maxSteps": 2, "batchSize": 4, "gradientAccumulationSteps": 2, "packing": True, "maxSeqLength": 256}
     _, plain = workspace.train(config("plain", VISION, QUICK, {"hyperparameters": h}))
-    monkeypatch.setattr(instrumented.Loop, "compute_loss", short_of_memory)
+    monkeypatch.setattr(sft.AnswerTrainer, "compute_loss", short_of_memory)
     h["autoBatchSize"] = True
     _, told = workspace.train(config("short", VISION, QUICK, {"hyperparameters": h}))
     assert "goes on with 2" in told.warnings[0]

@@ -34,7 +34,7 @@ from model_garden_trainer.models import backends, base_model
 if TYPE_CHECKING:
     from model_garden.datasets import Example
     from model_garden_trainer.batches.collator import Collator
-    from model_garden_trainer.engine.fit import Run, Trained
+    from model_garden_trainer.engine.context import Run, Trained
 
 Verify = Callable[[TrainerConfig, Path, Path, outputs.Exports], dict[str, Any]]
 
@@ -79,7 +79,7 @@ def train(
     folder = team.main_process_first(lambda: base_model.locate(spec, warn=warn))
     exports.check(spec, folder, report, gpu=torch.cuda.is_available())
     backend = backends.load(name)
-    from model_garden_trainer.engine.fit import Run
+    from model_garden_trainer.engine.context import Run
 
     encoder, measured, longest = _encoded(spec, folder, data, team, report)
     report_stage(report, "model", f"{spec.base_model}, backend {name} ({reason})")
@@ -121,12 +121,12 @@ def _trained_and_saved(
     run: Run, config: TrainerConfig, backend: ModuleType, folder: Path, encoder: Collator, data: Data, longest: Example
 ) -> Trained:
     """Load, adapt and train the model, and let the leading process save its adapter."""
-    from model_garden_trainer.engine.fit import fit
+    from model_garden_trainer.methods import sft
 
     with run.watchdog:
         model = _adapted(backend, run.spec, folder)
         report_stage(run.report, "training")
-        trained = fit(run, model, encoder, data, longest=longest, model_has_own_loss=backend.OWN_LOSS)
+        trained = sft.train(run, model, encoder, data, longest=longest, model_has_own_loss=backend.OWN_LOSS)
     if run.team.leader:
         report_stage(run.report, "saving", outputs.relative(run.output))
         adapter.save(model, config, folder, run.output)
@@ -141,7 +141,7 @@ def _encoded(
     Raises:
         TrainingError: InvalidDataset for rows, InvalidSpec where packing was not shown for the model.
     """
-    from model_garden_trainer.engine.fit import check_packing
+    from model_garden_trainer.methods.sft import check_packing
     from model_garden_trainer.models.families import trainer_for
 
     h = spec.hyperparameters

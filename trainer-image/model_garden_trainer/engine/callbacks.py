@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
@@ -17,14 +17,13 @@ from model_garden.contract.progress import CheckpointEvent, ProgressEvent, Warni
 from model_garden.contract.status import Progress
 from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine import checkpoints
+from model_garden_trainer.engine.clock import PARTS, Window
+from model_garden_trainer.engine.context import Run
 from model_garden_trainer.engine.input_stall import Waiting
-from model_garden_trainer.engine.instrumented import PARTS, Loop, Window
+from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.events import log, now
-
-if TYPE_CHECKING:
-    from model_garden_trainer.engine.fit import Run
 
 GIB = 2**30
 
@@ -35,8 +34,8 @@ class ProgressCallback(TrainerCallback):
     A run that is stopped to be resumed tells nothing out of turn: its next attempt reports what an unbroken one would.
     """
 
-    def __init__(self, loop: Loop, obeying: GracefulStopCallback, run: Run) -> None:
-        self._loop, self._obeying, self._report, self._metrics = loop, obeying, run.report, run.metrics
+    def __init__(self, trainer: Instrumented, obeying: GracefulStopCallback, run: Run) -> None:
+        self._trainer, self._obeying, self._report, self._metrics = trainer, obeying, run.report, run.metrics
         self._every = run.h.logging_steps
         self._waiting = Waiting(vision=run.spec.vision)
         self._optimizer_began = self._learning_rate = 0.0
@@ -47,12 +46,12 @@ class ProgressCallback(TrainerCallback):
         self._optimizer_began = time.perf_counter()
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
-        self._loop.clock.end("optimizer", self._optimizer_began)
-        self._learning_rate = float(self._loop.optimizer.param_groups[0]["lr"])  # the scheduler has not moved it yet
+        self._trainer.clock.end("optimizer", self._optimizer_began)
+        self._learning_rate = float(self._trainer.optimizer.param_groups[0]["lr"])  # the scheduler has not moved it yet
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        window = self._loop.window
-        window.seconds += self._loop.step_seconds()
+        window = self._trainer.window
+        window.seconds += self._trainer.step_seconds()
         window.timed_steps += 1
         last = state.global_step >= state.max_steps or self._obeying.save_early
         if state.global_step % self._every and not last:
@@ -62,7 +61,7 @@ class ProgressCallback(TrainerCallback):
         if hint := self._waiting.hint(progress, window.timed_steps):
             self._report(WarningEvent(message=hint))
             log(hint)
-        self._loop.window = Window()
+        self._trainer.window = Window()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
         if not math.isfinite(metrics["eval_loss"]):
@@ -91,10 +90,10 @@ class ProgressCallback(TrainerCallback):
         )
 
     def _progress(self, state: Any) -> Progress:
-        window, steps = self._loop.window, max(self._loop.window.timed_steps, 1)
-        samples, tokens = self._loop.team.sums([window.samples, window.tokens])
+        window, steps = self._trainer.window, max(self._trainer.window.timed_steps, 1)
+        samples, tokens = self._trainer.team.sums([window.samples, window.tokens])
         per_step = window.seconds / steps
-        parts = {f"{part}Seconds": seconds / steps for part, seconds in self._loop.clock.take().items()}
+        parts = {f"{part}Seconds": seconds / steps for part, seconds in self._trainer.clock.take().items()}
         assert set(parts) == {f"{part}Seconds" for part in PARTS}
         figures = {
             "step": state.global_step,
@@ -103,7 +102,7 @@ class ProgressCallback(TrainerCallback):
             "percent": 100 * state.global_step / state.max_steps,
             "loss": window.loss / window.steps if window.steps else None,
             "learningRate": self._learning_rate,
-            "gradNorm": self._loop.grad_norm if math.isfinite(self._loop.grad_norm) else None,
+            "gradNorm": self._trainer.grad_norm if math.isfinite(self._trainer.grad_norm) else None,
             "secondsPerStep": per_step,
             **parts,
             "samplesPerSecond": samples / window.seconds,
@@ -143,12 +142,12 @@ class CheckpointCallback(TrainerCallback):
     It notes what a later attempt could not know: the figures since the last report, and whether training ended early.
     """
 
-    def __init__(self, loop: Loop, run: Run, micro_batch: int, ended: Callable[[], str | None]) -> None:
-        self._loop, self._run, self._micro_batch, self._ended = loop, run, micro_batch, ended
+    def __init__(self, trainer: Instrumented, run: Run, micro_batch: int, ended: Callable[[], str | None]) -> None:
+        self._trainer, self._run, self._micro_batch, self._ended = trainer, run, micro_batch, ended
         self.step: int | None = None
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        run, window = self._run, self._loop.window
+        run, window = self._run, self._trainer.window
         notes = {
             "loss": window.loss,
             "steps": window.steps,

@@ -1,12 +1,9 @@
-"""Training itself: from the newest complete checkpoint, or from the start, to the last step or to where it is asked to
-end."""
+"""Training from the newest complete checkpoint, or from the start, to the last step or to where it is asked to end."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,88 +12,39 @@ from accelerate.utils.memory import clear_device_cache
 from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback
 
-from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.progress import ResumedEvent, WarningEvent
-from model_garden.contract.spec import EffectiveSpec
-from model_garden.contract.status import Progress
-from model_garden.datasets import Example
-from model_garden_trainer.batches import packing
-from model_garden_trainer.batches.collator import Collator
-from model_garden_trainer.batches.splits import Data, Subset
-from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine import callbacks, checkpoints
 from model_garden_trainer.engine.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
-from model_garden_trainer.engine.instrumented import Loop, arguments
-from model_garden_trainer.engine.stopping import StopRequests
-from model_garden_trainer.engine.watchdog import Watchdog
+from model_garden_trainer.engine.context import Run, Trained
+from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.errors import Stopped, TrainingError
-from model_garden_trainer.events import Metrics, Report, log
-from model_garden_trainer.exports import outputs
+from model_garden_trainer.events import log
 
 
-@dataclass(frozen=True)
-class Run:
-    """What stays the same through a run, whatever model it trains."""
-
-    spec: EffectiveSpec
-    output: Path
-    fingerprint: str
-    metrics: Metrics
-    report: Report
-    requests: StopRequests
-    watchdog: Watchdog
-    team: ProcessGroup = field(default_factory=ProcessGroup)
-
-    @property
-    def h(self) -> EffectiveHyperparameters:
-        """The effective hyperparameters."""
-        return self.spec.hyperparameters
-
-    @property
-    def root(self) -> Path:
-        """Where checkpoints lie."""
-        return self.output / outputs.CHECKPOINTS
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training left: the last figures, how batches were taken, and whether somebody asked it to end early."""
-
-    steps: int
-    progress: Progress | None
-    stopped_early: bool
-    micro_batch: int
-    accumulation: int
-
-
-def fit(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example, model_has_own_loss: bool) -> Trained:
+def fit(
+    run: Run, model: Any, trainer_of: Callable[[Split], Instrumented], longest: Callable[[int], dict[str, torch.Tensor]]
+) -> Trained:
     """Train the adapters of ``model``, which holds the best weights afterwards where there were evaluations.
 
     Args:
         run: what to train and where to.
         model: the base model with fresh adapters.
-        encoder: makes batches of examples.
-        data: rows to train on and to evaluate on.
-        longest: an example of the greatest length, by which the batch size is found.
-        model_has_own_loss: see ``Loop``.
+        trainer_of: makes the training method's trainer for a way to split the effective batch.
+        longest: makes a batch of so many rows of the greatest length, by which the batch size is found.
 
     Raises:
-        TrainingError: the loss is no number, memory ran out, or the checkpoints there are another run's.
-        Stopped: it was asked to stop; the checkpoint of that very step is written.
+        TrainingError: the loss is not finite, memory ran out, or the checkpoints belong to another run.
+        Stopped: a signal asked it to stop; the checkpoint of that very step is written.
     """
     checkpoint = run.team.share(lambda: _resumable(run))
     run.metrics.rewind(checkpoint.step if checkpoint else -1)
     if checkpoint and _ended(checkpoint, run):
         return _left_off(checkpoint, run, model)
     fresh = {key: value.cpu().clone() for key, value in get_peft_model_state_dict(model).items()}
-
-    def loop(split: Split) -> Loop:
-        return _loop(run, model, encoder, data, split, model_has_own_loss)
-
-    split = _split(run, encoder, longest, checkpoint, loop)
+    split = _split(run, longest, checkpoint, trainer_of)
     while True:
         try:
-            return _fit_once(run, model, loop(split), split, checkpoint)
+            return _fit_once(run, model, trainer_of(split), split, checkpoint)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -104,123 +52,48 @@ def fit(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example
         finally:
             run.requests.interruptible = True
         model.zero_grad()
-        clear_device_cache(garbage_collection=True)  # the loop that failed, its optimizer with it
+        clear_device_cache(garbage_collection=True)  # the trainer that failed, its optimizer with it
         checkpoint = checkpoints.newest(run.root)
         run.metrics.rewind(checkpoint.step if checkpoint else -1)
         set_peft_model_state_dict(model, fresh)
 
 
-def _fit_once(run: Run, model: Any, loop: Loop, split: Split, checkpoint: checkpoints.Checkpoint | None) -> Trained:
+def _fit_once(
+    run: Run, model: Any, trainer: Instrumented, split: Split, checkpoint: checkpoints.Checkpoint | None
+) -> Trained:
     if run.team.size > 1:
         torch.manual_seed(run.h.seed + run.team.rank)  # dropout differs; rows are drawn by a seed of their own
     obeying = callbacks.GracefulStopCallback(run.requests, run.team)
-    telling = callbacks.ProgressCallback(loop, obeying, run)
+    telling = callbacks.ProgressCallback(trainer, obeying, run)
     judging = callbacks.EvaluationCallback(run.h.early_stopping_patience)
 
     def ended() -> str | None:
         return "patience" if judging.stopped else "asked" if obeying.save_early else None
 
-    sealing = callbacks.CheckpointCallback(loop, run, split.micro_batch, ended)
-    loop.remove_callback(PrinterCallback)
+    sealing = callbacks.CheckpointCallback(trainer, run, split.micro_batch, ended)
+    trainer.remove_callback(PrinterCallback)
     for callback in (obeying, telling, judging, sealing, callbacks.HeartbeatCallback(run.watchdog)):
-        loop.add_callback(callback)
+        trainer.add_callback(callback)
     if checkpoint:
-        loop.window.loss, loop.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
+        trainer.window.loss, trainer.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
     run.requests.interruptible = False
-    with loop.autocast_adapters():
-        loop.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+    with trainer.autocast_adapters():
+        trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
     run.requests.interruptible = True
     if run.team.any(run.requests.stop or obeying.stopped)[0]:
         raise Stopped(sealing.step, by_peer=not run.requests.stop)
-    if loop.state.best_model_checkpoint:
-        _load_adapter(model, Path(loop.state.best_model_checkpoint))
-        log(f"the best model, of step {loop.state.best_global_step}, is kept (evalLoss {loop.state.best_metric:.4f})")
-    return Trained(loop.state.global_step, telling.last, obeying.save_early, split.micro_batch, split.accumulation)
-
-
-class Batches:
-    """The collator: numbers of rows -> the batch that ``encode`` makes of them, or ``error``, which the loop raises.
-
-    A row is read and encoded here, in one of the data loader's workers, whose exceptions torch would make anew in the
-    main process from nothing but their class and text. It has no tokenizer that the Trainer sees, and would save with
-    every checkpoint.
-    """
-
-    def __init__(self, rows: Subset, encode: Callable[[list[Example]], Any]) -> None:
-        self._rows, self._encode = rows, encode
-
-    def __call__(self, numbers: list[int]) -> Any:
-        """A batch."""
-        try:
-            return self._encode([self._rows[number] for number in numbers])
-        except TrainingError as error:
-            return {"error": (error.reason, str(error))}
-
-
-def _loop(run: Run, model: Any, encoder: Collator, data: Data, split: Split, model_has_own_loss: bool) -> Loop:
-    evaluated = len(data.validation) > 0
-    collate: Any = encoder
-    loader_batch, accumulation = split.micro_batch, split.accumulation
-    if run.h.packing:
-        loader_batch, accumulation = split.micro_batch * split.accumulation, 1
-        collate = _packed(run, model, encoder, split.micro_batch)
-    return Loop(
-        model=model,
-        model_has_own_loss=model_has_own_loss,
-        health=run.spec.health,
-        report=run.report,
-        team=run.team,
-        args=arguments(
-            run.h,
-            checkpoints=str(run.root),
-            evaluated=evaluated,
-            micro_batch=loader_batch,
-            eval_batch=split.micro_batch,
-            accumulation=accumulation,
-            workers=_workers(run.team),
-            some_may_be_unused=not model_has_own_loss,
-        ),
-        data_collator=Batches(data.training, collate),
-        eval_collator=Batches(data.validation, encoder.for_evaluation()),
-        train_dataset=range(len(data.training)),
-        eval_dataset=range(len(data.validation)) if evaluated else None,
-    )
-
-
-def check_packing(folder: Path) -> None:
-    """Refuse ``packing`` for a model for which it was not shown to change nothing, before its weights are loaded.
-
-    Raises:
-        TrainingError: InvalidSpec.
-    """
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    _refuse(packing.refusal(kind, None))
-
-
-def _refuse(refusal: str | None) -> None:
-    if refusal:
-        raise TrainingError("InvalidSpec", refusal)
-
-
-def _packed(run: Run, model: Any, encoder: Collator, rows: int) -> packing.PackedSteps:
-    config = model.get_base_model().config
-    # only the loaded model tells: a backend chooses by what is installed
-    _refuse(packing.refusal(config.model_type, config.get_text_config()._attn_implementation))
-    return packing.PackedSteps(
-        encoder,
-        capacity=run.h.max_seq_length,
-        rows=rows,
-        pad_token_id=encoder.tokenizer.pad_token_id,
-        config=config,
-    )
+    if trainer.state.best_model_checkpoint:
+        _load_adapter(model, Path(trainer.state.best_model_checkpoint))
+        state = trainer.state
+        log(f"the best model, of step {state.best_global_step}, is kept (evalLoss {state.best_metric:.4f})")
+    return Trained(trainer.state.global_step, telling.last, obeying.save_early, split.micro_batch, split.accumulation)
 
 
 def _split(
     run: Run,
-    encoder: Collator,
-    longest: Example,
+    longest: Callable[[int], dict[str, torch.Tensor]],
     checkpoint: checkpoints.Checkpoint | None,
-    loop: Callable[[Split], Loop],
+    trainer_of: Callable[[Split], Instrumented],
 ) -> Split:
     """How the effective batch is taken: as asked for; with ``autoBatchSize`` in the largest micro-batches that fit, or
     those that the run resumed from was taken in. Packed rows are full: batchSize of them is where it begins."""
@@ -232,10 +105,10 @@ def _split(
         return split_of(effective, checkpoint.notes["microBatch"])
     if run.h.packing:
         return asked
-    trying = loop(Split(effective, 1))
+    trying = trainer_of(Split(effective, 1))
 
     def attempt(size: int) -> None:
-        trying.probe_batch(encoder([longest] * size))
+        trying.try_batch(longest(size))
 
     return largest_that_fits(attempt, effective, run.report, everywhere=run.team.all)
 
@@ -307,8 +180,3 @@ def _state(checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:
 def _load_adapter(model: Any, folder: Path) -> None:
     """Put a checkpoint's adapter weights into the model."""
     set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
-
-
-def _workers(team: ProcessGroup) -> int:
-    """Processes that make batches: on a GPU some, so that it never waits; a CPU's cores are busy with the model."""
-    return max(0, min(4, (os.cpu_count() or 1) // team.per_node - 1)) if torch.cuda.is_available() else 0

@@ -1,0 +1,50 @@
+"""What the parts of the engine share: the run that is going on, and what training produced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from model_garden.contract.hyperparameters import EffectiveHyperparameters
+from model_garden.contract.spec import EffectiveSpec
+from model_garden.contract.status import Progress
+from model_garden_trainer.distributed.process_group import ProcessGroup
+from model_garden_trainer.engine.stopping import StopRequests
+from model_garden_trainer.engine.watchdog import Watchdog
+from model_garden_trainer.events import Metrics, Report
+from model_garden_trainer.exports import outputs
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same through a run, whatever model it trains and by whatever method."""
+
+    spec: EffectiveSpec
+    output: Path
+    fingerprint: str
+    metrics: Metrics
+    report: Report
+    requests: StopRequests
+    watchdog: Watchdog
+    team: ProcessGroup = field(default_factory=ProcessGroup)
+
+    @property
+    def h(self) -> EffectiveHyperparameters:
+        """The effective hyperparameters."""
+        return self.spec.hyperparameters
+
+    @property
+    def root(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.output / outputs.CHECKPOINTS
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training produced: the last figures, how batches were split, and whether a person ended it early."""
+
+    steps: int
+    progress: Progress | None
+    stopped_early: bool
+    micro_batch: int
+    accumulation: int
