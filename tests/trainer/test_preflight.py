@@ -64,7 +64,7 @@ CODE = """
 from model_garden_trainer import hub_retry
 from model_garden_trainer.models import base_model
 from model_garden_trainer.__main__ import main
-base_model.TOLD_SECONDS = 0
+base_model.REPORT_SECONDS = 0
 hub_retry.WAITS = (0.1, 0.1, 0.1)
 main()
 """

@@ -19,7 +19,7 @@ def told(*reports: tuple[float, float], steps: int = 10, vision: bool = True) ->
 
 def test_it_is_said_once_with_what_helps() -> None:
     [hint] = told((1, 0.9), (2, 0.5), (2, 0.5), (2, 2))
-    assert hint.startswith("25% of the training time goes by waiting for data: pictures")
+    assert hint.startswith("25% of the training time is spent waiting for data: images")
     assert "resources.requests.cpu" in hint and "imageOptions.maxPixels" in hint
     [hint] = told((1, 0.9), (2, 0.5), vision=False)
     assert "tokenized" in hint and "maxPixels" not in hint

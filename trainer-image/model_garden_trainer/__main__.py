@@ -55,7 +55,7 @@ _SETTINGS = {
 
 
 class EventRecorder:
-    """Passes events on and remembers what an outcome tells of a run that does not end well."""
+    """Passes events on and keeps what the outcome of a failed run reports."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -72,7 +72,7 @@ class EventRecorder:
 
 
 def main() -> NoReturn:
-    """Run what the environment asks for, and exit as the contract says."""
+    """Run the job of the environment; the exit code is the contract's."""
     set_environment(Path.cwd())
     if sys.argv[1:2] == ["verify"]:
         _verify(sys.argv[2])
@@ -182,9 +182,9 @@ def _classify(error: Exception, traceback: str) -> TrainingError:
         from model_garden_trainer.distributed import process_group
 
         if process_group.peer_lost(error):
-            why = "another process of the job ended or no longer answers; training goes on when all are back"
-            told = text.partition("\n")[0].partition(". ")[0] or type(error).__name__
-            return TrainingError("WorkerLost", f"{why} ({told})")
+            why = "another process of the job ended or no longer answers; training resumes when all are back"
+            cause = text.partition("\n")[0].partition(". ")[0] or type(error).__name__
+            return TrainingError("WorkerLost", f"{why} ({cause})")
     return TrainingError("TrainerError", f"{type(error).__name__}: {error} ({traceback})")
 
 

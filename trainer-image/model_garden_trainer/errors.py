@@ -28,7 +28,7 @@ class TrainingError(Exception):
 
 
 class Stopped(Exception):
-    """The process was asked to stop; ``checkpoint_step`` is where a later attempt goes on, None where there is none.
+    """The process was asked to stop; ``checkpoint_step`` is where a later attempt resumes, None without a checkpoint.
 
     With ``by_peer`` it was another process of the job that was asked.
     """

@@ -1,4 +1,4 @@
-"""What a run tells while it lasts: events on stdout for the operator, the same figures in ``metrics.jsonl`` for later.
+"""What a run reports: events on stdout for the operator, the same figures in ``metrics.jsonl`` for later.
 
 Telling never ends a run: a closed pipe or a full disk costs the report, not the training.
 """
@@ -54,7 +54,7 @@ def report_stage(report: Report, stage: Stage, detail: str | None = None) -> Non
 
 
 class EventPrinter:
-    """Prints each event as one line to a stream of its own, which nothing else writes to."""
+    """Prints each event as one line to a stream that nothing else writes to."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream: TextIO | None = stream
@@ -81,7 +81,7 @@ class Metrics:
         self._silent = silent
 
     def append(self, progress: Progress, **more: Any) -> None:
-        """Add one line; a failure to write is told once a line and costs that line alone."""
+        """Add one line; a failure to write is logged and costs that line alone."""
         if self._silent:
             return
         try:
@@ -91,7 +91,7 @@ class Metrics:
             log(f"{self.path}: a line of metrics could not be written: {error}")
 
     def rewind(self, step: int) -> None:
-        """Drop lines past ``step``, which training goes on from: what an earlier attempt did after its checkpoint."""
+        """Drop lines past ``step``, from which training resumes: an earlier attempt did them after its checkpoint."""
         if self._silent or not self.path.exists():
             return
         kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
@@ -100,7 +100,7 @@ class Metrics:
         partial.replace(self.path)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """The lines of steps so far; one cut short by a crash is left out, and what came after training."""
+        """The lines of steps so far; skips a line that a crash cut short, and what came after training."""
         if not self.path.exists():
             return
         for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -112,7 +112,7 @@ class Metrics:
                 yield record
 
     def replay(self, report: Report) -> Progress | None:
-        """Report all lines again, for a run that finished before and is asked for again; the last one."""
+        """Report all lines of a run that finished before; returns the last one."""
         known = {field.alias or name for name, field in Progress.model_fields.items()}
         last = None
         for line in self.lines():

@@ -32,7 +32,7 @@ def fingerprint(spec: EffectiveSpec, data: Data) -> str:
 def shaping_values(spec: dict[str, Any], fields: Iterable[SpecField] | None = None) -> dict[str, Any]:
     """The values of an effective spec that shape weights, by path.
 
-    A value that is the field's plain default is left out, so that a field which a later version adds leaves the
+    A value that equals the field's plain default is skipped, so that a field which a later version adds leaves the
     fingerprint of older checkpoints as it is.
     """
     found = {}

@@ -1,4 +1,4 @@
-"""The Hub that does not answer: told apart from one that says no, waited for, and then retried by the Job."""
+"""A Hub that does not answer is retried here and then by the Job; a Hub that refuses is not."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def patiently(request: Callable[[], T], field: str, warn: Callable[[str], None])
 
     Args:
         request: asks the Hub; any answer of its, a refusal included, ends the waiting.
-        field: the field of the spec that names what is asked for.
-        warn: told each time that the Hub did not answer.
+        field: the field of the spec that names the repository.
+        warn: called with a warning each time that the Hub did not answer.
 
     Raises:
         TrainingError: HubUnreachable, once it has not answered for all of ``WAITS``.
@@ -43,7 +43,7 @@ def patiently(request: Callable[[], T], field: str, warn: Callable[[str], None])
 
 
 def unreachable(error: BaseException | None) -> bool:
-    """Whether an exception, or one that led to it, says that nobody answered, or that the server is in trouble."""
+    """Whether an exception, or its cause, means that no server answered or that the server failed."""
     import httpx
     from huggingface_hub import constants, errors
 

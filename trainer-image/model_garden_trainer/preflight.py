@@ -1,4 +1,4 @@
-"""All of a run that needs no GPU, before one is asked for: the preflight Job. No torch here.
+"""The preflight Job: everything that needs no GPU, before a GPU is requested. It imports no torch.
 
     MODEL_GARDEN_CONFIG='{"name": …, "spec": {…}}' python -m model_garden_trainer preflight
 
@@ -27,7 +27,7 @@ _GIB = 2**30
 
 
 def preflight(config: TrainerConfig, report: Report) -> Outcome:
-    """Check data and model, estimate the memory, and bring the model into the cache.
+    """Check data and model, estimate the memory, and download the model into the cache.
 
     Args:
         config: a job's name and effective spec; paths are relative to the working directory.

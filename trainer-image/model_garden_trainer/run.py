@@ -46,7 +46,7 @@ def train(
     watchdog: Watchdog,
     verify: Verify = outputs.verify,
 ) -> Outcome:
-    """Fine-tune as ``config`` says, and leave a checked model in its output folder.
+    """Fine-tune as ``config`` says, and write a checked model into its output folder.
 
     Args:
         config: a job's name and effective spec; paths are relative to the working directory.
@@ -65,7 +65,7 @@ def train(
     metrics = Metrics(output, silent=process_group.rank() > 0)
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
     if spec.gpus and not torch.cuda.is_available():
-        report_warning(report, f"{spec.gpus} GPU(s) asked for, and torch sees none: training runs on the CPU, slowly")
+        report_warning(report, f"{spec.gpus} GPU(s) requested, but torch finds none: training runs on the CPU, slowly")
     outputs.prepare_folder(output, spec.output_dir, spec.base_model)
 
     report_stage(report, "dataset", spec.dataset_path)
@@ -108,7 +108,7 @@ def _free_memory() -> None:
 
 @contextmanager
 def _keeping_the_adapter(output: Path, trained: Trained) -> Iterator[None]:
-    """Within it, a failure tells where the adapter is, which is saved by now."""
+    """Within it, a failure names the folder of the adapter, which is already saved."""
     try:
         yield
     except TrainingError as error:
@@ -136,7 +136,7 @@ def _trained_and_saved(
 def _encoded(
     spec: EffectiveSpec, folder: Path, data: Data, team: process_group.ProcessGroup, report: Report
 ) -> tuple[Collator, DatasetStatus, Example]:
-    """What makes batches of rows; what was measured of them with it, and the longest; warnings are told.
+    """The collator, the measured data set and its longest row; warnings are reported.
 
     Raises:
         TrainingError: InvalidDataset for rows, InvalidSpec where packing was not shown for the model.
@@ -170,7 +170,7 @@ def _adapted(backend: ModuleType, spec: EffectiveSpec, folder: Path) -> Any:
 
 
 def _record(config: TrainerConfig, trained: Trained, team: process_group.ProcessGroup) -> dict[str, Any]:
-    """What the run's record says of the job and of how it was trained."""
+    """The part of the run's record about the job and its training."""
     return {
         "name": config.name,
         "spec": for_record(config.spec),
@@ -196,7 +196,7 @@ def _delivered(
 ) -> Outcome:
     """Make of the saved adapter what the job asks for, see that each output answers, and write down what was made.
 
-    The record comes last: it is what tells a finished run.
+    The record comes last: a folder with a record is a finished run.
 
     Raises:
         TrainingError: ExportFailed.
@@ -211,7 +211,7 @@ def _delivered(
     made = exports.clean_up(made)
     status = outputs.status(output, made, trained.steps, progress.loss if progress else None)
     status.verified = True
-    _tell_samples(found, status, output, progress or Progress(step=trained.steps, total_steps=0), metrics, report)
+    _report_samples(found, status, output, progress or Progress(step=trained.steps, total_steps=0), metrics, report)
     record |= {"verification": found, "output": status.to_dict()}
     with outputs.exporting("the run's record could not be written; the adapter is kept"):
         card = model_card(config, DatasetStatus.model_validate(record["dataset"]), status, record)
@@ -225,7 +225,7 @@ def _delivered(
     return _succeeded(record, progress)
 
 
-def _tell_samples(
+def _report_samples(
     found: dict[str, Any], status: OutputStatus, output: Path, at: Progress, metrics: Metrics, report: Report
 ) -> None:
     """The rows answered before and after training: to ``samples.json``, ``metrics.jsonl`` and the log. Never fatal."""
@@ -256,7 +256,7 @@ def _lacks_exports(finished: dict[str, Any], spec: EffectiveSpec, identity: str)
 
 
 def _already_finished(record: dict[str, Any], identity: str, output: Path, metrics: Metrics, report: Report) -> Outcome:
-    """The outcome of the very run that finished here before (its pod may have died before it could say so).
+    """The outcome of the same run, which finished here before: its pod may have died before it reported.
 
     The same settings, data and seed make the same model, so it is not made twice. A run with others is refused: it
     would overwrite a finished model.
@@ -269,7 +269,7 @@ def _already_finished(record: dict[str, Any], identity: str, output: Path, metri
             "that folder",
         )
     report_warning(
-        report, f"{outputs.relative(output)} already holds this very run's finished model; delete it to train again"
+        report, f"{outputs.relative(output)} already holds the finished model of this run; delete it to train again"
     )
     return _succeeded(record, metrics.replay(report))
 

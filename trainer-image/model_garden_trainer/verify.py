@@ -1,6 +1,6 @@
 """``python -m model_garden_trainer verify``: a fresh process that loads what a run saved, and answers some of its rows.
 
-It stands apart from the run so that nothing loaded or patched there can help; it prints one line of JSON.
+A process of its own: nothing that the run loaded or patched can hide a fault. It prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _samples(model: Any, data: Data, encoder: Collator) -> dict[str, Any]:
 
 
 def _compare(spec: EffectiveSpec, merged: Path, example: Example, adapted: torch.Tensor, *, change: float) -> float:
-    """The distance between the logits of a merged model, loaded by itself, and those of the adapted one.
+    """The distance between the logits of the merged model, loaded from its folder alone, and those of the adapted one.
 
     Args:
         spec: the job's.
@@ -123,7 +123,7 @@ def _answer_by_llama_cpp(
 
 
 def _encoder(spec: EffectiveSpec, folder: Path) -> Collator:
-    """One that labels answers and all of them, whatever was trained on: by its labels a row's question is found."""
+    """A collator that labels every answer, whatever the run trained on: a question ends where the labels begin."""
     trainer = trainer_for(spec)
     plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "none"})
     return trainer.encoder(trainer.load_processor(folder), plain)

@@ -47,7 +47,7 @@ class World:
         return self.nodes * self.per_node
 
     def environment(self, local_rank: int) -> dict[str, str]:
-        """What the process of a local rank is told."""
+        """The environment of the process of a local rank."""
         return {
             "RANK": str(self.node_rank * self.per_node + local_rank),
             "LOCAL_RANK": str(local_rank),
@@ -89,8 +89,8 @@ def run(world: World) -> Outcome:
             signal.signal(number, pass_on)
         ended = _wait(processes)
         local, code = verdict(ended)
-        told = [parse_outcome(path.read_text() if path.exists() else None) for path in outcomes]
-    return _outcome(world, local, code, told)
+        reported = [parse_outcome(path.read_text() if path.exists() else None) for path in outcomes]
+    return _outcome(world, local, code, reported)
 
 
 def verdict(ended: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -139,9 +139,9 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[tuple[int, int]]
     return list(ended.items())
 
 
-def _outcome(world: World, local: int, code: int, told: Sequence[Outcome | None]) -> Outcome:
+def _outcome(world: World, local: int, code: int, reported: Sequence[Outcome | None]) -> Outcome:
     """The outcome of the process that counts, with the figures of this pod's first; in words where it left none."""
-    outcome, first = told[local], told[0]
+    outcome, first = reported[local], reported[0]
     if outcome is None or outcome.exit_code != code:
         rank = world.node_rank * world.per_node + local
         how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"

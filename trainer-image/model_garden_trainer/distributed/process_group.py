@@ -119,7 +119,7 @@ class ProcessGroup:
 
 
 def processes() -> int:
-    """How many processes train together, as the environment says."""
+    """How many processes train together, from the environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -129,7 +129,7 @@ def rank() -> int:
 
 
 def join(health: EffectiveHealth) -> ProcessGroup:
-    """Meet the other processes that the environment tells of; a team of one where it tells of none.
+    """Meet the other processes that the environment names; a team of one where it names none.
 
     Args:
         health: all are waited for as long as for the first step; and one that does not answer for longer than any step
@@ -177,7 +177,7 @@ def join(health: EffectiveHealth) -> ProcessGroup:
 
 
 def peer_lost(error: BaseException) -> bool:
-    """Whether an error says that another process is gone, or does not answer."""
+    """Whether an error means that another process is gone or does not answer."""
     if not dist.is_initialized():
         return False
     return isinstance(error, dist.DistError) or (

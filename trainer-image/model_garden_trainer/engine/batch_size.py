@@ -1,11 +1,10 @@
 """``hyperparameters.autoBatchSize``: the largest micro-batch that fits, found before the first step.
 
-The effective batch, batchSize x gradientAccumulationSteps, is what the user asked for and never changes: a smaller
-micro-batch means as many more accumulation steps. Losses stay the same, because they are sums over the trained tokens
+The effective batch, batchSize x gradientAccumulationSteps, is the user's and never changes: a smaller
+micro-batch means more accumulation steps. Losses stay the same, because they are sums over the trained tokens
 of a whole optimizer step.
 
-What a try costs in memory is the caller's to say, with a callable that runs forward and backward on the longest
-samples; here are the decisions and the loop.
+The caller gives a callable that runs forward and backward on the longest samples; here are the decisions and the loop.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def largest_that_fits(
             raise TrainingError(
                 "OutOfMemory",
                 "a single sample does not fit in memory; lower hyperparameters.maxSeqLength or imageOptions.maxPixels "
-                "and leave out what exceeds it, use quantization: 4bit, a smaller model, or a GPU with more memory",
+                "and drop longer rows, use quantization: 4bit, a smaller model, or a GPU with more memory",
             )
         accumulation = effective // smaller
         report(
@@ -94,7 +93,7 @@ def _fits(attempt: Callable[[int], None], size: int) -> bool:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that a device, or the machine, has no memory left."""
+    """Whether ``error`` means that a device, or the machine, has no memory left."""
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or (

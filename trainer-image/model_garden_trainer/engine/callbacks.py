@@ -1,5 +1,4 @@
-"""What happens at the end of a step, each concern a callback: telling, judging an evaluation, sealing checkpoints,
-obeying a stop, and the watchdog's sign of life."""
+"""What happens at the end of a step, a callback each: report, evaluation, checkpoint, stop, heartbeat."""
 
 # ruff: noqa: ARG002, D102  the signatures and the meaning of the methods are those of TrainerCallback
 
@@ -31,7 +30,7 @@ GIB = 2**30
 class ProgressCallback(TrainerCallback):
     """Progress events and ``metrics.jsonl``, every ``logging_steps`` steps and at the last.
 
-    A run that is stopped to be resumed tells nothing out of turn: its next attempt reports what an unbroken one would.
+    A stopped run makes no extra report: its next attempt reports what an unbroken run would.
     """
 
     def __init__(self, trainer: Instrumented, obeying: GracefulStopCallback, run: Run) -> None:
@@ -57,7 +56,7 @@ class ProgressCallback(TrainerCallback):
         if state.global_step % self._every and not last:
             return
         progress = self._progress(state)
-        self._tell(progress)
+        self._report_progress(progress)
         if hint := self._waiting.hint(progress, window.timed_steps):
             self._report(WarningEvent(message=hint))
             log(hint)
@@ -65,7 +64,7 @@ class ProgressCallback(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
         if not math.isfinite(metrics["eval_loss"]):
-            return  # the loop has warned of it
+            return  # the trainer has warned of it
         base = self.last or Progress(step=state.global_step, total_steps=state.max_steps)
         figures = base.to_dict() if base.step == state.global_step else {}
         figures |= {"step": state.global_step, "totalSteps": state.max_steps, "evalLoss": rounded(metrics["eval_loss"])}
@@ -77,7 +76,7 @@ class ProgressCallback(TrainerCallback):
         )
         log(f"step {progress.step}/{progress.total_steps}  evalLoss {progress.eval_loss:.4f}")
 
-    def _tell(self, progress: Progress) -> None:
+    def _report_progress(self, progress: Progress) -> None:
         self.last = progress
         if progress.loss is not None:
             self.losses.append(progress.loss)
@@ -115,9 +114,9 @@ class ProgressCallback(TrainerCallback):
 
 
 class EvaluationCallback(TrainerCallback):
-    """After an evaluation: a better model is worth a checkpoint, and ``patience`` of them without one end the training.
+    """After an evaluation: saves a better model, and ends training after ``patience`` evaluations without one.
 
-    Both follow from the evaluations that the trainer's state holds, so that a resumed run judges alike.
+    Both follow from the evaluations in the trainer's state, so that a resumed run decides alike.
     """
 
     def __init__(self, patience: int | None) -> None:
@@ -125,8 +124,8 @@ class EvaluationCallback(TrainerCallback):
         self.stopped = False
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        told = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
-        losses = [loss if math.isfinite(loss) else math.inf for loss in told]  # which is never better
+        losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+        losses = [loss if math.isfinite(loss) else math.inf for loss in losses]  # infinity is never better
         best = losses.index(min(losses))
         since = len(losses) - 1 - best
         if since == 0 and losses[best] < math.inf:
@@ -137,9 +136,9 @@ class EvaluationCallback(TrainerCallback):
 
 
 class CheckpointCallback(TrainerCallback):
-    """A checkpoint is complete once it is sealed; only then an older one goes.
+    """Seals a checkpoint, and only then removes older ones.
 
-    It notes what a later attempt could not know: the figures since the last report, and whether training ended early.
+    The seal keeps what a later attempt could not know: the figures since the last report, and why training ended early.
     """
 
     def __init__(self, trainer: Instrumented, run: Run, micro_batch: int, ended: Callable[[], str | None]) -> None:
@@ -165,8 +164,7 @@ class CheckpointCallback(TrainerCallback):
 
 
 class GracefulStopCallback(TrainerCallback):
-    """Ends training at this very step, with a checkpoint, when a signal or a person asked for it: any of the
-    processes."""
+    """Ends training after this step, with a checkpoint, when a signal or a person asked any of the processes."""
 
     def __init__(self, requests: StopRequests, team: ProcessGroup) -> None:
         self._requests, self._team = requests, team
@@ -182,7 +180,7 @@ class GracefulStopCallback(TrainerCallback):
 
 
 class HeartbeatCallback(TrainerCallback):
-    """The watchdog's signs of life."""
+    """The watchdog's heartbeats."""
 
     def __init__(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog

@@ -23,7 +23,7 @@ PREFIX = "checkpoint-"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint: its folder, its step, the fingerprint of its run, and what the run noted beside it."""
+    """A complete checkpoint: its folder, its step, the fingerprint of its run, and the run's notes."""
 
     folder: Path
     step: int

@@ -95,8 +95,8 @@ def _split(
     checkpoint: checkpoints.Checkpoint | None,
     trainer_of: Callable[[Split], Instrumented],
 ) -> Split:
-    """How the effective batch is taken: as asked for; with ``autoBatchSize`` in the largest micro-batches that fit, or
-    those that the run resumed from was taken in. Packed rows are full: batchSize of them is where it begins."""
+    """How the effective batch is split: as the spec says, or with ``autoBatchSize`` into the largest micro-batches that
+    fit. A resumed run keeps the split of its checkpoint. Packed rows are full: their split starts at batchSize."""
     asked = Split(run.h.batch_size, run.h.gradient_accumulation_steps)
     effective = asked.micro_batch * asked.accumulation
     if not run.h.auto_batch_size:
@@ -131,7 +131,7 @@ def _smaller(run: Run, split: Split, error: RuntimeError) -> Split:
             f"memory ran out at {split.micro_batch} row(s) at once ({str(error).splitlines()[0]}); {smaller}lower "
             "hyperparameters.maxSeqLength or imageOptions.maxPixels, use quantization: 4bit, or a larger GPU",
         ) from error
-    message = f"memory ran out at {split.micro_batch} row(s) at once; training goes on with {size}"
+    message = f"memory ran out at {split.micro_batch} row(s) at once; training continues with {size}"
     run.report(WarningEvent(message=message))
     log(message)
     return split_of(effective, size)
@@ -145,10 +145,10 @@ def _resumable(run: Run) -> checkpoints.Checkpoint | None:
         raise TrainingError(
             "OutputNotWritable",
             f"spec.outputDir: {checkpoint.folder} is of a run with other settings or other data, and would neither be "
-            "continued nor overwritten; choose another outputDir, or delete that folder",
+            "resumed nor overwritten; choose another outputDir, or delete that folder",
         )
     run.report(ResumedEvent(step=checkpoint.step))
-    log(f"{checkpoint.folder}: training goes on from step {checkpoint.step}")
+    log(f"{checkpoint.folder}: training resumes from step {checkpoint.step}")
     return checkpoint
 
 
@@ -160,7 +160,7 @@ def _ended(checkpoint: checkpoints.Checkpoint, run: Run) -> bool:
 
 
 def _left_off(checkpoint: checkpoints.Checkpoint, run: Run, model: Any) -> Trained:
-    """What an earlier attempt trained but did not live to save."""
+    """The result of an earlier attempt that finished training and ended before it saved the model."""
     log(f"{checkpoint.folder}: training ended there; only saving is left")
     state = _state(checkpoint)
     _load_adapter(model, Path(state["best_model_checkpoint"] or checkpoint.folder))

@@ -20,7 +20,7 @@ class StopRequests:
     """What was asked of this process so far.
 
     While ``interruptible`` (a model loads, an export writes: nothing would be lost), a signal calls ``on_interrupt`` at
-    once; in training it is only noted, and the loop checkpoints at the end of its step. A second signal does not wait.
+    once; during training the loop writes a checkpoint at the end of its step. A second signal does not wait.
     """
 
     def __init__(self, annotations: Path = Path(POD_ANNOTATIONS)) -> None:

@@ -1,4 +1,4 @@
-"""The watchdog: a run that makes no step in time is hung; its stacks go to the log and it ends, to be retried."""
+"""The watchdog: it ends a run that makes no step in time, after printing the stacks of all threads."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from collections.abc import Callable
 
 
 class Watchdog:
-    """Ends a run whose next sign of life (a step, an evaluated batch, a checkpoint) does not come in time.
+    """Ends a run whose next heartbeat (a step, an evaluated batch, a checkpoint) does not come in time.
 
     Args:
-        first_seconds: longest wait for the first sign.
-        later_seconds: longest wait between two signs.
-        on_hang: called in the watchdog's thread with what is to be said, after the stacks were printed; it ends
-            the process.
+        first_seconds: longest wait for the first heartbeat.
+        later_seconds: longest wait between two heartbeats.
+        on_hang: called in the watchdog's thread with the message, after the stacks were printed; it ends the process.
     """
 
     def __init__(self, first_seconds: float, later_seconds: float, on_hang: Callable[[str], None]) -> None:
@@ -36,7 +35,7 @@ class Watchdog:
         self._done.set()
 
     def beat(self) -> None:
-        """A sign of life."""
+        """Record a heartbeat."""
         self._since, self._allowed = time.monotonic(), self._later_seconds
 
     def _watch(self) -> None:

@@ -115,7 +115,7 @@ def _token() -> str:
 
 
 def _words(error: Exception) -> str:
-    """The first line of an error, in which the token does not stand whatever the library writes."""
+    """The first line of an error, with the token removed."""
     lines = str(error).strip().splitlines() or [""]
     text = lines[0] if isinstance(error, OSError) else f"{type(error).__name__}: {lines[0]}"
     return text.replace(_token() or "\0", "***")

@@ -41,7 +41,7 @@ def check_4bit(*, gpu: bool) -> None:
 
 
 def check_tied(spec: EffectiveSpec, config: Mapping[str, Any]) -> None:
-    """See that no adapter stands on one half of a pair of tied weights, which one merged matrix cannot hold.
+    """Refuse an adapter on one half of a pair of tied weights: one merged matrix cannot hold both halves.
 
     Args:
         spec: the job's.
@@ -88,7 +88,7 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
         if other:
             raise TrainingError(
                 "ExportFailed",
-                f"{folder}: holds {', '.join(other)} weights though 16 bit was asked for; the adapter is kept",
+                f"{folder}: holds {', '.join(other)} weights instead of 16-bit ones; the adapter is kept",
             )
 
 

@@ -1,4 +1,4 @@
-"""The model card that lies beside every output: what it was made from, with what, and how to load it."""
+"""The model card of an output: its base model, its data, its settings, and how to load it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
     lora, tokens = spec.lora_config, dataset.tokens
     metadata = [
         "---",
-        *([] if is_path(spec.base_model) else [f"base_model: {spec.base_model}"]),  # the Hub takes ids of its own only
+        *(
+            [] if is_path(spec.base_model) else [f"base_model: {spec.base_model}"]
+        ),  # the Hub accepts only ids of its own models
         "library_name: peft",
         f"pipeline_tag: {'image-text-to-text' if spec.vision else 'text-generation'}",
         "tags: [lora, model-garden]",

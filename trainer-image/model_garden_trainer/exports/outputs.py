@@ -127,7 +127,7 @@ def versions() -> dict[str, str]:
 
 
 def relative(path: Path) -> str:
-    """``path`` as people in the workspace write it: ``./models/x``; absolute where it lies elsewhere."""
+    """``path`` relative to the workspace, ``./models/x``; absolute outside the workspace."""
     try:
         return "./" + path.relative_to(Path.cwd()).as_posix()
     except ValueError:

@@ -29,7 +29,7 @@ _BEYOND = 4
 
 @dataclass(frozen=True)
 class Question:
-    """A row up to its first answer: what a model is given, a batch of one, and what it should say."""
+    """A row up to its first answer: the prompt, a batch of one, and the expected answer."""
 
     origin: str
     prompt: Batch
@@ -55,7 +55,7 @@ class Question:
         return cls(str(example.origin), prompt, expected.strip(), min(NEW_TOKENS, end - first + _BEYOND))
 
     def answer(self, model: Any, tokenizer: Any) -> str:
-        """What ``model`` says, greedily."""
+        """The answer of ``model`` by greedy decoding."""
         prompt = {key: value.to(model.device) for key, value in self.prompt.items()}
         with torch.inference_mode():
             written = model.generate(

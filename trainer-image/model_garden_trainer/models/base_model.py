@@ -24,24 +24,24 @@ _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 _NOT_CARRIED = ("config.json", "adapter_config.json", "training_config.json", "README.md")
 
 
-TOLD_SECONDS = 2.0
+REPORT_SECONDS = 2.0
 Bytes = Callable[[int, int], None]
 """Told of a download: the bytes that are there, and how many there will be."""
 Warn = Callable[[str], None]
 
 
 def locate(spec: EffectiveSpec, tell: Bytes | None = None, warn: Warn = log) -> Path:
-    """The absolute folder of ``baseModel``: a local one, or one of the Hub's brought into the cache.
+    """The absolute folder of ``baseModel``: a local one, or the cache's copy of a model of the Hub.
 
     An absolute path is what keeps every library below from taking a name for a repository and asking the network.
 
     Args:
         spec: the job's.
-        tell: told every two seconds how far a download is.
-        warn: told when the Hub does not answer and is tried again.
+        tell: called every two seconds with the bytes so far and the bytes in all.
+        warn: called with a warning when the Hub does not answer and is tried again.
 
     Raises:
-        TrainingError: ModelNotFound, or InvalidModel where what is there is no model of the kind asked for.
+        TrainingError: ModelNotFound, or InvalidModel for a model of another kind.
     """
     folder = look(spec, warn)
     if _is_local(spec):
@@ -111,7 +111,7 @@ def _weight_files(folder: Path) -> list[str]:
 
 
 def check_kind(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
-    """The model's config, once it is known to be a model and of the kind that ``isVision`` says.
+    """The model's config, checked to be of the kind that ``isVision`` asks for.
 
     Raises:
         TrainingError: InvalidModel.
@@ -148,7 +148,7 @@ def _check_quantization(spec: EffectiveSpec, config: dict[str, Any]) -> None:
 
 
 def carry_processor_files(base: Path, output: Path) -> None:
-    """Copy tokenizer, processor and chat template of ``base`` into an output, so that it loads elsewhere by itself.
+    """Copy tokenizer, processor and chat template of ``base`` into an output, which then loads without ``base``.
 
     They come from the base model, not from the loaded objects: what those write differs between versions, and leaves
     out what was not loaded here.
@@ -161,9 +161,9 @@ def carry_processor_files(base: Path, output: Path) -> None:
 
 
 def _name_processor(base: Path, output: Path) -> None:
-    """Write into an output which class its processor is, where its files do not say so.
+    """Write the class of the processor into an output whose files do not name it.
 
-    A base model may say so by its config.json alone, which an adapter's folder lacks: AutoProcessor would then load a
+    A base model may name it in its config.json alone, which an adapter's folder lacks: AutoProcessor would then load a
     bare tokenizer there.
     """
     files = [path for name in _PROCESSOR_FILES if (path := output / name).is_file()]
@@ -235,7 +235,7 @@ def _fetch(spec: EffectiveSpec, patterns: list[str], tell: Bytes | None, warn: W
 
 
 def _download(spec: EffectiveSpec, patterns: list[str], bar: type[Any] | None) -> str:
-    """The model's folder in the cache; what a preflight had brought there and is gone since is asked of the Hub again.
+    """The model's folder in the cache; files that are gone since the preflight are downloaded again.
 
     Where the job's author chose to stay offline, nothing is asked.
     """
@@ -261,7 +261,7 @@ def _download(spec: EffectiveSpec, patterns: list[str], bar: type[Any] | None) -
 
 
 def _to_come(spec: EffectiveSpec, patterns: list[str]) -> int:
-    """Bytes of the files that the cache lacks; 0 where the Hub does not say."""
+    """Bytes of the files that the cache lacks; 0 where the Hub gives no sizes."""
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -274,10 +274,10 @@ def _to_come(spec: EffectiveSpec, patterns: list[str]) -> int:
 
 
 def _bar(tell: Bytes, to_come: int) -> type[Any]:
-    """A progress bar that shows nothing and tells; the library makes one for bytes, and others for other counts."""
+    """A progress bar that shows nothing and calls ``tell``. The library makes one for bytes, others for other counts."""
     from tqdm import tqdm
 
-    told = {"bytes": 0, "time": time.monotonic()}
+    last = {"bytes": 0, "time": time.monotonic()}
 
     class ByteCounter(tqdm):
         monitor_interval = 0
@@ -287,8 +287,8 @@ def _bar(tell: Bytes, to_come: int) -> type[Any]:
 
         def update(self, n: float | None = 1) -> bool | None:
             shown: bool | None = super().update(n)
-            if self.unit == "B" and self.n > told["bytes"] and time.monotonic() - told["time"] >= TOLD_SECONDS:
-                told.update(bytes=int(self.n), time=time.monotonic())
+            if self.unit == "B" and self.n > last["bytes"] and time.monotonic() - last["time"] >= REPORT_SECONDS:
+                last.update(bytes=int(self.n), time=time.monotonic())
                 tell(int(self.n), max(to_come, int(self.n)))
             return shown
 

@@ -19,12 +19,12 @@ _MLP = re.compile(r"mlp|feed_forward|ffn|experts", re.IGNORECASE)
 def choose(
     linears: Collection[str], config: EffectiveLoraConfig, others: Collection[str] = ()
 ) -> tuple[list[str], str | None]:
-    """What peft is told: last names of the modules to adapt, and a pattern of those of the same name to leave alone.
+    """Arguments for peft: last names of the modules to adapt, and a pattern of those of the same name to exclude.
 
     Args:
         linears: full names of all linear layers of the model.
         config: an effective ``loraConfig``.
-        others: full names of what else holds weights (convolutions, embeddings): never adapted, whatever it is called.
+        others: full names of other modules with weights (convolutions, embeddings), which are never adapted.
 
     Returns:
         ``target_modules`` and ``exclude_modules`` of ``peft.LoraConfig``.
@@ -55,7 +55,7 @@ def choose(
 
 
 def layers(model: Any) -> tuple[list[str], list[str]]:
-    """Full names of the linear layers of a model (quantized ones too), and of all else that has no parts."""
+    """Full names of the linear layers of a model (quantized ones too), and of all other leaf modules."""
     from torch.nn import Linear
 
     leaves = [(name, module) for name, module in model.named_modules() if not any(True for _ in module.children())]

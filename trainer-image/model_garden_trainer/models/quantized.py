@@ -27,7 +27,7 @@ def assert_quantized(model: Any, quantization: str | None) -> None:
         raise TrainingError(
             "InvalidModel",
             f"spec.quantization: {quantization}, but the model was loaded without a {kind} layer, so bitsandbytes does "
-            "not work here; use quantization: 16bit, or mend it (python -m bitsandbytes says what is wrong)",
+            "not work here; use quantization: 16bit, or repair it (python -m bitsandbytes shows what is wrong)",
         )
 
 
@@ -37,7 +37,7 @@ def comes_quantized(folder: Path) -> bool:
 
 
 def quantization_config(kind: str) -> Any:
-    """What ``from_pretrained`` is told: ``4bit`` as QLoRA has it (arxiv.org/abs/2305.14314), or ``8bit``."""
+    """The quantization for ``from_pretrained``: ``4bit`` as in QLoRA (arxiv.org/abs/2305.14314), or ``8bit``."""
     import torch
     from transformers import BitsAndBytesConfig
 

@@ -21,7 +21,7 @@ OWN_LOSS = False
 
 
 def dtype_of(spec: EffectiveSpec) -> torch.dtype:
-    """What the weights are held in, never guessed: float32 on a CPU unless 16 bit was asked for, bfloat16 on a GPU."""
+    """The dtype of the weights: bfloat16 on a GPU; float32 on a CPU unless the spec asks for 16 bit."""
     if torch.cuda.is_available() or spec.quantization == "16bit":
         return torch.bfloat16
     return torch.float32
@@ -49,7 +49,7 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
         raise TrainingError(
             "InvalidModel",
             f"spec.baseModel: {spec.base_model} lacks {len(missing)} of its weights or has them in another shape "
-            f"(such as {missing[0]}); they would be random numbers; bring the model again",
+            f"(such as {missing[0]}); they would be random numbers; download the model again",
         )
     assert_quantized(model, spec.quantization)
     model.config.use_cache = False
