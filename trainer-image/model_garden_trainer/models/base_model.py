@@ -274,7 +274,7 @@ def _to_come(spec: EffectiveSpec, patterns: list[str]) -> int:
 
 
 def _bar(tell: Bytes, to_come: int) -> type[Any]:
-    """A progress bar that shows nothing and calls ``tell``. The library makes one for bytes, others for other counts."""
+    """A progress bar that shows nothing and calls ``tell``: the library makes one for bytes, others for counts."""
     from tqdm import tqdm
 
     last = {"bytes": 0, "time": time.monotonic()}
