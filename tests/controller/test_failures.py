@@ -30,6 +30,14 @@ def test_other_exit_codes_are_retried_up_to_the_limit(garden: Garden) -> None:
     assert status["lastCheckpointStep"] == 5
 
 
+def test_a_hub_that_does_not_answer_is_retried_and_then_named(garden: Garden) -> None:
+    env = {"STEPS": 9, "STEP_SECONDS": 0.02, "EXIT_CODE": 9, "FAIL_AT_STEP": 1}
+    garden.submit("offline", env, backoffLimit=1)
+    status = garden.until("offline", "Failed")
+    assert status["failure"]["reason"] == "HubUnreachable"
+    assert [attempt["exitCode"] for attempt in status["attempts"]] == [9, 9]
+
+
 def test_a_trainer_that_dies_without_a_word_is_explained(garden: Garden) -> None:
     garden.submit("silent", {"STEPS": 2, "EXIT_CODE": 9, "SILENT": 1}, backoffLimit=0)
     status = garden.until("silent", "Failed")
