@@ -70,7 +70,7 @@ $(UV):
 
 .venv/.tools: pyproject.toml devcluster/pyproject.toml uv.lock | $(UV)
 	@echo "» the operator, the command line and the development tools"
-	@$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra operator
+	@$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra operator --extra api
 	@touch $@
 
 .venv/.cluster: .venv/.tools
@@ -85,12 +85,12 @@ $(UV):
 .venv/.complete: .venv/.tools
 	@echo "» the training stack (about 6 GB) and the cluster's programs"
 	@$(PY) -m devcluster build & building=$$!; \
-	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra trainer --group benchmarks && wait $$building
+	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer --group benchmarks && wait $$building
 	@touch $@
 
 # The tests render the chart, and run Unsloth's real classes on a CPU: in an environment of its own, because the
 # packages that it brings change what peft imports.
 .venv/.tests: .venv/.complete .venv/.helm
 	@echo "» unsloth, for the tests"
-	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra trainer-gpu
+	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer-gpu
 	@touch $@

@@ -312,6 +312,18 @@ def delete(
     delete_jobs(names, namespace=namespace, context=context)
 
 
+@app.command("serve", rich_help_panel=CLUSTER, cls=Command)
+def serve(
+    host: Annotated[str, typer.Option("--host", help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="the port; 0 takes a free one")] = 8000,
+    context: Context = None,
+) -> None:
+    """Serve the REST API on this machine."""
+    from model_garden.cli.serve import serve as run_server
+
+    run_server(host, port, context=context)
+
+
 @app.command("version", rich_help_panel=ABOUT, cls=Command)
 def version() -> None:
     """Print the version."""

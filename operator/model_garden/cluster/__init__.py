@@ -1,6 +1,7 @@
 """The Kubernetes API server, seen by the operator and the command line; the only importer of the Kubernetes client."""
 
 from model_garden.cluster.client import Cluster, Listing, Object, Propagation, connect
+from model_garden.cluster.configuration import in_pod
 from model_garden.cluster.errors import Cause, ClusterError
 from model_garden.cluster.logs import follow_log
 from model_garden.cluster.resources import CLAIMS, EVENTS, JOBS, LEASES, NODES, PODS, SERVICES, TRAINING_JOBS, Resource
@@ -26,5 +27,6 @@ __all__ = [
     "Snapshot",
     "connect",
     "follow_log",
+    "in_pod",
     "list_and_watch",
 ]

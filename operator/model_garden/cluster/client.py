@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.sslproto
+import copy
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
-from model_garden.cluster.configuration import load
+from model_garden.cluster.configuration import load, remove_credentials
 from model_garden.cluster.errors import UNREACHABLE, ClusterError, from_body
 from model_garden.cluster.resources import PODS, Resource
 
@@ -50,7 +52,7 @@ async def connect(context: str | None = None) -> Cluster:
     configuration = Configuration()
     configuration.connection_pool_maxsize = 0  # no bound: each log that is followed holds a connection
     namespace = await load(configuration, context)
-    return Cluster(configuration, RESTClientObject(configuration), namespace, context)
+    return Cluster(configuration, RESTClientObject(configuration), namespace, partial(load, configuration, context))
 
 
 class Cluster:
@@ -60,12 +62,14 @@ class Cluster:
     answered request: method, plural, HTTP status.
     """
 
-    def __init__(self, configuration: Any, rest: Any, namespace: str, context: str | None) -> None:
+    def __init__(
+        self, configuration: Any, rest: Any, namespace: str, reload: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
         self.namespace = namespace
         self.on_request: Callable[[str, str, int], None] = lambda _method, _plural, _status: None
         self.configuration = configuration
         self._rest = rest
-        self._context = context
+        self._reload = reload
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,6 +80,23 @@ class Cluster:
     async def close(self) -> None:
         """Close all connections."""
         await self._rest.close()
+
+    def anonymous(self) -> Cluster:
+        """The same API server without any credentials, with connections of its own; to be closed too."""
+        import aiohttp
+        from kubernetes.aio.client.rest import RESTClientObject
+
+        configuration = copy.copy(self.configuration)
+        remove_credentials(configuration)
+        # No cookie of one caller is ever sent for another.
+        configuration.client_session_kwargs = {"cookie_jar": aiohttp.DummyCookieJar()}
+        return Cluster(configuration, RESTClientObject(configuration), self.namespace)
+
+    def with_token(self, token: str, namespace: str | None = None) -> Cluster:
+        """An anonymous client with a caller's bearer token, over the same connections; it needs no closing."""
+        configuration = copy.copy(self.configuration)
+        configuration.api_key = {"BearerToken": f"Bearer {token}"}
+        return Cluster(configuration, self._rest, namespace or self.namespace)
 
     @property
     def host(self) -> str:
@@ -178,8 +199,8 @@ class Cluster:
     def _path(
         self, resource: Resource, namespace: str | None, name: str | None = None, subresource: str | None = None
     ) -> str:
-        if name == "":  # the path would be the collection's, and a deletion would take all of it
-            raise ClusterError(422, "Invalid", f"the name of the {resource.kind} is empty")
+        if name in ("", ".", ".."):  # the path would be that of a collection, and a deletion would delete all of it
+            raise ClusterError(422, "Invalid", f"the name of the {resource.kind} is {name!r}, which names no object")
         return resource.path(namespace or self.namespace, name, subresource)
 
     async def _json(
@@ -224,9 +245,9 @@ class Cluster:
                 return
             error = from_body(response.status, await _read(response), response.headers.get("Retry-After"))
             response.release()
-            if error.status == 401 and not reloaded:
+            if error.status == 401 and self._reload and not reloaded:
                 reloaded = True
-                await load(self.configuration, self._context)
+                await self._reload()
             elif error.status == 429 and error.retry_after is not None and attempt + 1 < _TOO_MANY_REQUESTS_TRIES:
                 await asyncio.sleep(min(error.retry_after, REQUEST_SECONDS))
             else:

@@ -12,6 +12,19 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFAULT_KUBECONFIG = "~/.kube/config"
 
 
+def in_pod(context: str | None = None) -> bool:
+    """Whether ``load`` takes the credentials of a pod's service account."""
+    return not context and not os.environ.get("KUBECONFIG") and (SERVICE_ACCOUNT / "token").exists()
+
+
+def remove_credentials(configuration: Any) -> None:
+    """Keep the address of the API server and how to trust it; forget who we are there."""
+    configuration.cert_file = configuration.key_file = None
+    configuration.api_key, configuration.api_key_prefix = {}, {}
+    configuration.username = configuration.password = None
+    configuration.refresh_api_key_hook = None
+
+
 async def load(configuration: Any, context: str | None = None) -> str:
     """Fill a ``kubernetes.aio`` Configuration with address and credentials, and return the default namespace.
 
@@ -26,7 +39,7 @@ async def load(configuration: Any, context: str | None = None) -> str:
 
     kubeconfig = os.environ.get("KUBECONFIG")
     try:
-        if not context and not kubeconfig and (SERVICE_ACCOUNT / "token").exists():
+        if in_pod(context):
             load_incluster_config(configuration)
             return (SERVICE_ACCOUNT / "namespace").read_text().strip()
         files = [Path(part).expanduser() for part in (kubeconfig or DEFAULT_KUBECONFIG).split(os.pathsep) if part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from model_garden.contract.names import API_VERSION, KIND, PLURAL
 
@@ -18,11 +19,9 @@ class Resource:
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """The URL path of a collection (all namespaces without ``namespace``), an object, or its subresource."""
         root = "/api/" if "/" not in self.api_version else "/apis/"
-        parts = [root + self.api_version]
-        if namespace:
-            parts += ["namespaces", namespace]
-        parts += [part for part in (self.plural, name, subresource) if part]
-        return "/".join(parts)
+        below = ["namespaces", namespace] if namespace else []
+        below += [part for part in (self.plural, name, subresource) if part]
+        return "/".join([root + self.api_version, *(quote(part, safe="") for part in below)])
 
 
 TRAINING_JOBS = Resource(API_VERSION, PLURAL, KIND)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.alias_generators import to_snake
 
 from model_garden.contract.declaration import Declaration, Default, declaration_of
 from model_garden.contract.model import field_path
@@ -57,6 +59,26 @@ def spec_fields(model: type[BaseModel] = TrainingJobSpec, prefix: tuple[str, ...
             yield from spec_fields(kind, path)
         else:
             yield SpecField(path, kind, field.is_required() and not prefix, declaration_of(field))
+
+
+@cache
+def _by_alias(model: type[BaseModel]) -> dict[str, tuple[str, Any]]:
+    """Of each field, by its camelCase name: its snake_case name and its plain type."""
+    return {field.alias or name: (name, plain_type(field.annotation)) for name, field in model.model_fields.items()}
+
+
+def snake_case(value: Any, kind: Any) -> Any:
+    """A camelCase document of the model ``kind`` in snake_case. Keys that are data, such as labels, stay as they are.
+
+    Nothing is checked, so that what a newer version wrote is still shown.
+    """
+    if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+        table = _by_alias(kind)
+        found = ((*table.get(key, (to_snake(key), None)), inner) for key, inner in value.items())
+        return {name: snake_case(inner, inner_kind) for name, inner_kind, inner in found}
+    if isinstance(value, list) and get_origin(kind) is list:
+        return [snake_case(item, get_args(kind)[0]) for item in value]
+    return value
 
 
 def plain_type(annotation: Any) -> Any:

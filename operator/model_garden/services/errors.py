@@ -30,6 +30,10 @@ class Conflict(ServiceError):
     """The state of the cluster forbids the request: the name is taken, or the TrainingJob has ended."""
 
 
+class KeyReused(ServiceError):
+    """An ``Idempotency-Key`` came with another request than the first."""
+
+
 class MissingPackages(ServiceError):
     """This installation lacks Python packages that the request needs."""
 

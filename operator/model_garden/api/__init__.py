@@ -1,0 +1,1 @@
+"""The REST API: FastAPI over the services. Routes stay thin; what they do stands in ``services``."""

@@ -1,0 +1,102 @@
+"""Whose credentials a request uses: the caller's bearer token, passed on to the API server, so that RBAC decides.
+
+Without a token, a server that only this machine can reach uses the kubeconfig's credentials, as kubectl would. A
+pod's own service account is never used for a caller.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from fastapi import Depends, Query, Request
+
+from model_garden.api.problems import Unauthorized
+from model_garden.cluster import Cluster, connect, in_pod
+
+LOG_IN = (
+    "log in to the cluster and send a token as Authorization: Bearer TOKEN; "
+    "kubectl create token SERVICEACCOUNT prints one"
+)
+NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+Namespace = Annotated[
+    str | None, Query(pattern=NAMESPACE, description="Namespace. Default: that of the token, else of the kubeconfig.")
+]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: a client with the caller's credentials, a namespace, and a key that is the same for the same caller."""
+
+    cluster: Cluster
+    namespace: str
+    identity: str
+
+
+class Access:
+    """The API server that all requests go to. Use as an async context manager."""
+
+    def __init__(self, own: Cluster, *, own_allowed: bool) -> None:
+        self._own = own
+        self._own_allowed = own_allowed
+        self._anonymous = own.anonymous()
+
+    @classmethod
+    async def open(cls, context: str | None, *, loopback: bool) -> Self:
+        """Read the kubeconfig, or in a pod the address of its API server.
+
+        Raises:
+            ClusterError: no cluster is configured.
+        """
+        return cls(await connect(context), own_allowed=loopback and not in_pod(context))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._anonymous.close()
+        await self._own.close()
+
+    def caller(self, authorization: str | None, namespace: str | None) -> Caller:
+        """The caller that an ``Authorization`` header names.
+
+        Raises:
+            Unauthorized: there is no token where one is needed, or it is no bearer token.
+        """
+        if authorization is None:
+            if not self._own_allowed:
+                raise Unauthorized(f"no token was sent; {LOG_IN}")
+            return Caller(self._own, namespace or self._own.namespace, "own")
+        scheme, _, token = authorization.partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token or not token.isascii() or " " in token:
+            raise Unauthorized(f"the Authorization header holds no bearer token; {LOG_IN}")
+        cluster = self._anonymous.with_token(token)
+        identity = hashlib.sha256(token.encode()).hexdigest()
+        return Caller(cluster, namespace or namespace_of(token) or cluster.namespace, identity)
+
+
+def namespace_of(token: str) -> str | None:
+    """The namespace of a service account's token, None for any other.
+
+    It only chooses a default; the API server checks the token.
+    Format: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#schema-for-service-account-private-claims
+    """
+    try:
+        _, claims, _ = token.split(".")
+        decoded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        return str(decoded["kubernetes.io"]["namespace"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def caller_of(request: Request, namespace: Namespace = None) -> Caller:
+    """The request's caller, for ``Depends``."""
+    access: Access = request.app.state.access
+    return access.caller(request.headers.get("authorization"), namespace)
+
+
+CallerOf = Annotated[Caller, Depends(caller_of)]

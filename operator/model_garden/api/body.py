@@ -1,0 +1,43 @@
+"""The body of a request: JSON of a bounded size that arrives in bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from model_garden.api.problems import BadRequest
+
+MAX_BYTES = 1024 * 1024
+"""More than the API server stores of one object."""
+MAX_SECONDS = 30.0
+
+
+async def read_json(request: Request) -> Any:
+    """The body's value.
+
+    Raises:
+        BadRequest: it is not JSON, is too large, or did not arrive in time.
+    """
+    # A web page elsewhere cannot send this content type without asking first.
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise BadRequest(f"the Content-Type is {kind or 'missing'}; send application/json", 415)
+    text = bytearray()
+    try:
+        async with asyncio.timeout(MAX_SECONDS):
+            async for chunk in request.stream():
+                text += chunk
+                if len(text) > MAX_BYTES:
+                    raise BadRequest(f"the body is larger than {MAX_BYTES:,} bytes", 413)
+    except TimeoutError as slow:
+        raise BadRequest(f"the body did not arrive within {MAX_SECONDS:.0f} seconds", 408) from slow
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        raise BadRequest(f"the body is not JSON: {wrong}") from wrong
+
+
+Json = Annotated[Any, Depends(read_json)]

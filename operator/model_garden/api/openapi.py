@@ -1,0 +1,139 @@
+"""The OpenAPI document: what FastAPI reads from the routes, with the schemas of the contract in snake_case.
+
+FastAPI writes a schema by the camelCase names of its fields, so routes refer to schemas by name and ``document`` adds
+them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from model_garden.api.problems import MEDIA_TYPE, Problem
+from model_garden.services.job_document import TrainingJobDocument, TrainingJobRequest
+
+PREFIX = "/api/v1"
+TAGS = [
+    {"name": "jobs", "description": "TrainingJobs of a namespace."},
+    {"name": "changes", "description": "What may be asked of a job that exists; the operator carries it out."},
+    {"name": "server", "description": "About the server itself."},
+]
+_SCHEMAS = "#/components/schemas/"
+
+
+class TrainingJobList(BaseModel):
+    """Jobs of a namespace."""
+
+    items: list[TrainingJobDocument]
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    "TrainingJobRequest": TrainingJobRequest,
+    "TrainingJob": TrainingJobDocument,
+    "TrainingJobList": TrainingJobList,
+    "Problem": Problem,
+}
+"""The schemas that routes name."""
+_NAMES = {model.__name__: name for name, model in MODELS.items()}
+
+
+def takes(schema: str, example: Any = None) -> dict[str, Any]:
+    """``openapi_extra`` of a route whose body is the schema."""
+    content = {"schema": {"$ref": _SCHEMAS + schema}} | ({"example": example} if example else {})
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def answers(good: dict[int, str], *bad: int) -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route: the schema of each good status, and the statuses that are problem details.
+
+    Every route that asks the cluster may also answer 401, 403, 429, 502 or 503.
+    """
+    found: dict[int | str, dict[str, Any]] = {
+        status: {
+            "description": _WORDS[status],
+            "content": {"application/json": {"schema": {"$ref": _SCHEMAS + schema}}},
+        }
+        for status, schema in good.items()
+    }
+    for status in sorted({*bad, 401, 403, 429, 502, 503}):
+        found[status] = {
+            "description": _WORDS[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
+        }
+    return found
+
+
+_WORDS = {
+    200: "Done.",
+    201: "Created.",
+    202: "Accepted; the operator carries it out.",
+    400: "The request cannot be read.",
+    401: "Credentials are missing or not accepted.",
+    403: "The caller may not do this.",
+    404: "There is no such job.",
+    409: "The state of the job, or another job of the name, forbids it.",
+    410: "The continue token expired; start from the first page.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
+    422: "A field or parameter is wrong; errors names each.",
+    429: "Too many requests; Retry-After says when to try again.",
+    502: "The API server failed.",
+    503: "The API server does not answer, or the CRD is not installed.",
+}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of ``app``, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
+        )
+        components = made.setdefault("components", {})
+        components["schemas"] = schemas()
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        made["security"] = [{"token": []}, {}]
+        for path in made["paths"].values():
+            for operation in path.values():
+                _tidy(operation)
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _tidy(operation: dict[str, Any]) -> None:
+    """Remove what FastAPI adds of its own: its validation error is never sent."""
+    unprocessable = operation["responses"].get("422", {}).get("content", {})
+    if "application/json" in unprocessable:
+        del unprocessable["application/json"]
+        if not unprocessable:
+            del operation["responses"]["422"]
+    for status in [status for status, answer in operation["responses"].items() if status == "204"]:
+        operation["responses"][status].pop("content", None)
+
+
+def schemas() -> dict[str, Any]:
+    """Every schema by its name, its fields in snake_case."""
+    _, made = models_json_schema(
+        [(model, "serialization") for model in MODELS.values()], by_alias=False, ref_template=_SCHEMAS + "{model}"
+    )
+    renamed = {_NAMES.get(name, name): _plain(schema) for name, schema in made["$defs"].items()}
+    return dict(sorted(renamed.items()))
+
+
+def _plain(node: Any) -> Any:
+    """A schema without pydantic's titles and without ``declaration``, and with the names of ``MODELS``."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {
+        key: {name: _plain(inner) for name, inner in value.items()} if key == "properties" else _plain(value)
+        for key, value in node.items()
+        if key != "declaration" and not (key == "title" and isinstance(value, str))
+    }
+    if (name := str(made.get("$ref", "")).removeprefix(_SCHEMAS)) in _NAMES:
+        made["$ref"] = _SCHEMAS + _NAMES[name]
+    return made
