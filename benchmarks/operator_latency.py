@@ -85,6 +85,7 @@ def operator(folder: Path, command: list[str], progress_seconds: float = 10) -> 
     """The operator as a process, its trainers running ``command``."""
     environment = os.environ | {
         "MODEL_GARDEN_PORT": str(PORT),
+        "MODEL_GARDEN_HEALTH_PORT": str(PORT + 1),
         "MODEL_GARDEN_NAMESPACES": NAMESPACE,
         "MODEL_GARDEN_TRAINER_COMMAND": json.dumps(command),
         "MODEL_GARDEN_PROGRESS_SECONDS": str(progress_seconds),

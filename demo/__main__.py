@@ -16,7 +16,19 @@ from typing import Any
 
 from rich.markup import escape
 
-from demo.steps import DemoError, Kubectl, answers, check, console, free_port, install, load_back, material, step, train
+from demo.steps import (
+    DemoError,
+    Kubectl,
+    answers,
+    check,
+    console,
+    free_ports,
+    install,
+    load_back,
+    material,
+    step,
+    train,
+)
 
 CLUSTER_NAME = "demo"
 
@@ -32,7 +44,7 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     try:
         kubectl = _cluster()
-        install(kubectl, None if os.environ.get("KUBE_CONTEXT") else free_port(kubectl))
+        install(kubectl, None if os.environ.get("KUBE_CONTEXT") else free_ports(kubectl))
         material(kubectl, options.example)
         status = train(kubectl, options.example)
         check(options.example, status)

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[1]
 NAMESPACE = "model-garden"
 OPERATOR = "deployment/model-garden-operator"
-PORT = 8080
+PORTS = ("8080", "8081")
 MIN_HISTORY = 10
 MIN_EXACT = {"vision": 0.9, "text": 0.0}
 """The share of the rows that each example's model must answer word for word; the text model is trained too shortly."""
@@ -62,30 +62,32 @@ def step(text: str) -> None:
     console.print(f"\n[bold]» {text}[/bold]", soft_wrap=True)
 
 
-def install(kubectl: Kubectl, port: str | None = None) -> None:
+def install(kubectl: Kubectl, ports: list[str] | None = None) -> None:
     """Apply ``manifests/operator.yaml`` and wait until the operator is ready.
 
     Args:
         kubectl: of the cluster.
-        port: for the operator's metrics in place of 8080; devcluster's pods share the machine's ports.
+        ports: of the operator's metrics and health, in place of 8080 and 8081; devcluster's pods share the machine's.
     """
     step("The operator, as users install it: kubectl apply -f manifests/operator.yaml")
     manifest = (ROOT / "manifests" / "operator.yaml").read_text()
-    if port:
-        manifest = manifest.replace(f'"{PORT}"', f'"{port}"').replace(f": {PORT}", f": {port}")
+    for default, port in zip(PORTS, ports or PORTS, strict=True):
+        manifest = manifest.replace(f'"{default}"', f'"{port}"').replace(f": {default}", f": {port}")
     kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
     kubectl("rollout", "status", OPERATOR, "-n", NAMESPACE, f"--timeout={PATIENCE_SECONDS}s")
     console.print("the operator is ready")
 
 
-def free_port(kubectl: Kubectl) -> str:
-    """The port of the operator that is installed already, else one that is free on this machine."""
-    port = "jsonpath={.spec.template.spec.containers[0].ports[0].containerPort}"
-    if installed := kubectl("get", OPERATOR, "-n", NAMESPACE, "-o", port, "--ignore-not-found").strip():
+def free_ports(kubectl: Kubectl) -> list[str]:
+    """The ports of the operator that is installed already, else two that are free on this machine."""
+    ports = "jsonpath={.spec.template.spec.containers[0].ports[*].containerPort}"
+    installed = kubectl("get", OPERATOR, "-n", NAMESPACE, "-o", ports, "--ignore-not-found").split()
+    if len(installed) == len(PORTS):
         return installed
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    with socket.socket() as one, socket.socket() as another:
+        for probe in (one, another):
+            probe.bind(("127.0.0.1", 0))
+        return [str(probe.getsockname()[1]) for probe in (one, another)]
 
 
 MATERIAL = """

@@ -106,7 +106,7 @@ def test_a_wrong_value_is_refused_by_name(setting: str, named: str) -> None:
 def test_every_setting_of_the_operator_can_be_set_by_a_value() -> None:
     values = ("watchNamespaces={a}", "trainer.command={python,-m,mine}", "extraEnv[0].name=HTTPS_PROXY", "replicas=2")
     rendered = environment(render(*values, "extraEnv[0].value=http://proxy:3128", "missingSeconds=60", "workers=4"))
-    settings = {field.name for field in dataclasses.fields(Settings)} - {"pod_name", "pod_namespace"}
+    settings = {field.name for field in dataclasses.fields(Settings)} - {"pod_name", "pod_namespace", "pod_ip"}
     assert {f"MODEL_GARDEN_{name.upper()}" for name in settings} <= rendered.keys()
     assert rendered["MODEL_GARDEN_TRAINER_COMMAND"] == '["python","-m","mine"]'
     assert (rendered["MODEL_GARDEN_MISSING_SECONDS"], rendered["MODEL_GARDEN_WORKERS"]) == ("60", "4")

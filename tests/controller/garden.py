@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class Garden:
         self.namespace = namespace
         self.kubeconfig = cluster.kubeconfig  # the operator's; a test may give it one with fewer rights
         self.log = folder / f"operator-{namespace}.log"
-        self.port = _free_port()
+        self.port, self.health_port = free_port(), free_port()
         self._operator: subprocess.Popen[bytes] | None = None
         namespaced = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
         cluster.apply(namespaced, *(_claim(name, namespace) for name in CLAIMS.values()))
@@ -40,6 +41,7 @@ class Garden:
             "KUBECONFIG": str(self.kubeconfig),
             "MODEL_GARDEN_NAMESPACES": self.namespace,
             "MODEL_GARDEN_PORT": str(self.port),
+            "MODEL_GARDEN_HEALTH_PORT": str(self.health_port),
             "MODEL_GARDEN_PROGRESS_SECONDS": "0.5",
             "MODEL_GARDEN_MISSING_SECONDS": "6",
             "MODEL_GARDEN_TRAINER_COMMAND": json.dumps(TRAINER),
@@ -61,6 +63,20 @@ class Garden:
         assert self._operator
         self._operator.send_signal(signal.SIGTERM)
         assert self._operator.wait(20) == 0, self.log.read_text()[-3000:]
+
+    def wait_for_operator(self) -> int:
+        """The exit code of an operator that ends of itself."""
+        assert self._operator
+        return self._operator.wait(60)
+
+    def health(self) -> Object:
+        """What ``/healthz`` tells of the operator; nothing while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/healthz", timeout=5) as answer:
+                health: Object = json.load(answer)["operator"]
+        except OSError:
+            return {"leads": None}
+        return health
 
     def submit(self, name: str, env: dict[str, object] | None = None, **more: Any) -> None:
         """Create a TrainingJob that asks for no GPU, little memory, and runs the scripted trainer with ``env``."""
@@ -148,7 +164,7 @@ def _claim(name: str, namespace: str) -> Object:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -135,11 +135,13 @@ def test_of_two_operators_one_works_and_the_other_takes_over(own: Garden, tmp_pa
     environment = {"POD_NAMESPACE": own.namespace}
     own.start_operator(pod={"POD_NAME": "one", **environment}, **lease)
     own.cluster.until(lambda: "one became leader" in own.log.read_text())
+    assert own.health()["leads"] is True
     second.start_operator(pod={"POD_NAME": "two", **environment}, **lease)
     second.cluster.until(lambda: "waiting for the Lease" in second.log.read_text())
     third = own.twin(tmp_path / "third")
     third.start_operator(pod={"POD_NAME": "three", **environment}, **lease)
     third.cluster.until(lambda: "waiting for the Lease" in third.log.read_text())
+    third.cluster.until(lambda: third.health()["leads"] is False, "a replica that waits is alive")
     third.stop_operator()
     own.submit("led", {"STEPS": 1})
     own.until("led", "Succeeded")
@@ -148,6 +150,19 @@ def test_of_two_operators_one_works_and_the_other_takes_over(own: Garden, tmp_pa
     own.until("led-on", "Succeeded")
     assert "created Job led-on-train" in second.log.read_text()
     second.stop_operator()
+
+
+def test_an_operator_whose_lease_is_taken_stops_working_and_says_so(own: Garden, tmp_path: Path) -> None:
+    """Its exit restarts it as a replica that waits."""
+    robbed = own.twin(tmp_path)
+    robbed.start_operator(pod={"POD_NAME": "robbed", "POD_NAMESPACE": own.namespace}, LEADER_ELECTION="true")
+    robbed.cluster.until(lambda: "serving TrainingJobs" in robbed.log.read_text())
+    robbed.patch("lease", "model-garden-operator", {"spec": {"holderIdentity": "another"}})
+    assert robbed.wait_for_operator() == 1
+    log = robbed.log.read_text()
+    assert log.splitlines()[-1] == f"error: the Lease {own.namespace}/model-garden-operator could not be renewed"
+    assert "Traceback" not in log
+    robbed.kubectl("delete", "lease", "model-garden-operator")
 
 
 def test_an_api_server_restarted_in_mid_training_is_not_noticed(garden: Garden) -> None:

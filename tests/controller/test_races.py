@@ -111,6 +111,31 @@ def test_events_that_wait_when_the_process_ends_are_posted(alone: Garden, run: C
     assert [reason for reason, _ in sorted(alone.events("gone"))] == [f"Number{number}" for number in range(5)]
 
 
+@pytest.mark.cluster
+def test_an_unexpected_error_is_one_event_about_the_job(alone: Garden, run: Callable[[Path], Run]) -> None:
+    """A Job in a shape that no API server sends stands for a fault of the operator."""
+    alone.submit("odd", {"STEPS": 1000}, suspend=True)
+    key = Key(alone.namespace, "odd")
+
+    async def scenario(cluster: Cluster) -> None:
+        reconciler = make_reconciler(cluster, SETTINGS)
+        posting = asyncio.create_task(reconciler.events.run())
+        reconciler.store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
+        job = {"name": "odd-train", "namespace": key.namespace, "uid": "1", "resourceVersion": "1"}
+        reconciler.store.put_job({"metadata": job})
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                await reconciler.reconcile(key)
+        await reconciler.events.drain()
+        posting.cancel()
+
+    run(alone.kubeconfig)(scenario)
+    [(reason, message)] = alone.events("odd")
+    assert reason == "ReconcileFailed"
+    assert message.startswith("the operator failed to reconcile the TrainingJob (KeyError: ")
+    alone.kubectl("delete", "trainingjob", "odd")
+
+
 def test_a_lease_that_is_not_answered_for_is_not_held(
     run: Callable[[Path], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

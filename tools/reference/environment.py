@@ -82,6 +82,7 @@ TABLES = {
     "Operator": [
         Variable("POD_NAME", "chart", "Name of this replica. Default: the host's name."),
         Variable("POD_NAMESPACE", "chart", "Namespace of the Lease of leader election. Default: `default`."),
+        Variable("POD_IP", "chart", "Address that `/healthz` listens on. Default: 0.0.0.0."),
     ],
 }
 NOTES = {

@@ -29,12 +29,14 @@ class Settings:
         resync_seconds: an unfinished job is looked at this often even if nothing happens.
         namespaces: where TrainingJobs are served; all namespaces when empty.
         workers: jobs reconciled at the same time.
-        port: of ``/metrics`` and ``/healthz``.
+        port: of ``/metrics``.
+        health_port: of ``/healthz``.
         leader_election: whether a Lease decides which of several replicas works.
         log_format: ``text`` or ``json``.
         log_level: a level's name.
         pod_name: this replica, from ``POD_NAME``.
         pod_namespace: where its Lease is, from ``POD_NAMESPACE``.
+        pod_ip: the address that ``/healthz`` listens on, from ``POD_IP``; all IPv4 addresses if that is unset.
     """
 
     trainer_image: str = f"model-garden/trainer:{__version__}"
@@ -48,11 +50,18 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     workers: int = 16
     port: int = 8080
+    health_port: int = 8081
     leader_election: bool = False
     log_format: LogFormat = "text"
     log_level: str = "INFO"
     pod_name: str = "operator"
     pod_namespace: str = "default"
+    pod_ip: str = "0.0.0.0"
+
+    def liveness_endpoint(self) -> str:
+        """The URL that kopf serves ``/healthz`` at."""
+        host = f"[{self.pod_ip}]" if ":" in self.pod_ip else self.pod_ip
+        return f"http://{host}:{self.health_port}/healthz"
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -64,6 +73,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     given: dict[str, Any] = {
         "pod_name": environment.get("POD_NAME") or socket.gethostname(),
         "pod_namespace": environment.get("POD_NAMESPACE") or "default",
+        "pod_ip": environment.get("POD_IP") or "0.0.0.0",
     }
     problems = []
     for field, (read, wanted) in _READERS.items():
@@ -130,6 +140,7 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "namespaces": (_names, "a comma-separated list of namespaces"),
     "workers": (_count, "a whole number from 1"),
     "port": (_count, "a port"),
+    "health_port": (_count, "a port"),
     "leader_election": (_truth, "true or false"),
     "log_format": (_one_of(*get_args(LogFormat)), "text or json"),
     "log_level": (_one_of(*_LEVELS), f"one of {', '.join(_LEVELS)}"),

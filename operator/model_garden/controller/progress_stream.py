@@ -86,6 +86,13 @@ class ProgressStreams:
             for stream in run.streams.values():
                 stream.task.cancel()
 
+    async def close(self) -> None:
+        """Stop following all jobs."""
+        tasks = [stream.task for run in self._runs.values() for stream in run.streams.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def uids(self) -> set[str]:
         """The jobs that are followed."""
         return set(self._runs)

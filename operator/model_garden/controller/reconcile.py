@@ -57,13 +57,33 @@ class Reconciler:
         self._children = Children(self.cluster, self.store, self.settings)
         self._writer = StatusWriter(self.cluster, self.store, self.events, self.settings.progress_seconds)
         self._warned: dict[str, set[str]] = {}
+        self._reported: dict[str, set[str]] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one TrainingJob forward. Return in how many seconds to come back if nothing wakes it before.
 
         Raises:
             ClusterError: when the cluster refuses a request or does not answer; to be tried again later.
+            Exception: for a fault of the operator, after an Event that says so.
         """
+        try:
+            return await self._reconcile(key)
+        except ClusterError:
+            raise
+        except Exception as error:
+            self._report(key, error)
+            raise
+
+    def _report(self, key: Key, error: Exception) -> None:
+        """Report an unexpected error once for each TrainingJob and kind of error; the log holds its traceback."""
+        resource, kind = self.store.training_job(key), type(error).__name__
+        if resource is None or kind in self._reported.setdefault(resource["metadata"]["uid"], set()):
+            return
+        self._reported[resource["metadata"]["uid"]].add(kind)
+        why = f"the operator failed to reconcile the TrainingJob ({kind}: {error}) and will retry; see its log"
+        self.events.post(resource, "ReconcileFailed", why, "Warning")
+
+    async def _reconcile(self, key: Key) -> float | None:
         resource = self.store.training_job(key)
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._forget_deleted()
@@ -228,13 +248,14 @@ class Reconciler:
 
     def _forget_deleted(self) -> None:
         known = {resource["metadata"]["uid"] for resource in self.store}
-        for uid in (self.streams.uids() | self._writer.uids() | self._warned.keys()) - known:
+        for uid in (self.streams.uids() | self._writer.uids() | self._warned.keys() | self._reported.keys()) - known:
             self._forget(uid)
 
     def _forget(self, uid: str) -> None:
         self.streams.forget(uid)
         self._writer.forget(uid)
         self._warned.pop(uid, None)
+        self._reported.pop(uid, None)
 
 
 def _until_events(facts: Facts, now: Now) -> float | None:

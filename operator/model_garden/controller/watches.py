@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from model_garden.cluster import (
@@ -28,6 +29,8 @@ Object = dict[str, Any]
 Sink = Callable[[Snapshot | Change, str | None], None]
 
 _RETRY_SECONDS = 3
+_RELIST_SECONDS = 5
+"""How long the items of one list may take to arrive."""
 
 
 async def watch_children(cluster: Cluster, store: Store, namespaces: tuple[str, ...], seen_all: asyncio.Event) -> None:
@@ -44,10 +47,20 @@ async def watch_children(cluster: Cluster, store: Store, namespaces: tuple[str, 
         seen_all.set()
 
 
-async def forget_vanished(cluster: Cluster, store: Store, namespaces: tuple[str, ...], every: float) -> None:
-    """Remove TrainingJobs that vanished unseen, for ever: kopf lists anew after a gap without saying what is gone."""
+async def forget_vanished(
+    cluster: Cluster, store: Store, namespaces: tuple[str, ...], every: float, relisted: asyncio.Event
+) -> None:
+    """Remove TrainingJobs that vanished unseen, for ever.
+
+    After a gap in its watch kopf lists them anew (``relisted``) without saying which are gone. An empty list sets no
+    ``relisted``, so this runs also ``every`` so many seconds.
+    """
     while True:
-        await asyncio.sleep(every)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every):
+                await relisted.wait()
+                await asyncio.sleep(_RELIST_SECONDS)
+        relisted.clear()
         try:
             for place in namespaces or (None,):
                 await forget_vanished_once(cluster, store, place)

@@ -1,0 +1,46 @@
+"""The operator's process: what a person reads when it cannot start."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.controller.garden import free_port
+
+
+def run_operator(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(tmp_path / "none"),
+        "MODEL_GARDEN_PORT": str(free_port()),
+        **variables,
+    }
+    command = [sys.executable, "-m", "model_garden.controller"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_without_a_cluster_it_ends_with_one_sentence(tmp_path: Path) -> None:
+    ended = run_operator(tmp_path)
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"error: no cluster to talk to: KUBECONFIG={tmp_path}/none cannot be used")
+    assert "Traceback" not in ended.stdout
+
+
+def test_a_port_that_is_taken_is_named_with_its_variable(tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = run_operator(tmp_path, MODEL_GARDEN_PORT=port)
+    assert ended.returncode == 1
+    why = "cannot serve /metrics (Address already in use); set it to a free port"
+    assert ended.stderr == f"error: MODEL_GARDEN_PORT: {port} {why}\n"
+
+
+@pytest.mark.parametrize(("name", "value"), [("WORKERS", "many"), ("LEADER_ELECTION", "yes")])
+def test_a_setting_that_cannot_be_read_is_named(tmp_path: Path, name: str, value: str) -> None:
+    ended = run_operator(tmp_path, **{f"MODEL_GARDEN_{name}": value})
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: MODEL_GARDEN_{name}: {value!r}")
