@@ -1,6 +1,7 @@
 """Sample data sets are real, and validate finds what is wrong without the training stack."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +57,18 @@ def test_a_job_is_checked_with_its_data(cli: Callable[..., Done], tmp_path: Path
 def test_a_job_that_breaks_a_rule_is_a_usage_error(cli: Callable[..., Done], job_file: Path) -> None:
     job_file.write_text(JOB.replace("isVision: true", "isVision: maybe"))
     assert cli("validate", "job.yaml").returncode == 2
+
+
+def test_a_damaged_tokenizer_is_named(
+    cli: Callable[..., Done], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    shutil.copytree(tiny_model("qwen2"), tmp_path / "model")
+    (tmp_path / "model/tokenizer.json").write_text("{")
+    cli("create-dataset", "--output", "data.jsonl")
+    for command in ("validate", "preview"):
+        done = cli(command, "data.jsonl", "--base-model", "model")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: model/tokenizer.json is damaged (")
 
 
 def test_validate_needs_no_torch(cli: Callable[..., Done], tmp_path: Path) -> None:

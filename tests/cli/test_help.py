@@ -1,6 +1,7 @@
 """Help is quick, complete, and names the flags that are promised."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,7 +40,8 @@ def test_help_lists_every_command_in_a_section(cli: Callable[..., Done]) -> None
 def test_every_command_explains_itself(cli: Callable[..., Done], command: str) -> None:
     done = cli(command, "--help")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"Usage: model-garden {command}")
+    assert done.stdout.startswith(f"Usage: model-garden {command} [OPTIONS]")
+    assert not re.search(r"\{|\[\[|range>|x>=|<list", done.stdout)
 
 
 def test_train_vision_takes_the_promised_flags(cli: Callable[..., Done]) -> None:

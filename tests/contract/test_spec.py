@@ -56,7 +56,7 @@ def test_every_problem_of_a_resource_is_listed_at_once() -> None:
 @pytest.mark.parametrize("name", ["My Job", "../../etc", "receipts-", "a..b", "x" * 254])
 def test_a_name_that_kubernetes_would_refuse_is_refused_here_too(name: str) -> None:
     resource = build_resource(name, parse_spec(BASE))
-    with pytest.raises(InvalidResource, match=r"^metadata\.name: .* is no name for Kubernetes"):
+    with pytest.raises(InvalidResource, match=r"^metadata\.name: .* is not a Kubernetes name"):
         parse_resource(resource)
 
 

@@ -300,6 +300,16 @@ def test_checkpoints_are_few_and_each_is_told(workspace: Workspace) -> None:
     assert any(isinstance(event, CheckpointEvent) for event in told.events)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "polynomial"])
+def test_a_run_of_one_step_trains(workspace: Workspace, schedule: str) -> None:
+    """A warmup of that one step would train at a learning rate of 0."""
+    one = {"hyperparameters": {"maxSteps": 1, "lrSchedulerType": schedule, "warmupSteps": 0.03}}
+    _, told = workspace.train(config("one", TEXT, QUICK, one))
+    trained = [weight for name, weight in workspace.adapter("one").items() if "lora_B" in name]
+    assert list(told.losses) == [1]
+    assert any(bool(weight.any()) for weight in trained)  # lora_B starts as zeros
+
+
 REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("no such model", {"baseModel": "./models/none"}, 4, "is no folder"),
     ("a folder without a model", {"baseModel": "./data"}, 4, "holds no config.json"),

@@ -118,6 +118,7 @@ def test_rows_longer_than_the_limit_are_named(workspace: Workspace) -> None:
         ({"baseModel": "./models/none"}, 4, "ModelNotFound", "./models/none is no folder"),
         ({"isVision": True}, 4, "InvalidModel", "is a text model"),
         ({"baseModel": "./models/cut"}, 4, "InvalidModel", "model.safetensors of ./models/cut is missing or cut short"),
+        ({"baseModel": "./models/garbled"}, 4, "InvalidModel", "models/garbled/tokenizer.json is damaged"),
         ({"baseModel": "./models/bare"}, 4, "InvalidModel", "holds no weights"),
         ({"baseModel": "./models/x-bnb-4bit", "quantization": "16bit"}, 2, "InvalidSpec", "come in 4bit"),
     ],
@@ -126,11 +127,12 @@ def test_a_model_that_cannot_be_trained_ends_it(
     workspace: Workspace, given: dict[str, Any], code: int, reason: str, words: str
 ) -> None:
     models = workspace.folder / "models"
-    for name in ("cut", "bare", "x-bnb-4bit"):
+    for name in ("cut", "bare", "garbled", "x-bnb-4bit"):
         shutil.copytree(models / "qwen2", models / name)
     whole = (models / "cut/model.safetensors").read_bytes()
     (models / "cut/model.safetensors").write_bytes(whole[:-100])
     (models / "bare/model.safetensors").unlink()
+    (models / "garbled/tokenizer.json").write_text('{"version": "1.0", "model": {}}')
     config = models / "x-bnb-4bit/config.json"
     quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
     config.write_text(json.dumps(json.loads(config.read_text()) | quantised))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 
+from model_garden.contract.names import TERMINATION_ENV
 from model_garden.contract.progress import CheckpointEvent, Event, ProgressEvent, StageEvent, parse_event, parse_outcome
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
@@ -101,6 +104,16 @@ def test_an_unexpected_error_is_one_sentence_and_its_traceback_is_in_a_file(work
     assert "IsADirectoryError" in str(outcome["message"]) and "models/out-traceback.log" in str(outcome["message"])
     assert "Traceback" not in workspace.said()
     assert "Traceback" in (workspace.folder / "models/out-traceback.log").read_text()
+
+
+def test_a_working_directory_that_is_gone_is_one_sentence(workspace: Workspace) -> None:
+    script = 'mkdir gone; cd gone; rmdir ../gone; exec "$0" -P -m model_garden_trainer'
+    environment = os.environ | {TERMINATION_ENV: str(workspace.folder / "termination-log")}
+    command = ["sh", "-c", script, sys.executable]
+    done = subprocess.run(command, cwd=workspace.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "FileNotFoundError" in str(outcome_of(workspace)["message"])
+    assert "Traceback" not in done.stderr
 
 
 def test_a_run_that_makes_no_step_in_time_ends_to_be_retried(workspace: Workspace) -> None:

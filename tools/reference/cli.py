@@ -32,13 +32,7 @@ def _section(context: Any) -> str:
 
 
 def _tables(context: Any) -> Iterator[str]:
-    """One table for each panel of options, in the order of ``--help``."""
-    panels: dict[str, list[tuple[str, str]]] = {}
-    for parameter in context.command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record and parameter.name != "help":
-            usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
-            title = getattr(parameter, "rich_help_panel", None) or usual
-            panels.setdefault(title, []).append((f"`{record[0].strip()}`", record[1]))
-    for title, rows in panels.items():
-        yield table([title, "meaning"], rows)
+    """One table for each section of ``--help``, without ``--help`` itself."""
+    for title, rows in context.command.sections(context).items():
+        if shown := [(f"`{name}`", text) for name, text in rows if not name.endswith("--help")]:
+            yield table([title, "meaning"], shown)

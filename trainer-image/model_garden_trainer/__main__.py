@@ -72,8 +72,7 @@ class EventRecorder:
 
 
 def main() -> NoReturn:
-    """Run the job of the environment; the exit code is the contract's."""
-    set_environment(Path.cwd())
+    """Run the job of the environment's config, and exit with the exit code of its outcome."""
     if sys.argv[1:2] == ["verify"]:
         _verify(sys.argv[2])
     if "RANK" in os.environ:
@@ -84,6 +83,7 @@ def main() -> NoReturn:
     requests.on_interrupt = lambda: _end(_stopped(report))
     requests.listen()
     try:
+        set_environment(Path.cwd())
         config = _config()
         outcome = _preflight(config, report) if sys.argv[1:2] == ["preflight"] else _run(config, report, requests)
     except TrainingError as error:
@@ -157,6 +157,7 @@ def _verify(request: str) -> NoReturn:
     for name in launch.RANK_VARIABLES:
         os.environ.pop(name, None)
     try:
+        set_environment(Path.cwd())
         from model_garden_trainer import verify
 
         verify.main(request, _config())

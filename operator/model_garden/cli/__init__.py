@@ -1,13 +1,13 @@
-"""The command line, ``model-garden``: fine-tunes on this machine, and submits and follows TrainingJobs on a cluster.
+"""The command line ``model-garden``: train on this machine, or submit and follow TrainingJobs on a cluster.
 
-``app`` names the commands and imports nothing heavy; each command imports what it needs when it is called.
+``app`` declares the commands and imports nothing heavy. Each command imports what it needs when it is called.
 """
 
 from __future__ import annotations
 
 
 def main() -> None:
-    """The entry point of ``model-garden``."""
+    """Entry point of ``model-garden``."""
     from model_garden.cli.app import run_app
 
     run_app()

@@ -1,4 +1,4 @@
-"""A command's session with the cluster."""
+"""A connection to the cluster for one command."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from model_garden.cluster import Cluster, connect
 
 T = TypeVar("T")
 INTERRUPTED = 130
-"""128 + SIGINT, as a shell reports it."""
+"""128 + SIGINT, as in a shell."""
 
 
 def with_cluster(
     work: Callable[[Cluster, str], Awaitable[T]], *, context: str | None, namespace: str | None, detach_hint: str = ""
 ) -> T:
-    """Run ``work`` with a client and a namespace.
+    """Connect to the cluster and run ``work``.
 
     Args:
-        work: what to do.
-        context: a context of the kubeconfig, None for the current one.
-        namespace: None for the context's.
-        detach_hint: printed when Ctrl-C ends the command while the job runs on.
+        work: called with the client and the namespace.
+        context: a context of the kubeconfig; None for the current one.
+        namespace: None for the namespace of the context.
+        detach_hint: printed when Ctrl-C ends the command but not the job.
 
     Raises:
-        ClusterError: the cluster refused, or cannot be reached.
+        ClusterError: the API server refused, or cannot be reached.
         CommandError: Ctrl-C was pressed.
     """
 

@@ -1,6 +1,6 @@
-"""Every command of ``model-garden``: its flags and its one line of help. What it does stands in the module it calls.
+"""Every command of ``model-garden``: its flags and its help. Each command calls the module that does the work.
 
-Nothing heavy is imported here: ``--help`` answers at once, and a command loads what it needs when it is called.
+Nothing heavy is imported here, so that ``--help`` answers at once. A command imports what it needs when it is called.
 """
 
 import sys
@@ -35,23 +35,22 @@ def complete_names(incomplete: str) -> list[str]:
 
 
 Format = Literal["table", "json"]
-Name = Annotated[str, typer.Argument(help="the job's name, or @latest", autocompletion=complete_names)]
-File = Annotated[str, typer.Argument(metavar="FILE", help="a TrainingJob in YAML or JSON; - reads stdin")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="Job name, or @latest for the newest.", autocompletion=complete_names),
+]
+File = Annotated[str, typer.Argument(metavar="FILE", help="TrainingJob in YAML or JSON. - reads stdin.")]
 Sets = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="FIELD=VALUE", help="set any field of the spec, such as hyperparameters.maxSteps=100"
-    ),
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the spec, such as hyperparameters.maxSteps=100."),
 ]
-Output = Annotated[Format, typer.Option("--output", "-o", help="how the result is printed")]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="the context's namespace unless given")]
-Context = Annotated[
-    str | None, typer.Option("--context", help="the kubeconfig's context; the current one unless given")
-]
-Wait = Annotated[bool, typer.Option("--wait", help="return when the job has ended; exit code 0 only if it succeeded")]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="show live progress until the job has ended")]
-Logs = Annotated[bool, typer.Option("--logs", help="print the trainer's log until the job has ended")]
-JobName = Annotated[str | None, typer.Option("--name", help="the new job's name")]
+Output = Annotated[Format, typer.Option("--output", "-o", help="Format of the result.")]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace. [default: that of the context]")]
+Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig. [default: the current one]")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job ends. Exit code 0 means success.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show live progress until the job ends.")]
+Logs = Annotated[bool, typer.Option("--logs", help="Print the trainer's log until the job ends.")]
+JobName = Annotated[str | None, typer.Option("--name", help="Name of the new job.")]
 
 
 @app.command("train", rich_help_panel=HERE, cls=TextCommand)
@@ -81,21 +80,22 @@ def run(file: File, sets: Sets = None, output: Output = "table") -> None:
 @app.command("validate", rich_help_panel=HERE, cls=Command)
 def validate(
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="a data set (jsonl, json, csv, parquet) or a TrainingJob (yaml)")
+        str, typer.Argument(metavar="PATH", help="Data set (jsonl, json, csv, parquet) or TrainingJob (yaml).")
     ],
     vision: Annotated[
-        bool | None, typer.Option("--vision/--text", help="what the rows are for; found out from the rows unless given")
+        bool | None,
+        typer.Option("--vision/--text", help="Kind of model. [default: by the first rows]"),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="which split of a data set with several")] = "train",
+    split: Annotated[str, typer.Option("--split", help="Split to read, if there are several.")] = "train",
     base_model: Annotated[
-        str | None, typer.Option("--base-model", help="a model's folder: lengths are measured with its tokenizer")
+        str | None, typer.Option("--base-model", help="Folder of a model. Its tokenizer measures the rows.")
     ] = None,
     max_seq_length: Annotated[
-        int | None, typer.Option("--max-seq-length", min=16, help="longest example allowed, in tokens")
+        int | None, typer.Option("--max-seq-length", min=16, help="Longest row allowed, in tokens.")
     ] = None,
     output: Output = "table",
 ) -> None:
-    """Check a data set row by row, or a TrainingJob and its data set."""
+    """Check every row of a data set, or a TrainingJob and its data set."""
     from model_garden.cli.data import validate as check
 
     check(path, vision=vision, split=split, base_model=base_model, max_seq_length=max_seq_length, output=output)
@@ -103,16 +103,17 @@ def validate(
 
 @app.command("preview", rich_help_panel=HERE, cls=Command)
 def preview(
-    path: Annotated[str, typer.Argument(metavar="DATA", help="a data set (jsonl, json, csv, parquet)")],
-    base_model: Annotated[str, typer.Option("--base-model", help="folder of the model that is to be trained")],
+    path: Annotated[str, typer.Argument(metavar="DATA", help="Data set (jsonl, json, csv, parquet).")],
+    base_model: Annotated[str, typer.Option("--base-model", help="Folder of the model to train.")],
     vision: Annotated[
-        bool | None, typer.Option("--vision/--text", help="what the rows are for; found out from the rows unless given")
+        bool | None,
+        typer.Option("--vision/--text", help="Kind of model. [default: by the first rows]"),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="which split of a data set with several")] = "train",
-    rows: Annotated[int, typer.Option("--rows", min=1, help="rows to show")] = 3,
+    split: Annotated[str, typer.Option("--split", help="Split to read, if there are several.")] = "train",
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to show.")] = 3,
     output: Output = "table",
 ) -> None:
-    """Show rows as the model sees them, with the trained part marked."""
+    """Show rows as the model reads them, and mark the trained part."""
     from model_garden.cli.preview import preview as show
 
     show(path, base_model=base_model, vision=vision, split=split, rows=rows, output=output)
@@ -120,8 +121,8 @@ def preview(
 
 @app.command("create-dataset", rich_help_panel=HERE, cls=Command)
 def create_dataset(
-    output: Annotated[str, typer.Option("--output", help="the file to write")] = "./data/sample.jsonl",
-    num_examples: Annotated[int, typer.Option("--num-examples", min=1, help="rows to write")] = 10,
+    output: Annotated[str, typer.Option("--output", help="File to write.")] = "./data/sample.jsonl",
+    num_examples: Annotated[int, typer.Option("--num-examples", min=1, help="Rows to write.")] = 10,
 ) -> None:
     """Write a sample text data set."""
     from model_garden.cli.data import create
@@ -131,12 +132,12 @@ def create_dataset(
 
 @app.command("create-vision-dataset", rich_help_panel=HERE, cls=Command)
 def create_vision_dataset(
-    output: Annotated[str, typer.Option("--output", help="the file to write; pictures go beside it")] = (
+    output: Annotated[str, typer.Option("--output", help="File to write. The images go to a folder beside it.")] = (
         "./data/sample_vision.jsonl"
     ),
-    num_examples: Annotated[int, typer.Option("--num-examples", min=1, help="rows and pictures to write")] = 10,
+    num_examples: Annotated[int, typer.Option("--num-examples", min=1, help="Rows to write, each with an image.")] = 10,
 ) -> None:
-    """Write a sample vision data set, pictures included."""
+    """Write a sample vision data set with images."""
     from model_garden.cli.data import create
 
     create(output, num_examples, vision=True)
@@ -147,21 +148,22 @@ def submit(
     ctx: typer.Context,
     file: Annotated[
         str | None,
-        typer.Argument(metavar="[FILE]", help="a TrainingJob in YAML or JSON; - reads stdin; flags lie over it"),
+        typer.Argument(metavar="FILE", help="TrainingJob in YAML or JSON. - reads stdin. Flags override its fields."),
     ] = None,
     name: JobName = None,
-    vision: Annotated[bool | None, typer.Option("--vision/--text", help="the kind of model")] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs a pod trains on")] = None,
+    vision: Annotated[bool | None, typer.Option("--vision/--text", help="Kind of model. [default: text]")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs per pod. [default: 1]")] = None,
     sets: Sets = None,
     wait: Wait = False,
     watch: Watch = False,
     logs: Logs = False,
     dry_run: Annotated[
         Literal["none", "client", "server"],
-        typer.Option("--dry-run", help="client prints the TrainingJob; server lets the API server check it too"),
+        typer.Option("--dry-run", help="client: print the TrainingJob. server: let the API server check it too."),
     ] = "none",
     output: Annotated[
-        Literal["name", "yaml", "json"] | None, typer.Option("--output", "-o", help="print the TrainingJob so")
+        Literal["name", "yaml", "json"] | None,
+        typer.Option("--output", "-o", help="Format of the printed TrainingJob."),
     ] = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -179,10 +181,10 @@ def submit(
 def render(
     file: File,
     sets: Sets = None,
-    output: Annotated[Literal["yaml", "json"], typer.Option("--output", "-o", help="how the Job is printed")] = "yaml",
+    output: Annotated[Literal["yaml", "json"], typer.Option("--output", "-o", help="Format of the Job.")] = "yaml",
     namespace: Namespace = None,
 ) -> None:
-    """Print the Kubernetes Job that a TrainingJob becomes."""
+    """Print the Kubernetes Job that the operator creates for a TrainingJob."""
     from model_garden.cli.render import render_job
 
     render_job(file, sets, output=output, namespace=namespace)
@@ -191,13 +193,13 @@ def render(
 @app.command("list", rich_help_panel=CLUSTER, cls=Command)
 def list_(
     output: Annotated[
-        Literal["wide", "json", "yaml", "name"] | None, typer.Option("--output", "-o", help="how the jobs are printed")
+        Literal["wide", "json", "yaml", "name"] | None, typer.Option("--output", "-o", help="Format of the list.")
     ] = None,
-    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="jobs of all namespaces")] = False,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="List all namespaces.")] = False,
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """List TrainingJobs, the newest last."""
+    """List TrainingJobs, oldest first."""
     from model_garden.cli.jobs import list_jobs
 
     list_jobs(output=output, all_namespaces=all_namespaces, namespace=namespace, context=context)
@@ -207,12 +209,12 @@ def list_(
 def get(
     name: Name,
     output: Annotated[
-        Literal["json", "yaml", "name"] | None, typer.Option("--output", "-o", help="how the job is printed")
+        Literal["json", "yaml", "name"] | None, typer.Option("--output", "-o", help="Format of the job.")
     ] = None,
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Show one TrainingJob: progress, attempts, output, and why it waits or failed."""
+    """Show a TrainingJob: progress, attempts, output, and why it waits or failed."""
     from model_garden.cli.jobs import get_job
 
     get_job(name, output=output, namespace=namespace, context=context)
@@ -220,7 +222,7 @@ def get(
 
 @app.command("watch", rich_help_panel=CLUSTER, cls=Command)
 def watch_(name: Name, namespace: Namespace = None, context: Context = None) -> None:
-    """Show live progress until the job has ended; exit code 0 only if it succeeded."""
+    """Show live progress until the job ends. Exit code 0 means success."""
     from model_garden.cli.follow import Follow, follow_job
 
     follow_job(name, Follow.WATCH, namespace=namespace, context=context)
@@ -229,11 +231,9 @@ def watch_(name: Name, namespace: Namespace = None, context: Context = None) -> 
 @app.command("logs", rich_help_panel=CLUSTER, cls=Command)
 def logs_(
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the job has ended")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", min=0, help="the last lines only")] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="print progress as the JSON events that the trainer writes")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until the job ends.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=0, help="Number of lines to print, from the end.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the JSON events of the trainer as they are.")] = False,
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
@@ -245,7 +245,7 @@ def logs_(
 
 @app.command("stop", rich_help_panel=CLUSTER, cls=Command)
 def stop(name: Name, namespace: Namespace = None, context: Context = None) -> None:
-    """End training early and save the model; the job succeeds."""
+    """End training early, save the model, and mark the job Succeeded."""
     from model_garden.cli.jobs import change_job
 
     change_job("stop", name, namespace=namespace, context=context)
@@ -261,7 +261,7 @@ def cancel(name: Name, namespace: Namespace = None, context: Context = None) -> 
 
 @app.command("suspend", rich_help_panel=CLUSTER, cls=Command)
 def suspend(name: Name, namespace: Namespace = None, context: Context = None) -> None:
-    """Pause the job: save a checkpoint and give its GPUs back."""
+    """Pause the job: save a checkpoint and release its GPUs."""
     from model_garden.cli.jobs import change_job
 
     change_job("suspend", name, namespace=namespace, context=context)
@@ -269,7 +269,7 @@ def suspend(name: Name, namespace: Namespace = None, context: Context = None) ->
 
 @app.command("resume", rich_help_panel=CLUSTER, cls=Command)
 def resume(name: Name, namespace: Namespace = None, context: Context = None) -> None:
-    """Go on with a suspended job from its last checkpoint."""
+    """Resume a suspended job from its last checkpoint."""
     from model_garden.cli.jobs import change_job
 
     change_job("resume", name, namespace=namespace, context=context)
@@ -283,14 +283,15 @@ def rerun(
     wait: Wait = False,
     watch: Watch = False,
     logs: Logs = False,
-    dry_run: Annotated[Literal["none", "client", "server"], typer.Option("--dry-run", help="as for submit")] = "none",
+    dry_run: Annotated[Literal["none", "client", "server"], typer.Option("--dry-run", help="As in submit.")] = "none",
     output: Annotated[
-        Literal["name", "yaml", "json"] | None, typer.Option("--output", "-o", help="print the TrainingJob so")
+        Literal["name", "yaml", "json"] | None,
+        typer.Option("--output", "-o", help="Format of the printed TrainingJob."),
     ] = None,
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Create a new job from an old one, with changes."""
+    """Create a new job from an old one. --set changes fields."""
     from model_garden.cli.follow import Follow
     from model_garden.cli.submit import Creation
     from model_garden.cli.submit import rerun as create
@@ -300,13 +301,11 @@ def rerun(
 
 @app.command("delete", rich_help_panel=CLUSTER, cls=Command)
 def delete(
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="jobs to delete", autocompletion=complete_names)
-    ],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Jobs to delete.", autocompletion=complete_names)],
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Delete jobs and their pods; models already written stay."""
+    """Delete jobs and their pods. Their models stay."""
     from model_garden.cli.jobs import delete_jobs
 
     delete_jobs(names, namespace=namespace, context=context)
@@ -333,8 +332,8 @@ def version() -> None:
 def run_app() -> None:
     """Run the command that the arguments name.
 
-    An expected failure becomes its lines and its exit code. The traceback of any other goes to a file, whose path is
-    printed: it is for a bug report, not for the person who typed the command.
+    An expected error is printed, one line per problem, and sets the exit code. The traceback of any other is written to
+    a file for a bug report, and the path of that file is printed.
     """
     try:
         app()

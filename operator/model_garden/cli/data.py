@@ -17,7 +17,7 @@ def create(output: str, number: int, *, vision: bool) -> None:
     """Write a sample data set and print its path.
 
     Raises:
-        CommandError: it cannot be written, or would overwrite another file.
+        CommandError: the file cannot be written, or has other content already.
         MissingPackages: the packages that write it are not installed.
     """
     with trainer_packages():
@@ -42,7 +42,7 @@ def validate(
     max_seq_length: int | None,
     output: str,
 ) -> None:
-    """Check a data set, or a TrainingJob and its data sets, and exit: 0 if all is well, 1 for bad data.
+    """Check a data set, or a TrainingJob and its data sets, and exit with 0, or with 1 for bad data.
 
     Raises:
         InvalidResource: the TrainingJob breaks a rule of the spec.
@@ -63,7 +63,7 @@ def validate(
 
 
 def _checks_of_file(file: str) -> list[Check]:
-    """The data sets that a valid job names and that can be read here."""
+    """Checks for the data sets of a job that are on this machine; the others are named on stderr."""
     from model_garden.contract.spec import outside_workspace
     from model_garden.services.manifest import read_job
 

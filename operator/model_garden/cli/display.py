@@ -1,6 +1,6 @@
-"""Live progress for people, on stderr: a bar and two lines in a terminal, plain lines anywhere else.
+"""Live progress on stderr: a bar and two lines in a terminal, plain lines elsewhere.
 
-Local runs and ``watch`` feed it the same plain values, so that both look the same.
+Local runs and ``watch`` pass the same plain values, so that both look the same.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from model_garden.cli.output import console
 from model_garden.services import format
 
 PLAIN_SECONDS = 10.0
-"""Without a terminal a step is told when a whole percent was gained, or when this long nothing was told."""
+"""Without a terminal, a step is printed when the percentage changed or when this many seconds have passed."""
 CURVE_WIDTH = 24
 TRAINING = ("Training", "Running")
-"""Stages whose bar says it all; at any other, and when all steps are done, the detail says what is going on."""
+"""Stages that show the bar alone. In other stages, and after the last step, the detail is shown too."""
 
 
 class Display:
-    """What is going on now: a stage, then steps. Use as a context manager."""
+    """Shows the current stage and, while training, the current step. Use as a context manager."""
 
     def __init__(self, stage: str) -> None:
         self._console = console(stderr=True)
@@ -37,7 +37,7 @@ class Display:
         self._detail = ""
         self._progress: Mapping[str, Any] = {}
         self._losses: list[float] = []
-        self._told = (-1, -1, 0.0)
+        self._printed = (-1, -1, 0.0)  # step, percent, time
         self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
@@ -52,7 +52,7 @@ class Display:
             self._live.stop()
 
     def stage(self, name: str, detail: str = "") -> None:
-        """Enter a stage; ``detail`` says what it is about or why it waits."""
+        """Enter a stage; ``detail`` describes it, or says why the job waits."""
         if (name, detail) == (self._stage, self._detail):
             return
         self._stage, self._detail = name, detail
@@ -64,7 +64,7 @@ class Display:
 
         Args:
             progress: the figures.
-            losses: all losses so far; left out, this one's is added to those known.
+            losses: all losses so far; None adds the loss of ``progress`` to the losses shown before.
         """
         self._progress = progress
         if losses is not None:
@@ -75,17 +75,17 @@ class Display:
             self.line(format.step_line(progress))
 
     def line(self, text: str) -> None:
-        """Print a line above the bar; it is shown as it is."""
+        """Print a line above the bar, without markup."""
         self._console.print(Text(text), soft_wrap=True)
 
     def _worth_a_line(self, progress: Mapping[str, Any]) -> bool:
         step, total = progress["step"], progress.get("totalSteps") or 0
         percent = 100 * step // total if total else 0
-        told_step, told_percent, told_time = self._told
+        last_step, last_percent, last_time = self._printed
         now = time.monotonic()
-        if step == told_step or (percent == told_percent and now - told_time < PLAIN_SECONDS and step != total):
+        if step == last_step or (percent == last_percent and now - last_time < PLAIN_SECONDS and step != total):
             return False
-        self._told = (step, percent, now)
+        self._printed = (step, percent, now)
         return True
 
     def _render(self) -> RenderableType:

@@ -1,4 +1,4 @@
-"""How an expected failure ends a command: its lines and its exit code."""
+"""Exceptions as ``CommandError``: the lines to print and the exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model_garden.cli.output import BAD_USAGE, FAILED, CommandError
 
 
 def command_error(failed: Exception) -> CommandError | None:
-    """The CommandError for what a service or the cluster raised; None for an exception that nobody expects."""
+    """The CommandError for an exception of a service or the cluster; None for an unexpected exception."""
     from model_garden.services.errors import ServiceError, cluster_problems
 
     if isinstance(failed, CommandError):
@@ -29,7 +29,7 @@ def command_error(failed: Exception) -> CommandError | None:
 
 
 def unexpected(failed: Exception) -> CommandError:
-    """The CommandError for an exception that nobody expects, after its traceback was written to a file."""
+    """Write the traceback of an unexpected exception to a file, and return the CommandError that names the file."""
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "model-garden"
     what = f"unexpected {type(failed).__name__}: {failed}"
     try:

@@ -1,4 +1,4 @@
-"""The trainer's events in words: live, for a run on this machine, and line by line, for a log."""
+"""The trainer's events as text: for the live display of a local run, and for the lines of a log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STAGES = {
 
 
 def show_event(event: Event, display: Display) -> None:
-    """Show one event where it belongs: the stage and the bar are replaced, all else is a line above them."""
+    """Show one event: a stage or progress updates the display, any other event is a line above it."""
     match event:
         case StageEvent():
             display.stage(STAGES[event.stage], event.detail or "")
@@ -54,7 +54,7 @@ def event_words(event: Event) -> str:
 
 
 def log_line(line: str) -> str | None:
-    """A line of the trainer's log for people; None for an event whose words stand in the log already."""
+    """A line of the trainer's log as text; None for an event that another line of the log repeats."""
     event = parse_event(line)
     if event is None:
         return line

@@ -1,4 +1,4 @@
-"""``watch`` and ``logs``, and ``--wait``, ``--watch`` and ``--logs`` of ``submit``: a TrainingJob until its end."""
+"""Follow a TrainingJob until it ends: ``watch``, ``logs``, and ``--wait``, ``--watch`` and ``--logs`` of ``submit``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model_garden.services.queries import find_job, watch_job
 
 
 class Follow(Enum):
-    """How a job is followed to its end."""
+    """What to show of a job until it ends."""
 
     NO = "no"
     WAIT = "wait"
@@ -39,7 +39,7 @@ class Follow(Enum):
 
 
 def follow_job(name: str, how: Follow, *, namespace: str | None, context: str | None) -> None:
-    """Follow a job until it has ended; exit 0 only if it succeeded."""
+    """Follow a job until it ends; exit with 0 if it succeeded, else with 1."""
 
     async def work(cluster: Cluster, namespace: str) -> Object:
         return await until_end(cluster, await find_job(cluster, namespace, name), how)
@@ -53,10 +53,10 @@ def detach_hint(name: str) -> str:
 
 
 async def until_end(cluster: Cluster, job: Object, how: Follow) -> Object:
-    """Show the job as ``how`` says, and return it as it was when it had ended.
+    """Show the job as ``how`` says until it ends, and return its last state.
 
     Raises:
-        NotFound: it was deleted meanwhile.
+        NotFound: the job was deleted.
     """
     if how is Follow.LOGS:
         return await _show_log(cluster, job, _print_log_line)
@@ -72,14 +72,14 @@ async def until_end(cluster: Cluster, job: Object, how: Follow) -> Object:
 def _show_status(job: Object, display: Display) -> None:
     """Show the phase, why the job waits, and its progress."""
     progress = (job.get("status") or {}).get("progress")
-    if not has_ended(job):  # conclude reports the end
+    if not has_ended(job):  # conclude reports the result
         display.stage(phase(job), explanation(job))
     if progress:
         display.progress(progress, losses(job))
 
 
 def conclude(job: Object) -> None:
-    """Report a job that has ended, and exit: 0 if it succeeded, else 1."""
+    """Report the result of a job that has ended, and exit with 0 if it succeeded, else with 1."""
     status = job.get("status") or {}
     seconds = format.seconds_between(status.get("startTime"), status.get("completionTime"))
     result = phase(job) + (f" in {format.duration(seconds)}" if seconds is not None else "")
@@ -94,7 +94,7 @@ def conclude(job: Object) -> None:
 
 
 async def _show_log(cluster: Cluster, job: Object, show: Callable[[str], None]) -> Object:
-    """Show each line of the log, and until the first pod runs why the job waits; return the job at its end."""
+    """Show each line of the log, and before the first pod runs, why the job waits; return the last state of the job."""
     shown = ""
     async for item in follow_job_log(cluster, job):
         if isinstance(item, str):
@@ -111,7 +111,7 @@ async def _show_log(cluster: Cluster, job: Object, show: Callable[[str], None]) 
 def print_logs(
     name: str, *, follow: bool, tail: int | None, raw: bool, namespace: str | None, context: str | None
 ) -> None:
-    """Print the log of the job's latest pod; with ``follow``, also of all later pods, until the job has ended."""
+    """Print the log of the job's latest pod; with ``follow``, also those of later pods, until the job ends."""
     if follow and tail is not None:
         raise CommandError("--follow and --tail cannot be used together")
     show = _print_raw if raw else _print_log_line

@@ -1,22 +1,26 @@
 """Help pages in sections, and commands whose flags are the spec's fields.
 
-Typer's own rich help costs a fifth of a second on every ``--help``; click's plain text costs nothing, so the sections
-that rich would have drawn as panels are headings here.
+Importing rich would add a fifth of a second to every ``--help``, so the help is plain text, and what rich would draw as
+panels are headings.
 """
 
+import re
 import sys
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from model_garden.cli.output import coloured
+from model_garden.cli.output import has_color
+
+_RANGE = re.compile(r"; x>=\d+|  \[x>=\d+\]")
+"""What Typer adds to the help of a number with a bound; the error of a number out of range names the bound."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
 def _heading(title: str) -> str:
-    return typer.style(title, bold=True) if coloured(sys.stdout) else title
+    return typer.style(title, bold=True) if has_color(sys.stdout) else title
 
 
 def _write_sections(sections: dict[str, list[tuple[str, str]]], formatter: Any) -> None:
@@ -25,22 +29,47 @@ def _write_sections(sections: dict[str, list[tuple[str, str]]], formatter: Any) 
             formatter.write_dl(rows)
 
 
+def _is_argument(param: Any) -> bool:
+    return bool(param.param_type_name == "argument")
+
+
+def _usage(argument: Any) -> str:
+    """An argument as kubectl and git print it: ``NAME``, ``[FILE]``, ``NAME...``."""
+    name = argument.metavar if argument.required else f"[{argument.metavar}]"
+    return name + ("" if argument.nargs == 1 else "...")
+
+
+def _record(param: Any, ctx: Any) -> tuple[str, str] | None:
+    """What the help says of a parameter: its name and its text. None for a hidden one."""
+    if _is_argument(param):
+        return param.metavar, param.help
+    record = param.get_help_record(ctx)
+    return record and (record[0].strip().replace(" range>", ">"), _RANGE.sub("", record[1]).replace("  [", " ["))
+
+
 class Command(TyperCommand):
     """A command whose help groups the options by their panel."""
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, then the options panel by panel."""
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """``[OPTIONS] NAME [FILE]``."""
+        return ["[OPTIONS]", *(_usage(param) for param in self.get_params(ctx) if _is_argument(param))]
+
+    def sections(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """The name and the text of every parameter: the arguments, then the options panel by panel."""
         sections: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                usual = "Arguments" if param.param_type_name == "argument" else "Options"
+        for param in sorted(self.get_params(ctx), key=_is_argument, reverse=True):
+            if record := _record(param, ctx):
+                usual = "Arguments" if _is_argument(param) else "Options"
                 sections.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
-        _write_sections(sections, formatter)
+        return sections
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the sections."""
+        _write_sections(self.sections(ctx), formatter)
 
 
 class Group(TyperGroup):
-    """All commands, listed in sections in the order in which they are declared."""
+    """All commands, listed in sections, in the order of their declarations."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the base class calls it
         """Write one section for each panel of commands."""
@@ -53,9 +82,9 @@ class Group(TyperGroup):
 
 
 class SpecCommand(Command):
-    """A command that takes the spec's fields as flags and finds those given in ``ctx.obj``, a partial spec.
+    """A command that takes the spec's fields as flags. ``ctx.obj`` holds the flags that were given, as a partial spec.
 
-    The schema is read when the command is asked for, not when the program starts.
+    The schema is imported when the command is called, not when the program starts.
     """
 
     cluster = False
@@ -66,7 +95,7 @@ class SpecCommand(Command):
         return [*self._spec_options(), *super().get_params(ctx)]
 
     def invoke(self, ctx: Any) -> Any:
-        """Hand the spec's flags over as one partial spec."""
+        """Call the command with the spec's flags in ``ctx.obj``."""
         from model_garden.cli.spec_flags import given
 
         ctx.obj = given({option.name: ctx.params.pop(option.name) for option in self._spec_options()})
@@ -79,12 +108,12 @@ class SpecCommand(Command):
 
 
 class TextCommand(SpecCommand):
-    """Without the flags that only a vision model has."""
+    """A command without the flags that only a vision model has."""
 
     vision = False
 
 
 class ClusterCommand(SpecCommand):
-    """With the flags that only a cluster has; nothing is required, since a file may say it."""
+    """A command with the flags that only a cluster has. None is required, since a file may set the field."""
 
     cluster = True

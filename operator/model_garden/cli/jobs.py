@@ -1,4 +1,4 @@
-"""``list``, ``get``, ``delete``, and what changes a running job: ``stop``, ``cancel``, ``suspend``, ``resume``."""
+"""``list``, ``get``, ``delete``, ``stop``, ``cancel``, ``suspend`` and ``resume``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model_garden.services.actions import Change
 from model_garden.services.errors import NotFound
 from model_garden.services.job_view import explained_phase, explanation, is_vision, log_tail, losses, phase
 
-PHASE_COLOURS = {
+PHASE_COLORS = {
     "Succeeded": "green",
     "Running": "cyan",
     "Failed": "red",
@@ -23,19 +23,19 @@ PHASE_COLOURS = {
 }
 CURVE_WIDTH = 32
 COMPLETION_SECONDS = 2.0
-"""How long a person who pressed Tab waits for a cluster."""
+"""Longest wait for the cluster after Tab was pressed."""
 
 ASKED: dict[Change, str] = {
-    "stop": "stopping: training ends now and the model is saved",
-    "cancel": "cancelling",
-    "suspend": "suspending: its checkpoint is kept",
+    "stop": "stopping: training ends early and the model is saved",
+    "cancel": "canceling",
+    "suspend": "suspending: a checkpoint is saved",
     "resume": "resuming",
 }
-"""What is printed once a change was asked for."""
+"""What is printed after a change was requested."""
 
 
 def list_jobs(*, output: str | None, all_namespaces: bool, namespace: str | None, context: str | None) -> None:
-    """Print all jobs of a namespace, or of all, the newest last."""
+    """Print the jobs of a namespace, or of all namespaces, oldest first."""
 
     async def work(cluster: Cluster, namespace: str) -> tuple[list[Object], str]:
         return await queries.list_jobs(cluster, None if all_namespaces else namespace), namespace
@@ -60,11 +60,11 @@ def list_jobs(*, output: str | None, all_namespaces: bool, namespace: str | None
 
 def _print_jobs(jobs: list[Object], *, wide: bool, namespaces: bool) -> None:
     rows = [row(job, wide=wide, namespaces=namespaces) for job in jobs]
-    print_table(rows, {"PHASE": PHASE_COLOURS})
+    print_table(rows, {"PHASE": PHASE_COLORS})
 
 
 def row(job: Object, *, wide: bool, namespaces: bool) -> dict[str, str]:
-    """One job's cells by their column's name."""
+    """The cells of one job by column name."""
     metadata, spec, status = job["metadata"], job["spec"], job.get("status") or {}
     progress = status.get("progress") or {}
     left = format.seconds_left(progress) if phase(job) == "Running" and progress else None
@@ -78,7 +78,7 @@ def row(job: Object, *, wide: bool, namespaces: bool) -> dict[str, str]:
         "AGE": format.age(metadata["creationTimestamp"]),
     }
     if wide:
-        from model_garden.contract.pod import GPU_RESOURCE  # brings pydantic, which nothing else here needs
+        from model_garden.contract.pod import GPU_RESOURCE  # imports pydantic, which nothing else here needs
 
         limits = ((status.get("effectiveSpec") or spec).get("resources") or {}).get("limits") or {}
         cells |= {
@@ -110,7 +110,7 @@ def get_job(name: str, *, output: str | None, namespace: str | None, context: st
 
 
 def description(job: Object) -> list[tuple[str, str]]:
-    """A job's rows: label and value."""
+    """The rows that describe a job: label and value."""
     metadata, status = job["metadata"], job.get("status") or {}
     spec = status.get("effectiveSpec") or job["spec"]
     output, progress = status.get("output") or {}, status.get("progress") or {}
@@ -150,7 +150,7 @@ def _loss_words(values: list[float]) -> str:
 
 
 def _attempt(attempt: dict[str, Any], said: str | None) -> str:
-    """One attempt in a line; its message is left out where ``said`` says it already."""
+    """One attempt in a line, without its message where that is ``said``, which is printed elsewhere."""
     parts = [attempt["pod"] + (f" on {attempt['node']}" if attempt.get("node") else "")]
     if attempt.get("toStep") is not None:
         parts.append(f"steps {attempt.get('fromStep') or 0} to {attempt['toStep']}")
@@ -163,7 +163,7 @@ def _attempt(attempt: dict[str, Any], said: str | None) -> str:
 
 
 def change_job(change: Change, name: str, *, namespace: str | None, context: str | None) -> None:
-    """Ask for a change; the operator carries it out."""
+    """Request a change, which the operator makes."""
 
     async def work(cluster: Cluster, namespace: str) -> Object:
         return await actions.change_job(cluster, namespace, name, change)
@@ -173,7 +173,7 @@ def change_job(change: Change, name: str, *, namespace: str | None, context: str
 
 
 def delete_jobs(names: list[str], *, namespace: str | None, context: str | None) -> None:
-    """Delete jobs; what cannot be deleted is reported once the others are gone."""
+    """Delete jobs. Those that do not exist are reported after the others are deleted."""
 
     async def work(cluster: Cluster, namespace: str) -> list[str]:
         problems: list[str] = []
@@ -190,7 +190,7 @@ def delete_jobs(names: list[str], *, namespace: str | None, context: str | None)
 
 
 def names_for_completion() -> list[str]:
-    """Names of the jobs in the current namespace; none where no cluster answers."""
+    """Names of the jobs in the current namespace; empty if no cluster answers."""
 
     async def work(cluster: Cluster, namespace: str) -> list[Object]:
         async with asyncio.timeout(COMPLETION_SECONDS):

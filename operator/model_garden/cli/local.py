@@ -17,7 +17,7 @@ from model_garden.services.manifest import Job, job_from_spec, read_job
 
 
 def train_from_flags(flags: dict[str, Any], sets: list[str] | None, *, vision: bool, output: str) -> None:
-    """Train what the flags describe and exit with the trainer's code."""
+    """Train what the flags describe, and exit with the trainer's exit code."""
     kind = {"isVision": True} if vision else {}
     with named_by_flag():
         job = job_from_spec(merge(merge(kind, flags), parse_sets(sets)))
@@ -25,12 +25,12 @@ def train_from_flags(flags: dict[str, Any], sets: list[str] | None, *, vision: b
 
 
 def run_file(file: str, sets: list[str] | None, *, output: str) -> None:
-    """Train what a file describes and exit with the trainer's code."""
+    """Train what a file describes, and exit with the trainer's exit code."""
     run_job(read_job(file, parse_sets(sets)), output=output)
 
 
 def run_job(job: Job, *, output: str) -> None:
-    """Run the trainer to its end, show its progress, print the outcome, and exit with the trainer's code.
+    """Run the trainer, show its progress, print the outcome, and exit with the trainer's exit code.
 
     Raises:
         MissingPackages: torch is not installed.

@@ -1,4 +1,4 @@
-"""How the command line speaks: results on stdout, all else on stderr; a person's mistake is never a traceback."""
+"""The output of the command line: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAD_USAGE = 2
 
 
 class CommandError(Exception):
-    """Ends the command: each problem is shown on a line of its own, and ``exit_code`` is what the process returns."""
+    """Ends the command with ``exit_code``, after each problem was printed on its own line."""
 
     def __init__(self, problems: str | list[str], exit_code: int = BAD_USAGE) -> None:
         self.problems = [problems] if isinstance(problems, str) else problems
@@ -25,34 +25,34 @@ class CommandError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-def coloured(stream: Any) -> bool:
-    """Whether colours make sense on ``stream``: a terminal, and nobody asked for none (https://no-color.org)."""
+def has_color(stream: Any) -> bool:
+    """Whether to color what is written to ``stream``: a terminal, without ``NO_COLOR`` (https://no-color.org)."""
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def note(message: str) -> None:
-    """A line for people, on stderr."""
+    """Print a line on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
-    """A warning on stderr."""
-    _labelled("warning", typer.colors.YELLOW, message)
+    """Print a warning on stderr."""
+    _labeled("warning", typer.colors.YELLOW, message)
 
 
 def error(message: str) -> None:
-    """An error on stderr; a message of several lines is kept together."""
-    _labelled("error", typer.colors.RED, message)
+    """Print an error on stderr; the lines of a message after its first are indented."""
+    _labeled("error", typer.colors.RED, message)
 
 
-def _labelled(label: str, colour: str, message: str) -> None:
-    shown = typer.style(f"{label}:", fg=colour, bold=True) if coloured(sys.stderr) else f"{label}:"
+def _labeled(label: str, color: str, message: str) -> None:
+    shown = typer.style(f"{label}:", fg=color, bold=True) if has_color(sys.stderr) else f"{label}:"
     indented = message.replace("\n", "\n  ")
     note(f"{shown} {indented}")
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console. One that is not a terminal never wraps: what reads it wants whole lines."""
+    """A rich console, which wraps lines in a terminal only, since programs read whole lines."""
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False)
@@ -60,7 +60,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_rows(rows: list[tuple[str, str]]) -> None:
-    """Labels and values in two columns on stdout, empty values left out; long values are never cut."""
+    """Print labels and values in two columns on stdout. Empty values are skipped; long ones are not cut."""
     shown = console()
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
@@ -69,32 +69,32 @@ def print_rows(rows: list[tuple[str, str]]) -> None:
             shown.print(value.replace("\n", f"\n{'':{width + 2}}"), markup=False, soft_wrap=True)
 
 
-def print_table(rows: list[dict[str, str]], colours: dict[str, dict[str, str]]) -> None:
-    """Rows under their columns' names on stdout, as kubectl prints them: nothing is cut, and ``awk`` can read it.
+def print_table(rows: list[dict[str, str]], colors: dict[str, dict[str, str]]) -> None:
+    """Print rows under the names of their columns on stdout, as kubectl does, without cutting any cell.
 
     Args:
-        rows: cells by their column's name, the same columns in each.
-        colours: for a column, the colour of each value that has one.
+        rows: cells by column name; every row has the same columns.
+        colors: by column name, the color of each value that has one.
     """
     widths = {column: max(len(column), *(len(row[column]) for row in rows)) for column in rows[0]}
-    shown = coloured(sys.stdout)
+    shown = has_color(sys.stdout)
     print("   ".join(f"{column:<{width}}" for column, width in widths.items()).rstrip())
     for row in rows:
         cells = []
         for column, width in widths.items():
-            colour = colours.get(column, {}).get(row[column])
+            color = colors.get(column, {}).get(row[column])
             padded = f"{row[column]:<{width}}"
-            cells.append(typer.style(padded, fg=colour) if shown and colour else padded)
+            cells.append(typer.style(padded, fg=color) if shown and color else padded)
         print("   ".join(cells).rstrip())
 
 
 def print_json(value: Any) -> None:
-    """``value`` as JSON on stdout."""
+    """Print ``value`` as JSON on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_yaml(value: Any) -> None:
-    """``value`` as YAML on stdout, the same for readers of YAML 1.1, where ``off`` is false and ``2e-5`` a string."""
+    """Print ``value`` as YAML on stdout, so that a YAML 1.1 parser, which reads ``off`` as false, agrees."""
     from ruamel.yaml import YAML
     from ruamel.yaml.representer import SafeRepresenter
 

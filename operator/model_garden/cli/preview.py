@@ -1,15 +1,15 @@
-"""``preview``: rows of a data set as a model sees them, the trained part marked."""
+"""``preview``: rows of a data set as a model reads them, with the trained part marked."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-from model_garden.cli.output import FAILED, CommandError, coloured, note, print_json
+from model_garden.cli.output import FAILED, CommandError, has_color, note, print_json
 from model_garden.services.data_check import Check, has_images, trainer_packages
 
 MARKS = ("⟦", "⟧")
-"""Around what is trained, where there are no colors."""
+"""Marks of the trained part, where the output has no color."""
 TRAINED, PLAIN = "\033[1;32m", "\033[0m"
 
 
@@ -17,23 +17,23 @@ def preview(path: str, *, base_model: str, vision: bool | None, split: str, rows
     """Print the first rows.
 
     Raises:
-        CommandError: the data or the model cannot be read, or a row would not be trained as it is given.
+        CommandError: the data or the model cannot be read, or a row would not be trained as written.
     """
     with trainer_packages():
-        from model_garden.datasets import DatasetError, TokenCounter, UncountableError, open_examples
+        from model_garden.datasets import DamagedModelFile, DatasetError, TokenCounter, UncountableError, open_examples
         from model_garden.datasets.preview import preview_rows
     try:
         kind = has_images(Check(path, vision, split)) if vision is None else vision
         examples = open_examples(path, vision=kind, split=split)
         found = list(preview_rows(examples, TokenCounter.load(base_model, vision=kind), rows))
-    except (DatasetError, UncountableError) as error:
+    except (DatasetError, DamagedModelFile, UncountableError) as error:
         raise CommandError(str(error), FAILED) from error
     if output == "json":
         print_json(found)
         return
     for row in found:
         _print(row)
-    note("marked: what the model is trained on; <…> are its control tokens, and a picture is shown as one token")
+    note("marked: the trained part; <…>: control tokens of the model; an image is shown as one token")
 
 
 def _print(row: dict[str, Any]) -> None:
@@ -45,8 +45,8 @@ def _print(row: dict[str, Any]) -> None:
 
 
 def _runs(tokens: list[dict[str, Any]]) -> list[str]:
-    """The text, with a mark where a trained run begins and where it ends; a picture's equal tokens once."""
-    begin, end = (TRAINED, PLAIN) if coloured(sys.stdout) else MARKS
+    """The pieces of the text, with a mark where a trained part begins and ends, and the token of an image once."""
+    begin, end = (TRAINED, PLAIN) if has_color(sys.stdout) else MARKS
     parts: list[str] = []
     before: dict[str, Any] = {"id": None, "trained": False}
     for token in tokens:

@@ -1,4 +1,4 @@
-"""``render``: the Kubernetes Job that the operator would create for a TrainingJob, built by the same function."""
+"""``render``: print the Kubernetes Job that the operator would create for a TrainingJob, built by the same function."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def render_job(file: str, sets: list[str] | None, *, output: str, namespace: str
     """Print the Job.
 
     Raises:
-        InvalidResource: one line for each thing that is wrong.
-        CommandError: a setting in the environment is wrong.
+        InvalidResource: the TrainingJob breaks a rule of the spec; one line for each problem.
+        CommandError: an environment variable has a wrong value.
     """
     job = read_job(file, parse_sets(sets))
     resource = job.resource(namespace or job.metadata.get("namespace") or "default")
-    resource["metadata"]["uid"] = ""  # the API server gives it
+    resource["metadata"]["uid"] = ""  # the API server assigns it
     settings = _settings()
     rendered = job_of(plan(resource, settings), settings)
     del rendered["metadata"]["ownerReferences"]  # the TrainingJob does not exist yet

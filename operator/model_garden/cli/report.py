@@ -1,4 +1,4 @@
-"""The end of a run: a short table on stdout for the model, or what went wrong and how to fix it on stderr."""
+"""The result of a run: a table about the model on stdout, or the problem and its fix on stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_garden.services import format
 
 
 def print_failure(run: TrainerRun) -> None:
-    """Print on stderr why a run on this machine did not succeed; nothing for one that did."""
+    """Print on stderr why a run on this machine did not succeed; nothing if it did."""
     outcome = run.outcome
     if outcome is None:
         error(unexplained_end(run.exit_code))
@@ -23,7 +23,7 @@ def print_failure(run: TrainerRun) -> None:
 
 
 def print_result(run: TrainerRun, *, vision: bool) -> None:
-    """Print the summary of a run on this machine that wrote a model."""
+    """Print the summary of a run on this machine if it wrote a model."""
     outcome = run.outcome
     if outcome and outcome.output:
         result = outcome.result + (" (stopped early)" if outcome.stopped_early else "")
@@ -33,7 +33,7 @@ def print_result(run: TrainerRun, *, vision: bool) -> None:
 
 
 def unexplained_end(exit_code: int) -> str:
-    """What to say of a trainer that ended without an outcome."""
+    """The message for a trainer that ended without an outcome."""
     if exit_code == 137:
         return "the trainer was killed (SIGKILL), most often because the machine ran out of memory; see the log above"
     if exit_code == STOPPED:
@@ -44,13 +44,13 @@ def unexplained_end(exit_code: int) -> str:
 def print_summary(
     result: str, output: dict[str, Any], progress: dict[str, Any], losses: list[float], vision: bool
 ) -> None:
-    """Print how a run went, where its model is, and how to use it.
+    """Print the result of a run, where its model is, and how to use it.
 
     Args:
-        result: how it ended and how long it took, in words.
+        result: how the run ended and how long it took.
         output: an OutputStatus in camelCase.
-        progress: the last Progress in camelCase, {} if unknown.
-        losses: all losses known, the first one first.
+        progress: the last Progress in camelCase; {} if unknown.
+        losses: the known losses, in order.
         vision: whether it is a vision-language model.
     """
     done, total = output.get("trainedSteps", progress.get("step")), progress.get("totalSteps")

@@ -1,7 +1,6 @@
-"""The spec's fields as flags: read from the schema, so that a field exists everywhere or nowhere.
+"""The spec's fields as flags, read from the schema, so that every field has a flag.
 
-``--learning-rate`` is ``hyperparameters.learningRate``: the field's own name, but for a few better
-known by another.
+A flag has the name of its field, ``--learning-rate`` for ``hyperparameters.learningRate``; ``FLAGS`` lists the others.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ FLAGS = {
 PANELS = {
     "hyperparameters": "Hyperparameters",
     "lora_config": "LoRA",
-    "image_options": "Pictures",
+    "image_options": "Images",
     "push_to_hub": "Hub",
     "hub_token_secret": "Hub",
     "health": "Health",
@@ -55,7 +54,7 @@ ONLY_CLUSTER = (
     "backoff_limit",
 )
 BY_COMMAND = ("is_vision", "model_type", "resources", "pod_template")
-"""What the command itself decides, or what only ``--set`` can say."""
+"""Fields that the command decides, and fields that only ``--set`` can set."""
 
 
 def flag(field: SpecField) -> str:
@@ -64,7 +63,7 @@ def flag(field: SpecField) -> str:
 
 
 def fields(*, cluster: bool, vision: bool) -> Iterator[SpecField]:
-    """The fields that have a flag: single values, and lists of words."""
+    """The fields that have a flag: single values and lists of strings."""
     hidden = BY_COMMAND + (() if cluster else ONLY_CLUSTER) + (() if vision else ONLY_VISION)
     for field in spec_fields():
         if field.path[0] not in hidden:
@@ -73,7 +72,7 @@ def fields(*, cluster: bool, vision: bool) -> Iterator[SpecField]:
 
 @cache
 def options(*, cluster: bool, vision: bool) -> list[Any]:
-    """An option for each field, as Typer makes them from a function's signature."""
+    """An option for each field, which Typer makes from the signature of a function."""
 
     def command(**_: Any) -> None:
         pass
@@ -99,12 +98,16 @@ def options(*, cluster: bool, vision: bool) -> list[Any]:
 
 def _option(field: SpecField) -> Any:
     name = flag(field)
-    words = f"{field.meaning} [default: {field.default_words}]" if field.default_words else field.meaning
     choices = get_args(field.type) if get_origin(field.type) is Literal else ()
     listed = len(" ".join(choices)) > 30
+    words = [field.meaning]
+    if listed:
+        words.append(f"One of {', '.join(choices)}.")
+    if field.default_words:
+        words.append(f"[default: {field.default_words}]")
     return typer.Option(
         f"{name}/--no-{name[2:]}" if field.type is bool else name,
-        help=f"{words}: {', '.join(choices)}" if listed else words,
+        help=" ".join(words),
         metavar="CHOICE" if listed else "NAME" if get_origin(field.type) is list else None,
         show_default=False,
         rich_help_panel=PANELS.get(field.path[0], "Job"),
@@ -126,7 +129,7 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_flag(problem: str) -> str:
-    """``problem`` with the flag that gives the field it speaks of."""
+    """``problem`` with the flag of the field that it names."""
     path, colon, rest = problem.partition(": ")
     by_path = {f"spec.{field.dotted}": flag(field) for field in fields(cluster=True, vision=True)}
     return f"{by_path[path]} ({path}): {rest}" if colon and path in by_path else problem
@@ -134,7 +137,7 @@ def with_flag(problem: str) -> str:
 
 @contextmanager
 def named_by_flag() -> Iterator[None]:
-    """Within it, a problem of a field is told with the flag that gives the field."""
+    """A context that adds to each problem of a field the flag of that field."""
     try:
         yield
     except InvalidResource as wrong:

@@ -1,4 +1,4 @@
-"""``submit`` and ``rerun``: a job is checked on this machine, then created, then followed if asked."""
+"""``submit`` and ``rerun``: check a job on this machine, create it, and follow it if requested."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model_garden.services.submission import create_job, job_to_rerun, job_to_su
 
 @dataclass(frozen=True)
 class Creation:
-    """How a job is created: the flags that ``submit`` and ``rerun`` share."""
+    """The flags that ``submit`` and ``rerun`` share."""
 
     follow: Follow
     dry_run: str
@@ -39,7 +39,7 @@ def submit(
     vision: bool | None,
     gpus: int | None,
 ) -> None:
-    """Create the job that a file, flags and ``--set`` describe together; the later ones win."""
+    """Create a job from a file, flags and ``--set``. Flags override the file, and ``--set`` overrides both."""
     spec: dict[str, Any] = {} if vision is None else {"isVision": vision}
     if gpus is not None:
         spec["resources"] = {"limits": {GPU_RESOURCE: gpus}}
@@ -49,7 +49,7 @@ def submit(
 
 
 def rerun(name: str, new_name: str | None, sets: list[str] | None, how: Creation) -> None:
-    """Create a new job with the spec of an old one and the changes of ``--set``; it has an output folder of its own."""
+    """Create a job with the spec of an old one, the changes of ``--set``, and its own output folder."""
     changes = parse_sets(sets)
 
     async def work(cluster: Cluster, namespace: str) -> Job:
@@ -59,7 +59,7 @@ def rerun(name: str, new_name: str | None, sets: list[str] | None, how: Creation
 
 
 def _create(job: Job, how: Creation) -> None:
-    """Create the job, print it as asked, and follow it to its end if asked."""
+    """Create the job, print it, and follow it until it ends if requested."""
     namespace = how.namespace or job.metadata.get("namespace")
     if how.dry_run == "client":
         _print_created(job.resource(namespace), how.output or "yaml")

@@ -1,6 +1,6 @@
-"""The trainer as a process of this machine: its output is read line by line, signals are passed on.
+"""Runs the trainer as a process of this machine, reads its output line by line, and forwards signals.
 
-It gets its config in an environment variable, prints events and leaves an outcome, as in a pod.
+As in a pod, the config is in an environment variable, events are on stdout, and the outcome is in a file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from model_garden.contract.trainer_config import TrainerConfig
 
 TRAINER = "model_garden_trainer"
 _FAILURE_LINE = re.compile(rf"({'|'.join(EXIT_CODES)}): ")
-"""The log's line that says why the trainer fails. It is held back: the outcome repeats it."""
+"""The line of the log that says why the trainer fails. It is held back, since the outcome repeats it."""
 _EVENT_ECHO = re.compile(rf"({'|'.join(get_args(Stage))})(: .*)?|step \d+/\d+  .*")
 """Lines of the log that an event repeats."""
 
@@ -37,7 +37,7 @@ def run_trainer(config: TrainerConfig) -> TrainerRun:
 
 
 def local_gpus() -> int:
-    """NVIDIA GPUs of this machine that this process may use, counted without torch."""
+    """The number of NVIDIA GPUs that this process may use, counted without torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     found = len([device for device in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", device.name)])
     if not found:
@@ -49,7 +49,7 @@ def local_gpus() -> int:
 
 
 def _gpus_of_nvidia_smi() -> int:
-    """The GPUs that the driver's tool lists; WSL has no device files."""
+    """The number of GPUs that ``nvidia-smi`` lists: WSL has no device files."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -103,7 +103,7 @@ class _TrainerProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            process_group=0,  # a Ctrl-C reaches this process alone, which passes it on
+            process_group=0,  # Ctrl-C reaches this process alone, which forwards it
         )
 
     def _request_stop(self, process: subprocess.Popen[bytes], display: Display) -> None:
@@ -111,7 +111,7 @@ class _TrainerProcess:
         if process.poll() is not None:
             return
         if self._stop_requests == 1:
-            display.line("Stopping: a checkpoint is saved first. Press Ctrl-C again to stop at once.")
+            display.line("Stopping: saving a checkpoint. Press Ctrl-C again to stop at once.")
             process.terminate()
         else:
             os.killpg(process.pid, signal.SIGKILL)
@@ -138,7 +138,7 @@ class _TrainerProcess:
 
 
 class _Signals:
-    """A context in which Ctrl-C, SIGTERM and a closed terminal call ``request_stop`` and do not end this process."""
+    """A context in which Ctrl-C, SIGTERM and SIGHUP call ``request_stop`` instead of ending this process."""
 
     def __init__(self, request_stop: Callable[[], None]) -> None:
         self._request_stop = request_stop
@@ -154,6 +154,6 @@ class _Signals:
 
 
 def _lines(stream: IO[bytes] | None) -> Iterator[str]:
-    """The lines of the trainer's output; of a line that a progress bar overwrote, its last state."""
+    """The lines of the trainer's output. Of a line that a progress bar overwrites, only the last state is returned."""
     for line in stream or ():
         yield line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]

@@ -12,10 +12,10 @@ class TrainerRun:
     """How a run ended.
 
     Attributes:
-        outcome: what the trainer left; None for one that was killed.
-        exit_code: the trainer's, 128 + the signal's number for one that a signal ended.
-        seconds: how long it ran.
-        losses: the loss of each report, the first one first.
+        outcome: the trainer's; None if it was killed.
+        exit_code: the trainer's; 128 + the number of the signal if a signal ended it.
+        seconds: duration of the run.
+        losses: the loss of each progress report, in order.
     """
 
     outcome: Outcome | None = None

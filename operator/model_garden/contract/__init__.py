@@ -1,1 +1,1 @@
-"""What all parts agree on: the TrainingJob's schema, its defaults, its status, and what a trainer is told and tells."""
+"""What all parts share: the schema of a TrainingJob, its defaults, its status, and the trainer's config and events."""

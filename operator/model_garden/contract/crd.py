@@ -1,8 +1,8 @@
 """The CustomResourceDefinition, generated from the models.
 
-``make generate`` writes it to ``manifests/crd.yaml`` and into the chart. What pydantic says of one field becomes
-OpenAPI; rules that span fields (``rules.py``) become CEL, so that ``kubectl apply`` refuses what the operator would.
-The schema holds no defaults: the operator applies them.
+``make generate`` writes it to ``manifests/crd.yaml`` and into the chart. Constraints of a field become OpenAPI, and
+rules on several fields (``rules.py``) become CEL, so that ``kubectl apply`` refuses what the operator refuses. The
+schema holds no defaults, since the operator applies them.
 Format: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
@@ -18,7 +18,7 @@ from model_garden.contract.status import TrainingJobStatus
 Schema = dict[str, Any]
 
 MUTABLE = ("suspend", "ttlSecondsAfterFinished")
-IMMUTABLE_MESSAGE = "field is immutable"  # the very words Flux looks for
+IMMUTABLE_MESSAGE = "field is immutable"  # Flux matches this text
 
 _DROPPED = ("title", "default", "discriminator", "declaration")
 _PATHS = ("datasetPath", "validationDatasetPath", "outputDir", "baseModel")
@@ -71,7 +71,7 @@ def custom_resource_definition() -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        # Uninstalling the chart must not take every job with it.
+        # Uninstalling the chart must not delete every job.
         "metadata": {"name": f"{PLURAL}.{GROUP}", "annotations": {"helm.sh/resource-policy": "keep"}},
         "spec": {
             "group": GROUP,
@@ -112,7 +112,7 @@ def _rules(fields: list[str]) -> list[Schema]:
 
 
 def structural(schema: Schema) -> Schema:
-    """A pydantic JSON schema as the structural schema that a CRD takes.
+    """A pydantic JSON schema as the structural schema of a CRD.
 
     Raises:
         ValueError: for a union that no structural schema can express.
@@ -156,7 +156,7 @@ def _without_null(node: Schema) -> Schema:
         return only | rest
     if {option.get("type") for option in options} == {"integer", "string"}:
         return {"x-kubernetes-int-or-string": True} | {k: v for k, v in rest.items() if k == "description"}
-    raise ValueError(f"a structural schema cannot say {node['anyOf']}")
+    raise ValueError(f"a structural schema cannot express {node['anyOf']}")
 
 
 def _additional(value: bool | Schema, defs: dict[str, Schema]) -> Schema:

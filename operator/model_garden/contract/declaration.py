@@ -1,7 +1,7 @@
-"""How a field of the spec is declared: what it means, its default, and whether it shapes the trained weights.
+"""The declaration of a field of the spec: its meaning, its default, and whether it shapes the trained weights.
 
-The defaults that the operator applies, ``kubectl explain``, ``--help``, the reference table and a run's fingerprint all
-read these declarations, so that each fact about a field stands in one place.
+``defaults.py``, ``kubectl explain``, ``--help``, the reference table and the fingerprint of a run all read these
+declarations, so that each fact about a field is written once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _KEY = "declaration"
 
 @dataclass(frozen=True)
 class Default:
-    """The default of a field, which may depend on what is trained and where.
+    """The default of a field, which may depend on the model and on the hardware.
 
     Args:
-        value: for a text model, and for all others where nothing else is given.
+        value: for a text model, and for every job that no other argument is for.
         vision: for a vision model.
         large_vision: for a vision model of 70 billion parameters and more.
-        gpu: on a GPU, whatever the model; ``value`` is then the CPU's.
+        gpu: on a GPU, for every model; ``value`` is then the default on a CPU.
     """
 
     value: Any
@@ -40,7 +40,7 @@ class Default:
         return self.vision if vision and self.vision is not None else self.value
 
     def words(self) -> str:
-        """The default as people read it: ``2e-4 (text), 2e-5 (vision)``."""
+        """The default as text: ``2e-4 (text), 2e-5 (vision)``."""
         if self.gpu is not None:
             return f"{_shown(self.gpu)} (GPU), {_shown(self.value)} (CPU)"
         if self.vision is None and self.large_vision is None:
@@ -54,7 +54,7 @@ class Default:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What ``declare`` was told of one field."""
+    """The arguments of ``declare`` for one field."""
 
     meaning: str
     default: Default | None
@@ -74,14 +74,14 @@ def declare(
     """A pydantic field of the spec.
 
     Args:
-        meaning: what it means, one sentence with its full stop.
-        default: a value, or a ``Default`` where it depends on the job; None where the operator computes it or where
-            the field is off unless given.
-        shapes_weights: whether another value makes other weights. Such a field is part of a run's fingerprint: a
+        meaning: the meaning, in sentences that end with a period.
+        default: a value, or a ``Default`` if it depends on the job; None if the operator computes it, or if the field
+            is off unless given.
+        shapes_weights: whether the trained weights depend on the value. Such a field is part of a run's fingerprint: a
             checkpoint made with another value is not resumed.
-        default_words: what to say of the default where it is computed.
-        required: whether every job must give it.
-        constraints: pydantic's own (``ge``, ``max_length``, …).
+        default_words: the text for a default that is computed.
+        required: whether every job must give the field.
+        constraints: those of pydantic (``ge``, ``max_length``, …).
     """
     if default is not None and not isinstance(default, Default):
         default = Default(default)
@@ -96,7 +96,7 @@ def declare(
 
 
 def declaration_of(field: FieldInfo) -> Declaration | None:
-    """What ``declare`` was told, or None for a field in Kubernetes' own shape."""
+    """The declaration of a field; None for a field that Kubernetes defines."""
     extra = field.json_schema_extra
     found = extra.get(_KEY) if isinstance(extra, dict) else None
     return found if isinstance(found, Declaration) else None

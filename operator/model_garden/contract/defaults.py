@@ -1,7 +1,7 @@
-"""The defaults of a job, read from the fields' declarations, and ``effective_spec``: a spec with all of them applied.
+"""The defaults of a job, read from the declarations of the fields, and ``effective_spec``, which applies all of them.
 
-The operator shows the result in ``status.effectiveSpec``; the command line, the API and the web form show the same
-values before anything is submitted.
+The operator shows the result in ``status.effectiveSpec``. The command line, the API and the web form show the same
+values before a job is submitted.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def defaults(*, vision: bool, base_model: str = "", gpus: int = 1) -> dict[str, 
 
     Args:
         vision: whether the job trains a vision-language model.
-        base_model: its name; a vision model of 70B and more gets gentler values.
-        gpus: GPUs a pod trains on; 0 chooses the CPU's values.
+        base_model: the name of the model; a vision model of 70B and more has other defaults.
+        gpus: GPUs per pod; 0 gives the defaults for a CPU.
     """
     large = (billions(base_model) or 0) >= 70
     table: dict[str, Any] = {}
@@ -44,12 +44,12 @@ def defaults(*, vision: bool, base_model: str = "", gpus: int = 1) -> dict[str, 
 
 
 def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None = None) -> EffectiveSpec:
-    """``spec`` with every default applied; what the user set stays as it is.
+    """``spec`` with every default applied; values that the user set are unchanged.
 
     Args:
         spec: a valid spec.
         name: the job's name, for ``outputDir``.
-        local_gpus: GPUs of this machine when the job runs without a cluster; None takes what ``resources`` asks for.
+        local_gpus: GPUs of this machine for a job without a cluster; None for those that ``resources`` requests.
     """
     gpus = spec.gpus if local_gpus is None else local_gpus
     given = spec.to_dict()
@@ -76,7 +76,7 @@ def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None =
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over`` laid on top, nested mappings merged, neither argument changed."""
+    """``base`` with its values replaced by those of ``over``. Nested mappings are merged; no argument is changed."""
     result = dict(base)
     for key, value in over.items():
         mine = result.get(key)

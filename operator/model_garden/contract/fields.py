@@ -18,10 +18,10 @@ from model_garden.contract.spec import TrainingJobSpec
 
 @dataclass(frozen=True)
 class SpecField:
-    """One field that holds a value of its own.
+    """One field of the spec that holds a value, not a group of fields.
 
-    ``path`` is in snake_case; ``type`` is its type without None and without constraints; ``declaration`` is None for a
-    field in Kubernetes' own shape.
+    ``path`` is in snake_case. ``type`` is without None and without constraints. ``declaration`` is None for a field
+    that Kubernetes defines.
     """
 
     path: tuple[str, ...]
@@ -31,27 +31,27 @@ class SpecField:
 
     @property
     def meaning(self) -> str:
-        """What the field means, one sentence."""
+        """The meaning of the field."""
         return self.declaration.meaning if self.declaration else "As in Kubernetes."
 
     @property
     def default(self) -> Default | None:
-        """Its default, None where there is none or the operator computes it."""
+        """The default; None if there is none, or if the operator computes it."""
         return self.declaration.default if self.declaration else None
 
     @property
     def default_words(self) -> str:
-        """Its default as people read it; empty where there is none."""
+        """The default as text; empty if there is none."""
         return (self.declaration and self.declaration.default_words) or ""
 
     @property
     def dotted(self) -> str:
-        """The path as YAML spells it: ``hyperparameters.learningRate``."""
+        """The path as in YAML: ``hyperparameters.learningRate``."""
         return field_path(self.path)
 
 
 def spec_fields(model: type[BaseModel] = TrainingJobSpec, prefix: tuple[str, ...] = ()) -> Iterator[SpecField]:
-    """The fields of ``model`` in the order of the source, those of nested models in the place of their parent."""
+    """The fields of ``model`` in the order of the source, with those of a nested model in place of it."""
     for name, field in model.model_fields.items():
         kind = plain_type(field.annotation)
         path = (*prefix, name)
@@ -82,7 +82,7 @@ def snake_case(value: Any, kind: Any) -> Any:
 
 
 def plain_type(annotation: Any) -> Any:
-    """``annotation`` without None and without what Annotated adds; a union of several types stays one."""
+    """``annotation`` without None and ``Annotated``; a union of several other types is unchanged."""
     if get_origin(annotation) is Annotated:
         return plain_type(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -94,7 +94,7 @@ def plain_type(annotation: Any) -> Any:
 
 
 def type_words(kind: Any) -> str:
-    """A type as people read it: ``number``, ``4bit / 8bit``, ``list of string``, ``map of quantity``."""
+    """A type as text: ``number``, ``4bit / 8bit``, ``list of string``, ``map of quantity``."""
     words = {str: "string", int: "integer", float: "number", bool: "boolean", int | str: "quantity"}
     kind = plain_type(kind)
     if kind in words:

@@ -1,4 +1,4 @@
-"""``spec.hyperparameters``: how the training runs. Names follow the Hugging Face Trainer where it has one."""
+"""``spec.hyperparameters``. A field has the name of the Hugging Face ``TrainingArguments`` field, if there is one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ class Hyperparameters(ContractModel):
         shapes_weights=False,
     )
     warmup_steps: float | None = declare(
-        "Steps of learning rate warmup; below 1 it is a share of all steps.", 0.03, shapes_weights=True, ge=0
+        "Learning rate warmup in steps, or below 1 as a share of all steps. The last step is never warmup.",
+        0.03,
+        shapes_weights=True,
+        ge=0,
     )
     weight_decay: float | None = declare("Weight decay.", 0.01, shapes_weights=True, ge=0, le=1)
     lr_scheduler_type: LrSchedulerType | None = declare(
@@ -78,7 +81,7 @@ class Hyperparameters(ContractModel):
         ge=1,
     )
     max_grad_norm: float | None = declare(
-        "Norm to which gradients are clipped; 0 turns clipping off.", 1.0, shapes_weights=True, ge=0
+        "Norm to which gradients are clipped; 0 disables clipping.", 1.0, shapes_weights=True, ge=0
     )
     packing: bool | None = declare(
         "Put several rows into one sequence. Each row attends to itself only.", False, shapes_weights=True

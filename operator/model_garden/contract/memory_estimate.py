@@ -1,6 +1,6 @@
-"""What a memory estimate says, part by part: what a preflight reports and ``status.estimate`` shows.
+"""A memory estimate, part by part: a preflight reports it, and ``status.estimate`` shows it.
 
-``model_garden.estimate`` makes it.
+``model_garden.estimate`` computes it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from model_garden.contract.model import Report
 GIB = 2**30
 
 Gib = Annotated[float, PlainSerializer(lambda size: round(size, 4), return_type=float)]
-"""Gibibytes, written with four digits: a tenth of a MiB is far below what an estimate knows."""
+"""GiB, written with four decimal digits: an estimate is less precise than a tenth of a MiB."""
 
 
 class Part(Report):
-    """One part of the memory in GiB, with its bounds and one sentence on how it came about."""
+    """One part of the memory in GiB, with its bounds and how it is computed."""
 
     name: str
     """Name of the part."""
@@ -33,24 +33,19 @@ class Part(Report):
 
 
 class RowShape(Report):
-    """The largest row of a data set, in tokens, pictures included; ``trainedTokens`` carry loss, all unless given."""
+    """The largest row of a data set."""
 
     tokens: int = Field(ge=1)
     """Length in tokens, image tokens included."""
     trained_tokens: int | None = Field(None, ge=0)
-    """Tokens that carry loss; all unless given."""
+    """Tokens to train on. Default: all."""
     image_tokens: int = Field(0, ge=0)
     """Tokens of images."""
 
 
 class Estimate(Report):
-    """Peak memory in GiB of one GPU, or on a CPU of the process.
-
-    ``minGiB`` is what the job cannot do without; ``reservedGiB`` is the share that PyTorch's own counters show
-    (``max_memory_reserved``), to set beside a measured peak; ``smallestGpu`` is the smallest common GPU that should do,
-    in GB as makers name it: None on a CPU, and where none does. A batch is ``batchSize`` rows of ``tokensPerRow``
-    tokens, ``imageTokensPerRow`` of them pictures'.
-    """
+    """Estimated peak memory of one GPU, or without a GPU of the process, for a batch of ``batchSize`` rows of
+    ``tokensPerRow`` tokens each."""
 
     memory: Literal["GPU", "Host"]
     """What is estimated: memory of one GPU, or of the host."""
@@ -63,13 +58,13 @@ class Estimate(Report):
     max_gib: Gib = Field(alias="maxGiB")
     """Largest possible peak in GiB."""
     reserved_gib: Gib = Field(alias="reservedGiB")
-    """Share that PyTorch's max_memory_reserved shows, in GiB."""
+    """Part that PyTorch's max_memory_reserved counts, in GiB, to compare with a measured peak."""
     smallest_gpu: int | None = None
-    """Smallest common GPU that should do, in GB as makers name it."""
+    """Smallest common GPU size that should be enough, in GB as vendors name it."""
     parameters: int
     """Parameters of the base model."""
     trained_parameters: int
-    """Parameters that are trained."""
+    """Trained parameters."""
     batch_size: int
     """Rows of a micro-batch."""
     tokens_per_row: int
@@ -77,4 +72,4 @@ class Estimate(Report):
     image_tokens_per_row: int
     """Image tokens of a row."""
     assumptions: list[str]
-    """What was assumed where nothing was measured."""
+    """Assumptions where nothing was measured."""

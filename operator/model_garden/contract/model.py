@@ -1,6 +1,6 @@
-"""The base of every model of the contract, and the one place that puts a schema's complaints into words.
+"""The base class of every model of the contract, and the messages for values that break a schema.
 
-One model, two spellings: camelCase in YAML and in the cluster, snake_case in Python and REST.
+Every model has two spellings: camelCase in YAML and in the cluster, snake_case in Python and REST.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 class ContractModel(BaseModel):
     """A model that reads both spellings, writes camelCase by default, and refuses an unknown field or a loose type.
 
-    Types are strict because the API server's are: what ``"2e-5"`` or ``"yes"`` was meant to be is not guessed.
+    Types are strict because the API server's are: the string ``"2e-5"`` is not a number, and ``"yes"`` is no boolean.
     """
 
     model_config = ConfigDict(
@@ -30,16 +30,16 @@ class ContractModel(BaseModel):
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """The model as plain camelCase JSON values; what was never set or is None is left out."""
+        """The model as plain JSON values in camelCase, without values that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def to_snake_dict(self) -> dict[str, Any]:
-        """The same in snake_case, as the REST API spells it."""
+        """``to_dict`` in snake_case, as in the REST API."""
         return self.model_dump(mode="json", by_alias=False, exclude_none=True)
 
 
 class Report(ContractModel):
-    """What one part tells another. A field that a newer version adds is passed over, so that all else is still read."""
+    """A message between two parts. A field that a newer version added is ignored, and all others are read."""
 
     model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
 
@@ -56,12 +56,12 @@ def field_path(location: Iterable[int | str], root: str = "") -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], root: str = "spec") -> list[str]:
-    """One line for each complaint: the field, the rule, the value, and for an unknown field the nearest known one.
+    """One line for each problem: the field, the rule, the value, and for an unknown field the most similar known one.
 
     Args:
         error: what pydantic raised for ``model``.
-        model: the model that was read; its field names serve for suggestions.
-        root: what the field paths start with.
+        model: the model that was validated; its field names are the suggestions.
+        root: the first part of the field paths.
     """
     return [_explain_one(dict(item), model, root) for item in error.errors(include_url=False)]
 
@@ -90,7 +90,7 @@ def _field_names(model: type[BaseModel] | None) -> Iterator[str]:
 
 
 def _model_at(model: type[BaseModel] | None, location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The model that holds ``location``, followed through optional and list annotations."""
+    """The model at ``location``, through optional and list annotations; None if there is none."""
     for part in location:
         if model is None:
             return None

@@ -1,4 +1,4 @@
-"""Names derived from a TrainingJob: of its Jobs, labels and annotations, kept within Kubernetes' limits."""
+"""Names of the API, and names of Jobs, labels and annotations made from a TrainingJob, within Kubernetes' limits."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ KIND = "TrainingJob"
 PLURAL = "trainingjobs"
 
 LABEL_JOB = f"{GROUP}/training-job"
-"""On every Job and Pod: the TrainingJob's name, shortened as ``label_value`` does."""
+"""On every Job and Pod: the name of the TrainingJob as a ``label_value``."""
 LABEL_STEP = f"{GROUP}/step"
 """``train`` or ``preflight``."""
 LABEL_IDEMPOTENCY_KEY = f"{GROUP}/idempotency-key"
 """On a TrainingJob that a request with an ``Idempotency-Key`` created: the key's hash."""
 ANNOTATION_STOP = f"{GROUP}/stop"
-"""A person's wish: ``save`` ends training early, saves and succeeds."""
+"""Set by a user: ``save`` ends training early and saves the model; the job succeeds."""
 ANNOTATION_CANCEL = f"{GROUP}/cancel"
-"""A person's wish: ``true`` ends the job and marks it Cancelled."""
+"""Set by a user: ``true`` ends the job, which becomes Cancelled."""
 
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
-"""Kubernetes' own, on each pod of an Indexed Job; the pod of index 0 leads the others."""
+"""Set by Kubernetes on each pod of an Indexed Job. The pod of index 0 is the leader of the others."""
 
 KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 KUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"
@@ -31,11 +31,11 @@ WORKSPACE = "/workspace"
 TRAINER_CONTAINER = "trainer"
 CONFIG_ENV = "MODEL_GARDEN_CONFIG"
 TERMINATION_LOG = "termination-log"
-"""Relative to the working directory, as all that the trainer touches."""
+"""Relative to the working directory, as all paths of the trainer."""
 TERMINATION_ENV = "MODEL_GARDEN_TERMINATION_LOG"
-"""Names another file for a trainer's outcome."""
+"""The file for the outcome of a trainer that does not run in a pod."""
 PREFLIGHT_DONE_ENV = "MODEL_GARDEN_PREFLIGHT_DONE"
-"""Set beside HF_HUB_OFFLINE where a preflight brought the model into the cache: offline only as long as it is there."""
+"""Set with HF_HUB_OFFLINE if a preflight downloaded the model. The trainer goes online if the cache lost the model."""
 POD_ANNOTATIONS = "podinfo/annotations"
 
 _MAX_LABEL = 63
@@ -43,7 +43,7 @@ _POD_SUFFIX = 6  # a Job's pods are called JOB-xxxxx, of several nodes JOB-0 to 
 
 
 SUSPENDED_BY_SPEC = f"{GROUP}/suspended-by-spec"
-"""On a Job that ``spec.suspend`` suspended, so that only that suspension is ever lifted here."""
+"""On a Job that ``spec.suspend`` suspended: the operator resumes no other Job."""
 
 
 def shortened(name: str, room: int) -> str:
@@ -61,10 +61,10 @@ def job_name(training_job: str, step: str = "train") -> str:
 
 
 def service_name(job: str) -> str:
-    """The name of the headless Service of a Job of several pods: the Job's, but that it must begin with a letter."""
+    """The name of the headless Service of a Job of several pods: the Job's, made to begin with a letter."""
     return job if job[0].isalpha() else f"job-{job}"
 
 
 def label_value(training_job: str) -> str:
-    """The TrainingJob's name as a label's value."""
+    """The name of the TrainingJob as the value of a label."""
     return shortened(training_job, _MAX_LABEL)

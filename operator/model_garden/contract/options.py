@@ -74,7 +74,7 @@ class EffectiveImageOptions(ImageOptions):
 
 
 class PushToHub(ContractModel):
-    """Where the finished model goes on the Hugging Face Hub."""
+    """The repository on the Hugging Face Hub to which the trained model is pushed."""
 
     repo: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$", max_length=200)] = declare(
         "Repository on the Hub, ORG/NAME.", shapes_weights=False, required=True
@@ -83,10 +83,14 @@ class PushToHub(ContractModel):
 
 
 class Health(ContractModel):
-    """When a run counts as stuck or broken: rules on the trainer's structured progress."""
+    """Limits after which a run fails: time without a step, and a loss that is not a number."""
 
-    first_step_seconds: int | None = declare("Longest wait for the first step.", 3600, shapes_weights=False, ge=1)
-    step_seconds: int | None = declare("Longest time of a later step.", 1800, shapes_weights=False, ge=1)
+    first_step_seconds: int | None = declare(
+        "Seconds within which the first step must end, model loading included.", 3600, shapes_weights=False, ge=1
+    )
+    step_seconds: int | None = declare(
+        "Seconds within which each later step must end.", 1800, shapes_weights=False, ge=1
+    )
     non_finite_loss: NonFiniteLoss | None = declare(
         "What to do when the loss is NaN or infinite: fail the job, or skip the update.", "Fail", shapes_weights=False
     )
@@ -101,7 +105,7 @@ class EffectiveHealth(Health):
 
 
 class Storage(ContractModel):
-    """The PersistentVolumeClaims of a job; the operator's settings give those that the job does not name."""
+    """The PersistentVolumeClaims of a job. The operator's settings name those that the job does not."""
 
     data_claim: ObjectName | None = declare(
         "PersistentVolumeClaim mounted read-only at data.",

@@ -82,7 +82,7 @@ class Toleration(ContractModel):
 
 
 class PodTemplate(ContractModel):
-    """What else the training pods need."""
+    """Further fields of the training pods, as in Kubernetes."""
 
     node_selector: dict[str, ShortText] | None = Field(None, max_length=64)
     tolerations: list[Toleration] | None = Field(None, max_length=64)

@@ -1,7 +1,7 @@
-"""What a trainer reports: one JSON event a line on stdout while it runs, one Outcome as its termination message.
+"""The trainer's reports: one JSON event per line on stdout while it runs, and an Outcome as its termination message.
 
-The operator follows the pod's log, folds the events into the status, and reads the outcome when the container ended.
-Lines that are not events are a person's to read; ``parse_event`` returns None for them.
+The operator reads the events from the pod's log into the status, and reads the outcome when the container has ended.
+``parse_event`` returns None for the other lines of the log.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ResumedEvent(Report):
 
 
 class WarningEvent(Report):
-    """Something that a person should know and that does not end the run."""
+    """A problem that does not end the run."""
 
     event: Literal["warning"] = "warning"
     message: str
@@ -80,38 +80,38 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class Outcome(Report):
-    """How a trainer ended: the whole of its termination message."""
+    """The result of a trainer, which is its whole termination message."""
 
     result: Literal["Succeeded", "Stopped", "Failed"]
-    """Stopped means: asked to stop, and saved a checkpoint from which a later attempt resumes."""
+    """Stopped means that a signal stopped the trainer; a later attempt resumes from the last checkpoint."""
     exit_code: int
     """The exit code of the process."""
     stopped_early: bool = False
-    """Whether a person ended training early and the model was saved; the result is Succeeded."""
+    """Whether stop-and-save ended training early; the result is then Succeeded."""
     reason: str | None = None
     """Why it failed: a failure reason of this version, or of a newer trainer."""
     message: str | None = None
     """What is wrong, and the fix."""
     output: OutputStatus | None = None
-    """Where the model is, as in `status.output`."""
+    """The trained model, as in `status.output`."""
     progress: Progress | None = None
     """The last figures, as in `status.progress`."""
     checkpoint_step: int | None = None
     """The step of the last complete checkpoint."""
     effective_spec: dict[str, Any] | None = None
-    """Fields of the spec that only the trainer can decide, such as the backend."""
+    """Fields of the effective spec that the trainer decides, such as the backend."""
     estimate: Estimate | None = None
     """The preflight's memory estimate, as in `status.estimate`."""
 
 
 def event_line(event: Event) -> str:
-    """``event`` as the one line that ``parse_event`` reads, without a line break."""
+    """``event`` as one line for ``parse_event``, without a line break."""
     kind = {"event": event.event}
     return json.dumps(kind | event.to_dict(), separators=(",", ":"), ensure_ascii=False)
 
 
 def parse_event(line: str) -> Event | None:
-    """The event in a line of a trainer's log, None for any other line (also one cut short by a crash)."""
+    """The event in a line of a trainer's log; None for any other line, and for one that a crash cut short."""
     if not line.startswith(EVENT_PREFIX):
         return None
     try:
@@ -121,7 +121,7 @@ def parse_event(line: str) -> Event | None:
 
 
 def termination_message(outcome: Outcome) -> str:
-    """``outcome`` as JSON of at most 4096 bytes; a long message loses its middle, never its end."""
+    """``outcome`` as JSON of at most 4096 bytes. The middle of a long message is cut out."""
     text = outcome.model_dump_json(by_alias=True, exclude_none=True)
     excess = len(text.encode()) - TERMINATION_MESSAGE_BYTES
     if excess <= 0:
@@ -141,7 +141,7 @@ def termination_message(outcome: Outcome) -> str:
 
 
 def parse_outcome(message: str | None) -> Outcome | None:
-    """The outcome in a termination message, None where there is none (the process was killed).
+    """The outcome in a termination message; None if there is none, as of a process that was killed.
 
     A trainer may be newer than its operator (``spec.image``), so a field that this version cannot read is skipped and
     all others are kept.

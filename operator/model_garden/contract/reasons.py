@@ -1,8 +1,8 @@
-"""Why a job fails: the one table of failure reasons, their exit codes, whether a retry helps, and what a person can do.
+"""The failure reasons of a job: for each its exit code, whether a retry helps, and what to do.
 
-The trainer's exit codes, the Job's ``podFailurePolicy``, the controller's reading of an exit code and the table in
-docs/status.md all come from ``REASONS``. To add a reason: add a row here, and its name to ``TrainerReason`` where the
-trainer raises it.
+The exit codes of the trainer, the ``podFailurePolicy`` of the Job, the reason that the controller gives an exit code
+and the table in docs/status.md are all made from ``REASONS``. To add a reason, add a row, and if the trainer raises it,
+its name to ``TrainerReason``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 DONE, ERROR, STOPPED = 0, 1, 143
-"""Exit codes that are no reason: the trainer succeeded; it failed in a way it cannot name; it was asked to stop."""
+"""Exit codes without a reason: the trainer succeeded, failed for an unknown reason, or was stopped by a signal."""
 WORKER_LOST = 8
 """One pod of several ended because another did. The Job does not count it, so that only the first failure counts."""
 
@@ -30,7 +30,7 @@ TrainerReason = Literal[
     "WorkerLost",
     "TrainerError",
 ]
-"""What the trainer may raise and write into its termination message."""
+"""The reasons that the trainer may raise."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Reason:
 
     Args:
         name: as in ``status.failure.reason``.
-        exit_code: the trainer's; None for what Kubernetes or the operator finds out.
-        action: what a person can do, in Markdown.
+        exit_code: of the trainer; None for a reason that Kubernetes or the operator finds.
+        action: what the user can do, in Markdown.
         retried: whether the Job starts another pod after this exit code.
     """
 
@@ -60,8 +60,8 @@ REASONS = (
     Reason(
         "OutputNotWritable",
         2,
-        "The models claim is read-only or full, or the folder belongs to another user or another run. "
-        "Choose another `outputDir`.",
+        "Fix the models claim if it is read-only or full. If the folder belongs to another user or another run, "
+        "choose another `outputDir`.",
     ),
     Reason("InvalidDataset", 3, "Fix the listed rows. Up to 20 are listed, each with file, row, reason and fix."),
     Reason(
@@ -69,7 +69,11 @@ REASONS = (
         4,
         "Correct the path or Hub id of `baseModel`, or give a token for a gated model (`hubTokenSecret`).",
     ),
-    Reason("InvalidModel", 4, "Choose a model of the right kind (`isVision`), with the files that the message names."),
+    Reason(
+        "InvalidModel",
+        4,
+        "Choose a model of the kind that `isVision` says, or download the file that the message names again.",
+    ),
     Reason(
         "OutOfMemory",
         5,
@@ -81,8 +85,8 @@ REASONS = (
     Reason(
         "WorkerLost",
         WORKER_LOST,
-        "One pod of several ended because another did. Look at that one. It does not count against `backoffLimit` "
-        "([distributed.md](distributed.md)).",
+        "One pod of several ended because another pod did; see the log of that pod. It does not count against "
+        "`backoffLimit` ([distributed.md](distributed.md)).",
         retried=True,
     ),
     Reason(
@@ -102,13 +106,11 @@ REASONS = (
     Reason(
         "InsufficientGPUMemory",
         None,
-        "No GPU of the cluster can hold the job. The parts of the estimate say what to lower.",
+        "No GPU of the cluster has enough memory for the job. The parts of the estimate say what to lower.",
     ),
     Reason("DeadlineExceeded", None, "`activeDeadlineSeconds` passed. The last checkpoint is kept."),
-    Reason(
-        "BackoffLimitExceeded", None, "The Job ran out of retries, and its last pod left no reason. See its events."
-    ),
-    Reason("Preempted", None, "A pod of higher priority took the place, and no retry was left. Rerun the job."),
+    Reason("BackoffLimitExceeded", None, "No retry was left, and the last pod gave no reason. See its events."),
+    Reason("Preempted", None, "A pod of higher priority replaced the last pod, and no retry was left. Rerun the job."),
     Reason("Evicted", None, "The node evicted the last pod, and no retry was left. Rerun the job."),
     Reason("ClaimNotFound", None, "Create the PersistentVolumeClaim, or name another in `spec.storage`; then rerun."),
     Reason("ClaimNotBound", None, "Check the claim's storage class and its events; then rerun."),
@@ -126,7 +128,7 @@ NO_RETRY = sorted(set(EXIT_CODES.values()) - {r.exit_code for r in REASONS if r.
 
 
 def reason_of_exit_code(code: int | None) -> str:
-    """The reason to assume for a trainer that left none: the first of the table with its exit code."""
+    """The reason of a trainer that gave none: the first of the table with its exit code."""
     return next((name for name, known in EXIT_CODES.items() if known == code and known != ERROR), "TrainerError")
 
 

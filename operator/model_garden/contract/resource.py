@@ -1,4 +1,4 @@
-"""The whole TrainingJob as people write it: apiVersion, kind, metadata, spec."""
+"""The whole TrainingJob as in YAML: apiVersion, kind, metadata and spec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_garden.contract.names import API_VERSION, KIND
 from model_garden.contract.spec import TrainingJobSpec
 
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-"""What Kubernetes takes for a name (RFC 1123); the output folder is called by it too, so it is no path."""
+"""A name in Kubernetes (RFC 1123). The output folder has it too, so it must not be a path."""
 
 
 class InvalidResource(ValueError):
@@ -39,7 +39,7 @@ def parse_resource(document: object) -> tuple[str, TrainingJobSpec]:
     """Check a whole resource and return its name and spec.
 
     Raises:
-        InvalidResource: with one line for each thing that is wrong.
+        InvalidResource: with one line for each problem.
     """
     if not isinstance(document, dict):
         raise InvalidResource([f"a {KIND} is a mapping with apiVersion, kind, metadata and spec; got {document!r}"])
@@ -54,7 +54,7 @@ def parse_resource(document: object) -> tuple[str, TrainingJobSpec]:
         problems.append("metadata.name: required field is missing")
     elif not _SUBDOMAIN.fullmatch(name):
         problems.append(
-            f"metadata.name: {name!r} is no name for Kubernetes; use at most 253 lower-case letters, digits, '-' and "
+            f"metadata.name: {name!r} is not a Kubernetes name; use at most 253 lowercase letters, digits, '-' and "
             "'.', with a letter or digit at both ends"
         )
     if document.get("spec") is None:

@@ -1,7 +1,7 @@
-"""Rules that span fields of the spec: each is stated once, for Python and as CEL for the API server.
+"""Rules on several fields of the spec, each as Python and as CEL for the API server.
 
-Both forms judge the same thing, the spec as it stands in YAML: camelCase, without the fields that were not given.
-``tests/contract/cases.py`` tries each on both. To add a rule: add a ``Rule`` to ``RULES`` and a case to that file.
+Both read the spec as in YAML: in camelCase, without fields that were not given. ``tests/contract/cases.py`` tests each
+rule in both forms. To add a rule, add a ``Rule`` to ``RULES`` and a case to that file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Rule:
     Args:
         field: the path of the field that the message is about, as in YAML.
         broken: whether a spec breaks the rule.
-        cel: the same as a CEL expression that is true for a spec that keeps the rule.
+        cel: a CEL expression that is true for a spec that does not break it.
         message: what is wrong with the field's value, and the fix.
     """
 
@@ -32,14 +32,14 @@ class Rule:
     message: str
 
     def problem(self, spec: Document) -> str:
-        """The message with the field and its value, for a spec that breaks the rule."""
+        """The message, with the field and its value, for a spec that breaks the rule."""
         value = get(spec, self.field)
         shown = "" if isinstance(value, dict) else f"{_shown(value)} "
         return f"spec.{self.field}: {shown}{self.message}"
 
 
 def get(spec: Document, path: str) -> Any:
-    """The value at a dotted path, None where it was not given."""
+    """The value at a dotted path; None if it was not given."""
     found: Any = spec
     for key in path.split("."):
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -52,7 +52,7 @@ def problems(spec: Document) -> list[str]:
 
 
 def has(path: str) -> str:
-    """A CEL expression that is true where the field at ``path`` was given."""
+    """A CEL expression that is true if the field at ``path`` was given."""
     keys = path.split(".")
     return " && ".join(f"has(self.{'.'.join(keys[: n + 1])})" for n in range(len(keys)))
 
@@ -110,7 +110,7 @@ RULES = (
         "imageOptions",
         lambda s: "imageOptions" in s and not _vision(s),
         f"!has(self.imageOptions) || {_VISION}",
-        "only for a vision model; set isVision: true or remove it",
+        "is only for a vision model; set isVision: true or remove it",
     ),
     Rule(
         "imageOptions.minPixels",

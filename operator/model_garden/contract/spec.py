@@ -1,11 +1,11 @@
-"""TrainingJobSpec: the one schema of a fine-tuning job, for YAML, REST, the web form and the command line.
+"""TrainingJobSpec: the schema of a fine-tuning job for YAML, REST, the web form and the command line.
 
-Enum values: what decides how the model is trained is lower snake case, as in the Hugging Face libraries
-(``adamw_torch``, ``merged_16bit``); a policy of the operator is CamelCase, as in the Kubernetes API (``Enabled``,
-``Fail``). No value is one that YAML 1.1 reads as a boolean (``on``, ``off``, ``yes``, ``no``).
+Enum values of training are lower snake case, as in the Hugging Face libraries (``adamw_torch``, ``merged_16bit``).
+Those of a policy of the operator are CamelCase, as in the Kubernetes API (``Enabled``, ``Fail``). None is a boolean in
+YAML 1.1 (``on``, ``off``, ``yes``, ``no``).
 
-``TrainingJobSpec`` is what a user gives; ``EffectiveSpec`` is the same with every default applied (``defaults.py``), as
-``status.effectiveSpec`` shows it and the trainer reads it. Rules that span fields are in ``rules.py``.
+``TrainingJobSpec`` is what a user gives. ``EffectiveSpec`` is the same with every default applied (``defaults.py``), as
+the trainer and ``status.effectiveSpec`` have it. Rules on several fields are in ``rules.py``.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _check_base_model(value: str) -> str:
 def _check_dataset(value: str) -> str:
     if "://" in value and not value.startswith(HUB_DATASET):
         raise ValueError(
-            f"{value!r}: only {HUB_DATASET}ORG/NAME is read from elsewhere; copy the data to the data claim"
+            f"{value!r} is not {HUB_DATASET}ORG/NAME, the only address that is read; copy the data to the data claim"
         )
     return value
 
@@ -80,7 +80,10 @@ class TrainingJobSpec(ContractModel):
         "Train a vision-language model.", Default(False, vision=True), shapes_weights=True, default_words="false"
     )
     model_type: ModelType | None = declare(
-        "The same as isVision, in a word.", Default("text", vision="vision"), shapes_weights=False, default_words="text"
+        "vision is the same as isVision: true, and text as isVision: false.",
+        Default("text", vision="vision"),
+        shapes_weights=False,
+        default_words="text",
     )
     dataset_path: Annotated[Text, AfterValidator(_check_dataset)] = declare(
         "Data set: a file or folder below the workspace (jsonl, json, csv, parquet), or hf://datasets/ORG/NAME.",
@@ -104,24 +107,24 @@ class TrainingJobSpec(ContractModel):
     )
     image_options: ImageOptions | None = None
     train_on: TrainOn | None = declare(
-        "Tokens that carry loss: those of responses, or all.", "responses", shapes_weights=True
+        "Tokens to train on: those of responses, or all.", "responses", shapes_weights=True
     )
     selective_loss: SelectiveLoss | None = declare(
-        "How much of the JSON structure of answers carries no loss.", "none", shapes_weights=True
+        "How much of the JSON structure of answers to exclude from the loss.", "none", shapes_weights=True
     )
-    save_method: SaveMethod | None = declare("What to save at the end.", "lora", shapes_weights=False)
+    save_method: SaveMethod | None = declare("Format of the saved model.", "lora", shapes_weights=False)
     gguf_quantization: GgufQuantization | None = declare(
-        "Type of the GGUF file.", shapes_weights=False, default_words="q4_k_m when saveMethod is gguf"
+        "Quantization of the GGUF file.", shapes_weights=False, default_words="q4_k_m when saveMethod is gguf"
     )
     push_to_hub: PushToHub | None = None
     backend: Backend | None = declare(
-        "Training backend; auto is the default.", Default("transformers", gpu="unsloth"), shapes_weights=True
+        "Training backend. auto chooses the default.", Default("transformers", gpu="unsloth"), shapes_weights=True
     )
     image: Text | None = declare(
         "Trainer container image.", shapes_weights=False, default_words="the operator's setting"
     )
     preflight: Preflight | None = declare(
-        "Check the data and download the model in a Job without a GPU, before one is requested.",
+        "Check the data and download the model in a Job without a GPU, before the Job that trains requests one.",
         "Enabled",
         shapes_weights=False,
     )
@@ -133,16 +136,16 @@ class TrainingJobSpec(ContractModel):
     pod_template: PodTemplate | None = None
     storage: Storage | None = None
     suspend: bool | None = declare(
-        "Stop the pods and keep the job. Set it to false to resume.", False, shapes_weights=False
+        "Pause the job: save a checkpoint and stop the pods. false resumes it.", False, shapes_weights=False
     )
     ttl_seconds_after_finished: int | None = declare(
-        "Seconds after which a finished Job is deleted.", shapes_weights=False, default_words="it is kept", ge=0
+        "Seconds after which a finished Job is deleted.", shapes_weights=False, default_words="never", ge=0
     )
     active_deadline_seconds: int | None = declare(
-        "Longest time the Job may run.", shapes_weights=False, default_words="no limit", ge=1
+        "Seconds that the Job may run.", shapes_weights=False, default_words="no limit", ge=1
     )
     backoff_limit: int | None = declare(
-        "Failed pods after which the job fails.", 3, shapes_weights=False, ge=0, le=1000
+        "Retries after a failed pod, before the job fails.", 3, shapes_weights=False, ge=0, le=1000
     )
 
     @property
@@ -152,10 +155,10 @@ class TrainingJobSpec(ContractModel):
 
     @property
     def datasets(self) -> list[tuple[str, str]]:
-        """The data set to train on, and the one to evaluate on where there is one: each a path and its split.
+        """The path and split of the data set to train on, and of the one to evaluate on, if any.
 
-        ``datasetSplit`` is of ``datasetPath`` alone. Rows to evaluate on are the split ``train`` of another data set,
-        and of the same one its split ``validation``.
+        ``datasetSplit`` applies to ``datasetPath`` alone. Rows to evaluate on are the split ``train`` of another data
+        set, or the split ``validation`` of the same one.
         """
         found = [(self.dataset_path, self.dataset_split or "train")]
         if path := self.validation_dataset_path:
@@ -164,7 +167,7 @@ class TrainingJobSpec(ContractModel):
 
     @property
     def gpus(self) -> int:
-        """GPUs a pod asks for: the limit, else the request, else one."""
+        """GPUs per pod: the limit, else the request, else 1."""
         for amounts in (self.resources and self.resources.limits, self.resources and self.resources.requests):
             if amounts and GPU_RESOURCE in amounts:
                 return int(amounts[GPU_RESOURCE])
@@ -178,7 +181,7 @@ class TrainingJobSpec(ContractModel):
 
 
 class EffectiveSpec(TrainingJobSpec):
-    """A spec with every default applied. ``imageOptions`` is there for a vision model."""
+    """A spec with every default applied. A vision model has ``imageOptions``."""
 
     is_vision: bool
     model_type: ModelType
@@ -206,7 +209,7 @@ class EffectiveSpec(TrainingJobSpec):
 
 
 def outside_workspace(spec: TrainingJobSpec) -> list[str]:
-    """What a job in a cluster may not name: paths that leave ``/workspace``. On one's own machine any path will do."""
+    """One line for each path outside ``/workspace``, which no pod can see. A local run accepts any path."""
     paths = {
         "spec.datasetPath": spec.dataset_path,
         "spec.validationDatasetPath": spec.validation_dataset_path,

@@ -1,4 +1,4 @@
-"""TrainingJobStatus: what the operator writes back. Conditions carry the truth; ``phase`` is derived, for people."""
+"""TrainingJobStatus, which the operator writes. Programs read the conditions; ``phase`` is a summary for people."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Condition(Report):
     type: ConditionType
     """Kind of the condition."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds: True, False or Unknown."""
+    """True, False or Unknown."""
     reason: str = Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)
-    """Why, as one CamelCase word for programs."""
+    """Reason for programs, in CamelCase."""
     message: str = Field(max_length=32_768)
-    """Why, as a sentence for people."""
+    """Reason for people, as a sentence."""
     observed_generation: int | None = None
-    """The metadata.generation that the condition is about."""
+    """metadata.generation of the TrainingJob when the condition was set."""
     last_transition_time: str
     """When status changed last."""
 
 
 class Progress(Report):
-    """The latest figures of a run. Times are seconds; ``percent`` is 0 to 100; memory is the peak, in GiB."""
+    """The latest figures of a run."""
 
     step: int = Field(ge=0)
     """Optimizer steps that are done."""
@@ -56,25 +56,25 @@ class Progress(Report):
     grad_norm: float | None = None
     """Norm of the last step's gradients before clipping."""
     seconds_per_step: float | None = None
-    """Seconds of an optimizer step."""
+    """Duration of an optimizer step in seconds."""
     data_seconds: float | None = None
-    """Seconds of a step that were spent waiting for data."""
+    """Seconds of a step spent waiting for data."""
     forward_seconds: float | None = None
-    """Seconds of a step that were spent in the forward pass."""
+    """Seconds of a step spent in the forward pass."""
     backward_seconds: float | None = None
-    """Seconds of a step that were spent in the backward pass."""
+    """Seconds of a step spent in the backward pass."""
     optimizer_seconds: float | None = None
-    """Seconds of a step that were spent in the optimizer."""
+    """Seconds of a step spent in the optimizer."""
     samples_per_second: float | None = None
-    """Rows trained in a second."""
+    """Rows trained per second."""
     tokens_per_second: float | None = None
-    """Tokens trained in a second."""
+    """Tokens trained per second."""
     gpu_memory_gib: float | None = Field(None, alias="gpuMemoryGiB")
     """Peak memory of a GPU, in GiB."""
     estimated_completion_time: str | None = None
-    """When training is expected to end."""
+    """Estimated time of the end of training."""
     last_report_time: str | None = None
-    """When the trainer reported last."""
+    """Time of the last report of the trainer."""
 
 
 class HistoryPoint(Report):
@@ -91,7 +91,7 @@ class HistoryPoint(Report):
 
 
 class TokenLengths(Report):
-    """Lengths of examples in tokens, pictures included."""
+    """Lengths of rows in tokens, image tokens included."""
 
     median: int
     """Half of the rows are at most this long."""
@@ -102,7 +102,7 @@ class TokenLengths(Report):
 
 
 class DatasetStatus(Report):
-    """What was measured of the data set. ``measuredBy`` is ``Preflight`` or ``Trainer``."""
+    """Measured sizes of the data set."""
 
     rows: int
     """Rows to train on."""
@@ -113,46 +113,43 @@ class DatasetStatus(Report):
     tokens: TokenLengths | None = None
     """Lengths of rows in tokens, image tokens included."""
     measured_by: Literal["Preflight", "Trainer"] | None = None
-    """Who measured: the Preflight or the Trainer."""
+    """Who measured the data set: Preflight or Trainer."""
 
 
 class Attempt(Report):
-    """One pod of the job: where it ran, from which step to which, and why it ended."""
+    """One pod of the job: its node, its steps, and why it ended."""
 
     pod: str
     """Name of the pod."""
     node: str | None = None
-    """Node that ran it."""
+    """Node of the pod."""
     reason: EndReason | None = None
-    """Why it ended."""
+    """Why the pod ended."""
     message: str | None = None
-    """Why it ended, as a sentence."""
+    """Why the pod ended, as a sentence."""
     exit_code: int | None = None
-    """Exit code of its trainer."""
+    """Exit code of the trainer."""
     from_step: int | None = None
-    """First step that it trained."""
+    """First step of the pod."""
     to_step: int | None = None
-    """Last step that it trained."""
+    """Last step of the pod."""
     start_time: str | None = None
-    """When its trainer started."""
+    """When the trainer started."""
     end_time: str | None = None
-    """When it ended."""
+    """When the pod ended."""
 
 
 class SampleScores(Report):
-    """How a few rows were answered by the base model and by the trained one: 0 (nothing alike) to 1 (all exact).
-
-    ``heldOut`` tells validation rows, which training never saw, from training rows.
-    """
+    """Scores of the base model's and the trained model's answers to a few rows, from 0 (all wrong) to 1 (all exact)."""
 
     rows: int
-    """Rows that were answered."""
+    """Answered rows."""
     held_out: bool
-    """Whether they are validation rows, which were not trained on."""
+    """True for validation rows, which were not trained on; false for training rows."""
     exact_match_before: float
-    """Share of exact answers of the base model, from 0 to 1."""
+    """Share of rows that the base model answered exactly, from 0 to 1."""
     exact_match_after: float
-    """Share of exact answers of the trained model, from 0 to 1."""
+    """Share of rows that the trained model answered exactly, from 0 to 1."""
     similarity_before: float
     """Mean similarity of the base model's answers, from 0 to 1."""
     similarity_after: float
@@ -160,7 +157,7 @@ class SampleScores(Report):
 
 
 class OutputStatus(Report):
-    """Where the model is. Paths are relative to the workspace; ``verified`` means it was reloaded and answered."""
+    """The trained model. Paths are relative to the workspace."""
 
     path: str
     """Folder of the model, relative to the workspace."""
@@ -171,26 +168,26 @@ class OutputStatus(Report):
     gguf_path: str | None = None
     """GGUF file."""
     hub_url: str | None = None
-    """Address of the model on the Hub."""
+    """URL of the model on the Hub."""
     size_bytes: int | None = None
     """Size of the output in bytes."""
     trained_steps: int | None = None
-    """Optimizer steps that the model was trained for."""
+    """Optimizer steps of training."""
     final_loss: float | None = None
     """Training loss at the end."""
     verified: bool | None = None
-    """Whether the output was loaded again and answered a row."""
+    """Whether the saved model was loaded again and answered a row."""
     samples: SampleScores | None = None
-    """How a few rows were answered before and after training."""
+    """Scores of the answers to a few rows before and after training."""
 
 
 class Failure(Report):
     """Why the job failed, with the fix in the message."""
 
     reason: str
-    """Why the job failed; docs/status.md lists the reasons."""
+    """Failure reason; docs/status.md lists all."""
     message: str
-    """What is wrong, and the fix."""
+    """What failed, and the fix."""
     exit_code: int | None = None
     """Exit code of the trainer."""
     log_tail: list[str] | None = None
@@ -198,12 +195,12 @@ class Failure(Report):
 
 
 class TrainingJobStatus(Report):
-    """The whole status. From ``preflightCompletionTime`` on there are only training Jobs."""
+    """The status of a TrainingJob. After ``preflightCompletionTime``, every Job of it trains."""
 
     phase: Phase | None = None
-    """Where the job stands, derived from the conditions."""
+    """Summary of the conditions."""
     conditions: list[Condition] | None = None
-    """Conditions of the job; scripts wait on these."""
+    """Conditions of the job. Scripts should wait for these, not for the phase."""
     effective_spec: dict[str, Any] | None = None
     """The spec with every default applied."""
     progress: Progress | None = None
@@ -211,13 +208,13 @@ class TrainingJobStatus(Report):
     history: list[HistoryPoint] | None = Field(None, max_length=MAX_HISTORY)
     """At most 64 points of the loss curve over the whole run."""
     dataset: DatasetStatus | None = None
-    """What was measured of the data set."""
+    """Measured sizes of the data set."""
     estimate: Estimate | None = None
     """Estimated peak memory, part by part."""
     attempts: list[Attempt] | None = Field(None, max_length=MAX_ATTEMPTS)
     """The last ten pods that trained."""
     output: OutputStatus | None = None
-    """Where the model is."""
+    """The trained model."""
     failure: Failure | None = None
     """Why the job failed."""
     job_name: str | None = None
@@ -233,4 +230,4 @@ class TrainingJobStatus(Report):
     completion_time: str | None = None
     """When the job ended."""
     observed_generation: int | None = None
-    """The metadata.generation that the status is about."""
+    """metadata.generation of the TrainingJob when the status was written."""

@@ -1,4 +1,4 @@
-"""What a Job hands its trainer, as JSON in one environment variable; ``model-garden run`` hands the same."""
+"""The trainer's config, which a Job and ``model-garden run`` pass as JSON in one environment variable."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from model_garden.contract.spec import EffectiveSpec
 
 
 class TrainerConfig(ContractModel):
-    """A job's name and its effective spec: every default applied, so that the trainer has no table of its own.
+    """The name and the effective spec of a job. The trainer applies no defaults.
 
-    What is the pod's alone is taken out of whatever spec is given (``for_trainer``).
+    ``for_trainer`` is applied to the spec.
     """
 
     name: str
@@ -21,24 +21,23 @@ class TrainerConfig(ContractModel):
 
     @field_validator("spec")
     @classmethod
-    def _nothing_of_the_pod(cls, spec: EffectiveSpec) -> EffectiveSpec:
+    def _without_pod_template(cls, spec: EffectiveSpec) -> EffectiveSpec:
         return for_trainer(spec)
 
 
 def for_trainer(spec: EffectiveSpec) -> EffectiveSpec:
-    """``spec`` without ``podTemplate``: its variables may hold keys, and what a trainer is told may be written down."""
+    """``spec`` without ``podTemplate``, whose variables may hold secrets: the trainer may print or save its config."""
     return spec.model_copy(update={"pod_template": None})
 
 
 def for_record(spec: EffectiveSpec) -> dict[str, Any]:
-    """``spec`` in camelCase as a run writes it beside its model, and so to the Hub: without what is the cluster's own,
-    the names of claims and Secrets included."""
+    """``spec`` in camelCase as a run saves it beside its model and on the Hub: without names of claims and Secrets."""
     given = for_trainer(spec).to_dict()
     return {key: value for key, value in given.items() if key not in ("storage", "hubTokenSecret")}
 
 
 def parse_config(text: str) -> TrainerConfig:
-    """Read a config's JSON.
+    """Read a config from JSON.
 
     Raises:
         ValueError: one line for each field that is wrong.

@@ -12,6 +12,7 @@ Example), ``examples`` (the sequence) and ``check`` with ``pictures`` and ``toke
 holds one line for each problem: file, row, reason and fix.
 """
 
+from model_garden.datasets.chat_format import DamagedModelFile
 from model_garden.datasets.check import CheckReport, check_examples, ignored_warning
 from model_garden.datasets.errors import DatasetError
 from model_garden.datasets.example import Example, ImageRef, Message
@@ -21,6 +22,7 @@ from model_garden.datasets.tokens import TokenCounter, UncountableError
 
 __all__ = [
     "CheckReport",
+    "DamagedModelFile",
     "DatasetError",
     "Example",
     "Examples",

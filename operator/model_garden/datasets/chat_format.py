@@ -1,6 +1,6 @@
-"""What of a model's files decides how it sees a row: chat template, special tokens, and the tokens that end an answer.
+"""How a model reads a row: its chat template, its special tokens, and the tokens that end an answer.
 
-Read from the files alone, without torch, so that ``validate``, the preflight and training all see the same.
+They are read from the model's files, without torch, so that ``validate``, the preflight and training all agree.
 """
 
 from __future__ import annotations
@@ -12,21 +12,34 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+FILES = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+)
+"""Files that a model may have beside ``config.json`` and ``tokenizer.json``, and that are read."""
 _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+class DamagedModelFile(ValueError):
+    """A file of the model cannot be read; the message names it."""
 
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """How a model takes text.
+    """How a model reads text.
 
     Args:
-        template: the chat template (Jinja), None where the model has none.
-        special_tokens: ``bos_token`` and so on, as a template may name them.
-        opening: what the tokenizer puts before a text without a template; empty for most.
-        end: the end-of-text token, empty where the tokenizer has none.
+        template: the chat template (Jinja); None if the model has none.
+        special_tokens: ``bos_token`` and so on, by the name that a template uses.
+        opening: the token that the tokenizer puts before a text without a template; empty for most models.
+        end: the end-of-text token; empty if the tokenizer has none.
         stops: the tokens that end generation.
-        controls: all tokens that are no text, those above among them.
-        structured: whether the template takes a list of parts (text and pictures) as content.
+        controls: all special tokens, including those above.
+        structured: whether the template expects a list of parts (text and images) as content.
     """
 
     template: str | None
@@ -39,10 +52,14 @@ class ChatFormat:
 
     @classmethod
     def load(cls, folder: Path, *, vision: bool) -> ChatFormat:
-        """Read the files of a model's folder, which has a ``tokenizer.json``."""
+        """Read the files of a model's folder, which has a ``tokenizer.json``.
+
+        Raises:
+            DamagedModelFile: one of them cannot be read.
+        """
         config = read_json(folder / "tokenizer_config.json")
         special = _special_tokens(read_json(folder / "special_tokens_map.json") | config)
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = read_tokenizer(folder)
         added = read_json(folder / "tokenizer.json").get("added_tokens") or []
         controls = {token["content"] for token in added if token.get("special")} | set(special.values())
         stops = {tokenizer.id_to_token(number) for number in _end_ids(folder)} | {special.get("eos_token")}
@@ -58,8 +75,49 @@ class ChatFormat:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, an empty one where there is no file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The JSON object in a file; an empty one if there is no file.
+
+    Raises:
+        DamagedModelFile: it holds no JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(found, dict):
+        raise _damaged(path, "not a JSON object")
+    return found
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of ``tokenizer.json``.
+
+    Raises:
+        DamagedModelFile: it cannot be read.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise _damaged(path, error) from error
+
+
+def check_files(folder: Path) -> None:
+    """Read the model's small files.
+
+    Raises:
+        DamagedModelFile: one of them cannot be read.
+    """
+    for name in FILES:
+        read_json(folder / name)
+    if (folder / "tokenizer.json").is_file():
+        read_tokenizer(folder)
+
+
+def _damaged(path: Path, reason: object) -> DamagedModelFile:
+    return DamagedModelFile(f"{path} is damaged ({reason}); download the model again")
 
 
 def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
@@ -68,7 +126,7 @@ def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _end_ids(folder: Path) -> list[int]:
-    """The ids that ``generate`` and serving engines stop at."""
+    """The ids at which ``generate`` and serving engines stop."""
     config = read_json(folder / "config.json")
     found: list[int] = []
     for source in (read_json(folder / "generation_config.json"), config, config.get("text_config") or {}):
@@ -88,7 +146,7 @@ def _opening(tokenizer: Tokenizer, config: dict[str, Any], bos: str | None) -> s
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:
-    """The chat template; of several named ones that which is called ``default``, as transformers takes it."""
+    """The chat template; of several named ones the one named ``default``, as in transformers."""
     file = folder / "chat_template.jinja"
     source = file.read_text(encoding="utf-8") if file.is_file() else None
     source = source or read_json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")

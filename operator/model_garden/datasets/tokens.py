@@ -17,7 +17,7 @@ from typing import Any, Literal
 from tokenizers import Tokenizer
 
 from model_garden.datasets.answer_spans import Span
-from model_garden.datasets.chat_format import ChatFormat, read_json
+from model_garden.datasets.chat_format import ChatFormat, check_files, read_json, read_tokenizer
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Example
 from model_garden.datasets.rendering import Renderer, check_trained, trained_tokens
@@ -120,10 +120,12 @@ class TokenCounter:
 
         Raises:
             UncountableError: they do not (no tokenizer.json, no chat template, another kind of image processor).
+            DamagedModelFile: one of them cannot be read.
         """
         folder = Path(folder)
         if not (folder / "tokenizer.json").is_file():
             raise UncountableError(f"{folder}: has no tokenizer.json")
+        check_files(folder)
         counter = cls(folder, ImageTokens.load(folder, min_pixels, max_pixels) if vision else None, train_on)
         if vision and counter.chat_format.template is None:
             raise UncountableError(f"{folder}: has no chat template")
@@ -175,7 +177,7 @@ class TokenCounter:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        tokenizer = read_tokenizer(self.folder)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer

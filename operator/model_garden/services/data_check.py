@@ -92,7 +92,7 @@ def check_data(check: Check) -> dict[str, Any]:
         MissingPackages: the packages that read data sets are not installed.
     """
     with trainer_packages():
-        from model_garden.datasets import DatasetError, check_examples, open_examples
+        from model_garden.datasets import DamagedModelFile, DatasetError, check_examples, open_examples
 
     try:
         vision = has_images(check) if check.vision is None else check.vision
@@ -104,8 +104,8 @@ def check_data(check: Check) -> dict[str, Any]:
             max_length=check.max_seq_length if counter else None,
             bounds=(check.min_pixels, check.max_pixels),
         )
-    except DatasetError as broken:
-        problems = broken.problems
+    except (DatasetError, DamagedModelFile) as broken:
+        problems = str(broken).splitlines()
         return {"path": check.path, "ok": False, "problem_count": len(problems), "problems": problems, "notes": []}
     kind = "vision" if vision else "text"
     return {"path": check.path, "kind": kind, "ok": report.ok} | dataclasses.asdict(report) | {"notes": notes}

@@ -80,6 +80,16 @@ class Instrumented(Trainer):
         """The loader of evaluation batches."""
         return _with_own_generator(super().get_eval_dataloader(eval_dataset))
 
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The learning rate schedule, in which the last step is never warmup.
+
+        transformers rounds a share of the steps up: the only step of a run would have a learning rate of 0, and
+        the polynomial schedule divides by the number of steps after the warmup.
+        """
+        warmup = self.args.get_warmup_steps(num_training_steps)
+        self.args.warmup_steps = min(warmup, max(0, num_training_steps - 1))
+        return super().create_scheduler(num_training_steps, optimizer)
+
     def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
         """Forward and backward of one batch from the loader; the result is its share of the step's loss."""
         before = self.clock.spent("forward")

@@ -12,7 +12,7 @@ from typing import Any
 
 from model_garden.contract.names import PREFLIGHT_DONE_ENV
 from model_garden.contract.spec import EffectiveSpec, is_path
-from model_garden.datasets.chat_format import read_json
+from model_garden.datasets.chat_format import DamagedModelFile, check_files, read_json
 from model_garden.families import VISION_CONFIG_KEYS
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
@@ -66,6 +66,10 @@ def look(spec: EffectiveSpec, warn: Warn = log) -> Path:
     else:
         folder = _fetch(spec, [*_SMALL_FILES], None, warn)
     check_kind(spec, folder)
+    try:
+        check_files(folder)
+    except DamagedModelFile as error:
+        raise TrainingError("InvalidModel", f"spec.baseModel: {error}") from error
     return folder
 
 
