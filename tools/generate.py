@@ -26,6 +26,7 @@ from tools.reference.environment import environment_reference
 from tools.reference.events import events_reference
 from tools.reference.metrics import metrics_reference
 from tools.reference.output_folder import output_folder_reference
+from tools.reference.settings import settings_reference
 from tools.reference.spec import spec_reference
 from tools.reference.status import status_reference
 
@@ -91,6 +92,7 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (REFERENCE / "output-folder.md", output_folder_reference),
     (REFERENCE / "environment.md", environment_reference),
     (REFERENCE / "metrics.md", metrics_reference),
+    (REFERENCE / "operator-settings.md", settings_reference),
     (VISION_GUIDE, vision_guide),
     (STATUS_GUIDE, status_guide),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from ruamel.yaml import YAML
 
 from devcluster.binaries import ensure_binaries
 from model_garden import __version__
-from model_garden.builders.settings import Settings
+from model_garden.builders.settings import Settings, variable_of
 from tools.chart import name_images
 from tools.generate import CHART
 
@@ -106,8 +105,9 @@ def test_a_wrong_value_is_refused_by_name(setting: str, named: str) -> None:
 def test_every_setting_of_the_operator_can_be_set_by_a_value() -> None:
     values = ("watchNamespaces={a}", "trainer.command={python,-m,mine}", "extraEnv[0].name=HTTPS_PROXY", "replicas=2")
     rendered = environment(render(*values, "extraEnv[0].value=http://proxy:3128", "missingSeconds=60", "workers=4"))
-    settings = {field.name for field in dataclasses.fields(Settings)} - {"pod_name", "pod_namespace", "pod_ip"}
-    assert {f"MODEL_GARDEN_{name.upper()}" for name in settings} <= rendered.keys()
+    container = one(render(*values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    given = {item["name"] for item in container["env"]}
+    assert {variable_of(name, field) for name, field in Settings.model_fields.items()} <= given
     assert rendered["MODEL_GARDEN_TRAINER_COMMAND"] == '["python","-m","mine"]'
     assert (rendered["MODEL_GARDEN_MISSING_SECONDS"], rendered["MODEL_GARDEN_WORKERS"]) == ("60", "4")
     assert rendered["HTTPS_PROXY"] == "http://proxy:3128"
@@ -126,3 +126,31 @@ def test_a_packaged_chart_installs_the_images_of_its_registry(tmp_path: Path) ->
     assert {"name": "MODEL_GARDEN_TRAINER_IMAGE", "value": f"registry.test/team/trainer:{__version__}"} in container[
         "env"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reaches"),
+    [
+        ("trainer_image", "reg/t", "reg/t"),
+        ("data_claim", "x", "x"),
+        ("models_claim", "x", "x"),
+        ("cache_claim", "x", "x"),
+        ("progress_seconds", "7", "7"),
+        ("missing_seconds", "7", "7"),
+        ("resync_seconds", "7", "7"),
+        ("namespaces", "{a,b}", "a,b"),
+        ("workers", "7", "7"),
+        ("port", "9001", "9001"),
+        ("health_port", "9002", "9002"),
+        ("leader_election", "2", "true"),
+        ("log_format", "json", "json"),
+        ("log_level", "DEBUG", "DEBUG"),
+    ],
+)
+def test_the_value_that_the_reference_names_sets_the_variable(name: str, value: str, reaches: str) -> None:
+    field = Settings.model_fields[name]
+    assert isinstance(field.json_schema_extra, dict)
+    path = str(field.json_schema_extra["chart"])
+    path += ".repository" if path == "trainer.image" else ""
+    rendered = environment(render(f"{path}={value}"))
+    assert rendered[variable_of(name, field)].partition(":")[0] == reaches

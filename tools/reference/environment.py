@@ -1,4 +1,4 @@
-"""docs/reference/environment.md: the environment variables that trainer, command line and operator read or set.
+"""docs/reference/environment.md: the environment variables that trainer and command line read, and the operator sets.
 
 The code reads them in many places, so this table is written by hand; tests/tools/test_environment.py fails where it
 lacks a variable of the code, or has one that the code lacks.
@@ -79,24 +79,18 @@ TABLES = {
         Variable("TERM", YOU, "`dumb` turns color off."),
         Variable("XDG_STATE_HOME", YOU, "Folder of `model-garden/error.log`. Default: `~/.local/state`."),
     ],
-    "Operator": [
-        Variable("POD_NAME", "chart", "Name of this replica. Default: the host's name."),
-        Variable("POD_NAMESPACE", "chart", "Namespace of the Lease of leader election. Default: `default`."),
-        Variable("POD_IP", "chart", "Address that `/healthz` listens on. Default: 0.0.0.0."),
-    ],
 }
 NOTES = {
     "Trainer": "`spec.podTemplate.env` sets variables of the container. It may not set `MODEL_GARDEN_CONFIG`.",
     "Several processes": "The trainer starts a process for each GPU. It runs under `torchrun` too.",
     "Caches": "They lie below `cache/` of the workspace where there is that folder, as in a pod.",
     "Libraries": "A value that you set is kept.",
-    "Operator": "Its settings are `MODEL_GARDEN_*` variables, which the values of the chart set.",
 }
 
 
 def environment_reference() -> str:
     """The page as Markdown."""
-    parts = []
+    parts = ["Those that the operator reads are its [settings](operator-settings.md)."]
     for title, variables in TABLES.items():
         parts += [f"## {title}", *([NOTES[title]] if title in NOTES else [])]
         rows = [(f"`{variable.name}`", variable.set_by, variable.meaning) for variable in variables]

@@ -1,62 +1,113 @@
-"""The operator's settings, from ``MODEL_GARDEN_*`` environment variables; read once, at the start."""
+"""The operator's settings: environment variables, read once at the start."""
 
 from __future__ import annotations
 
 import json
-import os
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_garden import __version__
 
 LogFormat = Literal["text", "json"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+PREFIX = "MODEL_GARDEN_"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Each field is the variable ``MODEL_GARDEN_`` + its name in capitals, but for the pod's own name and namespace.
+def _names(value: object) -> object:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
-    Attributes:
-        trainer_image: image of the training container unless a job names another.
-        trainer_command: its command; another one is for images with a trainer of their own.
-        data_claim: PersistentVolumeClaim of the data sets unless a job names another; none when empty.
-        models_claim: the same for what training writes.
-        cache_claim: the same for downloaded models.
-        progress_seconds: at least this long between two progress patches of one job.
-        missing_seconds: how long a job waits for something that is missing (a claim, a Secret) before it fails.
-        resync_seconds: an unfinished job is looked at this often even if nothing happens.
-        namespaces: where TrainingJobs are served; all namespaces when empty.
-        workers: jobs reconciled at the same time.
-        port: of ``/metrics``.
-        health_port: of ``/healthz``.
-        leader_election: whether a Lease decides which of several replicas works.
-        log_format: ``text`` or ``json``.
-        log_level: a level's name.
-        pod_name: this replica, from ``POD_NAME``.
-        pod_namespace: where its Lease is, from ``POD_NAMESPACE``.
-        pod_ip: the address that ``/healthz`` listens on, from ``POD_IP``; all IPv4 addresses if that is unset.
+
+def _command(value: object) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError("must be a JSON list of strings") from error
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Count = Annotated[int, Field(ge=1, le=65_535)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
+Command = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_command), Field(min_length=1)]
+
+
+def _setting(default: Any, meaning: str, chart: str) -> Any:
+    """A field with the value of the Helm chart that sets it."""
+    return Field(default, description=meaning, json_schema_extra={"chart": chart})
+
+
+class Settings(BaseSettings):
+    """Each field is the variable ``MODEL_GARDEN_`` + its name in capitals, unless an alias names the variable.
+
+    A variable that is empty or unset leaves the default.
     """
 
-    trainer_image: str = f"model-garden/trainer:{__version__}"
-    trainer_command: tuple[str, ...] = ("python", "-m", "model_garden_trainer")
-    data_claim: str = ""
-    models_claim: str = ""
-    cache_claim: str = ""
-    progress_seconds: float = 10.0
-    missing_seconds: float = 300.0
-    resync_seconds: float = 180.0
-    namespaces: tuple[str, ...] = ()
-    workers: int = 16
-    port: int = 8080
-    health_port: int = 8081
-    leader_election: bool = False
-    log_format: LogFormat = "text"
-    log_level: str = "INFO"
-    pod_name: str = "operator"
-    pod_namespace: str = "default"
-    pod_ip: str = "0.0.0.0"
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, str_strip_whitespace=True, frozen=True)
+
+    trainer_image: str = _setting(
+        f"model-garden/trainer:{__version__}",
+        "Image of the training container, unless `spec.image` names another.",
+        "trainer.image",
+    )
+    trainer_command: Command = _setting(
+        ("python", "-m", "model_garden_trainer"),
+        "Command of the training container, as a JSON list. Change it for an image with a trainer of its own.",
+        "trainer.command",
+    )
+    data_claim: str = _setting(
+        "", "PersistentVolumeClaim of data sets, unless `spec.storage.dataClaim` names another.", "storage.dataClaim"
+    )
+    models_claim: str = _setting(
+        "", "PersistentVolumeClaim of outputs, unless `spec.storage.modelsClaim` names another.", "storage.modelsClaim"
+    )
+    cache_claim: str = _setting(
+        "",
+        "PersistentVolumeClaim of downloaded models, unless `spec.storage.cacheClaim` names another.",
+        "storage.cacheClaim",
+    )
+    progress_seconds: Seconds = _setting(
+        10.0, "Least number of seconds between two progress updates of one job.", "progressIntervalSeconds"
+    )
+    missing_seconds: Seconds = _setting(
+        300.0, "Seconds that a job waits for a missing claim, Secret or image before it fails.", "missingSeconds"
+    )
+    resync_seconds: Seconds = _setting(
+        180.0,
+        "Seconds between two looks at an unfinished job, and at which jobs exist, when no event arrives.",
+        "resyncSeconds",
+    )
+    namespaces: Names = _setting(
+        (),
+        "Namespaces whose TrainingJobs are served, separated by commas. Without names, all are served.",
+        "watchNamespaces",
+    )
+    workers: Count = _setting(16, "Number of jobs that are reconciled at the same time.", "workers")
+    port: Port = _setting(8080, "Port of the Prometheus metrics, at `/metrics`.", "port")
+    health_port: Port = _setting(8081, "Port of the health checks, at `/healthz`.", "healthPort")
+    leader_election: bool = _setting(
+        False, "Whether a Lease chooses the replica that works. The chart sets it for 2 replicas or more.", "replicas"
+    )
+    log_format: LogFormat = _setting("text", "Format of log lines: `text` or `json`.", "log.format")
+    log_level: LogLevel = _setting(
+        "INFO", "Lowest level of log lines: `DEBUG`, `INFO`, `WARNING` or `ERROR`.", "log.level"
+    )
+    pod_name: str = Field(
+        default_factory=socket.gethostname,
+        description="Name of this replica in Events and in the Lease.",
+        validation_alias="POD_NAME",
+    )
+    pod_namespace: str = Field(
+        "default",
+        description="Namespace of the Lease, with `MODEL_GARDEN_LEADER_ELECTION`.",
+        validation_alias="POD_NAMESPACE",
+    )
+    pod_ip: str = Field("0.0.0.0", description="Address that `/healthz` listens on.", validation_alias="POD_IP")
 
     def liveness_endpoint(self) -> str:
         """The URL that kopf serves ``/healthz`` at."""
@@ -64,84 +115,39 @@ class Settings:
         return f"http://{host}:{self.health_port}/healthz"
 
 
-def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings; a variable that is empty or unset leaves its default.
+def from_environment() -> Settings:
+    """The settings.
 
     Raises:
-        ValueError: one line for each variable that cannot be read, with what it takes.
+        ValueError: one line for each variable that cannot be read: the value, the rule and the fix.
     """
-    given: dict[str, Any] = {
-        "pod_name": environment.get("POD_NAME") or socket.gethostname(),
-        "pod_namespace": environment.get("POD_NAMESPACE") or "default",
-        "pod_ip": environment.get("POD_IP") or "0.0.0.0",
-    }
-    problems = []
-    for field, (read, wanted) in _READERS.items():
-        variable = f"MODEL_GARDEN_{field.upper()}"
-        if text := environment.get(variable, "").strip():
-            try:
-                given[field] = read(text)
-            except ValueError:
-                problems.append(f"{variable}: {text!r} is not {wanted}")
-    if problems:
-        raise ValueError("\n".join(problems))
-    return Settings(**given)
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ValueError("\n".join(map(_problem, error.errors()))) from error
 
 
-def _positive(text: str) -> float:
-    if not 0 < (value := float(text)) < 1e9:
-        raise ValueError
-    return value
+def variable_of(name: str, field: FieldInfo) -> str:
+    """The environment variable of a field of ``Settings``."""
+    return str(field.validation_alias or f"{PREFIX}{name.upper()}")
 
 
-def _count(text: str) -> int:
-    if not 0 < (value := int(text)) < 65_536:
-        raise ValueError
-    return value
+def default_words(field: FieldInfo) -> str:
+    """The default of a setting as people read it."""
+    if field.default_factory:
+        return "the host's name"
+    default = field.default
+    if isinstance(default, float):
+        return f"{default:g}"
+    if isinstance(default, tuple):
+        return json.dumps(default) if default else "none"
+    return str(default).lower() if isinstance(default, bool) else str(default) or "none"
 
 
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError
-    return text.lower() == "true"
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _command(text: str) -> tuple[str, ...]:
-    value = json.loads(text)
-    if not isinstance(value, list) or not value or not all(isinstance(part, str) for part in value):
-        raise ValueError
-    return tuple(value)
-
-
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in allowed:
-            raise ValueError
-        return text
-
-    return read
-
-
-_SECONDS = (_positive, "a number of seconds above 0")
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "trainer_image": (str, "an image"),
-    "trainer_command": (_command, "a JSON list of strings"),
-    "data_claim": (str, "a claim's name"),
-    "models_claim": (str, "a claim's name"),
-    "cache_claim": (str, "a claim's name"),
-    "progress_seconds": _SECONDS,
-    "missing_seconds": _SECONDS,
-    "resync_seconds": _SECONDS,
-    "namespaces": (_names, "a comma-separated list of namespaces"),
-    "workers": (_count, "a whole number from 1"),
-    "port": (_count, "a port"),
-    "health_port": (_count, "a port"),
-    "leader_election": (_truth, "true or false"),
-    "log_format": (_one_of(*get_args(LogFormat)), "text or json"),
-    "log_level": (_one_of(*_LEVELS), f"one of {', '.join(_LEVELS)}"),
-}
+def _problem(error: ErrorDetails) -> str:
+    """``{variable}: {value}; {rule}; {fix}``."""
+    place = str(error["loc"][0])
+    fields = {str(field.validation_alias or name): (name, field) for name, field in Settings.model_fields.items()}
+    name, field = fields[place]
+    rule = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be").split(", unable to")[0]
+    return f"{variable_of(name, field)}: {error['input']!r}; {rule}; correct it, or unset it for {default_words(field)}"

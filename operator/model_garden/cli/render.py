@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from model_garden.builders.job import job as job_of
 from model_garden.builders.plan import plan
 from model_garden.builders.settings import Settings, from_environment
@@ -34,9 +32,9 @@ def _settings() -> Settings:
         settings = from_environment()
     except ValueError as wrong:
         raise CommandError(str(wrong).splitlines()) from wrong
-    return replace(
-        settings,
-        data_claim=settings.data_claim or "model-garden-data",
-        models_claim=settings.models_claim or "model-garden-models",
-        cache_claim=settings.cache_claim or "model-garden-cache",
-    )
+    claims = {
+        "data_claim": settings.data_claim or "model-garden-data",
+        "models_claim": settings.models_claim or "model-garden-models",
+        "cache_claim": settings.cache_claim or "model-garden-cache",
+    }
+    return settings.model_copy(update=claims)
