@@ -46,7 +46,7 @@ def disrupted(reason: str, message: str = "") -> list[Object]:
         (b.ended(137, reason="OOMKilled"), "Error", "its memory limit of 8Gi"),
         (b.ended(137), "Error", "SIGKILL"),
         (b.ended(139), "Error", "signal 11"),
-        (b.ended(1), "Error", "exit code 1 without reporting an outcome"),
+        (b.ended(1), "Error", "exit code 1 and reported no outcome"),
         (b.ended(128, reason="StartError"), "Error", "could not start"),
         (b.running() | {GONE: True}, "Error", "its end was not seen"),
     ],
@@ -114,8 +114,8 @@ def test_why_a_container_does_not_run(reason: str, message: str, kind: str, word
 def test_a_volume_that_cannot_be_mounted_shows_in_events_alone() -> None:
     told = b.event("receipts-train-1-uid", "FailedMount", "MountVolume.SetUp failed: no such share", 10)
     assert "no such share" in why(b.waiting("ContainerCreating"), told).message
-    went_on = b.event("receipts-train-1-uid", "Pulling", "Pulling image", 20)
-    assert why(b.waiting("ContainerCreating"), told, went_on).kind == "Starting"
+    pulling = b.event("receipts-train-1-uid", "Pulling", "Pulling image", 20)
+    assert why(b.waiting("ContainerCreating"), told, pulling).kind == "Starting"
 
 
 @pytest.mark.parametrize(

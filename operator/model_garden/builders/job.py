@@ -1,4 +1,4 @@
-"""PURE: what a TrainingJob asks for, as the Job that should exist. No clock, no network; equal input, equal output."""
+"""PURE: the Job that should exist for a TrainingJob. No clock, no network; equal input, equal output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PASSED_ON_TO_GPUS = ("nodeSelector", "tolerations", "affinity", "runtimeClassNa
 
 
 def job(plan: Plan, settings: Settings) -> Object:
-    """The Job of the step that is due: a pod for each node, restarted while its exit code says that this can help."""
+    """The Job of the step that is due: a pod for each node, restarted while its exit code allows a retry."""
     spec = plan.spec
     labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: plan.step}
     kueue_labels = (names.KUEUE_QUEUE, names.KUEUE_PRIORITY) if plan.queued_by_kueue else ()

@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def needs_preflight(self) -> bool:
-        """Whether a preflight comes first: it saves a GPU's time, so only where one is asked for."""
+        """Whether a preflight comes first: it saves GPU time, so only for jobs that request a GPU."""
         return self.spec.gpus > 0 and self.spec.preflight == "Enabled"
 
     @property
@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def stop_and_save(self) -> bool:
-        """Whether a person asked to end training early and save; there is nothing to save before it."""
+        """Whether training should stop early and save; before training there is nothing to save."""
         return self.step == "train" and self.annotations.get(names.ANNOTATION_STOP) == "save"
 
     @property
@@ -91,7 +91,7 @@ def plan(resource: Object, settings: Settings) -> Plan:
 
 
 def check(plan: Plan) -> None:
-    """Asked before a Job is made, never of one that runs: the operator's settings may have changed since.
+    """Called before a Job is created, never for one that runs: the operator's settings may have changed since.
 
     Raises:
         InvalidResource: with one line for each thing that is valid, but cannot run here.
@@ -101,7 +101,7 @@ def check(plan: Plan) -> None:
 
 
 def invalid_annotations(annotations: Mapping[str, str]) -> list[str]:
-    """What people asked for by an annotation of ours in a way that means nothing, one sentence each."""
+    """One sentence for each control annotation whose value has no effect."""
     accepted = {names.ANNOTATION_STOP: ("save",), names.ANNOTATION_CANCEL: ("true", "false")}
     return [
         f"the annotation {name}={annotations[name]} has no effect; the value that has one is {values[0]!r}"

@@ -22,7 +22,7 @@ _SUFFIXES = {
 def training_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
     """What ``spec.resources`` gives, with requests for CPU and memory where it gives neither.
 
-    Kueue counts requests, so there always are some. A GPU count of 0 is left out: some clusters refuse it.
+    Kueue counts requests, so there always are some. A GPU count of 0 is omitted: some clusters refuse it.
     """
     given = spec.resources.to_dict() if spec.resources else {}
     limits, requests = dict(given.get("limits") or {}), dict(given.get("requests") or {})

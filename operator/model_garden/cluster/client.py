@@ -31,7 +31,7 @@ _TOO_MANY_REQUESTS_TRIES = 4
 
 @dataclass(frozen=True)
 class Listing:
-    """The objects of a collection, and the version from which a watch goes on."""
+    """The objects of a collection, and the version from which a watch continues."""
 
     items: list[Object]
     resource_version: str
@@ -58,8 +58,8 @@ async def connect(context: str | None = None) -> Cluster:
 class Cluster:
     """One API server. Use as an async context manager, or call ``close``.
 
-    Every method raises ClusterError. ``namespace`` is the context's default namespace. ``on_request`` is told of every
-    answered request: method, plural, HTTP status.
+    Every method raises ClusterError. ``namespace`` is the context's default namespace. ``on_request`` is called for
+    each answer with the method, the plural and the HTTP status.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Cluster:
         return str(self.configuration.host)
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
-        """One object; ``namespace`` is the default one when left out, here and in all that follows."""
+        """One object; ``namespace`` is the default one when None, here and in the methods below."""
         return await self._json("GET", resource, self._path(resource, namespace, name))
 
     async def list(
@@ -229,8 +229,8 @@ class Cluster:
     ) -> AsyncIterator[Any]:
         """A successful answer whose body is still to be read: an ``aiohttp.ClientResponse``.
 
-        Asked to wait (429) it waits as long as the server says and asks again; refused credentials (401) are loaded
-        anew once, since tokens rotate.
+        After 429 it waits as long as the server asks and retries. After 401 it loads the credentials again, once, since
+        tokens rotate.
         """
         url = f"{self.host}{path}" + (f"?{urlencode(query)}" if query else "")
         reloaded = False

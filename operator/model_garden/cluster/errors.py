@@ -1,4 +1,4 @@
-"""The one exception that talking to a cluster raises; it keeps what the API server said, field by field."""
+"""The one exception of requests to a cluster, with the API server's message, field by field."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ClusterError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same request may succeed later: no answer, too many requests, or a server in trouble."""
+        """Whether the same request may succeed later: no answer, too many requests, or an error of the server."""
         return self.status in (0, 408, 429) or self.status >= 500
 
     def problems(self) -> list[str]:

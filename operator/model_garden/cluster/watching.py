@@ -1,5 +1,5 @@
 """List a collection and then watch it, for as long as the caller iterates: through closed connections, an API server's
-restart, and versions that are too old to go on from.
+restart, and versions that are too old to continue from.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def list_and_watch(
     fields: str | None = None,
     trim: Callable[[Object], Object] = lambda item: item,
 ) -> AsyncIterator[Snapshot | Change]:
-    """A snapshot, then every change, for ever; another snapshot whenever changes may have been missed.
+    """A snapshot, then every change, without end; another snapshot whenever changes may have been missed.
 
     Args:
         cluster: the client.
@@ -81,7 +81,7 @@ async def list_and_watch(
             elif not error.retryable:
                 raise
             else:
-                _log.warning("watch of %s interrupted, going on: %s", resource.plural, error)
+                _log.warning("the watch of %s was interrupted and resumes: %s", resource.plural, error)
             failures += 1
         await asyncio.sleep(pause(failures))
 
@@ -129,7 +129,7 @@ async def lines(response: Any, limit: int | None = None) -> AsyncIterator[bytes]
     except (aiohttp.ClientError, OSError) as error:
         raise ClusterError(0, UNREACHABLE, f"the connection broke: {error or type(error).__name__}") from error
     if rest and limit is not None:
-        yield bytes(rest)  # a log's last line may have no end; half an event of a watch is worth nothing
+        yield bytes(rest)  # a log's last line may have no end; half an event of a watch is useless
 
 
 def pause(failures: int) -> float:

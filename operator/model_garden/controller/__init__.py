@@ -1,5 +1,5 @@
-"""The operator: keeps each TrainingJob's Job as it should be, and its status as things are.
+"""The operator: creates a Job for each TrainingJob, and writes what happens to it into the status.
 
-Read in this order: ``reconcile`` (the loop), ``desired`` (spec -> Job), ``observed`` (Job, Pods, Events -> facts),
-``status`` (facts -> status).
+Read in this order: ``handlers`` (kopf), ``operator`` (the tasks), ``reconcile`` (the loop), ``observed`` (Job, Pods and
+Events -> facts), ``verdict`` (facts -> phase and reason), ``status`` (verdict -> status).
 """

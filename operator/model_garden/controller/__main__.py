@@ -1,4 +1,4 @@
-"""``python -m model_garden.controller``: kopf runs the operator until it is asked to end."""
+"""``python -m model_garden.controller``: kopf runs the operator until SIGTERM."""
 
 from __future__ import annotations
 

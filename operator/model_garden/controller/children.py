@@ -19,7 +19,7 @@ Object = dict[str, Any]
 
 
 class Children:
-    """The objects that belong to TrainingJobs, as the caches show them and as the cluster is asked to change them."""
+    """The objects that belong to TrainingJobs, as the caches show them, and the requests that change them."""
 
     def __init__(self, cluster: Cluster, store: Store, settings: Settings) -> None:
         self._cluster = cluster
@@ -94,7 +94,7 @@ class Children:
             updated = await self._cluster.patch(JOBS, job.name, change, plan.namespace)
             self._store.put_job(trim_job(updated), written=True)
         pod = facts.current
-        if plan.stop_and_save and pod and not pod.told_to_stop:
+        if plan.stop_and_save and pod and not pod.asked_to_stop:
             change = {"metadata": {"annotations": {names.ANNOTATION_STOP: "save"}}}
             self._store.put_pod(trim_pod(await self._cluster.patch(PODS, pod.name, change, plan.namespace)))
 

@@ -1,4 +1,4 @@
-"""Post Kubernetes Events about TrainingJobs: what ``kubectl describe`` shows. Posting never holds up or fails a job."""
+"""Post Kubernetes Events about TrainingJobs: what ``kubectl describe`` shows. Posting never delays or fails a job."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EventPoster:
             _log.warning("an Event is dropped, too many wait: %s: %s", reason, message)
 
     async def run(self) -> None:
-        """Post, for ever."""
+        """Post until cancelled."""
         while True:
             event = await self._waiting.get()
             try:
@@ -47,7 +47,7 @@ class EventPoster:
                 self._waiting.task_done()
 
     async def drain(self) -> None:
-        """Let ``run`` post what waits, for two seconds at most: the process is about to end."""
+        """Wait until ``run`` has posted what waits, at most two seconds: the process is ending."""
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self._waiting.join()

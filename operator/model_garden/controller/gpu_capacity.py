@@ -1,4 +1,4 @@
-"""Whether a prepared job fits a GPU of the cluster: its memory estimate beside what the nodes' labels say."""
+"""Whether a job fits a GPU of the cluster: its memory estimate compared with the labels of the nodes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Object = dict[str, Any]
 
 
 async def gpu_nodes(cluster: Cluster) -> list[Node]:
-    """The nodes that have GPUs; none where the operator may not see nodes, as when it serves some namespaces alone.
+    """The nodes that have GPUs; none where the operator may not list nodes, as when it serves only some namespaces.
 
-    Asked once in a job's life, when its preflight is done, so nothing is kept.
+    Listed once a job, after its preflight, so nothing is cached.
     """
     try:
         listing = await cluster.list(NODES, trim=trim_node)
@@ -41,9 +41,8 @@ def trim_node(node: Object) -> Object:
 def does_not_fit(spec: EffectiveSpec, needed: Estimate, nodes: Sequence[Node]) -> str | None:
     """Why no node can run the job, with the parts of its estimate and the fix; None if one may.
 
-    Only nodes with as many GPUs as it asks for, and with the labels of its ``nodeSelector``, are looked at. Where there
-    is none, or one that does not tell its memory, the job waits: it is refused only where it is known that it cannot
-    run.
+    Only nodes with as many GPUs as it asks for, and with the labels of its ``nodeSelector``, count. The job waits
+    where there is none, or one without a label for its memory: it fails only if no node can ever run it.
     """
     selector = (spec.pod_template and spec.pod_template.node_selector) or {}
     candidates = [node for node in nodes if node.gpus >= spec.gpus and selector.items() <= dict(node.labels).items()]
@@ -52,7 +51,7 @@ def does_not_fit(spec: EffectiveSpec, needed: Estimate, nodes: Sequence[Node]) -
     largest = max(gpu_memory_gib(node.labels) or 0 for node in candidates)
     parts = "\n".join(f"  {line}" for line in explain(needed))
     return (
-        f"needs at least {needed.min_gib:.1f} GiB of a GPU's memory, and the largest GPU that it can have here has "
+        f"the job needs at least {needed.min_gib:.1f} GiB of GPU memory, and the largest GPU available to it has "
         f"{largest:.1f} GiB; {_fix(spec, needed)}. The estimate:\n{parts}"
     )
 
@@ -63,6 +62,6 @@ def _fix(spec: EffectiveSpec, needed: Estimate) -> str:
     gpu = f"a GPU of {needed.smallest_gpu} GB or more" if needed.smallest_gpu else "a larger GPU"
     advice += [
         "choose a smaller model",
-        f"add {gpu} (preflight: Disabled skips this check where nodes come when asked for)",
+        f"add {gpu} (preflight: Disabled skips this check where a cluster autoscaler adds nodes)",
     ]
     return ", ".join(advice[:-1]) + f", or {advice[-1]}"

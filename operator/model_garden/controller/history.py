@@ -13,7 +13,7 @@ def add_point(history: Sequence[HistoryPoint], point: HistoryPoint) -> list[Hist
     """``history`` with ``point`` in it: sorted by step, each step once, at most 64 points, the first and last kept.
 
     When full, every second point goes and so the spacing doubles; between two points of the grid the last point is
-    provisional: the next one takes its place. A point with ``evalLoss`` outlives its neighbours. A step that is there
+    provisional: the next one takes its place. A point with ``evalLoss`` outlives its neighbors. A step that is there
     already is updated (a later attempt repeats steps), and an unknown one from before the last was thinned out: adding
     the same points again, as after a restart of the operator, changes nothing.
     """
@@ -31,7 +31,7 @@ def _updated(old: HistoryPoint, new: HistoryPoint) -> HistoryPoint:
 
 
 def _provisional(points: Sequence[HistoryPoint]) -> bool:
-    """Whether the last point is nearer to its neighbour than the spacing: the usual gap between those before it."""
+    """Whether the last point is nearer to its neighbor than the spacing: the usual gap between those before it."""
     steps = [point.step for point in points]
     spacing = median_low([after - before for before, after in pairwise(steps[:-1])])
     return points[-1].eval_loss is None and steps[-1] - steps[-2] < spacing

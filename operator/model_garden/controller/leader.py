@@ -1,4 +1,4 @@
-"""One replica works at a time: the one that holds the Lease. One that loses it ends, to start again as a follower."""
+"""Only the replica that holds the Lease works. A leader that loses it exits, and restarts as a follower."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RENEW_SECONDS = 5
 
 
 class LostLease(RuntimeError):
-    """Another replica may be at work: end at once."""
+    """Another replica may work now, so this one must stop at once."""
 
 
 class Leader:
@@ -42,7 +42,7 @@ class Leader:
         _log.info("%s became leader", self._identity)
 
     async def keep(self) -> None:
-        """Renew for ever.
+        """Renew until cancelled.
 
         Raises:
             LostLease: when the Lease could not be renewed in time.
@@ -57,7 +57,7 @@ class Leader:
                 raise LostLease(f"the Lease {self._namespace}/{LEASE} could not be renewed")
 
     async def release(self) -> None:
-        """Let the next replica begin at once."""
+        """Give up the Lease, so that the next replica starts at once."""
         try:
             async with asyncio.timeout(RENEW_SECONDS):
                 lease = await self._cluster.get(LEASES, LEASE, self._namespace)
@@ -65,7 +65,7 @@ class Leader:
                     lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
                     await self._cluster.replace(LEASES, LEASE, lease, self._namespace)
         except (ClusterError, TimeoutError) as error:
-            _log.warning("the Lease is not released: %s", error or "no answer")
+            _log.warning("the Lease cannot be released: %s", error or "no answer")
 
     async def _try(self) -> bool:
         """Take or renew the Lease; False if another holds it, or if the cluster does not answer in time."""
@@ -73,7 +73,7 @@ class Leader:
             async with asyncio.timeout(RENEW_SECONDS):
                 return await self._take()
         except TimeoutError:
-            _log.warning("the Lease: no answer within %d s", RENEW_SECONDS)
+            _log.warning("the API server did not answer about the Lease within %d s", RENEW_SECONDS)
             return False
 
     async def _take(self) -> bool:

@@ -49,7 +49,7 @@ class Metrics:
             self._writes.labels(verb, plural, str(status)).inc()
 
     def show(self, training_jobs: Iterable[Object], queue: Sized) -> None:
-        """Add what is read when somebody asks: the jobs, and the queue's depth."""
+        """Add what is read at each scrape: the jobs, and the depth of the queue."""
         self.registry.register(JobsCollector(training_jobs, queue))
 
 

@@ -1,4 +1,4 @@
-"""PURE: what a TrainingJob's Job, Pods and Events say, as facts. Here alone Kubernetes' shapes are read."""
+"""PURE: a TrainingJob's Job, Pods and Events as facts. No other module reads Kubernetes' shapes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from model_garden.controller.pod_reasons import PendingReason
 Object = dict[str, Any]
 
 GONE = "model-garden/gone"
-"""Set on the last state seen of a pod that exists no more."""
+"""Set on the last state seen of a pod that no longer exists."""
 
 
 @dataclass(frozen=True)
 class End:
-    """How a pod ended. ``message`` is in words when the trainer left none of its own."""
+    """How a pod ended. ``message`` is the trainer's, else the operator's."""
 
     reason: EndReason
     exit_code: int | None
@@ -44,19 +44,19 @@ class PodFacts:
     started: str | None
     end: End | None
     waiting: PendingReason | None
-    told_to_stop: bool
+    asked_to_stop: bool
     delete_by: str | None = None
-    """When Kubernetes has given it to stop, once it is to be deleted."""
+    """The deadline of its deletion, once it is being deleted."""
     delete_reason: str | None = None
-    """Why it is to be deleted, where Kubernetes says so."""
+    """Why it is being deleted, where Kubernetes gives a reason."""
     gone: bool = False
-    """It exists no more: this is the last that was seen of it."""
+    """It no longer exists: this is its last state that was seen."""
     index: int = 0
-    """Which of the pods of several nodes it is; 0 leads: it tells of progress and makes the outcome."""
+    """Its index among the pods of several nodes. Pod 0 leads: it reports the progress and the outcome."""
 
     @property
     def is_an_attempt(self) -> bool:
-        """Whether people want to know how it ended: the leader, and of the others one that failed of its own."""
+        """Whether the status lists it: the leader, and of the others one that failed first."""
         own = self.end is not None and self.end.reason in ("Error", "Evicted", "Preempted")
         return self.index == 0 or (own and self.end is not None and self.end.exit_code != WORKER_LOST)
 
@@ -115,7 +115,7 @@ class Facts:
 
     @property
     def failed_pod(self) -> PodFacts | None:
-        """The ended pod that says why a Job failed: of several the one whose error no retry can help, else the newest
+        """The ended pod that shows why a Job failed: of several the one whose error no retry can help, else the newest
         that did not end because of another."""
         ended = [pod for pod in reversed(self.pods) if pod.end is not None and pod.is_an_attempt]
         for blamed in (lambda code: code in NO_RETRY, lambda code: code != WORKER_LOST):
@@ -129,11 +129,11 @@ def derive_facts(owner: Object, job: Object | None, pods: Sequence[Object], even
     """The facts of a TrainingJob.
 
     Args:
-        owner: the TrainingJob's metadata, to tell its own Job and pods from those of a namesake.
+        owner: the TrainingJob's metadata; its uid marks its own Job and pods.
         job: the Job of its name.
         pods: the pods of Jobs of that name: of this Job, and of one before it that was deleted.
-        events: Events about the Job and its pods; only needed to say why nothing starts. Those of a Job that are older
-            than its newest pod tell of something that is over.
+        events: Events about the Job and its pods; only needed for why nothing starts. Those of a Job that are older
+            than its newest pod are outdated.
     """
     newest = max(map(_created, pods), default="")
     facts = _job_facts(owner["uid"], job, [e for e in events if _time(e) > newest]) if job else None
@@ -189,7 +189,7 @@ def _one_pod(pod: Object, events: Sequence[Object]) -> PodFacts:
         started=started,
         end=end,
         waiting=waiting,
-        told_to_stop=names.ANNOTATION_STOP in (metadata.get("annotations") or {}),
+        asked_to_stop=names.ANNOTATION_STOP in (metadata.get("annotations") or {}),
         delete_by=metadata.get("deletionTimestamp"),
         delete_reason=(condition(pod, "DisruptionTarget") or {}).get("message"),
         gone=GONE in pod,
@@ -280,10 +280,10 @@ def _time(event: Object) -> str:
 
 
 def _mount_problem(events: Sequence[Object], uid: str) -> str | None:
-    """The message of the latest Event about a volume, unless the node went on to the image: Events outlast problems."""
+    """The message of the latest Event about a volume, unless the node pulls the image since: Events last longer."""
     problem = _latest(events, uid, "FailedMount", "FailedAttachVolume")
-    went_on = _latest(events, uid, "Pulling", "Pulled", "Created")
-    if problem is None or (went_on and _time(went_on) >= _time(problem)):
+    pulled = _latest(events, uid, "Pulling", "Pulled", "Created")
+    if problem is None or (pulled and _time(pulled) >= _time(problem)):
         return None
     return str(problem.get("message"))
 

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Operator:
-    """The caches, the queue, and the tasks that fill the ones and empty the other.
+    """The caches, the queue, and the tasks that use them.
 
     kopf puts TrainingJobs into ``store`` in every replica. Only the one that holds the Lease watches their Jobs and
     Pods, and reconciles.
@@ -32,7 +32,7 @@ class Operator:
     Attributes:
         cluster: the client; from ``start`` on.
         store: what the watches have seen.
-        relisted: to be set when kopf has listed the TrainingJobs anew.
+        relisted: set by the caller when kopf has listed the TrainingJobs again.
         ended: set when the tasks have ended, by ``stop`` or by an error.
     """
 

@@ -36,7 +36,7 @@ _NO_SUCH_IMAGE = re.compile(
     r"|\b40[134]\b|invalid reference",
     re.IGNORECASE,
 )
-"""An answer of a registry that a retry does not change; anything else may be the network."""
+"""Answers of a registry that a retry does not change. Any other may come from the network."""
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _NEVER = ("InvalidImageName", "ErrImageNeverPull")
@@ -54,15 +54,15 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
     if unscheduled is not None:
         return _unscheduled(str(unscheduled.get("message") or ""))
     reason = str((waiting or {}).get("reason") or "")
-    said = str((waiting or {}).get("message") or "")
+    reported = str((waiting or {}).get("message") or "")
     if reason in _IMAGE:
         return PendingReason(
-            "Missing" if reason in _NEVER or _NO_SUCH_IMAGE.search(said) else "Image",
+            "Missing" if reason in _NEVER or _NO_SUCH_IMAGE.search(reported) else "Image",
             "ImageNotPullable",
-            f"the trainer image cannot be pulled ({reason}: {said or 'no details'}); check spec.image, that the "
+            f"the trainer image cannot be pulled ({reason}: {reported or 'no details'}); check spec.image, that the "
             "registry can be reached from the node, and spec.podTemplate.imagePullSecrets",
         )
-    problem = said if reason in _CONFIG else mount_problem
+    problem = reported if reason in _CONFIG else mount_problem
     if problem and (missing := _NO_OBJECT.search(problem)):
         kind, name = missing[1].lower(), missing[2]
         field = "spec.hubTokenSecret or spec.podTemplate" if kind == "secret" else "spec.podTemplate"
@@ -74,30 +74,34 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
     return PendingReason("Starting", "Starting", "the pod has a node; its container is being created")
 
 
-def _unscheduled(said: str) -> PendingReason:
-    if missing := _NO_CLAIM.search(said):
+def _unscheduled(reported: str) -> PendingReason:
+    if missing := _NO_CLAIM.search(reported):
         return PendingReason(
             "Missing",
             "ClaimNotFound",
             f"the PersistentVolumeClaim {missing[1]!r} does not exist in this namespace; create it, or name another "
             "in spec.storage",
         )
-    if _UNBOUND.search(said):
+    if _UNBOUND.search(reported):
         return PendingReason(
             "Missing",
             "ClaimNotBound",
-            f"a PersistentVolumeClaim has no volume yet; check its storage class and its events ({said})",
+            f"a PersistentVolumeClaim has no volume yet; check its storage class and its events ({reported})",
         )
-    lacking = [name.rstrip(".") for name in _INSUFFICIENT.findall(said)]
+    lacking = [name.rstrip(".") for name in _INSUFFICIENT.findall(reported)]
     gpus = [name for name in lacking if name.endswith("/gpu")]
     if gpus:
-        return PendingReason("Capacity", "NoFreeGPU", f"waiting for a GPU: no node has enough free {gpus[0]} ({said})")
+        return PendingReason(
+            "Capacity", "NoFreeGPU", f"waiting for a GPU: no node has enough free {gpus[0]} ({reported})"
+        )
     if lacking:
-        return PendingReason("Capacity", "NoFreeCapacity", f"waiting for a node with enough free {lacking[0]} ({said})")
+        return PendingReason(
+            "Capacity", "NoFreeCapacity", f"waiting for a node with enough free {lacking[0]} ({reported})"
+        )
     return PendingReason(
         "Capacity",
         "Unschedulable",
-        f"no node matches the pod; check nodeSelector, affinity and tolerations in spec.podTemplate ({said})",
+        f"no node matches the pod; check nodeSelector, affinity and tolerations in spec.podTemplate ({reported})",
     )
 
 
@@ -108,62 +112,63 @@ def why_no_pod(failed_create: str | None) -> PendingReason | None:
     if "exceeded quota" in failed_create:
         return PendingReason("Capacity", "QuotaExceeded", f"waiting for the namespace's quota: {failed_create}")
     if "violates PodSecurity" in failed_create:
-        fix = "the namespace's Pod Security level forbids what spec.podTemplate asks for"
-        return PendingReason("Refused", "PodRefused", f"{fix}: {failed_create}")
+        why = "the namespace's Pod Security level forbids spec.podTemplate"
+        return PendingReason("Refused", "PodRefused", f"{why}; change one of them ({failed_create})")
     return PendingReason("Refused", "PodRefused", f"the pod cannot be created: {failed_create}")
 
 
-def stopping(pod: str, node: str | None, said: str | None, delete_by: str) -> str:
+def stopping(pod: str, node: str | None, reported: str | None, delete_by: str) -> str:
     """A running pod that is to be deleted, and has time to save a checkpoint."""
     return (
-        f"pod {pod} on node {node or 'unknown'} is being deleted{_in_brackets(said)}: it has until {delete_by} to "
+        f"pod {pod} on node {node or 'unknown'} is being deleted{_in_brackets(reported)} and has until {delete_by} to "
         f"save a checkpoint; if the node does not answer, {_FREE_THE_JOB}"
     )
 
 
-def not_stopped(pod: str, node: str | None, said: str | None, delete_by: str) -> str:
-    """A pod that should have been gone by now: only its node can say that it has ended."""
+def not_stopped(pod: str, node: str | None, reported: str | None, delete_by: str) -> str:
+    """A pod that has passed its deadline: only its node can report that it has ended."""
     return (
-        f"node {node or 'unknown'} does not answer: its pod {pod} was to stop by {delete_by}{_in_brackets(said)}, "
+        f"node {node or 'unknown'} does not answer: its pod {pod} was to stop by {delete_by}{_in_brackets(reported)}, "
         f"and no other pod starts before it is gone; {_FREE_THE_JOB}"
     )
 
 
-def _in_brackets(said: str | None) -> str:
-    return f" ({said})" if said else ""
+def _in_brackets(reported: str | None) -> str:
+    return f" ({reported})" if reported else ""
 
 
 _FREE_THE_JOB = (
-    "bring the node back, or delete the Node, or force-delete the pod (kubectl delete pod --force) once it is certain "
+    "repair the node, or delete the Node, or force-delete the pod (kubectl delete pod --force) once it is certain "
     "that it no longer runs; training resumes from the last checkpoint"
 )
 
 
-def preempted(said: str | None) -> str:
+def preempted(reported: str | None) -> str:
     """A pod that was preempted."""
-    return f"preempted by a higher-priority pod{_in_brackets(said)}; will resume from the last checkpoint"
+    return f"a higher-priority pod preempted the pod{_in_brackets(reported)}; training resumes from the last checkpoint"
 
 
-def evicted(said: str | None, node: str | None) -> str:
+def evicted(reported: str | None, node: str | None) -> str:
     """A pod that its node evicted, or whose node was lost."""
-    return f"evicted from node {node or 'unknown'}{_in_brackets(said)}; will resume from the last checkpoint"
+    where = f"node {node or 'unknown'}{_in_brackets(reported)}"
+    return f"the pod was evicted from {where}; training resumes from the last checkpoint"
 
 
 def out_of_memory(limit: str | None) -> str:
     """A container that the kernel killed."""
     bound = f"its memory limit of {limit}" if limit else "the node's memory"
     return (
-        f"killed by the kernel: the container used more than {bound}; raise spec.resources.limits.memory, or lower "
+        f"the kernel killed the container, which used more than {bound}; raise spec.resources.limits.memory, or lower "
         "hyperparameters.batchSize, maxSeqLength or imageOptions.maxPixels"
     )
 
 
-def died(exit_code: int | None, reason: str | None, said: str | None) -> str:
+def died(exit_code: int | None, reason: str | None, reported: str | None) -> str:
     """A container that ended without an outcome."""
     if reason in ("StartError", "ContainerCannotRun"):
-        return f"the container could not start: {said or reason}"
+        return f"the container could not start: {reported or reason}"
     if exit_code == 137:
-        return "killed (SIGKILL), no termination message: node shutdown or out of memory"
+        return "the container was killed (SIGKILL) without a termination message: node shutdown or out of memory"
     if exit_code is not None and exit_code > 128:
-        return f"ended by signal {exit_code - 128} without reporting an outcome"
-    return f"ended with exit code {exit_code} without reporting an outcome{f' ({said})' if said else ''}"
+        return f"signal {exit_code - 128} ended the container, which reported no outcome"
+    return f"the container ended with exit code {exit_code} and reported no outcome{_in_brackets(reported)}"

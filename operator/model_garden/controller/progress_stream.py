@@ -1,4 +1,4 @@
-"""Follow the trainers' logs, one task a pod, and fold what they tell; wake the job when there is news."""
+"""Follow the trainers' logs, one task a pod, fold their events, and wake the job when one arrives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model_garden.controller.trainer_events import Training, fold, recorded
 _log = logging.getLogger(__name__)
 
 LOG_END_SECONDS = 20
-"""How long an ended pod's log is waited for: its node may be gone, and the log with it."""
+"""How long to wait for the log of an ended pod: its node may be gone, and the log with it."""
 TAIL_LINES = 20
 _TAIL_CHARACTERS = 500
 
@@ -28,7 +28,7 @@ _TAIL_CHARACTERS = 500
 class _Stream:
     task: asyncio.Task[None]
     ended: float | None = None
-    """When the pod was seen to have ended."""
+    """When the end of the pod was first seen."""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
 
@@ -41,20 +41,20 @@ class _Run:
 
 
 class ProgressStreams:
-    """The streams of all running jobs. A TrainingJob is known by its uid, so that a namesake starts afresh.
+    """The streams of all running jobs. Their key is the uid, so that a new job of the same name starts empty.
 
-    ``wake`` is called for what is to be told at once: a pod's first figures, and the end of its log. For all later
-    figures ``wake_in_time`` is, which may let some time pass.
+    ``wake`` is called for what is written at once: a pod's first figures, and the end of its log. ``wake_later`` is
+    called for all later figures.
     """
 
-    def __init__(self, cluster: Cluster, wake: Callable[[Key], None], wake_in_time: Callable[[Key], None]) -> None:
+    def __init__(self, cluster: Cluster, wake: Callable[[Key], None], wake_later: Callable[[Key], None]) -> None:
         self._cluster = cluster
         self._wake = wake
-        self._wake_in_time = wake_in_time
+        self._wake_later = wake_later
         self._runs: dict[str, _Run] = {}
 
     def training(self, uid: str, status: TrainingJobStatus) -> Training:
-        """What the trainers of a job have told until now; from its status when this process has not followed it."""
+        """What the trainers of a job have reported; from its status when this process has not followed it."""
         return self._run(uid, status).training
 
     def follow(self, uid: str, key: Key, pod: str, status: TrainingJobStatus) -> None:
@@ -65,7 +65,7 @@ class ProgressStreams:
             run.streams[pod] = _Stream(task)
 
     def is_behind(self, uid: str, pod: str) -> bool:
-        """Whether the log of a pod that has ended is still being read, and is worth waiting for."""
+        """Whether the log of a pod that has ended is still being read, and can be waited for."""
         run = self._runs.get(uid)
         stream = run.streams.get(pod) if run else None
         if stream is None or stream.task.done():
@@ -103,16 +103,16 @@ class ProgressStreams:
         return self._runs[uid]
 
     async def _read(self, run: _Run, key: Key, pod: str) -> None:
-        """What goes wrong here costs figures, never the job."""
-        news = self._wake
+        """A failure here costs figures, never the job."""
+        wake = self._wake
         try:
             async for line in follow_log(self._cluster, pod, key.namespace, container=TRAINER_CONTAINER):
                 event = parse_event(line)
                 if event is not None:
                     run.training = fold(run.training, pod, event)
-                    news(key)
+                    wake(key)
                     if isinstance(event, ProgressEvent):
-                        news = self._wake_in_time
+                        wake = self._wake_later
                 elif line.strip():
                     run.streams[pod].tail.append(line[:_TAIL_CHARACTERS])
         except ClusterError as error:

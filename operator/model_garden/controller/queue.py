@@ -1,4 +1,4 @@
-"""The work queue: each key waits once, is worked on by one worker at a time, and comes back later when it fails."""
+"""The work queue, as client-go's: each key waits once, one worker at a time works on it, and a failure is retried."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class WorkQueue(Generic[Key]):
         self._timer.set()
 
     async def run(self, workers: int, work: Callable[[Key], Awaitable[float | None]]) -> None:
-        """Call ``work`` for each key, for ever; what it returns is when to come back, in seconds.
+        """Call ``work`` for each key until cancelled. It returns in how many seconds to work on the key again, or None.
 
-        When ``work`` raises, the key comes back after a pause that doubles each time, with jitter.
+        When ``work`` raises, the key is retried after a pause that doubles each time, with jitter.
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())

@@ -60,11 +60,11 @@ class Reconciler:
         self._reported: dict[str, set[str]] = {}
 
     async def reconcile(self, key: Key) -> float | None:
-        """Bring one TrainingJob forward. Return in how many seconds to come back if nothing wakes it before.
+        """Advance one TrainingJob. Return in how many seconds to reconcile it again if nothing wakes it before.
 
         Raises:
             ClusterError: when the cluster refuses a request or does not answer; to be tried again later.
-            Exception: for a fault of the operator, after an Event that says so.
+            Exception: for a fault of the operator, after an Event that reports it.
         """
         try:
             return await self._reconcile(key)
@@ -90,7 +90,7 @@ class Reconciler:
             return None
         status, lost = read_status(resource.get("status") or {})
         if lost:
-            _log.warning("these fields of the status cannot be read and are written anew: %s", ", ".join(lost))
+            _log.warning("these fields of the status cannot be read and are written again: %s", ", ".join(lost))
         now = now_for(resource["metadata"]["generation"])
         if finished(status):
             await self._after_the_end(resource)
@@ -101,7 +101,7 @@ class Reconciler:
             return await self._advance(resource, plan, status, now)
         except InvalidResource as error:
             if self._children.has_training_job(resource):  # what was valid when it was created stays valid
-                _log.warning("this operator cannot read the spec, so the Job is left alone: %s", error)
+                _log.warning("this operator cannot read the spec, so it does not change the Job: %s", error)
                 return self.settings.resync_seconds
             await self._writer.write(resource, status, invalid(status, error.problems, now))
             return None
@@ -215,7 +215,7 @@ class Reconciler:
     async def _conclude(
         self, resource: Object, seen: Observation, verdict: Verdict, pause: float | None
     ) -> float | None:
-        """Write the status. Return in how many seconds to come back."""
+        """Write the status. Return in how many seconds to reconcile again."""
         plan, facts, key = seen.plan, seen.facts, Key(seen.plan.namespace, seen.plan.name)
         failed_pod = facts.failed_pod.name if facts.failed_pod else None
         after = next_status(seen, verdict, self.streams.tail(plan.uid, failed_pod))
@@ -261,7 +261,7 @@ class Reconciler:
 def _until_events(facts: Facts, now: Now) -> float | None:
     """Seconds until the Events about a pending job are read; None if it is not pending.
 
-    A Job whose pod is refused, and a pod whose volume cannot be mounted, show in Events alone, which are not watched.
+    A Job whose pod is refused, and a pod whose volume cannot be mounted, show only in Events, which are not watched.
     """
     job, pod = facts.job, facts.pending_pod or facts.current
     if job is None or not job.owned or job.finished or job.deleting or job.suspended or (pod and pod.started):

@@ -1,4 +1,4 @@
-"""PURE: verdict -> status. ``next_status`` says it in the shape of the API, and keeps what is known already."""
+"""PURE: verdict -> status. ``next_status`` gives it the shape of the API, and keeps what the status holds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Object = dict[str, Any]
 
 
 def read_status(recorded: Object) -> tuple[TrainingJobStatus, list[str]]:
-    """A recorded status, and the names of its unreadable fields. Those are dropped; Job and pods give them anew."""
+    """A recorded status, and the names of its unreadable fields. Those are dropped; Job and pods give them again."""
     lost: list[str] = []
     while True:
         try:
@@ -85,7 +85,7 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
 
 
 def _effective_spec(seen: Observation, *, job_exists: bool) -> Object:
-    """What the Job was created with, whatever the operator's settings are now, except for fields that may change."""
+    """What the Job was created with, independent of the present settings, except for fields that may change."""
     current = effective = seen.plan.spec.to_dict()
     created_with = seen.previous.effective_spec
     if job_exists and created_with and seen.previous.job_name == seen.plan.job_name:

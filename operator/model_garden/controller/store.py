@@ -15,7 +15,7 @@ Object = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """A namespaced object's place."""
+    """Namespace and name of an object."""
 
     namespace: str
     name: str
@@ -25,15 +25,15 @@ class Key(NamedTuple):
 
 
 def key_of(item: Object) -> Key:
-    """Where an object is."""
+    """The key of an object."""
     return Key(item["metadata"]["namespace"], item["metadata"]["name"])
 
 
 class Store:
     """The caches. ``wake`` is called with a TrainingJob's key whenever something of it changed.
 
-    The answer to a write comes before the watch tells of it, and of what was before: only a newer version takes the
-    place of what is known and wakes. The operator's own writes (``written``) wake nobody: their author knows of them.
+    The answer to a write arrives before the watch reports it, and before earlier changes: only a newer version replaces
+    the one in the store, and wakes. The operator's own writes (``written``) do not wake.
     """
 
     def __init__(self, wake: Callable[[Key], None]) -> None:
@@ -59,7 +59,7 @@ class Store:
         return list(self._pods.get(job, {}).values())
 
     def put_training_job(self, item: Object, *, written: bool = False) -> None:
-        """A TrainingJob was seen, or written; the answer to a write may come when it is gone, and brings none back."""
+        """A TrainingJob was seen, or written. The answer to a write does not restore one that is gone."""
         key = key_of(item)
         known = self._training_jobs.get(key)
         if not _newer(item, known) or (written and not _same(item, known)):
@@ -95,7 +95,7 @@ class Store:
                 self._wake_owners(key)
 
     def on_jobs(self, seen: Snapshot | Change, namespace: str | None) -> None:
-        """Take in what the watch of Jobs tells."""
+        """Apply what the watch of Jobs reports."""
         if isinstance(seen, Snapshot):
             present = {key_of(item) for item in seen.items}
             for key in [k for k in self._jobs if k not in present and namespace in (None, k.namespace)]:
@@ -110,7 +110,7 @@ class Store:
             self.put_job(seen.object)
 
     def on_pods(self, seen: Snapshot | Change, namespace: str | None) -> None:
-        """Take in what the watch of Pods tells."""
+        """Apply what the watch of Pods reports."""
         if isinstance(seen, Snapshot):
             present = {item["metadata"]["uid"] for item in seen.items}
             for known, pods in list(self._pods.items()):
@@ -136,7 +136,7 @@ class Store:
             self._wake_owners(job)
 
     def forget_gone(self, job: Key, recorded: Collection[str] | None = None) -> None:
-        """Drop the pods that exist no more: all, or those of the names whose end the status holds."""
+        """Drop the pods that no longer exist: all, or those of the names whose end the status holds."""
         pods = self._pods.get(job, {})
         for name in [name for name, pod in pods.items() if pod.get(GONE)]:
             if recorded is None or name in recorded:

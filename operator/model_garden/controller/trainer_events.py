@@ -1,4 +1,4 @@
-"""PURE: what the trainers of a job have told so far, folded from their event lines.
+"""PURE: what the trainers of a job have reported so far, folded from their event lines.
 
 Folding is idempotent by step: reading a pod's log again from its start, as after a restart of the operator, changes
 nothing, and figures of a pod never go back while its log is read again.
@@ -31,7 +31,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Training:
-    """All that was told: the same for every attempt but ``steps``, which is by pod, and ``stage``, of the last pod."""
+    """All that was reported, by all attempts together; ``steps`` is by pod, and ``stage`` is the last pod's."""
 
     progress: Progress | None = None
     history: tuple[HistoryPoint, ...] = ()
@@ -42,12 +42,12 @@ class Training:
     warning: str | None = None
 
     def steps_of(self, pod: str) -> Steps:
-        """What ``pod`` trained; nothing if it has not told."""
+        """What ``pod`` trained; nothing if it has not reported."""
         return dict(self.steps).get(pod, Steps())
 
 
 def recorded(status: TrainingJobStatus) -> Training:
-    """What a status holds of it, to go on from after a restart."""
+    """What a status holds of it: where to continue after a restart."""
     return Training(
         progress=status.progress,
         history=tuple(status.history or ()),
@@ -82,17 +82,17 @@ def _reached(training: Training, pod: str, progress: Progress) -> Training:
     point = HistoryPoint(
         step=progress.step, loss=progress.loss, eval_loss=progress.eval_loss, learning_rate=progress.learning_rate
     )
-    told = point.loss is not None or point.eval_loss is not None
+    reported = point.loss is not None or point.eval_loss is not None
     return replace(
         training,
         progress=progress,
-        history=tuple(add_point(training.history, point)) if told else training.history,
+        history=tuple(add_point(training.history, point)) if reported else training.history,
         steps=_with(training, pod, Steps(steps.first or 0, progress.step)),
     )
 
 
 def _resumed(training: Training, pod: str, step: int) -> Training:
-    """The checkpoint resumed from is the last good one, even if a later one was written (and found broken)."""
+    """The checkpoint resumed from is the last valid one, even if a later one was written and found broken."""
     if training.steps_of(pod).first is not None:
         return training
     return replace(training, checkpoint=step, steps=_with(training, pod, Steps(step, step)))

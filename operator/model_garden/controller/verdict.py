@@ -26,7 +26,7 @@ _PATIENCE: dict[PendingKind, float] = {"Missing": 1, "Refused": 1, "Image": 6}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The phase, a CamelCase reason and a sentence. ``stalled``: the job needs somebody's help to continue."""
+    """The phase, a CamelCase reason and a sentence. ``stalled``: a person must help for the job to continue."""
 
     phase: Phase
     reason: str
@@ -85,21 +85,23 @@ def judge(seen: Observation, missing_seconds: float) -> Verdict:
     if not seen.plan.cancelled or verdict.phase in ENDED or verdict.reason == "NodeNotResponding":
         return verdict
     if seen.facts.job is None or not seen.facts.job.owned:
-        return Verdict("Cancelled", "Cancelled", f"cancelled by the annotation {names.ANNOTATION_CANCEL}")
-    return Verdict(seen.previous.phase or "Pending", "Cancelling", "cancelled; the pods are stopping")
+        return Verdict("Cancelled", "Cancelled", f"the annotation {names.ANNOTATION_CANCEL} cancelled the job")
+    return Verdict(seen.previous.phase or "Pending", "Cancelling", "the job is cancelled; its pods are stopping")
 
 
 def _judge(seen: Observation, missing_seconds: float) -> Verdict:
-    """The verdict on a TrainingJob that nobody cancelled."""
+    """The verdict on a TrainingJob that is not cancelled."""
     plan, facts, job = seen.plan, seen.facts, seen.facts.job
     if job is None and plan.held_back:
-        return Verdict("Suspended", "Suspended", "suspended by spec.suspend; set it to false to queue the Job")
+        return Verdict("Suspended", "Suspended", "spec.suspend holds the job back; set it to false to queue the Job")
     if job is None:
-        return Verdict("Pending", "CreatingJob", "the Job is being created")
+        return Verdict("Pending", "CreatingJob", "the operator is creating the Job")
     if not job.owned:
         return _name_taken(plan, job)
     if job.complete and plan.step == "preflight":
-        return Verdict("Pending", "PreflightSucceeded", "data and model are ready; the training Job comes next")
+        return Verdict(
+            "Pending", "PreflightSucceeded", "data and model are ready; the operator creates the training Job next"
+        )
     if job.complete:
         return Verdict("Succeeded", "Succeeded", _success(facts, seen.training))
     if job.failed:
@@ -119,7 +121,7 @@ def _judge(seen: Observation, missing_seconds: float) -> Verdict:
 
 def _name_taken(plan: Plan, job: JobFacts) -> Verdict:
     if job.other_owner == f"{names.KIND} {plan.name}":
-        why = f"waiting until the Job {job.name} of a deleted TrainingJob of this name is gone"
+        why = f"the job waits until the Job {job.name} of a deleted TrainingJob of this name is gone"
         return Verdict("Pending", "PreviousJobEnding", why)
     owner = f"belongs to {job.other_owner}" if job.other_owner else "has no owner"
     fix = "delete that Job, or give the TrainingJob another name"
@@ -143,9 +145,9 @@ def seconds_to_overdue(facts: Facts, now: Now) -> float:
 
 def _suspended(plan: Plan, job: JobFacts) -> Verdict:
     if plan.queued_by_kueue and not job.suspended_by_spec:
-        return Verdict("Queued", "WaitingForQuota", "waiting for Kueue to admit the Job")
+        return Verdict("Queued", "WaitingForQuota", "the Job waits for Kueue to admit it")
     if job.suspended_by_spec:
-        return Verdict("Suspended", "Suspended", "suspended by spec.suspend; set it to false to resume")
+        return Verdict("Suspended", "Suspended", "spec.suspend suspends the job; set it to false to resume")
     why = f"Job {job.name} was suspended outside the operator; set its spec.suspend to false to resume"
     return Verdict("Suspended", "SuspendedByOthers", why)
 
@@ -160,13 +162,15 @@ def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
         if last := facts.last_ended:
             assert last.end is not None
             return Verdict("Starting", "Retrying", f"pod {last.name} ended ({_describe(last.end)}); a new pod follows")
-        return Verdict("Starting", "Starting", "the Job's pod is being created")
+        return Verdict("Starting", "Starting", "Kubernetes is creating the Job's pod")
     if (stopping := facts.stopping) and stopping.delete_by:
         why = pod_reasons.stopping(stopping.name, stopping.node, stopping.delete_reason, stopping.delete_by)
         return Verdict("Running", "PodDeleted", why)
     if pod.started:
-        report = training.warning or training.stage or "the trainer starts"
-        return Verdict("Running", "Running", report if not pod.told_to_stop else f"stopping early and saving; {report}")
+        report = training.warning or training.stage or "the trainer is starting"
+        return Verdict(
+            "Running", "Running", report if not pod.asked_to_stop else f"the trainer stops early and saves; {report}"
+        )
     if pod.waiting:
         return _pending(pod.waiting, pod.node, _pending_for(pod.scheduled or pod.created, seen), missing_seconds)
     return Verdict("Starting", "Starting", "the pod is starting")
@@ -190,10 +194,10 @@ def _pending(why: PendingReason, node: str | None, waited: timedelta, missing_se
 def _success(facts: Facts, training: Training) -> str:
     outcome = last_outcome(facts)
     if outcome is None:
-        return "trainer exited 0 but reported no output"
+        return "the trainer exited with code 0 but reported no output"
     progress = outcome.progress or training.progress
-    steps = f"trained {progress.step} of {progress.total_steps} steps" if progress else "trained"
-    early = ", stopped early and saved as asked" if outcome.stopped_early else ""
+    steps = f"the job trained {progress.step} of {progress.total_steps} steps" if progress else "the job trained"
+    early = ", then stopped early and saved, as the annotation asks" if outcome.stopped_early else ""
     return f"{steps}{early}; the model is at {outcome.output.path}" if outcome.output else f"{steps}{early}"
 
 
@@ -206,14 +210,16 @@ def last_outcome(facts: Facts) -> Outcome | None:
 
 
 def job_failure(plan: Plan, facts: Facts, log_tail: list[str] | None) -> Failure:
-    """Why a failed Job failed, as its trainer reported it, else as the kernel or node did, else as the Job says."""
+    """Why a failed Job failed, as its trainer reported it, else as the kernel or node did, else as the Job does."""
     assert facts.job is not None and facts.job.failed is not None
     job_reason, job_message = facts.job.failed
     end = facts.failed_pod.end if facts.failed_pod else None
     exit_code = end.exit_code if end else None
     if job_reason == "DeadlineExceeded":
         limit = plan.spec.active_deadline_seconds
-        message = f"ran longer than spec.activeDeadlineSeconds ({limit}); raise it to resume from the last checkpoint"
+        message = (
+            f"the job ran longer than spec.activeDeadlineSeconds ({limit}); raise it to resume from the last checkpoint"
+        )
         return Failure(reason="DeadlineExceeded", message=message, exit_code=exit_code, log_tail=log_tail)
     if end is None:
         return Failure(reason=job_reason or "TrainerError", message=job_message or "the Job failed", log_tail=log_tail)
@@ -234,7 +240,7 @@ def _describe(end: End) -> str:
 
 
 def awaiting_job_conclusion(plan: Plan, facts: Facts) -> bool:
-    """Whether a pod ended in a way that ends the Job, and the Job does not say so yet. Then no status is written."""
+    """Whether a pod ended in a way that ends the Job, and the Job does not show it yet. Then no status is written."""
     job, last = facts.job, facts.failed_pod
     if job is None or job.finished or job.suspended or facts.current or last is None or last.end is None:
         return False

@@ -34,7 +34,7 @@ _RELIST_SECONDS = 5
 
 
 async def watch_children(cluster: Cluster, store: Store, namespaces: tuple[str, ...], seen_all: asyncio.Event) -> None:
-    """Watch for ever; ``seen_all`` is set once the first list of each has arrived."""
+    """Watch until cancelled; ``seen_all`` is set once the first list of each has arrived."""
     places = namespaces or (None,)
     first = [asyncio.Event() for _ in range(2 * len(places))]
     arrived = iter(first)
@@ -50,10 +50,10 @@ async def watch_children(cluster: Cluster, store: Store, namespaces: tuple[str, 
 async def forget_vanished(
     cluster: Cluster, store: Store, namespaces: tuple[str, ...], every: float, relisted: asyncio.Event
 ) -> None:
-    """Remove TrainingJobs that vanished unseen, for ever.
+    """Remove TrainingJobs whose deletion no event reported, until cancelled.
 
-    After a gap in its watch kopf lists them anew (``relisted``) without saying which are gone. An empty list sets no
-    ``relisted``, so this runs also ``every`` so many seconds.
+    After a gap in its watch kopf lists them again (``relisted``) without reporting which are gone. An empty list does
+    not set ``relisted``, so this also runs ``every`` so many seconds.
     """
     while True:
         with suppress(TimeoutError):
@@ -84,7 +84,7 @@ async def _watch(
     sink: Sink,
     arrived: asyncio.Event,
 ) -> None:
-    """Without its eyes the operator is of no use, so it keeps asking, whatever the answer: RBAC may yet be granted."""
+    """Watch until cancelled, and retry after any refusal: RBAC may be granted later."""
     while True:
         try:
             async for seen in list_and_watch(cluster, resource, namespace, labels=LABEL_JOB, trim=trim):
