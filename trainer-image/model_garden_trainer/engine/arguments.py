@@ -34,46 +34,64 @@ def arguments(
         some_may_be_unused: whether a process may skip adapters that another one trains, such as those of a vision
             tower in rows without pictures. Unsloth's gradient checkpointing does not allow it.
     """
-    cuda = torch.cuda.is_available()
-    return dict(
-        output_dir=checkpoints,
-        per_device_train_batch_size=micro_batch,
-        per_device_eval_batch_size=eval_batch,
-        gradient_accumulation_steps=accumulation,
-        num_train_epochs=h.num_epochs,
-        max_steps=h.max_steps,
-        learning_rate=h.learning_rate,
-        warmup_steps=h.warmup_steps,
-        weight_decay=h.weight_decay,
-        lr_scheduler_type=h.lr_scheduler_type,
-        optim=h.optim,
-        max_grad_norm=h.max_grad_norm,
-        seed=h.seed,
-        data_seed=h.seed,
-        **precision(gpu=cuda),
-        gradient_checkpointing=False,  # the backend switches it on with the adapters
-        save_strategy="steps",
-        save_steps=h.save_steps,
-        save_total_limit=None,  # checkpoints.prune removes older ones after a newer one is sealed
-        eval_strategy="steps" if evaluated else "no",
-        eval_steps=h.eval_steps if evaluated else None,
-        metric_for_best_model="eval_loss" if evaluated else None,
-        greater_is_better=False if evaluated else None,
-        prediction_loss_only=True,
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        label_names=["labels"],
-        remove_unused_columns=False,
-        dataloader_num_workers=workers,
-        dataloader_persistent_workers=workers > 0,  # the imports of a new worker take seconds
-        dataloader_pin_memory=cuda,
-        dataloader_drop_last=False,
-        average_tokens_across_devices=True,
-        ddp_find_unused_parameters=some_may_be_unused,
-        report_to="none",
-        push_to_hub=False,
-        disable_tqdm=True,
-    )
+    return {
+        **_optimization(h),
+        **_checkpoints_and_evaluation(h, checkpoints, evaluated=evaluated),
+        **_reports(),
+        **precision(gpu=torch.cuda.is_available()),
+        "per_device_train_batch_size": micro_batch,
+        "per_device_eval_batch_size": eval_batch,
+        "gradient_accumulation_steps": accumulation,
+        "dataloader_num_workers": workers,
+        "dataloader_persistent_workers": workers > 0,  # the imports of a new worker take seconds
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_drop_last": False,
+        "label_names": ["labels"],
+        "remove_unused_columns": False,
+        "average_tokens_across_devices": True,
+        "ddp_find_unused_parameters": some_may_be_unused,
+        "gradient_checkpointing": False,  # the backend switches it on with the adapters
+    }
+
+
+def _optimization(h: EffectiveHyperparameters) -> dict[str, Any]:
+    return {
+        "num_train_epochs": h.num_epochs,
+        "max_steps": h.max_steps,
+        "learning_rate": h.learning_rate,
+        "warmup_steps": h.warmup_steps,
+        "weight_decay": h.weight_decay,
+        "lr_scheduler_type": h.lr_scheduler_type,
+        "optim": h.optim,
+        "max_grad_norm": h.max_grad_norm,
+        "seed": h.seed,
+        "data_seed": h.seed,
+    }
+
+
+def _checkpoints_and_evaluation(h: EffectiveHyperparameters, folder: str, *, evaluated: bool) -> dict[str, Any]:
+    return {
+        "output_dir": folder,
+        "save_strategy": "steps",
+        "save_steps": h.save_steps,
+        "save_total_limit": None,  # checkpoints.prune removes older ones after a newer one is sealed
+        "eval_strategy": "steps" if evaluated else "no",
+        "eval_steps": h.eval_steps if evaluated else None,
+        "metric_for_best_model": "eval_loss" if evaluated else None,
+        "greater_is_better": False if evaluated else None,
+        "prediction_loss_only": True,
+    }
+
+
+def _reports() -> dict[str, Any]:
+    """Nothing of the library's: callbacks report."""
+    return {
+        "logging_strategy": "no",
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "push_to_hub": False,
+        "disable_tqdm": True,
+    }
 
 
 def precision(*, gpu: bool) -> dict[str, bool]:
