@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from model_garden.cli.local import local_gpus
+from model_garden.local.process import gpus as local_gpus
 from tests.cli.conftest import COMMAND, ROOT, Done, environment
 
 pytestmark = pytest.mark.train

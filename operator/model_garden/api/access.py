@@ -79,6 +79,18 @@ class Access:
         return Caller(cluster, namespace or namespace_of(token) or cluster.namespace, identity)
 
 
+class LocalAccess:
+    """The TrainingJobs of this machine: whoever reaches its loopback address may use them."""
+
+    def __init__(self, own: Cluster) -> None:
+        self._own = own
+
+    def caller(self, authorization: str | None, namespace: str | None) -> Caller:
+        """The one caller; a token is not looked at."""
+        del authorization
+        return Caller(self._own, namespace or self._own.namespace, "own")
+
+
 def namespace_of(token: str) -> str | None:
     """The namespace of a service account's token, None for any other.
 
@@ -95,7 +107,7 @@ def namespace_of(token: str) -> str | None:
 
 def caller_of(request: Request, namespace: Namespace = None) -> Caller:
     """The request's caller, for ``Depends``."""
-    access: Access = request.app.state.access
+    access: Access | LocalAccess = request.app.state.access
     return access.caller(request.headers.get("authorization"), namespace)
 
 

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from model_garden import __version__
 from model_garden.api import about, changes, jobs
-from model_garden.api.access import Access
+from model_garden.api.access import Access, LocalAccess
 from model_garden.api.openapi import PREFIX, TAGS, document
 from model_garden.api.problems import add_handlers
 from model_garden.api.protection import LoopbackOnly
@@ -19,7 +19,7 @@ ROUTERS: tuple[APIRouter, ...] = (jobs.router, changes.router)
 """What is served below ``/api/v1``."""
 
 
-def create_app(access: Access | None = None, *, loopback: bool = False) -> FastAPI:
+def create_app(access: Access | LocalAccess | None = None, *, loopback: bool = False) -> FastAPI:
     """The application.
 
     Args:

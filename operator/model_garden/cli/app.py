@@ -315,12 +315,15 @@ def delete(
 def serve(
     host: Annotated[str, typer.Option("--host", help="the address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="the port; 0 takes a free one")] = 8000,
+    local: Annotated[
+        bool, typer.Option("--local", help="train on this machine, in the current folder, without a cluster")
+    ] = False,
     context: Context = None,
 ) -> None:
-    """Serve the REST API on this machine."""
+    """Serve the REST API on this machine; without a kubeconfig, as with --local."""
     from model_garden.cli.serve import serve as run_server
 
-    run_server(host, port, context=context)
+    run_server(host, port, local=local, context=context)
 
 
 @app.command("version", rich_help_panel=ABOUT, cls=Command)

@@ -9,9 +9,10 @@ from typing import Any
 from model_garden.cli.output import print_json
 from model_garden.cli.report import print_failure, print_result
 from model_garden.cli.spec_flags import named_by_flag, parse_sets
-from model_garden.cli.trainer_process import local_gpus, run_trainer
+from model_garden.cli.trainer_process import run_trainer
 from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden.local.process import gpus
 from model_garden.services.errors import MissingPackages
 from model_garden.services.manifest import Job, job_from_spec, read_job
 
@@ -37,7 +38,7 @@ def run_job(job: Job, *, output: str) -> None:
     """
     if find_spec("torch") is None:
         raise MissingPackages("training needs the trainer's packages: pip install 'model-garden[trainer]'")
-    spec = effective_spec(job.spec, job.name, local_gpus=local_gpus())
+    spec = effective_spec(job.spec, job.name, local_gpus=gpus())
     run = run_trainer(TrainerConfig(name=job.name, spec=spec))
     print_failure(run)
     if output == "json":

@@ -1,52 +1,95 @@
-"""``serve``: the REST API of a cluster on this machine's own address."""
+"""``serve``: the REST API on this machine's own address, of a cluster or of this machine's own TrainingJobs."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_garden.cli.output import FAILED, CommandError
+from model_garden.cluster.errors import NOT_CONFIGURED
 from model_garden.services.errors import MissingPackages
 
+if TYPE_CHECKING:
+    from model_garden.api.access import Access, LocalAccess
 
-def serve(host: str, port: int, *, context: str | None) -> None:
+
+def serve(host: str, port: int, *, local: bool, context: str | None) -> None:
     """Serve until the process is told to end.
 
     Raises:
-        CommandError: the address cannot be used.
+        CommandError: the address cannot be used, or not for jobs of this machine.
         MissingPackages: the packages of the REST API are not installed.
-        ClusterError: no cluster is configured.
+        ClusterError: no cluster is configured, though one was named.
+        FolderInUse: another server has the current folder open.
     """
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
-        from model_garden.api.access import Access
-        from model_garden.api.app import create_app
         from model_garden.api.protection import is_loopback
     except ModuleNotFoundError as missing:
         raise MissingPackages(
             f"serve needs the packages of the REST API ({missing.name} is missing): pip install 'model-garden[api]'"
         ) from missing
-    loopback = is_loopback(host)
-
-    async def session() -> None:
-        async with await Access.open(context, loopback=loopback) as access:
-            with _listen(host, port) as listener:
-                address = f"[{host}]" if ":" in host else host
-                print(f"Model Garden serves http://{address}:{listener.getsockname()[1]}/api/v1", flush=True)
-                config = uvicorn.Config(
-                    create_app(access, loopback=loopback),
-                    log_level="warning",
-                    access_log=False,
-                    server_header=False,
-                    timeout_graceful_shutdown=3,
-                )
-                await uvicorn.Server(config).serve(sockets=[listener])
-
+    if local and not is_loopback(host):
+        raise CommandError(f"--local listens on this machine alone, since it asks nobody who they are; got {host}")
     try:
-        asyncio.run(session())
+        asyncio.run(_local(host, port) if local else _cluster(host, port, context, loopback=is_loopback(host)))
     except KeyboardInterrupt:  # the usual way to end it
         return
+
+
+async def _cluster(host: str, port: int, context: str | None, *, loopback: bool) -> None:
+    from model_garden.api.access import Access
+    from model_garden.cluster import ClusterError
+
+    try:
+        access = await Access.open(context, loopback=loopback)
+    except ClusterError as error:
+        if error.reason != NOT_CONFIGURED or context or os.environ.get("KUBECONFIG") or not loopback:
+            raise
+        print("There is no kubeconfig, so jobs run on this machine.", file=sys.stderr)
+        await _local(host, port)
+        return
+    async with access:
+        await _listen_and_serve(host, port, access, loopback=loopback)
+
+
+async def _local(host: str, port: int) -> None:
+    """Serve and run the jobs of the current folder."""
+    from model_garden.api.access import LocalAccess
+    from model_garden.local.home import local_home
+
+    with local_home(Path.cwd()) as home:
+        running = asyncio.create_task(home.runner.run())
+        serving = asyncio.create_task(_listen_and_serve(host, port, LocalAccess(home.cluster), loopback=True))
+        done, _ = await asyncio.wait((running, serving), return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        for task in done:
+            task.result()
+        if training := home.runner.training():
+            print(f"{training} trains on; serve this folder again to see it end.", file=sys.stderr)
+
+
+async def _listen_and_serve(host: str, port: int, access: Access | LocalAccess, *, loopback: bool) -> None:
+    import uvicorn
+
+    from model_garden.api.app import create_app
+
+    with _listen(host, port) as listener:
+        address = f"[{host}]" if ":" in host else host
+        print(f"Model Garden serves http://{address}:{listener.getsockname()[1]}/api/v1", flush=True)
+        config = uvicorn.Config(
+            create_app(access, loopback=loopback),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+        await uvicorn.Server(config).serve(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +18,11 @@ from typing import IO, Any, get_args
 from model_garden.cli.display import Display
 from model_garden.cli.events import show_event
 from model_garden.cli.trainer_run import TrainerRun
-from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV
 from model_garden.contract.progress import ProgressEvent, Stage, parse_event, parse_outcome
 from model_garden.contract.reasons import EXIT_CODES
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden.local.process import COMMAND, environment
 
-TRAINER = "model_garden_trainer"
 _FAILURE_LINE = re.compile(rf"({'|'.join(EXIT_CODES)}): ")
 """The line of the log that says why the trainer fails. It is held back, since the outcome repeats it."""
 _EVENT_ECHO = re.compile(rf"({'|'.join(get_args(Stage))})(: .*)?|step \d+/\d+  .*")
@@ -34,27 +32,6 @@ _EVENT_ECHO = re.compile(rf"({'|'.join(get_args(Stage))})(: .*)?|step \d+/\d+  .
 def run_trainer(config: TrainerConfig) -> TrainerRun:
     """Run the trainer in the current folder and show its progress until it has ended."""
     return _TrainerProcess(config).run()
-
-
-def local_gpus() -> int:
-    """The number of NVIDIA GPUs that this process may use, counted without torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = len([device for device in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", device.name)])
-    if not found:
-        found = _gpus_of_nvidia_smi()
-    if visible is None:
-        return found
-    chosen = [part for part in visible.split(",") if part.strip() not in ("", "-1")]
-    return min(found, len(chosen))
-
-
-def _gpus_of_nvidia_smi() -> int:
-    """The number of GPUs that ``nvidia-smi`` lists: WSL has no device files."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return 0
-    return sum(line.startswith("GPU ") for line in listed.splitlines())
 
 
 class _TrainerProcess:
@@ -91,15 +68,9 @@ class _TrainerProcess:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def _start(self, termination_log: Path) -> subprocess.Popen[bytes]:
-        environment = os.environ | {
-            CONFIG_ENV: self._config.model_dump_json(by_alias=True, exclude_none=True),
-            TERMINATION_ENV: str(termination_log),
-            "PYTHONUNBUFFERED": "1",
-        }
-        environment.setdefault("NPROC_PER_NODE", str(max(1, min(self._config.spec.gpus, local_gpus()))))
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", TRAINER],  # -P: no file of the current folder hides a module
-            env=environment,
+            COMMAND,
+            env=environment(self._config, termination_log),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

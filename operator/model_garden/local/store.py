@@ -1,0 +1,136 @@
+"""TrainingJobs in a SQLite file. Each change gets the next version, as in an API server, so that it can be watched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+Object = dict[str, Any]
+ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
+
+NAMESPACE = "default"
+"""The only namespace of this machine."""
+KEPT_CHANGES = 1000
+
+
+class Stale(Exception):
+    """An object has another version than the caller has read."""
+
+
+class TooOld(Exception):
+    """The changes since a version are no longer kept: list again."""
+
+
+class LocalStore:
+    """The TrainingJobs of one folder. It belongs to one process and one event loop."""
+
+    def __init__(self, file: Path) -> None:
+        self._database = sqlite3.connect(file, isolation_level=None)
+        self._database.executescript(
+            """
+            PRAGMA journal_mode = WAL;
+            CREATE TABLE IF NOT EXISTS jobs (name TEXT PRIMARY KEY, resource TEXT NOT NULL);
+            CREATE TABLE IF NOT EXISTS changes (
+                version INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, resource TEXT NOT NULL
+            );
+            """
+        )
+        self._waiting: set[asyncio.Event] = set()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    @property
+    def version(self) -> int:
+        """The version of the last change; 0 before the first."""
+        row = self._database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'changes'").fetchone()
+        return int(row[0]) if row else 0
+
+    def all(self) -> list[Object]:
+        """All TrainingJobs, by name."""
+        rows = self._database.execute("SELECT resource FROM jobs ORDER BY name").fetchall()
+        return [json.loads(row[0]) for row in rows]
+
+    def get(self, name: str) -> Object | None:
+        """One TrainingJob, None if there is none."""
+        row = self._database.execute("SELECT resource FROM jobs WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def create(self, resource: Object) -> Object:
+        """Keep a new TrainingJob, and return it with its uid, time and version."""
+        metadata = resource["metadata"] | {
+            "namespace": NAMESPACE,
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": now(),
+            "generation": 1,
+        }
+        return self._write("ADDED", resource | {"metadata": metadata})
+
+    def replace(self, resource: Object) -> Object:
+        """Keep a changed TrainingJob, and return it with its new version.
+
+        Raises:
+            Stale: it has changed since it was read, or is gone.
+        """
+        current = self.get(resource["metadata"]["name"])
+        read = resource["metadata"]["resourceVersion"]
+        if current is None or current["metadata"]["resourceVersion"] != read:
+            raise Stale(resource["metadata"]["name"])
+        return self._write("MODIFIED", resource)
+
+    def delete(self, name: str) -> None:
+        """Drop a TrainingJob, if it exists."""
+        resource = self.get(name)
+        if resource is not None:
+            self._write("DELETED", resource)
+
+    def changes_since(self, version: int) -> list[tuple[ChangeType, Object]]:
+        """The changes after ``version``, the oldest first.
+
+        Raises:
+            TooOld: some of them are no longer kept.
+        """
+        if version < self.version - KEPT_CHANGES:
+            raise TooOld(str(version))
+        query = "SELECT type, resource FROM changes WHERE version > ? ORDER BY version"
+        return [(row[0], json.loads(row[1])) for row in self._database.execute(query, (version,)).fetchall()]
+
+    async def wait(self, version: int, seconds: float | None = None) -> None:
+        """Wait until there is a change after ``version``, at most so many seconds."""
+        event = asyncio.Event()
+        self._waiting.add(event)
+        try:
+            if self.version <= version:
+                async with asyncio.timeout(seconds):
+                    await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting.discard(event)
+
+    def _write(self, kind: ChangeType, resource: Object) -> Object:
+        version = self.version + 1
+        resource = resource | {"metadata": resource["metadata"] | {"resourceVersion": str(version)}}
+        name, text = resource["metadata"]["name"], json.dumps(resource)
+        with self._database:
+            self._database.execute("BEGIN")
+            self._database.execute("INSERT INTO changes VALUES (?, ?, ?)", (version, kind, text))
+            self._database.execute("DELETE FROM changes WHERE version <= ?", (version - KEPT_CHANGES,))
+            if kind == "DELETED":
+                self._database.execute("DELETE FROM jobs WHERE name = ?", (name,))
+            else:
+                self._database.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (name, text))
+        for event in self._waiting:
+            event.set()
+        return resource
+
+
+def now() -> str:
+    """The present time as ``metav1.Time`` spells it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

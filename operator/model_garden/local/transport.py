@@ -1,0 +1,291 @@
+"""Answers the requests of ``cluster.Cluster`` as an API server would: TrainingJobs, and their attempts as pods.
+
+The protocol is Kubernetes' own: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from model_garden.builders.plan import Plan
+from model_garden.cluster import PODS, TRAINING_JOBS, Cluster, Resource
+from model_garden.contract import names
+from model_garden.contract.crd import MUTABLE
+from model_garden.contract.defaults import effective_spec
+from model_garden.contract.resource import InvalidResource, parse_resource, parse_spec
+from model_garden.local import objects, process
+from model_garden.local.runner import state_of
+from model_garden.local.store import NAMESPACE, LocalStore, Stale, TooOld
+
+Object = dict[str, Any]
+
+LOG_SECONDS = 0.2
+"""Pause between two looks at a log that is followed."""
+_STAMP = "1970-01-01T00:00:00.000000000Z"
+"""The time of every log line: nothing here breaks a connection, after which a client would resume by time."""
+
+
+class Refused(Exception):
+    """A request that an API server would refuse: an HTTP status, a reason and a sentence."""
+
+    def __init__(self, code: int, reason: str, message: str, causes: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.status: Object = {
+            "kind": "Status",
+            "code": code,
+            "reason": reason,
+            "message": message,
+            "details": {"causes": [_cause(problem) for problem in causes or ()]},
+        }
+
+
+def local_cluster(store: LocalStore, folder: Path) -> Cluster:
+    """A client of the TrainingJobs in ``store``; ``folder`` holds the attempts of each by uid."""
+
+    async def nothing() -> Object:
+        return {}
+
+    configuration = SimpleNamespace(host="http://this-machine", auth_settings=nothing)
+    return Cluster(configuration, _Transport(store, folder), NAMESPACE)
+
+
+class _Transport:
+    """In the place of the HTTP client that ``Cluster`` uses."""
+
+    def __init__(self, store: LocalStore, folder: Path) -> None:
+        self._store, self._folder = store, folder
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    async def request(
+        self, method: str, url: str, headers: Any = None, body: Object | None = None, _request_timeout: Any = None
+    ) -> Any:
+        """The answer to one request; its ``response`` reads as an ``aiohttp.ClientResponse``."""
+        del headers, _request_timeout  # there is nobody to authenticate, and nothing to wait for
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        try:
+            return SimpleNamespace(response=_Response(200, self._answer(method, parts.path, query, body)))
+        except Refused as refused:
+            return SimpleNamespace(response=_Response(refused.status["code"], refused.status))
+        except Stale:
+            status = Refused(409, "Conflict", "the object has been modified; read it again").status
+            return SimpleNamespace(response=_Response(409, status))
+        except TooOld:
+            return SimpleNamespace(response=_Response(410, Refused(410, "Expired", "too old resource version").status))
+
+    def _answer(self, method: str, path: str, query: dict[str, str], body: Object | None) -> Any:
+        resource, namespace, name, part = _parse(path)
+        if namespace not in (None, NAMESPACE):
+            raise Refused(404, "NotFound", f"namespace {namespace!r} does not exist on this machine; use {NAMESPACE}")
+        if resource is PODS and method == "GET":
+            return self._pods(name, part, query)
+        if resource is not TRAINING_JOBS or part:
+            raise Refused(404, "NotFound", f"this machine serves no {path}")
+        match method, name:
+            case "GET", None if query.get("watch"):
+                return self._watch(query)
+            case "GET", None:
+                return self._list(query)
+            case "GET", str():
+                return self._get(name)
+            case "POST", None:
+                return self._create(body or {}, dry_run="dryRun" in query)
+            case "PATCH", str():
+                return self._patch(name, body or {})
+            case "DELETE", str():
+                return self._delete(name, body or {})
+        raise Refused(405, "MethodNotAllowed", f"{method} {path}")
+
+    def _get(self, name: str) -> Object:
+        found = self._store.get(name)
+        if found is None:
+            raise Refused(404, "NotFound", f'{names.PLURAL}.{names.GROUP} "{name}" not found')
+        return found
+
+    def _list(self, query: dict[str, str]) -> Object:
+        wanted = _selector(query)
+        items = [item for item in self._store.all() if wanted(item) and item["metadata"]["name"] > _after(query)]
+        metadata: Object = {"resourceVersion": str(self._store.version)}
+        limit = int(query.get("limit") or 0)
+        if limit and len(items) > limit:
+            items = items[:limit]
+            metadata["continue"] = items[-1]["metadata"]["name"]
+        return {"metadata": metadata, "items": items}
+
+    async def _watch(self, query: dict[str, str]) -> AsyncIterator[bytes]:
+        wanted, version = _selector(query), int(query["resourceVersion"])
+        while True:
+            try:
+                changes = self._store.changes_since(version)
+            except TooOld:
+                yield _line({"type": "ERROR", "object": Refused(410, "Expired", "too old resource version").status})
+                return
+            for kind, item in changes:
+                version = int(item["metadata"]["resourceVersion"])
+                if wanted(item):
+                    yield _line({"type": kind, "object": item})
+            await self._store.wait(version)
+
+    def _create(self, body: Object, *, dry_run: bool) -> Object:
+        try:
+            name, _ = parse_resource(body)
+        except InvalidResource as error:
+            raise Refused(422, "Invalid", str(error), error.problems) from error
+        if self._store.get(name):
+            raise Refused(409, "AlreadyExists", f'{names.PLURAL}.{names.GROUP} "{name}" already exists')
+        return body if dry_run else self._store.create(body)
+
+    def _patch(self, name: str, change: Object) -> Object:
+        before = self._get(name)
+        after = merge_patch(before, change)
+        after["status"] = before.get("status")  # a subresource, which the runner alone writes
+        if after["spec"] != before["spec"]:
+            self._check_change(before["spec"], after["spec"])
+            after["metadata"]["generation"] += 1
+        return self._store.replace({key: value for key, value in after.items() if value is not None})
+
+    def _check_change(self, before: Object, after: Object) -> None:
+        fixed = sorted(
+            key for key in before.keys() | after.keys() if key not in MUTABLE and before.get(key) != after.get(key)
+        )
+        problems = [f"spec.{key}: cannot be changed; rerun the job with the change instead" for key in fixed]
+        try:
+            parse_spec(after)
+        except InvalidResource as error:
+            problems += error.problems
+        if problems:
+            raise Refused(422, "Invalid", "; ".join(problems), problems)
+
+    def _delete(self, name: str, body: Object) -> Object:
+        found = self._get(name)
+        uid = (body.get("preconditions") or {}).get("uid")
+        if uid and uid != found["metadata"]["uid"]:
+            raise Refused(409, "Conflict", f"{name} is another {names.KIND} by now")
+        self._store.delete(name)
+        return {"kind": "Status", "status": "Success"}
+
+    def _pods(self, name: str | None, part: str | None, query: dict[str, str]) -> Any:
+        wanted = _selector(query)
+        found = [(pod, attempt) for pod, attempt in self._all_pods() if wanted(pod)]
+        if name is None:
+            return {"metadata": {"resourceVersion": "0"}, "items": [pod for pod, _ in found]}
+        for pod, attempt in found:
+            if pod["metadata"]["name"] == name:
+                return self._log(attempt, query) if part == "log" else pod
+        raise Refused(404, "NotFound", f'pods "{name}" not found')
+
+    def _all_pods(self) -> list[tuple[Object, process.Attempt]]:
+        found = []
+        for job in self._store.all():
+            metadata = job["metadata"]
+            spec = effective_spec(parse_spec(job["spec"]), metadata["name"], local_gpus=0)
+            plan = Plan(metadata["name"], NAMESPACE, metadata["uid"], spec, {}, {})
+            for attempt in process.attempts(self._folder / metadata["uid"]):
+                found.append((objects.pod(plan, state_of(attempt)), attempt))
+        return found
+
+    async def _log(self, attempt: process.Attempt, query: dict[str, str]) -> AsyncIterator[bytes]:
+        stamp = f"{_STAMP} ".encode() if query.get("timestamps") else b""
+        if tail := query.get("tailLines"):
+            lines = attempt.log.read_bytes().splitlines(keepends=True)
+            for line in lines[max(0, len(lines) - int(tail)) :]:
+                yield stamp + line
+            return
+        with attempt.log.open("rb") as file:
+            while True:
+                ended = attempt.exit_code is not None or not query.get("follow")
+                rest = b""
+                for line in file:
+                    if not line.endswith(b"\n") and not ended:
+                        rest = line
+                        break
+                    yield stamp + line
+                if ended:
+                    return
+                file.seek(-len(rest), 1)
+                await asyncio.sleep(LOG_SECONDS)
+
+
+class _Response:
+    """The part of ``aiohttp.ClientResponse`` that ``Cluster`` reads; ``body`` is a document or a stream."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        self.status = status
+        self.headers: dict[str, str] = {}
+        self._body = body
+        self.content = self
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return b"".join([chunk async for chunk in self.iter_any()])
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        if isinstance(self._body, dict):
+            yield json.dumps(self._body).encode()
+            return
+        async for chunk in self._body:
+            yield chunk
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+def merge_patch(target: Any, change: Any) -> Any:
+    """``target`` after an RFC 7386 merge patch."""
+    if not isinstance(change, dict):
+        return change
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in change.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge_patch(result.get(key), value)
+    return result
+
+
+def _parse(path: str) -> tuple[Resource, str | None, str | None, str | None]:
+    """The resource, namespace, name and subresource of a path."""
+    for resource in (TRAINING_JOBS, PODS):
+        root = resource.path().rpartition("/")[0]
+        parts = path.removeprefix(root).strip("/").split("/") if path.startswith(root) else []
+        namespace = parts[1] if parts[:1] == ["namespaces"] else None
+        rest = parts[2:] if namespace else parts
+        if rest and rest[0] == resource.plural:
+            name, part = [*rest[1:], None, None][:2]
+            return resource, namespace, name, part
+    raise Refused(404, "NotFound", f"this machine serves no {path}")
+
+
+def _selector(query: dict[str, str]) -> Callable[[Object], bool]:
+    """Whether an object matches a request's selectors: ``metadata.name=NAME``, and labels ``KEY=VALUE`` or ``KEY``."""
+    field = query.get("fieldSelector", "").partition("metadata.name=")[2]
+    labels = [part.replace("==", "=").partition("=") for part in query.get("labelSelector", "").split(",") if part]
+
+    def matches(item: Object) -> bool:
+        own = item["metadata"].get("labels") or {}
+        named = not field or item["metadata"]["name"] == field
+        return named and all(own.get(key) == value if sign else key in own for key, sign, value in labels)
+
+    return matches
+
+
+def _after(query: dict[str, str]) -> str:
+    return query.get("continue", "")
+
+
+def _cause(problem: str) -> Object:
+    field, colon, message = problem.partition(": ")
+    return {"field": field, "message": message} if colon and " " not in field else {"field": "", "message": problem}
+
+
+def _line(event: Object) -> bytes:
+    return json.dumps(event).encode() + b"\n"

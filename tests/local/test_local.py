@@ -1,0 +1,214 @@
+"""TrainingJobs without a cluster: the same phases, words and controls, and a server that may be restarted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_garden.cluster import ClusterError
+from model_garden.local import runner
+from model_garden.local.home import FolderInUse, local_home
+from model_garden.services.actions import change_job, delete_job
+from model_garden.services.errors import Conflict, NotFound
+from model_garden.services.logs import follow_job_log, read_log
+from model_garden.services.queries import find_job, list_jobs, watch_job
+from tests.local.conftest import Home, Scenario
+
+Serve = Callable[[Scenario], None]
+
+
+def test_a_job_trains_to_its_end_and_its_status_is_the_operators(serve: Serve) -> None:
+    async def scenario(home: Home) -> None:
+        await home.submit("first")
+        status = await home.phase("first", "Succeeded")
+        assert status["progress"]["step"] == 5 and [point["step"] for point in status["history"]] == [1, 2, 3, 4, 5]
+        assert status["output"]["path"] == "models/first" and status["output"]["verified"] is True
+        [attempt] = status["attempts"]
+        assert (attempt["reason"], attempt["exitCode"]) == ("Completed", 0)
+        assert (attempt["fromStep"], attempt["toStep"]) == (0, 5)
+        assert {c["type"] for c in status["conditions"] if c["status"] == "True"} == {"Complete", "Finished"}
+        assert status["effectiveSpec"]["backend"] == "transformers"
+
+    serve(scenario)
+
+
+def test_jobs_run_one_after_the_other_and_the_waiting_one_says_for_which(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEP_SECONDS", "0.1")
+
+    async def scenario(home: Home) -> None:
+        await home.submit("one")
+        await home.phase("one", "Running")
+        await home.submit("two")
+        status = await home.phase("two", "Pending")
+        condition = next(c for c in status["conditions"] if c["type"] == "Running")
+        assert condition["reason"] == "WaitingForTurn" and condition["message"].endswith("one job at a time, now one")
+        second = await home.phase("two", "Succeeded")
+        first = (await find_job(home.cluster, "default", "one"))["status"]
+        assert first["completionTime"] <= second["startTime"]
+
+    serve(scenario)
+
+
+def test_a_running_trainer_survives_a_restart_of_the_server(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPS", "60")
+
+    async def begin(home: Home) -> None:
+        await home.submit("kept")
+        await home.step("kept", 3)
+
+    async def finish(home: Home) -> None:
+        status = await home.phase("kept", "Succeeded")
+        assert len(status["attempts"]) == 1
+        assert [point["step"] for point in status["history"]] == list(range(1, 61))
+
+    serve(begin)
+    serve(finish)
+
+
+def test_suspend_writes_a_checkpoint_and_resume_continues_from_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPS", "40")
+
+    async def scenario(home: Home) -> None:
+        await home.submit("paused", backoffLimit=0)
+        await home.step("paused", 3)
+        await change_job(home.cluster, "default", "paused", "suspend")
+        status = await home.until("paused", lambda s: s["phase"] == "Suspended" and s["attempts"][0].get("endTime"))
+        assert status["attempts"][0]["reason"] == "Stopped"
+        stopped_at = status["lastCheckpointStep"]
+        await change_job(home.cluster, "default", "paused", "resume")
+        status = await home.phase("paused", "Succeeded")
+        assert [a["fromStep"] for a in status["attempts"]] == [0, stopped_at]
+
+    serve(scenario)
+
+
+def test_stop_saves_early_and_cancel_ends_without_a_model(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPS", "2000")
+
+    async def scenario(home: Home) -> None:
+        await home.submit("stopped")
+        await home.step("stopped", 2)
+        await change_job(home.cluster, "default", "stopped", "stop")
+        status = await home.phase("stopped", "Succeeded")
+        assert 2 <= status["output"]["trainedSteps"] < 2000
+        await home.submit("given-up")
+        await home.step("given-up", 2)
+        await change_job(home.cluster, "default", "given-up", "cancel")
+        status = await home.phase("given-up", "Cancelled")
+        assert "output" not in status
+        with pytest.raises(Conflict, match="already ended"):
+            await change_job(home.cluster, "default", "given-up", "stop")
+
+    serve(scenario)
+
+
+@pytest.mark.parametrize(("code", "reason", "attempts"), [(3, "InvalidDataset", 1), (1, "TrainerError", 2)])
+def test_a_failure_is_retried_only_where_that_may_help(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, code: int, reason: str, attempts: int
+) -> None:
+    monkeypatch.setenv("FAIL_AT", "2,4")
+    monkeypatch.setenv("EXIT_CODE", str(code))
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.1)
+
+    async def scenario(home: Home) -> None:
+        await home.submit("failing", backoffLimit=1)
+        status = await home.phase("failing", "Failed")
+        assert status["failure"]["reason"] == reason
+        assert status["failure"]["message"].startswith("it was told to fail")
+        assert status["failure"]["logTail"] == ["a line for people"]
+        assert [attempt["exitCode"] for attempt in status["attempts"]] == [code] * attempts
+
+    serve(scenario)
+
+
+def test_a_trainer_that_is_killed_is_resumed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPS", "100")
+    monkeypatch.setattr(runner, "RETRY_SECONDS", 0.1)
+
+    async def scenario(home: Home) -> None:
+        await home.submit("killed")
+        await home.step("killed", 3)
+        from model_garden.local import process
+
+        [folder] = (home.workspace / ".model-garden" / "runs").iterdir()
+        process.attempts(folder)[0].kill()
+        status = await home.phase("killed", "Succeeded")
+        assert [attempt["exitCode"] for attempt in status["attempts"]] == [137, 0]
+
+    serve(scenario)
+
+
+def test_the_log_is_followed_to_its_end_and_read_afterwards(serve: Serve) -> None:
+    async def scenario(home: Home) -> None:
+        job = await home.submit("logged")
+        lines = [line async for line in follow_job_log(home.cluster, job) if isinstance(line, str)]
+        assert lines[1] == "a line for people" and len(lines) == 7
+        log = await read_log(home.cluster, await find_job(home.cluster, "default", "logged"), tail=2)
+        assert log.lines == lines[-2:]
+
+    serve(scenario)
+
+
+def test_a_watch_sees_each_state_and_a_deletion_ends_the_trainer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPS", "2000")
+
+    async def scenario(home: Home) -> None:
+        job = await home.submit("watched")
+        phases = []
+        with pytest.raises(NotFound, match="watched was deleted"):
+            async for state in watch_job(home.cluster, job):
+                phase = (state.get("status") or {}).get("phase")
+                if phase == "Running" and phase not in phases:
+                    await delete_job(home.cluster, "default", "watched")
+                phases.append(phase)
+        assert "Running" in phases
+        await home.submit("next")
+        await home.phase("next", "Running")
+        assert [job["metadata"]["name"] for job in await list_jobs(home.cluster, "default")] == ["next"]
+
+    serve(scenario)
+
+
+def test_what_an_api_server_refuses_is_refused_here_too(serve: Serve) -> None:
+    async def scenario(home: Home) -> None:
+        from model_garden.cluster import TRAINING_JOBS
+
+        job = await home.submit("same", suspend=True)
+        with pytest.raises(Conflict, match="already has a TrainingJob same"):
+            await home.submit("same")
+        change = {"spec": {"baseModel": "./models/other"}}
+        with pytest.raises(ClusterError, match=r"spec\.baseModel: cannot be changed") as refused:
+            await home.cluster.patch(TRAINING_JOBS, "same", change, "default")
+        assert refused.value.status == 422
+        broken = {**job, "metadata": {"name": "broken"}, "spec": job["spec"] | {"trainOn": "questions"}}
+        with pytest.raises(ClusterError, match="trainOn"):
+            await home.cluster.create(TRAINING_JOBS, broken, "default")
+        with pytest.raises(ClusterError, match="does not exist on this machine"):
+            await home.cluster.get(TRAINING_JOBS, "same", "elsewhere")
+
+    serve(scenario)
+
+
+def test_a_folder_belongs_to_one_server(workspace: Path) -> None:
+    with local_home(workspace), pytest.raises(FolderInUse, match="another model-garden serve"), local_home(workspace):
+        pass
+
+
+def test_a_path_outside_the_workspace_is_an_invalid_spec(serve: Serve) -> None:
+    async def scenario(home: Home) -> None:
+        from model_garden.cluster import TRAINING_JOBS
+
+        spec: dict[str, Any] = {"baseModel": "./models/tiny", "datasetPath": "/etc/rows.jsonl"}
+        body = {"apiVersion": "model-garden.dev/v1alpha1", "kind": "TrainingJob", "spec": spec}
+        await home.cluster.create(TRAINING_JOBS, body | {"metadata": {"name": "outside"}}, "default")
+        status = await home.phase("outside", "Failed")
+        assert status["failure"]["reason"] == "InvalidSpec" and "datasetPath" in status["failure"]["message"]
+
+    serve(scenario)
