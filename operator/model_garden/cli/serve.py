@@ -21,15 +21,15 @@ def serve(host: str, port: int, *, local: bool, context: str | None) -> None:
     """Serve until the process is told to end.
 
     Raises:
-        CommandError: the address cannot be used, or not for jobs of this machine.
+        CommandError: the address cannot be used, or another server has the current folder open.
         MissingPackages: the packages of the REST API are not installed.
         ClusterError: no cluster is configured, though one was named.
-        FolderInUse: another server has the current folder open.
     """
     try:
         import uvicorn  # noqa: F401
 
         from model_garden.api.protection import is_loopback
+        from model_garden.local.home import FolderInUse
     except ModuleNotFoundError as missing:
         raise MissingPackages(
             f"serve needs the packages of the REST API ({missing.name} is missing): pip install 'model-garden[api]'"
@@ -40,6 +40,8 @@ def serve(host: str, port: int, *, local: bool, context: str | None) -> None:
         asyncio.run(_local(host, port) if local else _cluster(host, port, context, loopback=is_loopback(host)))
     except KeyboardInterrupt:  # the usual way to end it
         return
+    except FolderInUse as error:
+        raise CommandError(str(error), FAILED) from error
 
 
 async def _cluster(host: str, port: int, context: str | None, *, loopback: bool) -> None:
