@@ -85,7 +85,7 @@ $(UV):
 .venv/.complete: .venv/.tools
 	@echo "» the training stack (about 6 GB) and the cluster's programs"
 	@$(PY) -m devcluster build & building=$$!; \
-	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer --group benchmarks && wait $$building
+	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer && wait $$building
 	@touch $@
 
 # The tests render the chart, and run Unsloth's real classes on a CPU: in an environment of its own, because the

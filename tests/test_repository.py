@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -70,3 +71,33 @@ def test_the_help_of_the_command_line_loads_nothing_heavy() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert printed.splitlines()[-1] == "[]"
+
+
+IMPORTED_AS = {"PIL": "pillow", "pydantic_core": "pydantic", "ruamel": "ruamel.yaml"}
+"""Modules of a package with another name, beside ``_`` for ``-``."""
+EXTRAS = {
+    "operator/model_garden": ("operator", "api", "trainer"),
+    "trainer-image/model_garden_trainer": ("trainer", "trainer-gpu"),
+}
+
+
+@pytest.mark.parametrize("folder", EXTRAS)
+def test_the_metadata_names_each_package_that_is_imported(folder: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    required = [*project["dependencies"], *(each for extra in EXTRAS[folder] for each in extras[extra])]
+    declared = {re.split(r"[<>=\[; ]", each)[0] for each in required}
+    imported = {
+        IMPORTED_AS.get(module, module.replace("_", "-"))
+        for path in (ROOT / folder).rglob("*.py")
+        for module in _imports(path)
+        if module not in sys.stdlib_module_names and not module.startswith("model_garden")
+    }
+
+    assert imported - declared == set(), "add them to pyproject.toml"
+
+
+def _imports(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name.split(".")[0] for name in plain | {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}}
