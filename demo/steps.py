@@ -104,7 +104,7 @@ made models/tiny-qwen2 || python demo/tiny_models.py models/tiny-qwen2 --kind qw
 def material(kubectl: Kubectl, example: str) -> None:
     """Fill the claims with what is not there yet; what an earlier run of ``example`` trained goes."""
     kubectl("delete", "trainingjob", example, "--ignore-not-found", "--cascade=foreground", "--wait")
-    step("Two tiny models and ten pictures of shapes and colours, into the claims")
+    step("Two tiny models and ten pictures of shapes and colors, into the claims")
     kubectl("apply", "-f", str(ROOT / "demo" / "manifests" / "storage.yaml"))
     scripts = {
         "apiVersion": "v1",
@@ -140,7 +140,7 @@ def train(kubectl: Kubectl, example: str) -> dict[str, Any]:
 
 def answers(kubectl: Kubectl, status: dict[str, Any]) -> None:
     """Show how the base model and the trained one answer the rows: ``samples.json``, which the run left."""
-    scored, path = status["output"]["samples"], status["output"]["path"]
+    scored, path = status["output"]["samples"]["train"], status["output"]["path"]
     step("What it answers: before and after training, as the run wrote it into samples.json")
     printed = run_job(kubectl, "demo-answers", f"cat {shlex.quote(path)}/samples.json")
     table = Table("row", "expected", "before", "after", box=None, pad_edge=False)
@@ -199,7 +199,7 @@ def check(example: str, status: dict[str, Any]) -> None:
     """What the status of a finished job must say."""
     progress, history = status["progress"], status["history"]
     first, last = history[0], history[-1]
-    exact = status["output"]["samples"]["exactMatchAfter"]
+    exact = status["output"]["samples"]["train"]["exactMatchAfter"]
     for holds, words in (
         (progress["step"] == progress["totalSteps"], f"step {progress['step']} of {progress['totalSteps']}"),
         (len(history) >= MIN_HISTORY, f"{len(history)} points of history, {MIN_HISTORY} expected"),

@@ -41,7 +41,7 @@ def test_the_answers_are_true_of_the_pictures():
         colors = {color for _, color in sorted(image.getcolors(maxcolors=100_000))[-2:]}
         assert colors == {COLORS[scene.color], BACKGROUNDS[scene.background]}
         left, top, right, bottom = inside_box(image, COLORS[scene.color])
-        thirds = ("left", "centre", "right"), ("top", "middle", "bottom")
+        thirds = ("left", "center", "right"), ("top", "middle", "bottom")
         middle = ((left + right) / 2, (top + bottom) / 2)
         assert (thirds[0][round(middle[0] / 56) - 1], thirds[1][round(middle[1] / 56) - 1]) == (scene.column, scene.row)
         assert any(word in answer(scene) for word in (scene.shape, scene.place))

@@ -81,9 +81,13 @@ def test_a_rerun_does_not_write_over_the_first_output() -> None:
 
 
 def test_answers_before_and_after_training() -> None:
-    scored = {"rows": 4, "heldOut": True, "exactMatchBefore": 0.0, "exactMatchAfter": 0.75}
+    scored = {"rows": 4, "exactMatchBefore": 0.0, "exactMatchAfter": 0.75}
     scored |= {"similarityBefore": 0.146, "similarityAfter": 0.9}
-    assert format.samples(scored) == "4 held-out rows answered: exact 0% → 75%, similarity 0.15 → 0.90"
+    line = "4 answered before and after training: exact 0% → 75%, similarity 0.15 → 0.90"
+    assert format.sample_rows({"train": scored}) == [("training rows", line)]
+    both = format.sample_rows({"train": scored, "validation": scored | {"rows": 2}})
+    assert both == [("training rows", line), ("validation rows", line.replace("4", "2", 1))]
+    assert format.sample_rows({}) == []
 
 
 def test_a_gguf_file_is_loaded_by_llama_cpp() -> None:

@@ -13,11 +13,19 @@ from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 
 def test_scores_are_means_of_exact_matches_and_of_likeness() -> None:
-    samples = [Sample("r1", "red", "red", "red"), Sample("r2", "blue", "", "blue"), Sample("r3", "abcd", "xx", "abxd")]
-    scored = scores(samples, held_out=True)
-    assert (scored.rows, scored.held_out) == (3, True)
+    rows = (("r1", "red", "red", "red"), ("r2", "blue", "", "blue"), ("r3", "abcd", "xx", "abxd"))
+    scored = scores([Sample("train", *row) for row in rows]).train
+    assert scored.rows == 3
     assert (scored.exact_match_before, scored.exact_match_after) == (0.3333, 0.6667)
     assert (scored.similarity_before, scored.similarity_after) == (0.3333, 0.9167)
+
+
+def test_training_rows_and_validation_rows_are_scored_apart() -> None:
+    learned, unknown = Sample("train", "r1", "red", "", "red"), Sample("validation", "r2", "blue", "", "red")
+    found = scores([learned, unknown])
+    assert found.validation is not None
+    assert (found.train.exact_match_after, found.validation.exact_match_after) == (1.0, 0.0)
+    assert scores([learned]).validation is None
 
 
 @pytest.mark.train
@@ -29,17 +37,19 @@ def test_training_shows_in_the_answers(workspace: Workspace, kind: dict[str, Any
     outcome, told = workspace.train(config("job", kind, QUICK, part, held_out))
     assert outcome.output is not None and outcome.output.samples is not None and not told.warnings
     scored = outcome.output.samples
-    assert scored.rows == (3 if held_out else 10) and scored.held_out is bool(held_out)
-    assert scored.similarity_after > scored.similarity_before
+    assert scored.train.rows == (7 if held_out else 10)
+    assert scored.validation is None if not held_out else scored.validation and scored.validation.rows == 3
+    if kind is VISION:  # 40 steps move a random text model's answers in no certain direction
+        assert scored.train.similarity_after > scored.train.similarity_before
 
     folder = workspace.folder / "models/job"
     written = json.loads((folder / "samples.json").read_text())
-    assert written["scores"] == scored.to_dict() and len(written["samples"]) == scored.rows
+    assert written["scores"] == scored.to_dict() and len(written["samples"]) == 10
     assert all(sample["row"] and sample["expected"] for sample in written["samples"])
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 40 and last["samples"] == written["samples"]
     card = (folder / "README.md").read_text()
-    assert ("held-out rows, which training did not see" if held_out else "rows it was trained on") in card
+    assert "rows that it was trained on" in card and ("which it was not trained on" in card) is bool(held_out)
     assert all(f"`{sample['row']}`" in card for sample in written["samples"])
 
 
@@ -74,9 +84,9 @@ def test_what_is_asked_is_a_row_up_to_its_first_answer(workspace: Workspace) -> 
     (workspace.folder / "data/mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     spec = config("job", TEXT, {"datasetPath": "./data/mixed.jsonl", "trainOn": "all"}).spec
     encoder = _encoder(spec, workspace.folder / "models/qwen2")
-    asked, held_out = sample_answers.questions(open_data(spec, 0), encoder)
+    splits, asked = zip(*sample_answers.questions(open_data(spec, 0), encoder), strict=True)
     prompts = [encoder.tokenizer.decode(question.prompt["input_ids"][0]) for question in asked]
-    assert not held_out and asked[0].expected == "b" and "C?" not in prompts[0]
+    assert set(splits) == {"train"} and asked[0].expected == "b" and "C?" not in prompts[0]
     assert prompts[0].rstrip().endswith("assistant")
     assert prompts[1] == "One:" and asked[1].new_tokens == sample_answers.NEW_TOKENS
     assert asked[1].expected.startswith("two two") and len(asked[1].expected) < 800

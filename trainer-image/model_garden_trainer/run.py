@@ -15,7 +15,7 @@ import torch
 
 from model_garden.contract.progress import DatasetEvent, Outcome
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, SampleScores
+from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Samples
 from model_garden.contract.trainer_config import TrainerConfig, for_record
 from model_garden_trainer import exports
 from model_garden_trainer.batches import selective_loss
@@ -234,15 +234,17 @@ def _report_samples(
         return
     if "scores" not in found:
         return
-    status.samples = scored = SampleScores.model_validate(found["scores"])
-    log(
-        f"{scored.rows} {'held-out' if scored.held_out else 'training'} row(s) answered: exact "
-        f"{scored.exact_match_before:.0%} before training, {scored.exact_match_after:.0%} after; similarity "
-        f"{scored.similarity_before:.2f}, then {scored.similarity_after:.2f}"
-    )
+    status.samples = Samples.model_validate(found["scores"])
+    for kind, scored in (("training", status.samples.train), ("validation", status.samples.validation)):
+        if scored:
+            log(
+                f"{scored.rows} {kind} row(s) answered: exact {scored.exact_match_before:.0%} before training, "
+                f"{scored.exact_match_after:.0%} after; similarity {scored.similarity_before:.2f}, then "
+                f"{scored.similarity_after:.2f}"
+            )
     metrics.append(Progress(step=at.step, total_steps=at.total_steps), samples=found["samples"])
     try:
-        content = {"scores": scored.to_dict(), "samples": found["samples"]}
+        content = {"scores": status.samples.to_dict(), "samples": found["samples"]}
         (output / outputs.SAMPLES).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
     except OSError as error:
         log(f"{output / outputs.SAMPLES}: could not be written: {error}")

@@ -64,13 +64,12 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
 
 def _samples(model: Any, data: Data, encoder: Collator) -> dict[str, Any]:
     try:
-        asked, held_out = questions(data, encoder)
-        samples = ask(asked, model, encoder.tokenizer)
+        samples = ask(questions(data, encoder), model, encoder.tokenizer)
     except Exception as error:  # the outputs passed their check; this is only to look at
         return {"samplesFailed": f"{type(error).__name__}: {error}"}
     return {
         "samples": [sample.to_dict() for sample in samples],
-        "scores": scores(samples, held_out=held_out).to_dict(),
+        "scores": scores(samples).to_dict(),
     }
 
 

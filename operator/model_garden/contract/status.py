@@ -144,8 +144,6 @@ class SampleScores(Report):
 
     rows: int
     """Answered rows."""
-    held_out: bool
-    """True for validation rows, which were not trained on; false for training rows."""
     exact_match_before: float
     """Share of rows that the base model answered exactly, from 0 to 1."""
     exact_match_after: float
@@ -154,6 +152,15 @@ class SampleScores(Report):
     """Mean similarity of the base model's answers, from 0 to 1."""
     similarity_after: float
     """Mean similarity of the trained model's answers, from 0 to 1."""
+
+
+class Samples(Report):
+    """Scores of the answers to a few training rows and to a few validation rows, before and after training."""
+
+    train: SampleScores
+    """Answers to rows that the model was trained on."""
+    validation: SampleScores | None = None
+    """Answers to validation rows, which the model was not trained on."""
 
 
 class OutputStatus(Report):
@@ -177,7 +184,7 @@ class OutputStatus(Report):
     """Training loss at the end."""
     verified: bool | None = None
     """Whether the saved model was loaded again and answered a row."""
-    samples: SampleScores | None = None
+    samples: Samples | None = None
     """Scores of the answers to a few rows before and after training."""
 
 

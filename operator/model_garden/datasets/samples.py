@@ -30,11 +30,11 @@ COLORS = {
     "black": (24, 24, 24),
     "white": (250, 250, 250),
 }
-BACKGROUNDS = {"white": (250, 250, 250), "grey": (150, 150, 150), "black": (24, 24, 24), "light blue": (180, 215, 240)}
+BACKGROUNDS = {"white": (250, 250, 250), "gray": (150, 150, 150), "black": (24, 24, 24), "light blue": (180, 215, 240)}
 SIZES = {"small": 30, "medium": 42, "large": 54}
 """Radius in pixels."""
 ROWS = {"top": 1, "middle": 2, "bottom": 3}
-COLUMNS = {"left": 1, "centre": 2, "right": 3}
+COLUMNS = {"left": 1, "center": 2, "right": 3}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Scene:
 
     @property
     def place(self) -> str:
-        """Where the shape stands, in words: ``top left``, ``centre``."""
-        return "centre" if (self.row, self.column) == ("middle", "centre") else f"{self.row} {self.column}"
+        """Where the shape stands, in words: ``top left``, ``center``."""
+        return "center" if (self.row, self.column) == ("middle", "center") else f"{self.row} {self.column}"
 
 
 def _with_article(noun: str) -> str:
@@ -64,7 +64,7 @@ QUESTIONS: tuple[tuple[str, Callable[[Scene], str]], ...] = (
         lambda s: f"A {s.size} {s.color} {s.shape} at the {s.place}, on a {s.background} background.",
     ),
     ("Which shape do you see?", lambda s: f"The shape is {_with_article(s.shape)}."),
-    ("What colour is the shape?", lambda s: f"The {s.shape} is {s.color}."),
+    ("What color is the shape?", lambda s: f"The {s.shape} is {s.color}."),
     ("Where is the shape, and what is behind it?", lambda s: f"At the {s.place}, on a {s.background} background."),
 )
 

@@ -135,14 +135,20 @@ def output(made: Mapping[str, Any]) -> str:
 def output_rows(made: Mapping[str, Any], *, vision: bool) -> list[tuple[str, str]]:
     """What a run left, as rows of a label and a value: the model, how to use it, and how it answered."""
     rows = [("output", output(made)), ("usage", load_hint(made, vision=vision))]
-    return rows + ([("sample answers", samples(made["samples"]))] if made.get("samples") else [])
+    return rows + sample_rows(made.get("samples") or {})
 
 
-def samples(scored: Mapping[str, Any]) -> str:
-    """How a few rows were answered before and after training."""
-    rows = f"{scored['rows']} {'held-out' if scored['heldOut'] else 'training'} rows answered"
+def sample_rows(samples: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How a few rows of each kind were answered before and after training, as rows of a label and a value."""
+    labels = {"train": "training rows", "validation": "validation rows"}
+    return [(label, scores(samples[split])) for split, label in labels.items() if samples.get(split)]
+
+
+def scores(scored: Mapping[str, Any]) -> str:
+    """How rows were answered before and after training, in a line."""
     exact = f"exact {scored['exactMatchBefore']:.0%} → {scored['exactMatchAfter']:.0%}"
-    return f"{rows}: {exact}, similarity {scored['similarityBefore']:.2f} → {scored['similarityAfter']:.2f}"
+    similarity = f"similarity {scored['similarityBefore']:.2f} → {scored['similarityAfter']:.2f}"
+    return f"{scored['rows']} answered before and after training: {exact}, {similarity}"
 
 
 def load_hint(made: Mapping[str, Any], *, vision: bool) -> str:

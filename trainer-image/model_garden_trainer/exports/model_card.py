@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from model_garden.contract.spec import is_path
-from model_garden.contract.status import DatasetStatus, OutputStatus, SampleScores
+from model_garden.contract.status import DatasetStatus, OutputStatus, Samples, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.exports.sample_answers import NEW_TOKENS
 
@@ -66,25 +66,30 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
     )
 
 
-def _samples(verification: dict[str, Any], scored: SampleScores | None) -> list[str]:
-    if scored is None:
+def _samples(verification: dict[str, Any], samples: Samples | None) -> list[str]:
+    if samples is None:
         return []
-    kind = "held-out rows, which training did not see" if scored.held_out else "rows it was trained on"
+    columns = ("split", "row", "expected", "before", "after")
     return [
         "## What it answers",
         "",
-        f"Of {scored.rows} {kind}, exactly right: {scored.exact_match_before:.0%} before training, "
-        f"{scored.exact_match_after:.0%} after. Mean similarity (0 to 1): {scored.similarity_before:.2f}, then "
-        f"{scored.similarity_after:.2f}. Answers are greedy; of long ones the first {NEW_TOKENS} tokens are compared.",
+        _score("rows that it was trained on", samples.train),
+        *([_score("validation rows, which it was not trained on", samples.validation)] if samples.validation else []),
+        f"Answers are greedy; of long ones the first {NEW_TOKENS} tokens are compared. Similarity is between 0 and 1.",
         "",
-        "| row | expected | before | after |",
-        "|---|---|---|---|",
-        *(
-            "| " + " | ".join(_cell(sample[key]) for key in ("row", "expected", "before", "after")) + " |"
-            for sample in verification["samples"]
-        ),
+        f"| {' | '.join(columns)} |",
+        "|---|---|---|---|---|",
+        *("| " + " | ".join(_cell(sample[key]) for key in columns) + " |" for sample in verification["samples"]),
         "",
     ]
+
+
+def _score(rows: str, scored: SampleScores) -> str:
+    return (
+        f"Of {scored.rows} {rows}, it answered exactly {scored.exact_match_before:.0%} before training and "
+        f"{scored.exact_match_after:.0%} after; mean similarity was {scored.similarity_before:.2f}, then "
+        f"{scored.similarity_after:.2f}."
+    )
 
 
 def _cell(text: str) -> str:

@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
-from model_garden.contract.status import SampleScores
+from model_garden.contract.status import Samples, SampleScores
 from model_garden.datasets import Example
 from model_garden_trainer.batches.collator import IGNORED, Batch, Collator
-from model_garden_trainer.batches.splits import Data
+from model_garden_trainer.batches.splits import Data, Subset
+
+Split = Literal["train", "validation"]
 
 ROWS = 10
+"""Rows of each split that are answered."""
 NEW_TOKENS = 64
 """Longest answer; of a longer expected one this many tokens are compared."""
 _BEYOND = 4
@@ -69,6 +72,7 @@ class Question:
 class Sample:
     """A row's expected answer, and those of the base model and of the trained one."""
 
+    split: Split
     row: str
     expected: str
     before: str
@@ -82,21 +86,24 @@ class Sample:
         }
 
 
-def questions(data: Data, encoder: Collator) -> tuple[list[Question], bool]:
-    """The first validation rows, or where there are none the first training rows; and whether they were held out."""
-    held_out = len(data.validation) > 0
-    rows = data.validation if held_out else data.training
-    return [Question.of(rows[index], encoder) for index in range(min(ROWS, len(rows)))], held_out
+def questions(data: Data, encoder: Collator) -> list[tuple[Split, Question]]:
+    """The first training rows and the first validation rows, where there are any."""
+    splits: dict[Split, Subset] = {"train": data.training, "validation": data.validation}
+    return [
+        (split, Question.of(rows[index], encoder))
+        for split, rows in splits.items()
+        for index in range(min(ROWS, len(rows)))
+    ]
 
 
-def ask(asked: list[Question], model: Any, tokenizer: Any) -> list[Sample]:
+def ask(asked: list[tuple[Split, Question]], model: Any, tokenizer: Any) -> list[Sample]:
     """Let a model with adapters answer without and with them."""
     with model.disable_adapter():
-        before = [question.answer(model, tokenizer) for question in asked]
-    after = [question.answer(model, tokenizer) for question in asked]
+        before = [question.answer(model, tokenizer) for _, question in asked]
+    after = [question.answer(model, tokenizer) for _, question in asked]
     return [
-        Sample(question.origin, question.expected, *answers)
-        for question, *answers in zip(asked, before, after, strict=True)
+        Sample(split, question.origin, question.expected, *answers)
+        for (split, question), *answers in zip(asked, before, after, strict=True)
     ]
 
 
@@ -105,7 +112,13 @@ def similarity(expected: str, answer: str) -> float:
     return SequenceMatcher(None, expected, answer, autojunk=False).ratio()
 
 
-def scores(samples: list[Sample], *, held_out: bool) -> SampleScores:
+def scores(samples: list[Sample]) -> Samples:
+    """The scores of each split; there is at least one sample of a training row."""
+    of_split = {split: [sample for sample in samples if sample.split == split] for split in get_args(Split)}
+    return Samples(**{split: _means(found) for split, found in of_split.items() if found})
+
+
+def _means(samples: list[Sample]) -> SampleScores:
     """Means over ``samples``, of which there is at least one."""
 
     def mean(score: Callable[[str, str], float], answers: Iterator[str]) -> float:
@@ -114,7 +127,6 @@ def scores(samples: list[Sample], *, held_out: bool) -> SampleScores:
 
     return SampleScores(
         rows=len(samples),
-        held_out=held_out,
         exact_match_before=mean(str.__eq__, (sample.before for sample in samples)),
         exact_match_after=mean(str.__eq__, (sample.after for sample in samples)),
         similarity_before=mean(similarity, (sample.before for sample in samples)),
