@@ -9,13 +9,14 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from model_garden import __version__
-from model_garden.api import about, changes, jobs
+from model_garden.api import about, changes, jobs, live
 from model_garden.api.access import Access, LocalAccess
 from model_garden.api.openapi import PREFIX, TAGS, document
 from model_garden.api.problems import add_handlers
 from model_garden.api.protection import LoopbackOnly
+from model_garden.services.feed import Feeds
 
-ROUTERS: tuple[APIRouter, ...] = (jobs.router, changes.router)
+ROUTERS: tuple[APIRouter, ...] = (jobs.router, changes.router, live.router)
 """What is served below ``/api/v1``."""
 
 
@@ -37,6 +38,7 @@ def create_app(access: Access | LocalAccess | None = None, *, loopback: bool = F
         generate_unique_id_function=_operation_id,
     )
     app.state.access = access
+    app.state.feeds = Feeds()
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.include_router(about.router)

@@ -68,7 +68,7 @@ async def get_training_job(caller: CallerOf, name: Id) -> Response:
     return JSONResponse(document_of(await queries.find_job(caller.cluster, caller.namespace, name)))
 
 
-@router.delete("/training/jobs/{id}", status_code=204, responses=answers({}, 404, 422))
+@router.delete("/training/jobs/{id}", status_code=204, responses=answers({204: None}, 404, 422))
 async def delete_training_job(caller: CallerOf, name: Id) -> Response:
     """Delete a job and its pods. A model that was already written stays."""
     await actions.delete_job(caller.cluster, caller.namespace, name)

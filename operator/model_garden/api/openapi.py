@@ -20,6 +20,7 @@ PREFIX = "/api/v1"
 TAGS = [
     {"name": "jobs", "description": "TrainingJobs of a namespace."},
     {"name": "changes", "description": "What may be asked of a job that exists; the operator carries it out."},
+    {"name": "live", "description": "What happens to a job, while it happens."},
     {"name": "server", "description": "About the server itself."},
 ]
 _SCHEMAS = "#/components/schemas/"
@@ -47,29 +48,31 @@ def takes(schema: str, example: Any = None) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
-def answers(good: dict[int, str], *bad: int) -> dict[int | str, dict[str, Any]]:
-    """``responses`` of a route: the schema of each good status, and the statuses that are problem details.
+def answers(good: dict[int, str | None], *bad: int, text: str | None = None) -> dict[int | str, dict[str, Any]]:
+    """``responses`` of a route. Every route that asks the cluster may also answer 401, 403, 429, 502 or 503.
 
-    Every route that asks the cluster may also answer 401, 403, 429, 502 or 503.
+    Args:
+        good: the schema of each good status; None for an answer without content.
+        bad: statuses that are problem details.
+        text: the media type of good answers that are text, not JSON.
     """
-    found: dict[int | str, dict[str, Any]] = {
-        status: {
-            "description": _WORDS[status],
-            "content": {"application/json": {"schema": {"$ref": _SCHEMAS + schema}}},
-        }
-        for status, schema in good.items()
-    }
+    found: dict[int | str, dict[str, Any]] = {}
+    for status, schema in good.items():
+        content = {text: {"schema": {"type": "string"}}} if text else _json(schema or "")
+        found[status] = {"description": _WORDS[status]} | ({} if schema is None else {"content": content})
     for status in sorted({*bad, 401, 403, 429, 502, 503}):
-        found[status] = {
-            "description": _WORDS[status],
-            "content": {MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}},
-        }
+        found[status] = {"description": _WORDS[status], "content": _json("Problem", MEDIA_TYPE)}
     return found
+
+
+def _json(schema: str, media_type: str = "application/json") -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": _SCHEMAS + schema}}}
 
 
 _WORDS = {
     200: "Done.",
     201: "Created.",
+    204: "Done; there is no content.",
     202: "Accepted; the operator carries it out.",
     400: "The request cannot be read.",
     401: "Credentials are missing or not accepted.",
@@ -110,8 +113,6 @@ def _tidy(operation: dict[str, Any]) -> None:
         del unprocessable["application/json"]
         if not unprocessable:
             del operation["responses"]["422"]
-    for status in [status for status, answer in operation["responses"].items() if status == "204"]:
-        operation["responses"][status].pop("content", None)
 
 
 def schemas() -> dict[str, Any]:

@@ -1,28 +1,10 @@
-"""The trainer's events as text: for the live display of a local run, and for the lines of a log."""
+"""The trainer's events, shown live for a run on this machine."""
 
 from __future__ import annotations
 
 from model_garden.cli.display import Display
-from model_garden.contract.progress import (
-    CheckpointEvent,
-    DatasetEvent,
-    Event,
-    ProgressEvent,
-    ResumedEvent,
-    StageEvent,
-    WarningEvent,
-    parse_event,
-)
-from model_garden.services import format
-
-STAGES = {
-    "dataset": "Reading data",
-    "model": "Loading model",
-    "training": "Training",
-    "saving": "Saving",
-    "exporting": "Exporting",
-    "verifying": "Verifying",
-}
+from model_garden.contract.progress import Event, ProgressEvent, StageEvent
+from model_garden.services.trainer_log import STAGES, event_words
 
 
 def show_event(event: Event, display: Display) -> None:
@@ -34,28 +16,3 @@ def show_event(event: Event, display: Display) -> None:
             display.progress(event.progress.to_dict())
         case _:
             display.line(event_words(event))
-
-
-def event_words(event: Event) -> str:
-    """One event as a line."""
-    match event:
-        case StageEvent():
-            return f"{STAGES[event.stage]}: {event.detail}" if event.detail else STAGES[event.stage]
-        case ProgressEvent():
-            return format.step_line(event.progress.to_dict())
-        case DatasetEvent():
-            return f"Data: {format.dataset_line(event.dataset.to_dict())}"
-        case CheckpointEvent():
-            return f"Checkpoint at step {event.step}"
-        case ResumedEvent():
-            return f"Resumed from the checkpoint of step {event.step}"
-        case WarningEvent():
-            return f"warning: {event.message}"
-
-
-def log_line(line: str) -> str | None:
-    """A line of the trainer's log as text; None for an event that another line of the log repeats."""
-    event = parse_event(line)
-    if event is None:
-        return line
-    return event_words(event) if isinstance(event, DatasetEvent | CheckpointEvent) else None

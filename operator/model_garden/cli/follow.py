@@ -8,7 +8,6 @@ from enum import Enum
 
 from model_garden.cli.access import with_cluster
 from model_garden.cli.display import Display
-from model_garden.cli.events import log_line
 from model_garden.cli.output import FAILED, CommandError, error, note
 from model_garden.cli.report import print_summary
 from model_garden.cluster import Cluster, Object
@@ -16,6 +15,7 @@ from model_garden.services import format
 from model_garden.services.job_view import explained_phase, explanation, has_ended, is_vision, log_tail, losses, phase
 from model_garden.services.logs import follow_job_log, read_log
 from model_garden.services.queries import find_job, watch_job
+from model_garden.services.trainer_log import log_line
 
 
 class Follow(Enum):
@@ -96,7 +96,7 @@ def conclude(job: Object) -> None:
 async def _show_log(cluster: Cluster, job: Object, show: Callable[[str], None]) -> Object:
     """Show each line of the log, and before the first pod runs, why the job waits; return the last state of the job."""
     shown = ""
-    async for item in follow_job_log(cluster, job):
+    async for item in follow_job_log(cluster, watch_job(cluster, job)):
         if isinstance(item, str):
             show(item)
             continue

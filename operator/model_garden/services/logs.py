@@ -9,7 +9,6 @@ from model_garden.cluster import PODS, Cluster, ClusterError, Object, follow_log
 from model_garden.contract.names import LABEL_JOB, TRAINER_CONTAINER, label_value
 from model_garden.services.errors import NotFound
 from model_garden.services.job_view import explanation, has_ended, phase
-from model_garden.services.queries import watch_job
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,21 @@ async def read_log(cluster: Cluster, job: Object, tail: int | None = None) -> Jo
     return JobLog(kept if tail is None else kept[max(0, len(kept) - tail) :], from_status=True)
 
 
-async def follow_job_log(cluster: Cluster, job: Object) -> AsyncIterator[str | Object]:
+async def follow_job_log(cluster: Cluster, states: AsyncIterator[Object]) -> AsyncIterator[str | Object]:
     """Each line of the log as it is written, by one pod after another, and between them each new state of the job.
 
     The last item is the job when it had ended.
+
+    Args:
+        cluster: the client.
+        states: the job as it is and after each change, until it has ended.
 
     Raises:
         NotFound: the job was deleted meanwhile.
         ClusterError: the API server refused.
     """
     followed: set[str] = set()
-    async for state in watch_job(cluster, job):
+    async for state in states:
         pod = (state.get("status") or {}).get("podName")
         if pod and pod not in followed:
             followed.add(pod)

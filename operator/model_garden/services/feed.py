@@ -1,0 +1,217 @@
+"""One watch for a caller and namespace, shared by every page and stream that shows its TrainingJobs.
+
+A follower holds no queue of its own: it reads from the feed's latest changes, and gets a snapshot when it fell behind
+them. Memory is therefore the same for one follower and for hundreds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from model_garden.cluster import TRAINING_JOBS, Change, Cluster, Object, Snapshot, list_and_watch
+from model_garden.contract.names import KIND
+from model_garden.services.errors import NotFound
+from model_garden.services.job_view import has_ended
+
+KEPT_CHANGES = 256
+"""Changes of a namespace that a follower who was away may still get one by one."""
+HEARTBEAT_SECONDS = 15.0
+LINGER_SECONDS = 60.0
+"""How long a watch goes on once its last follower has left, so that one who comes back gets what was missed."""
+
+
+class Feed:
+    """The TrainingJobs of a namespace as one caller sees them, and what changed of late."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._jobs: dict[str, Object] = {}
+        self._changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
+        self._count = 0
+        self._moved = asyncio.Event()
+        self._listed = asyncio.Event()
+        self._failure: Exception | None = None
+        self._task = asyncio.create_task(self._watch())
+
+    @property
+    def failed(self) -> bool:
+        """Whether the watch has ended because the API server refused it."""
+        return self._failure is not None
+
+    async def close(self) -> None:
+        """End the watch."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def ready(self) -> None:
+        """Wait until the jobs are known.
+
+        Raises:
+            ClusterError: the API server refused.
+        """
+        await self._listed.wait()
+        if self._failure:
+            raise self._failure
+
+    async def follow(self, after: str | None = None) -> AsyncIterator[Snapshot | Change | None]:
+        """A snapshot, then every change, for ever; another snapshot when changes were missed; None as a heartbeat.
+
+        Args:
+            after: ``metadata.resourceVersion`` of the last change that the follower saw before. Where it is still
+                known, the changes since then take the place of the first snapshot.
+
+        Raises:
+            ClusterError: the API server refused.
+        """
+        await self.ready()
+        known = [change.object["metadata"]["resourceVersion"] for change in self._changes]
+        place: int | None = None  # the number of changes that the follower has seen, of all there ever were
+        if after in known:
+            place = self._count - known[::-1].index(after)
+        while True:
+            if place is None or place < self._count - len(self._changes):
+                place = self._count
+                yield Snapshot(list(self._jobs.values()))
+            while self._count - len(self._changes) <= place < self._count:
+                change = self._changes[place - self._count]
+                place += 1
+                yield change
+            if self._failure:
+                raise self._failure
+            if place == self._count:
+                moved = self._moved
+                try:
+                    await asyncio.wait_for(moved.wait(), HEARTBEAT_SECONDS)
+                except TimeoutError:
+                    yield None
+
+    async def _watch(self) -> None:
+        try:
+            async for seen in list_and_watch(self._cluster, TRAINING_JOBS, self._namespace, trim=_trim):
+                for change in self._since(seen.items) if isinstance(seen, Snapshot) else [seen]:
+                    self._add(change)
+                self._listed.set()
+        except Exception as failure:  # each follower raises it
+            self._failure = failure
+        finally:
+            self._listed.set()
+            self._moved.set()
+
+    def _since(self, jobs: list[Object]) -> list[Change]:
+        """What changed until a new list, as changes; the first list is none."""
+        now = {job["metadata"]["uid"]: job for job in jobs}
+        if not self._listed.is_set():
+            self._jobs = now
+            return []
+        gone = [Change("DELETED", job) for uid, job in self._jobs.items() if uid not in now]
+        changed = [job for uid, job in now.items() if not same_version(job, self._jobs.get(uid))]
+        return gone + [Change("MODIFIED", job) for job in changed]
+
+    def _add(self, change: Change) -> None:
+        uid = change.object["metadata"]["uid"]
+        if change.type == "DELETED":
+            self._jobs.pop(uid, None)
+        else:
+            self._jobs[uid] = change.object
+        self._changes.append(change)
+        self._count += 1
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+class Feeds:
+    """The feeds in use, one for each caller and namespace."""
+
+    def __init__(self) -> None:
+        self._feeds: dict[tuple[str, str], Feed] = {}
+        self._followers: dict[Feed, int] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def open(self, cluster: Cluster, namespace: str, identity: str) -> AsyncIterator[Feed]:
+        """The feed of a namespace for a caller; callers of the same ``identity`` share it.
+
+        Raises:
+            ClusterError: the API server refused.
+        """
+        key = (identity, namespace)
+        feed = self._feeds.get(key)
+        if feed is None or feed.failed:
+            feed = self._feeds[key] = Feed(cluster, namespace)
+        self._followers[feed] = self._followers.get(feed, 0) + 1
+        try:
+            await feed.ready()
+            yield feed
+        finally:
+            self._followers[feed] -= 1
+            if not self._followers[feed]:
+                closing = asyncio.create_task(self._close_unused(key, feed))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+
+    async def _close_unused(self, key: tuple[str, str], feed: Feed) -> None:
+        if not feed.failed:
+            await asyncio.sleep(LINGER_SECONDS)
+        if not self._followers.get(feed, 0):
+            self._followers.pop(feed, None)
+            if self._feeds.get(key) is feed:
+                del self._feeds[key]
+            await feed.close()
+
+
+async def job_changes(feed: Feed, job: Object, after: str | None = None) -> AsyncIterator[Change | None]:
+    """The job as it is, then each change until it has ended or was deleted; None as a heartbeat.
+
+    Args:
+        feed: the feed of its namespace.
+        job: the job.
+        after: ``metadata.resourceVersion`` of the last state that the follower saw; that one does not come again.
+    """
+    uid = job["metadata"]["uid"]
+    async for seen in feed.follow(after):
+        if seen is None:
+            yield None
+            continue
+        change = _in_snapshot(seen, job) if isinstance(seen, Snapshot) else seen
+        if change.object["metadata"]["uid"] != uid:
+            continue
+        if change.type == "DELETED" or change.object["metadata"]["resourceVersion"] != after:
+            yield change
+        if change.type == "DELETED" or has_ended(change.object):
+            return
+
+
+def _in_snapshot(snapshot: Snapshot, job: Object) -> Change:
+    """The state of ``job`` in a snapshot; it was deleted where it is not there."""
+    found = [item for item in snapshot.items if item["metadata"]["uid"] == job["metadata"]["uid"]]
+    return Change("MODIFIED", found[0]) if found else Change("DELETED", job)
+
+
+async def job_states(feed: Feed, job: Object) -> AsyncIterator[Object]:
+    """The job as it is and after each change, until it has ended, as ``queries.watch_job`` without a watch of its own.
+
+    Raises:
+        NotFound: it was deleted meanwhile.
+        ClusterError: the API server refused.
+    """
+    async for change in job_changes(feed, job):
+        if change is None:
+            continue
+        if change.type == "DELETED":
+            raise NotFound(f"{KIND} {job['metadata']['name']} was deleted")
+        yield change.object
+
+
+def same_version(job: Object, other: Object | None) -> bool:
+    """Whether both are the same job in the same state."""
+    return other is not None and job["metadata"]["resourceVersion"] == other["metadata"]["resourceVersion"]
+
+
+def _trim(job: Object) -> Object:
+    job["metadata"].pop("managedFields", None)
+    return job
