@@ -1,4 +1,4 @@
-"""``/training/jobs/{id}/stop``, ``cancel``, ``suspend``, ``resume``: the operator carries them out."""
+"""``/training/jobs/{id}/stop``, ``cancel``, ``suspend``, ``resume``, which the operator carries out, and ``rerun``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from model_garden.api.access import Caller, CallerOf
+from model_garden.api.body import Json
 from model_garden.api.jobs import Id
-from model_garden.api.openapi import answers
+from model_garden.api.openapi import PREFIX, answers, takes
 from model_garden.services.actions import Change, change_job
-from model_garden.services.job_document import document_of
+from model_garden.services.job_document import document_of, read_changes
+from model_garden.services.submission import create_job, job_to_rerun
 
 router = APIRouter(tags=["changes"])
 _CHANGED = answers({202: "TrainingJob"}, 404, 409, 422)
@@ -37,6 +39,21 @@ async def suspend_training_job(caller: CallerOf, name: Id) -> Response:
 async def resume_training_job(caller: CallerOf, name: Id) -> Response:
     """Resume a suspended job from its last checkpoint."""
     return await _change(caller, name, "resume")
+
+
+@router.post(
+    "/training/jobs/{id}/rerun",
+    status_code=201,
+    openapi_extra=takes("RerunRequest"),
+    responses=answers({201: "TrainingJob"}, 400, 404, 408, 409, 413, 415, 422),
+)
+async def rerun_training_job(caller: CallerOf, name: Id, body: Json) -> Response:
+    """Create a new job from this one, with changes; its output folder is its own."""
+    new_name, changes = read_changes(body)
+    job = await job_to_rerun(caller.cluster, caller.namespace, name, changes, new_name=new_name)
+    created = document_of(await create_job(caller.cluster, job, caller.namespace))
+    location = f"{PREFIX}/training/jobs/{created['id']}?namespace={created['namespace']}"
+    return JSONResponse(created, 201, headers={"Location": location})
 
 
 async def _change(caller: Caller, name: str, change: Change) -> Response:

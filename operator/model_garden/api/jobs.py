@@ -10,10 +10,13 @@ from fastapi.responses import JSONResponse, Response
 from model_garden.api.access import CallerOf
 from model_garden.api.body import Json
 from model_garden.api.openapi import PREFIX, answers, takes
+from model_garden.contract.status import Phase
 from model_garden.services import actions, queries
 from model_garden.services.job_document import document_of, read_document
+from model_garden.services.listing import Selection, Sort, list_page
 from model_garden.services.repeatable import create_once
 from model_garden.services.submission import create_job
+from model_garden.services.waiting import training_queue
 
 router = APIRouter(tags=["jobs"])
 
@@ -34,6 +37,7 @@ Key = Annotated[
         description="Makes the request repeatable also without a name: the same key and body return the same job.",
     ),
 ]
+AllNamespaces = Annotated[bool, Query(description="Jobs of all namespaces, if the caller may list them.")]
 DryRun = Annotated[bool, Query(description="Check the job as the API server would; create nothing.")]
 
 
@@ -55,11 +59,32 @@ async def create_training_job(caller: CallerOf, body: Json, key: Key = None, dry
     return JSONResponse(document, 201 if created.new else 200, headers={"Location": location})
 
 
-@router.get("/training/jobs", responses=answers({200: "TrainingJobList"}, 422))
-async def list_training_jobs(caller: CallerOf) -> Response:
-    """List the jobs of a namespace."""
-    jobs = await queries.list_jobs(caller.cluster, caller.namespace)
-    return JSONResponse({"items": [document_of(job) for job in jobs]})
+@router.get("/training/jobs", responses=answers({200: "TrainingJobList"}, 400, 410, 422))
+async def list_training_jobs(
+    caller: CallerOf,
+    limit: Annotated[int, Query(ge=1, le=500, description="The most jobs of a page.")] = 100,
+    token: Annotated[
+        str | None, Query(alias="continue", max_length=4096, description="The continue of the page before.")
+    ] = None,
+    phase: Annotated[list[Phase] | None, Query(description="Only jobs in one of these phases.")] = None,
+    labels: Annotated[
+        str | None, Query(alias="label", max_length=4096, description="A label selector, such as team=vision.")
+    ] = None,
+    sort: Annotated[Sort, Query(description="The field to sort by, descending with -.")] = "name",
+    all_namespaces: AllNamespaces = False,
+) -> Response:
+    """List jobs. Pages that follow from one another show the jobs as they were at the first page."""
+    namespace = None if all_namespaces else caller.namespace
+    page = await list_page(caller.cluster, Selection(namespace, labels, tuple(phase or ()), sort, limit, token))
+    found = {"items": [document_of(job) for job in page.jobs]}
+    return JSONResponse(found | ({"continue": page.token} if page.token else {}))
+
+
+@router.get("/training/queue", responses=answers({200: "TrainingQueue"}, 422))
+async def get_training_queue(caller: CallerOf, all_namespaces: AllNamespaces = False) -> Response:
+    """The jobs that wait, the oldest first, and why."""
+    jobs = await queries.list_jobs(caller.cluster, None if all_namespaces else caller.namespace)
+    return JSONResponse(training_queue(jobs))
 
 
 @router.get("/training/jobs/{id}", responses=answers({200: "TrainingJob"}, 404, 422))

@@ -10,35 +10,22 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from model_garden.api.problems import MEDIA_TYPE, Problem
-from model_garden.services.job_document import TrainingJobDocument, TrainingJobRequest
+from model_garden.api.problems import MEDIA_TYPE
+from model_garden.api.schemas import MODELS
 
 PREFIX = "/api/v1"
 TAGS = [
     {"name": "jobs", "description": "TrainingJobs of a namespace."},
     {"name": "changes", "description": "What may be asked of a job that exists; the operator carries it out."},
     {"name": "live", "description": "What happens to a job, while it happens."},
+    {"name": "planning", "description": "Before a job exists: its defaults, its memory, and how to write it."},
     {"name": "server", "description": "About the server itself."},
 ]
 _SCHEMAS = "#/components/schemas/"
 
 
-class TrainingJobList(BaseModel):
-    """Jobs of a namespace."""
-
-    items: list[TrainingJobDocument]
-
-
-MODELS: dict[str, type[BaseModel]] = {
-    "TrainingJobRequest": TrainingJobRequest,
-    "TrainingJob": TrainingJobDocument,
-    "TrainingJobList": TrainingJobList,
-    "Problem": Problem,
-}
-"""The schemas that routes name."""
 _NAMES = {model.__name__: name for name, model in MODELS.items()}
 
 
@@ -79,10 +66,12 @@ _WORDS = {
     403: "The caller may not do this.",
     404: "There is no such job.",
     409: "The state of the job, or another job of the name, forbids it.",
+    408: "The body did not arrive in time.",
     410: "The continue token expired; start from the first page.",
     413: "The body is too large.",
     415: "The body is not application/json.",
     422: "A field or parameter is wrong; errors names each.",
+    424: "Something that the request needs from elsewhere cannot be read.",
     429: "Too many requests; Retry-After says when to try again.",
     502: "The API server failed.",
     503: "The API server does not answer, or the CRD is not installed.",

@@ -22,11 +22,13 @@ from model_garden.cluster import ClusterError
 from model_garden.cluster.errors import NOT_CONFIGURED, UNREACHABLE
 from model_garden.contract.resource import InvalidResource
 from model_garden.services.errors import (
+    BadToken,
     Conflict,
     KeyReused,
     MissingPackages,
     NotFound,
     ServiceError,
+    Unavailable,
     cluster_problems,
 )
 
@@ -111,6 +113,8 @@ _SERVICE: dict[type[ServiceError], tuple[int, str]] = {
     NotFound: (404, "NotFound"),
     Conflict: (409, "Conflict"),
     KeyReused: (422, "IdempotencyKeyReused"),
+    BadToken: (400, "BadToken"),
+    Unavailable: (424, "Unavailable"),
     MissingPackages: (501, "NotImplemented"),
 }
 

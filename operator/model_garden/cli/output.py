@@ -94,28 +94,7 @@ def print_json(value: Any) -> None:
 
 
 def print_yaml(value: Any) -> None:
-    """Print ``value`` as YAML on stdout, so that a YAML 1.1 parser, which reads ``off`` as false, agrees."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.representer import SafeRepresenter
+    """``value`` as YAML on stdout."""
+    from model_garden.services.yaml_text import yaml_text
 
-    class Representer(SafeRepresenter):
-        pass
-
-    def string(representer: SafeRepresenter, text: str) -> Any:
-        quoted = text.lower() in ("on", "off", "yes", "no", "y", "n", "true", "false", "null", "~")
-        style = '"' if quoted else "|" if "\n" in text else None
-        return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-    def number(representer: SafeRepresenter, value: float) -> Any:
-        mantissa, exponent, power = repr(value).partition("e")
-        dotted = mantissa if "." in mantissa or not exponent else f"{mantissa}.0"
-        return representer.represent_scalar("tag:yaml.org,2002:float", dotted + exponent + power)
-
-    Representer.add_representer(str, string)
-    Representer.add_representer(float, number)
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Representer = Representer
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.width = 120
-    yaml.dump(value, sys.stdout)
+    print(yaml_text(value), end="")

@@ -19,18 +19,9 @@ from model_garden.contract.defaults import merge
 from model_garden.contract.fields import SpecField, spec_fields
 from model_garden.contract.model import field_path
 from model_garden.contract.resource import InvalidResource
+from model_garden.services.flags import BY_COMMAND, flag
 from model_garden.services.manifest import plain, yaml_problem
 
-FLAGS = {
-    "datasetPath": "--dataset",
-    "validationDatasetPath": "--validation-dataset",
-    "hyperparameters.numEpochs": "--epochs",
-    "loraConfig.r": "--lora-r",
-    "pushToHub.repo": "--push-to-hub",
-    "pushToHub.private": "--hub-private",
-    "hubTokenSecret.name": "--hub-token-secret",
-    "hubTokenSecret.key": "--hub-token-key",
-}
 PANELS = {
     "hyperparameters": "Hyperparameters",
     "lora_config": "LoRA",
@@ -53,13 +44,6 @@ ONLY_CLUSTER = (
     "active_deadline_seconds",
     "backoff_limit",
 )
-BY_COMMAND = ("is_vision", "model_type", "resources", "pod_template")
-"""Fields that the command decides, and fields that only ``--set`` can set."""
-
-
-def flag(field: SpecField) -> str:
-    """The flag that gives ``field``."""
-    return FLAGS.get(field.dotted, "--" + field.path[-1].replace("_", "-"))
 
 
 def fields(*, cluster: bool, vision: bool) -> Iterator[SpecField]:

@@ -30,6 +30,15 @@ _TOO_MANY_REQUESTS_TRIES = 4
 
 
 @dataclass(frozen=True)
+class Page:
+    """Some objects of a collection, the version of the whole, and the token of the next page; None on the last one."""
+
+    items: list[Object]
+    resource_version: str
+    token: str | None
+
+
+@dataclass(frozen=True)
 class Listing:
     """The objects of a collection, and the version from which a watch continues."""
 
@@ -107,40 +116,66 @@ class Cluster:
         """One object; ``namespace`` is the default one when None, here and in the methods below."""
         return await self._json("GET", resource, self._path(resource, namespace, name))
 
+    async def page(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        limit: int = PAGE,
+        token: str | None = None,
+        version: str | None = None,
+        labels: str | None = None,
+        fields: str | None = None,
+    ) -> Page:
+        """One page of a collection; ``namespace=None`` means all namespaces.
+
+        Args:
+            resource: the kind.
+            namespace: one namespace, or None for all.
+            limit: the most objects of the page.
+            token: the token of the page before; one that expired raises status 410.
+            version: the collection as it was at this ``resourceVersion``; one that is too old raises status 410.
+            labels: a label selector.
+            fields: a field selector.
+        """
+        query = {"limit": str(limit)} | _selectors(labels, fields)
+        if token:
+            query["continue"] = token
+        elif version:
+            query |= {"resourceVersion": version, "resourceVersionMatch": "Exact"}
+        found = await self._json("GET", resource, resource.path(namespace), query)
+        metadata = found["metadata"]
+        return Page(found.get("items") or [], metadata["resourceVersion"], metadata.get("continue") or None)
+
     async def list(
         self,
         resource: Resource,
         namespace: str | None = None,
         *,
+        version: str | None = None,
         labels: str | None = None,
         fields: str | None = None,
         trim: Callable[[Object], Object] = lambda item: item,
     ) -> Listing:
-        """A whole collection, read in pages; ``namespace=None`` means all namespaces.
+        """A whole collection, read in pages; arguments as for ``page``.
 
-        Args:
-            resource: the kind.
-            namespace: one namespace, or None for all.
-            labels: a label selector.
-            fields: a field selector.
-            trim: applied to each object on arrival, so that a page is small before the next one comes.
+        ``trim`` is applied to each object on arrival, so that a page is small before the next one comes.
         """
         items: list[Object] = []
-        query = {"limit": str(PAGE)} | _selectors(labels, fields)
+        token: str | None = None
         while True:
             try:
-                page = await self._json("GET", resource, resource.path(namespace), query)
+                page = await self.page(resource, namespace, token=token, version=version, labels=labels, fields=fields)
             except ClusterError as error:
-                if error.status != 410 or "continue" not in query:
+                if error.status != 410 or token is None:
                     raise
                 items.clear()  # the token outlived its snapshot: from the start
-                del query["continue"]
+                token = None
                 continue
-            items += map(trim, page.get("items") or ())
-            metadata = page["metadata"]
-            if not metadata.get("continue"):
-                return Listing(items, metadata["resourceVersion"])
-            query["continue"] = metadata["continue"]
+            items += map(trim, page.items)
+            if page.token is None:
+                return Listing(items, page.resource_version)
+            token = page.token
 
     async def create(
         self, resource: Resource, body: Object, namespace: str | None = None, *, dry_run: bool = False

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.alias_generators import to_snake
+from pydantic.alias_generators import to_camel, to_snake
 
 from model_garden.contract.declaration import Declaration, Default, declaration_of
 from model_garden.contract.model import field_path
@@ -62,22 +62,39 @@ def spec_fields(model: type[BaseModel] = TrainingJobSpec, prefix: tuple[str, ...
 
 
 @cache
-def _by_alias(model: type[BaseModel]) -> dict[str, tuple[str, Any]]:
-    """Of each field, by its camelCase name: its snake_case name and its plain type."""
-    return {field.alias or name: (name, plain_type(field.annotation)) for name, field in model.model_fields.items()}
+def _spellings(model: type[BaseModel]) -> dict[str, tuple[str, str, Any]]:
+    """Of each field, by both its spellings: its name in snake_case and in camelCase, and its plain type."""
+    found = {}
+    for name, field in model.model_fields.items():
+        found[name] = found[field.alias or name] = (name, field.alias or name, plain_type(field.annotation))
+    return found
 
 
 def snake_case(value: Any, kind: Any) -> Any:
-    """A camelCase document of the model ``kind`` in snake_case. Keys that are data, such as labels, stay as they are.
+    """A document of the model ``kind`` in snake_case. Keys that are data, such as labels, stay as they are.
 
     Nothing is checked, so that what a newer version wrote is still shown.
     """
+    return _respelled(value, kind, 0)
+
+
+def camel_case(value: Any, kind: Any) -> Any:
+    """A document of the model ``kind``, in either spelling, in camelCase; nothing is checked."""
+    return _respelled(value, kind, 1)
+
+
+def _respelled(value: Any, kind: Any, spelling: int) -> Any:
     if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
-        table = _by_alias(kind)
-        found = ((*table.get(key, (to_snake(key), None)), inner) for key, inner in value.items())
-        return {name: snake_case(inner, inner_kind) for name, inner_kind, inner in found}
+        table = _spellings(kind)
+        unknown = (to_snake, to_camel)[spelling]
+        result = {}
+        for key, inner in value.items():
+            known = table.get(key)
+            name = known[spelling] if known else unknown(str(key))
+            result[name] = _respelled(inner, known[2] if known else None, spelling)
+        return result
     if isinstance(value, list) and get_origin(kind) is list:
-        return [snake_case(item, get_args(kind)[0]) for item in value]
+        return [_respelled(item, get_args(kind)[0], spelling) for item in value]
     return value
 
 

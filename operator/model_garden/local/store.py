@@ -64,13 +64,7 @@ class LocalStore:
 
     def create(self, resource: Object) -> Object:
         """Keep a new TrainingJob, and return it with its uid, time and version."""
-        metadata = resource["metadata"] | {
-            "namespace": NAMESPACE,
-            "uid": str(uuid.uuid4()),
-            "creationTimestamp": now(),
-            "generation": 1,
-        }
-        return self._write("ADDED", resource | {"metadata": metadata})
+        return self._write("ADDED", with_identity(resource))
 
     def replace(self, resource: Object) -> Object:
         """Keep a changed TrainingJob, and return it with its new version.
@@ -134,3 +128,9 @@ class LocalStore:
 def now() -> str:
     """The present time as ``metav1.Time`` spells it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def with_identity(resource: Object) -> Object:
+    """A new TrainingJob with its namespace, uid and time of creation."""
+    given = {"namespace": NAMESPACE, "uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
+    return resource | {"metadata": resource["metadata"] | given}

@@ -21,7 +21,7 @@ from model_garden.contract.defaults import effective_spec
 from model_garden.contract.resource import InvalidResource, parse_resource, parse_spec
 from model_garden.local import objects, process
 from model_garden.local.runner import state_of
-from model_garden.local.store import NAMESPACE, LocalStore, Stale, TooOld
+from model_garden.local.store import NAMESPACE, LocalStore, Stale, TooOld, with_identity
 
 Object = dict[str, Any]
 
@@ -141,7 +141,7 @@ class _Transport:
             raise Refused(422, "Invalid", str(error), error.problems) from error
         if self._store.get(name):
             raise Refused(409, "AlreadyExists", f'{names.PLURAL}.{names.GROUP} "{name}" already exists')
-        return body if dry_run else self._store.create(body)
+        return with_identity(body) if dry_run else self._store.create(body)
 
     def _patch(self, name: str, change: Object) -> Object:
         before = self._get(name)

@@ -34,6 +34,14 @@ class KeyReused(ServiceError):
     """An ``Idempotency-Key`` came with another request than the first."""
 
 
+class BadToken(ServiceError):
+    """A list's ``continue`` token is of another list."""
+
+
+class Unavailable(ServiceError):
+    """Something that the request needs from elsewhere cannot be read; the message says what to send in its place."""
+
+
 class MissingPackages(ServiceError):
     """This installation lacks Python packages that the request needs."""
 

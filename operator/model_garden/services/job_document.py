@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from model_garden.contract.fields import snake_case
+from model_garden.contract.fields import camel_case, snake_case
 from model_garden.contract.names import API_VERSION, KIND
 from model_garden.contract.resource import InvalidResource, parse_resource
 from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
@@ -63,6 +63,21 @@ def read_document(document: object) -> Job:
     job = Job(name, checked, {"labels": labels} if labels else {})
     check_paths(job)
     return job
+
+
+def read_changes(document: object) -> tuple[str | None, dict[str, Any]]:
+    """The name of a new job, where one is given, and a partial spec in camelCase; null removes a field.
+
+    Raises:
+        InvalidResource: the document is no mapping of fields.
+    """
+    if not isinstance(document, dict):
+        raise InvalidResource([f"changes are an object of fields; got {document!r}"])
+    changes = dict(document)
+    name = changes.pop("name", None)
+    if name is not None and not isinstance(name, str):
+        raise InvalidResource([f"metadata.name: must be a string; got {name!r}"])
+    return name, camel_case(changes, TrainingJobSpec)
 
 
 def document_of(job: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError, Object
 from model_garden.contract.defaults import merge
-from model_garden.contract.names import KIND
+from model_garden.contract.names import KIND, LABEL_IDEMPOTENCY_KEY
 from model_garden.contract.resource import InvalidResource, parse_spec
 from model_garden.contract.spec import outside_workspace
 from model_garden.services.errors import Conflict
@@ -83,7 +83,9 @@ def again(old: Object, name: str, changes: dict[str, Any]) -> Job:
     if "outputDir" in spec:
         beside = str(PurePosixPath(spec["outputDir"]).with_name(name))
         spec["outputDir"] = beside if beside.startswith("/") else f"./{beside}"
-    labels = old["metadata"].get("labels")
+    labels = {
+        key: value for key, value in (old["metadata"].get("labels") or {}).items() if key != LABEL_IDEMPOTENCY_KEY
+    }
     job = Job(name, parse_spec(merge(spec, changes)), {"labels": labels} if labels else {})
     check_paths(job)
     return job

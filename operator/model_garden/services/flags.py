@@ -1,0 +1,25 @@
+"""The flag of each field of the spec. ``--learning-rate`` is ``hyperparameters.learningRate``: the field's own name,
+but for a few better known by another.
+"""
+
+from __future__ import annotations
+
+from model_garden.contract.fields import SpecField
+
+FLAGS = {
+    "datasetPath": "--dataset",
+    "validationDatasetPath": "--validation-dataset",
+    "hyperparameters.numEpochs": "--epochs",
+    "loraConfig.r": "--lora-r",
+    "pushToHub.repo": "--push-to-hub",
+    "pushToHub.private": "--hub-private",
+    "hubTokenSecret.name": "--hub-token-secret",
+    "hubTokenSecret.key": "--hub-token-key",
+}
+BY_COMMAND = ("is_vision", "model_type", "resources", "pod_template")
+"""Fields that the command decides, and fields that only ``--set`` can set."""
+
+
+def flag(field: SpecField) -> str:
+    """The flag that gives ``field``."""
+    return FLAGS.get(field.dotted, "--" + field.path[-1].replace("_", "-"))

@@ -1,0 +1,94 @@
+"""Lists of TrainingJobs, page by page: filtered by phase and labels, and sorted."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Literal
+
+from model_garden.cluster import TRAINING_JOBS, Cluster, Object
+from model_garden.services.errors import BadToken
+from model_garden.services.job_view import phase
+
+Sort = Literal["name", "-name", "creation_timestamp", "-creation_timestamp", "phase", "-phase"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which jobs, in which order, and which page of them.
+
+    Attributes:
+        namespace: None for all namespaces.
+        labels: a Kubernetes label selector.
+        phases: the phases to include; empty for all.
+        sort: the field to sort by, descending with ``-``.
+        limit: the most jobs of a page.
+        token: ``Page.token`` of the page before.
+    """
+
+    namespace: str | None
+    labels: str | None = None
+    phases: tuple[str, ...] = ()
+    sort: Sort = "name"
+    limit: int = 100
+    token: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, and the token of the next page; None on the last one."""
+
+    jobs: list[Object]
+    token: str | None
+
+
+async def list_page(cluster: Cluster, selection: Selection) -> Page:
+    """One page. All pages that follow from one another show the jobs as they were at the first.
+
+    Raises:
+        BadToken: the token is of another list.
+        ClusterError: the API server refused; with status 410 the token has expired.
+    """
+    if selection.sort == "name" and not selection.phases:  # as the API server keeps them: it pages by itself
+        found = await cluster.page(
+            TRAINING_JOBS,
+            selection.namespace,
+            limit=selection.limit,
+            token=selection.token,
+            labels=selection.labels,
+        )
+        return Page(found.items, found.token)
+    version, start = _read(selection.token) if selection.token else (None, 0)
+    listing = await cluster.list(TRAINING_JOBS, selection.namespace, labels=selection.labels, version=version)
+    jobs = select(listing.items, selection.phases, selection.sort)
+    end = start + selection.limit
+    more = end < len(jobs)
+    return Page(jobs[start:end], _token(listing.resource_version, end) if more else None)
+
+
+def select(jobs: list[Object], phases: tuple[str, ...], sort: Sort) -> list[Object]:
+    """The jobs in one of ``phases``, sorted; those that are equal in that field by namespace and name."""
+    field = sort.removeprefix("-")
+
+    def key(job: Object) -> tuple[str, str, str]:
+        metadata = job["metadata"]
+        first = {"name": "", "creation_timestamp": metadata["creationTimestamp"], "phase": phase(job)}[field]
+        return (first, metadata["namespace"], metadata["name"])
+
+    kept = [job for job in jobs if not phases or phase(job) in phases]
+    return sorted(kept, key=key, reverse=sort.startswith("-"))
+
+
+def _token(version: str, start: int) -> str:
+    return base64.urlsafe_b64encode(f"sorted:{version}:{start}".encode()).decode()
+
+
+def _read(token: str) -> tuple[str, int]:
+    """The version of the list and where its next page starts."""
+    try:
+        kind, version, start = base64.urlsafe_b64decode(token).decode().split(":")
+        if kind != "sorted" or not version.isdigit():
+            raise ValueError(kind)
+        return version, int(start)
+    except ValueError as wrong:
+        raise BadToken("continue: this token is not of a list with the same phase and sort") from wrong
