@@ -34,14 +34,14 @@ def claims(**spec: Any) -> dict[str, str | None]:
     return {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in volumes}
 
 
-def test_the_trainer_is_told_every_default() -> None:
+def test_the_trainer_gets_every_default() -> None:
     config = parse_config(env()["MODEL_GARDEN_CONFIG"])
     assert config.name == "receipts"
     assert config.spec.output_dir == "./models/receipts"
     assert config.spec.hyperparameters and config.spec.hyperparameters.learning_rate == 2e-4
 
 
-def test_after_a_preflight_the_hub_is_left_alone_as_long_as_the_model_is_there() -> None:
+def test_after_a_preflight_the_trainer_is_offline_while_the_model_is_cached() -> None:
     assert {"HF_HUB_OFFLINE": "1", "MODEL_GARDEN_PREFLIGHT_DONE": "1"}.items() <= env().items()
     offline = {"podTemplate": {"env": [{"name": "HF_HUB_OFFLINE", "value": "1"}]}}
     assert "MODEL_GARDEN_PREFLIGHT_DONE" not in env(**offline)  # who asked for it stays offline whatever is missing
@@ -73,7 +73,7 @@ def test_claims_come_from_the_job_then_from_the_operator() -> None:
     assert data == {"name": "data", "mountPath": "/workspace/data", "readOnly": True}
 
 
-def test_all_caches_are_on_a_volume_unless_the_job_says_otherwise() -> None:
+def test_all_caches_are_on_a_volume_unless_the_job_sets_another_path() -> None:
     assert env()["HF_HOME"] == "/workspace/cache/huggingface"
     assert env(podTemplate={"env": [{"name": "HF_HOME", "value": "/elsewhere"}]})["HF_HOME"] == "/elsewhere"
 
@@ -127,12 +127,12 @@ def test_kueue_labels_are_copied_and_no_others() -> None:
     assert "app" not in copied
 
 
-def test_a_wish_to_stop_reaches_a_pod_that_starts_later() -> None:
+def test_a_requested_stop_reaches_a_pod_that_starts_later() -> None:
     template = job(annotations={"model-garden.dev/stop": "save"})["spec"]["template"]
     assert template["metadata"]["annotations"] == {"model-garden.dev/stop": "save"}
 
 
-def test_a_suspended_job_is_born_suspended_and_marked_as_ours_to_wake() -> None:
+def test_a_suspended_job_is_created_suspended_and_marked_for_the_operator_to_resume() -> None:
     born = job(suspend=True)
     assert born["spec"]["suspend"] is True
     assert born["metadata"]["annotations"] == {"model-garden.dev/suspended-by-spec": "true"}
@@ -172,7 +172,7 @@ def test_what_cannot_run_names_the_field(spec: Object, settings: Settings, probl
         ({}, []),
     ],
 )
-def test_an_annotation_that_means_nothing_is_told_with_what_does(annotations: dict[str, str], told: list[str]) -> None:
+def test_an_annotation_without_effect_is_named(annotations: dict[str, str], told: list[str]) -> None:
     found = plans.invalid_annotations({f"model-garden.dev/{name}": value for name, value in annotations.items()})
     assert found == [f"the annotation {line}" for line in told]
 
@@ -207,7 +207,7 @@ def preflight(**spec: Any) -> Object:
         ({"resources": {"limits": {"nvidia.com/gpu": 0}}}, False),
     ],
 )
-def test_a_preflight_comes_before_a_gpu_is_asked_for_and_only_then(spec: Object, wanted: bool) -> None:
+def test_a_preflight_runs_only_for_jobs_that_request_a_gpu(spec: Object, wanted: bool) -> None:
     assert plan(**spec).needs_preflight is wanted
 
 
@@ -241,5 +241,5 @@ def test_a_preflight_asks_for_no_gpu_and_goes_to_no_node_that_is_for_them() -> N
         ({"pushToHub": {"repo": "org/out"}, "hubTokenSecret": {"name": "hub", "key": "token"}}, False),
     ],
 )
-def test_training_asks_the_hub_nothing_once_all_of_it_was_brought(spec: Object, offline: bool) -> None:
+def test_training_is_offline_once_everything_is_cached(spec: Object, offline: bool) -> None:
     assert ("HF_HUB_OFFLINE" in env(**spec)) is offline

@@ -1,4 +1,4 @@
-"""The cluster client against a real API server: lists in pages, watches that go on, errors that name fields."""
+"""The cluster client against a real API server: lists in pages, watches that resume, errors that name fields."""
 
 import asyncio
 import os
@@ -87,7 +87,7 @@ def test_an_empty_name_is_refused_and_never_means_the_whole_collection(run: Any)
     run(scenario)
 
 
-def test_a_namesake_created_since_is_not_deleted(run: Any) -> None:
+def test_an_object_created_since_with_the_same_name_is_not_deleted(run: Any) -> None:
     async def scenario(client: Cluster) -> None:
         first = await client.create(MAPS, config_map("named", "names"), NAMESPACE)
         await client.delete(MAPS, "named", NAMESPACE)
@@ -114,7 +114,7 @@ def _words(item: Snapshot | Change) -> str:
     return f"{item.type} {item.object['metadata']['name']}"
 
 
-def test_a_watch_tells_what_there_is_and_then_each_change(run: Any) -> None:
+def test_a_watch_gives_a_snapshot_and_then_each_change(run: Any) -> None:
     async def scenario(client: Cluster) -> None:
         await client.create(MAPS, config_map("one", "watching"), NAMESPACE)
         stream = list_and_watch(client, MAPS, NAMESPACE, labels="for=watching")
@@ -132,7 +132,7 @@ def test_a_watch_tells_what_there_is_and_then_each_change(run: Any) -> None:
     run(scenario)
 
 
-def test_a_watch_outlives_its_connections_and_an_expired_version(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watch_survives_closed_connections_and_an_expired_version(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from model_garden.cluster import watching as watches
 
     versions: list[str] = []
@@ -160,7 +160,7 @@ def test_a_watch_outlives_its_connections_and_an_expired_version(run: Any, monke
     run(scenario)
 
 
-def test_a_watch_that_is_closed_at_once_is_asked_for_ever_more_slowly(
+def test_a_watch_that_is_closed_at_once_is_retried_with_growing_pauses(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from model_garden.cluster import watching as watches
@@ -194,13 +194,13 @@ def test_a_watch_that_is_closed_at_once_is_asked_for_ever_more_slowly(
     assert pauses == [1, 2, 3, 4, 5, 6]
 
 
-def test_no_cluster_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_cluster_the_error_names_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(ClusterError, match=r"no cluster to talk to.*set KUBECONFIG"):
         asyncio.run(connect())
 
 
-def test_an_api_server_that_is_away_is_told_by_its_address(
+def test_an_unreachable_api_server_is_named_by_its_address(
     cluster: TestCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     away = re.sub(r"https://127\.0\.0\.1:\d+", "https://127.0.0.1:9", cluster.kubeconfig.read_text())

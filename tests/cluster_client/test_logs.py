@@ -1,4 +1,4 @@
-"""Following a log: where to go on after a break, line by line."""
+"""Following a log: where to resume after a break, line by line."""
 
 from hypothesis import given
 from hypothesis import strategies as st

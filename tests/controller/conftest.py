@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import TestCluster
-from tests.controller.garden import Garden
+from tests.controller.harness import OperatorHarness
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +16,9 @@ def crd(cluster: TestCluster) -> TestCluster:
 
 
 @pytest.fixture(scope="session")
-def garden(crd: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Garden]:
+def harness(crd: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorHarness]:
     """A namespace whose operator runs for the whole session."""
-    garden = Garden(crd, "garden", tmp_path_factory.mktemp("garden"))
-    garden.start_operator()
-    yield garden
-    garden.stop_operator()
+    harness = OperatorHarness(crd, "garden", tmp_path_factory.mktemp("garden"))
+    harness.start_operator()
+    yield harness
+    harness.stop_operator()

@@ -1,4 +1,4 @@
-"""A trainer without torch: it prints the real one's event lines and ends as told, so that faults are tried quickly.
+"""A trainer without torch: it prints the event lines of the real one, and ends as its environment asks.
 
 With the argument `preflight` it is a preflight: PREFLIGHT_EXIT_CODE (0), PREFLIGHT_SECONDS (0), MIN_GIB (1) of its
 estimate. Else its environment is STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its

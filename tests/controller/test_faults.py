@@ -1,4 +1,4 @@
-"""What a job outlives: its operator killed at any moment, its pod killed, its Job deleted, the API server restarted."""
+"""Faults that a job survives: its operator or pod killed, its Job deleted, the API server restarted."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from devcluster.processes import Process
 from tests.cluster import Object, TestCluster
-from tests.controller.garden import Garden
+from tests.controller.harness import OperatorHarness
 
 pytestmark = pytest.mark.cluster
 
@@ -20,12 +20,12 @@ KILLS = 10
 
 
 @pytest.fixture(scope="module")
-def own(crd: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Garden:
+def own(crd: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> OperatorHarness:
     """A namespace whose operator a test starts and kills by itself."""
-    return Garden(crd, "faults", tmp_path_factory.mktemp("faults"))
+    return OperatorHarness(crd, "faults", tmp_path_factory.mktemp("faults"))
 
 
-def test_an_operator_killed_at_random_moments_loses_and_doubles_nothing(own: Garden) -> None:
+def test_an_operator_killed_at_random_times_loses_and_repeats_nothing(own: OperatorHarness) -> None:
     """Four jobs of different lengths, so that each kill finds some at their beginning, middle or end."""
     seed = random.randrange(10_000)
     print("seed", seed)
@@ -57,24 +57,24 @@ def test_an_operator_killed_at_random_moments_loses_and_doubles_nothing(own: Gar
 
 
 @pytest.fixture(scope="module")
-def harmed(garden: Garden) -> Garden:
+def harmed(harness: OperatorHarness) -> OperatorHarness:
     """Four jobs harmed in mid-training, together, since Kubernetes lets ten seconds pass before the next pod."""
-    garden.submit("killed", {"STEPS": 60, "STEP_SECONDS": 0.1, "SAVE_EVERY": 5})
-    garden.submit("drained", {"STEPS": 120, "STEP_SECONDS": 0.1, "SAVE_EVERY": 1000})
-    garden.submit("evicted", {"STEPS": 120, "STEP_SECONDS": 0.1}, backoffLimit=0)
-    garden.submit("deleted", {"STEPS": 150, "STEP_SECONDS": 0.1})
-    garden.until_step("killed", 7)
+    harness.submit("killed", {"STEPS": 60, "STEP_SECONDS": 0.1, "SAVE_EVERY": 5})
+    harness.submit("drained", {"STEPS": 120, "STEP_SECONDS": 0.1, "SAVE_EVERY": 1000})
+    harness.submit("evicted", {"STEPS": 120, "STEP_SECONDS": 0.1}, backoffLimit=0)
+    harness.submit("deleted", {"STEPS": 150, "STEP_SECONDS": 0.1})
+    harness.until_step("killed", 7)
     os.kill(process_of("killed"), signal.SIGKILL)
-    garden.until_step("drained", 3)
-    garden.kubectl("delete", "pod", pod_of(garden, "drained"), "--wait=false")
-    garden.until_step("evicted", 3)
-    evict(garden, pod_of(garden, "evicted"))
-    garden.until_step("deleted", 3)
-    garden.kubectl("delete", "job", "deleted-train", "--wait=false")
-    return garden
+    harness.until_step("drained", 3)
+    harness.kubectl("delete", "pod", pod_of(harness, "drained"), "--wait=false")
+    harness.until_step("evicted", 3)
+    evict(harness, pod_of(harness, "evicted"))
+    harness.until_step("deleted", 3)
+    harness.kubectl("delete", "job", "deleted-train", "--wait=false")
+    return harness
 
 
-def test_a_pod_killed_in_mid_training_is_followed_by_one_that_resumes(harmed: Garden) -> None:
+def test_a_pod_killed_in_mid_training_is_followed_by_one_that_resumes(harmed: OperatorHarness) -> None:
     status = harmed.until("killed", "Succeeded")
     first, second = status["attempts"]
     assert (first["reason"], first["exitCode"], second["reason"]) == ("Error", 137, "Completed")
@@ -84,37 +84,37 @@ def test_a_pod_killed_in_mid_training_is_followed_by_one_that_resumes(harmed: Ga
     assert_whole_history(status, 60)
 
 
-def test_a_pod_deleted_by_hand_saves_first_and_another_goes_on(harmed: Garden) -> None:
+def test_a_deleted_pod_saves_first_and_the_next_one_resumes(harmed: OperatorHarness) -> None:
     status = harmed.until("drained", "Succeeded")
     first, second = status["attempts"]
     assert (first["reason"], second["reason"]) == ("Stopped", "Completed")
     assert second["fromStep"] == first["toStep"] >= 3
 
 
-def test_an_evicted_pod_costs_no_retry(harmed: Garden) -> None:
+def test_an_evicted_pod_costs_no_retry(harmed: OperatorHarness) -> None:
     status = harmed.until("evicted", "Succeeded")
     assert [attempt["reason"] for attempt in status["attempts"]] == ["Evicted", "Completed"]
     assert status["attempts"][1]["fromStep"] == status["attempts"][0]["toStep"]
 
 
-def test_a_job_deleted_by_hand_comes_back_and_resumes(harmed: Garden) -> None:
+def test_a_deleted_job_is_created_again_and_resumes(harmed: OperatorHarness) -> None:
     status = harmed.until("deleted", "Succeeded")
     first, second = status["attempts"]
     assert first["toStep"] - 1 <= second["fromStep"] <= first["toStep"]
     assert "JobRecreated" in [reason for reason, _ in harmed.events("deleted")]
 
 
-def test_a_deleted_job_whose_name_comes_again_starts_afresh(garden: Garden) -> None:
-    garden.submit("again", {"STEPS": 200, "STEP_SECONDS": 0.1})
-    garden.until_step("again", 3)
-    garden.kubectl("delete", "trainingjob", "again")
-    garden.submit("again", {"STEPS": 2}, outputDir="./models/again-2")
-    status = garden.until("again", "Succeeded")
+def test_a_new_training_job_of_a_deleted_name_starts_from_step_zero(harness: OperatorHarness) -> None:
+    harness.submit("again", {"STEPS": 200, "STEP_SECONDS": 0.1})
+    harness.until_step("again", 3)
+    harness.kubectl("delete", "trainingjob", "again")
+    harness.submit("again", {"STEPS": 2}, outputDir="./models/again-2")
+    status = harness.until("again", "Succeeded")
     assert status["progress"]["totalSteps"] == 2
     assert len(status["attempts"]) == 1
 
 
-def test_an_operator_that_was_down_while_a_job_ended_tells_the_whole_of_it(own: Garden) -> None:
+def test_an_operator_that_was_down_while_a_job_ended_reports_all_of_it(own: OperatorHarness) -> None:
     own.start_operator()
     own.submit("unwatched", {"STEPS": 20, "STEP_SECONDS": 0.1}, ttlSecondsAfterFinished=0)
     own.until_step("unwatched", 3)
@@ -128,17 +128,17 @@ def test_an_operator_that_was_down_while_a_job_ended_tells_the_whole_of_it(own: 
     own.stop_operator()
 
 
-def test_of_two_operators_one_works_and_the_other_takes_over(own: Garden, tmp_path: Path) -> None:
+def test_of_two_operators_one_works_and_the_other_takes_over(own: OperatorHarness, tmp_path: Path) -> None:
     lease = {"LEADER_ELECTION": "true"}
     (tmp_path / "third").mkdir()
-    second = own.twin(tmp_path)
+    second = own.second_operator(tmp_path)
     environment = {"POD_NAMESPACE": own.namespace}
     own.start_operator(pod={"POD_NAME": "one", **environment}, **lease)
     own.cluster.until(lambda: "one became leader" in own.log.read_text())
     assert own.health()["leads"] is True
     second.start_operator(pod={"POD_NAME": "two", **environment}, **lease)
     second.cluster.until(lambda: "waiting for the Lease" in second.log.read_text())
-    third = own.twin(tmp_path / "third")
+    third = own.second_operator(tmp_path / "third")
     third.start_operator(pod={"POD_NAME": "three", **environment}, **lease)
     third.cluster.until(lambda: "waiting for the Lease" in third.log.read_text())
     third.cluster.until(lambda: third.health()["leads"] is False, "a replica that waits is alive")
@@ -152,9 +152,9 @@ def test_of_two_operators_one_works_and_the_other_takes_over(own: Garden, tmp_pa
     second.stop_operator()
 
 
-def test_an_operator_whose_lease_is_taken_stops_working_and_says_so(own: Garden, tmp_path: Path) -> None:
+def test_an_operator_whose_lease_is_taken_exits_with_one_sentence(own: OperatorHarness, tmp_path: Path) -> None:
     """Its exit restarts it as a replica that waits."""
-    robbed = own.twin(tmp_path)
+    robbed = own.second_operator(tmp_path)
     robbed.start_operator(pod={"POD_NAME": "robbed", "POD_NAMESPACE": own.namespace}, LEADER_ELECTION="true")
     robbed.cluster.until(lambda: "serving TrainingJobs" in robbed.log.read_text())
     robbed.patch("lease", "model-garden-operator", {"spec": {"holderIdentity": "another"}})
@@ -165,14 +165,14 @@ def test_an_operator_whose_lease_is_taken_stops_working_and_says_so(own: Garden,
     robbed.kubectl("delete", "lease", "model-garden-operator")
 
 
-def test_an_api_server_restarted_in_mid_training_is_not_noticed(garden: Garden) -> None:
-    garden.submit("steady", {"STEPS": 60, "STEP_SECONDS": 0.1})
-    garden.until_step("steady", 5)
-    server = Process.read(garden.cluster.directory / "run/kube-apiserver.json")
+def test_training_continues_while_the_api_server_restarts(harness: OperatorHarness) -> None:
+    harness.submit("steady", {"STEPS": 60, "STEP_SECONDS": 0.1})
+    harness.until_step("steady", 5)
+    server = Process.read(harness.cluster.directory / "run/kube-apiserver.json")
     assert server
     server.signal(signal.SIGKILL)
-    garden.cluster.up()
-    status = garden.until("steady", "Succeeded")
+    harness.cluster.up()
+    status = harness.until("steady", "Succeeded")
     assert [(a["reason"], a["toStep"]) for a in status["attempts"]] == [("Completed", 60)]
     assert_whole_history(status, 60)
 
@@ -185,8 +185,8 @@ def assert_whole_history(status: Object, steps: int) -> None:
     assert len(known) == steps if steps <= 64 else 32 <= len(known) <= 64
 
 
-def pod_of(garden: Garden, name: str) -> str:
-    [pod] = garden.pods(name)
+def pod_of(harness: OperatorHarness, name: str) -> str:
+    [pod] = harness.pods(name)
     return str(pod["metadata"]["name"])
 
 
@@ -203,10 +203,10 @@ def process_of(name: str) -> int:
     raise AssertionError(f"no process trains {name}")
 
 
-def evict(garden: Garden, pod: str) -> None:
+def evict(harness: OperatorHarness, pod: str) -> None:
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
-    path = f"/api/v1/namespaces/{garden.namespace}/pods/{pod}/eviction"
-    garden.cluster.kubectl("create", "--raw", path, "-f", "-", content=json.dumps(eviction))
+    path = f"/api/v1/namespaces/{harness.namespace}/pods/{pod}/eviction"
+    harness.cluster.kubectl("create", "--raw", path, "-f", "-", content=json.dumps(eviction))
 
 
 def job_is_complete(job: Object | None) -> bool:

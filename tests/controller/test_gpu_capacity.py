@@ -38,18 +38,18 @@ def refused(*nodes: Node, **spec: Any) -> str | None:
     ],
     ids=["no node known", "too small", "one is large enough", "one is unknown", "no node has so many", "not selected"],
 )
-def test_only_what_is_known_to_be_hopeless_is_refused(nodes: list[Node], spec: Object, refuse: bool) -> None:
+def test_a_job_is_refused_only_if_no_node_can_ever_run_it(nodes: list[Node], spec: Object, refuse: bool) -> None:
     assert (refused(*nodes, **spec) is not None) is refuse
 
 
-def test_a_refusal_tells_the_parts_and_the_fix() -> None:
+def test_a_refusal_has_the_parts_of_the_estimate_and_the_fix() -> None:
     said = refused(node(16), quantization="16bit")
     assert said
     for words in ("at least 18.0 GiB", "16.0 GiB", "weights 20.00 GiB (16 bit)", "quantization: 4bit", "24 GB or more"):
         assert words in said
 
 
-def test_what_is_kept_of_a_node_says_the_same() -> None:
+def test_a_trimmed_node_gives_the_same_facts() -> None:
     whole = {
         "metadata": {"name": "n", "labels": {"a": "b"}, "uid": "u"},
         "status": {"allocatable": {"nvidia.com/gpu": "4"}},

@@ -1,4 +1,4 @@
-"""What a Job, its Pods and its Events say."""
+"""From a Job, its Pods and its Events to facts."""
 
 import pytest
 
@@ -111,7 +111,7 @@ def test_why_a_container_does_not_run(reason: str, message: str, kind: str, word
     assert words in waiting.message
 
 
-def test_a_volume_that_cannot_be_mounted_shows_in_events_alone() -> None:
+def test_a_volume_that_cannot_be_mounted_is_found_in_events() -> None:
     told = b.event("receipts-train-1-uid", "FailedMount", "MountVolume.SetUp failed: no such share", 10)
     assert "no such share" in why(b.waiting("ContainerCreating"), told).message
     pulling = b.event("receipts-train-1-uid", "Pulling", "Pulling image", 20)
@@ -139,7 +139,7 @@ def test_a_refusal_from_before_the_newest_pod_is_over() -> None:
     assert job and job.start_problem is None
 
 
-def test_a_namesakes_pods_and_job_are_told_from_ours() -> None:
+def test_pods_and_job_of_an_earlier_training_job_of_that_name_are_not_ours() -> None:
     before = b.running()
     before["metadata"]["creationTimestamp"] = b.time(-60)
     facts = derive_facts(b.resource()["metadata"], b.job(owner="another"), [before, b.running("receipts-train-2")])
@@ -155,7 +155,7 @@ def test_pods_are_in_the_order_of_their_creation() -> None:
     assert facts.last_ended and facts.last_ended.name == "early"
 
 
-def test_what_is_kept_in_memory_says_the_same() -> None:
+def test_trimmed_objects_give_the_same_facts() -> None:
     whole = b.ended(137, reason="OOMKilled")
     job = b.job("Failed", reason="BackoffLimitExceeded")
     owner = b.resource()["metadata"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.controller.garden import free_port
+from tests.controller.harness import free_port
 
 
 def run_operator(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The work queue: each key once, one worker a key, failures come back later and later."""
+"""The work queue: each key once, one worker a key, failures are retried with growing pauses."""
 
 import asyncio
 from collections import Counter
@@ -86,7 +86,7 @@ def test_no_more_keys_at_once_than_workers() -> None:
     assert sum(run(scenario, workers=2).seen.values()) == 2
 
 
-def test_a_key_comes_back_when_its_work_said_so() -> None:
+def test_a_key_is_worked_on_again_after_the_time_its_work_returned() -> None:
     async def scenario(work: Work) -> None:
         work.answer = 0.01
         work.gate.set()
@@ -96,7 +96,7 @@ def test_a_key_comes_back_when_its_work_said_so() -> None:
     run(scenario)
 
 
-def test_the_sooner_of_two_appointments_counts() -> None:
+def test_the_earlier_of_two_times_counts() -> None:
     async def scenario(work: Work) -> None:
         work.gate.set()
         work.queue.add_after("a", 3600)
@@ -107,7 +107,7 @@ def test_the_sooner_of_two_appointments_counts() -> None:
     run(scenario)
 
 
-def test_a_failure_comes_back_and_the_pauses_double(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_retried_and_the_pauses_double(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(work: Work) -> None:
         work.failures = 3
         work.gate.set()

@@ -1,4 +1,4 @@
-"""What happens between two breaths of the operator, made to happen: its parts are led by hand on a real API server."""
+"""Races, made on purpose: the test calls the operator's parts one by one, on a real API server."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from model_garden.controller.progress_stream import ProgressStreams
 from model_garden.controller.reconcile import Reconciler
 from model_garden.controller.store import Key, Store
 from tests.cluster import TestCluster
-from tests.controller.garden import CLAIMS, TRAINER, Garden
+from tests.controller.harness import CLAIMS, TRAINER, OperatorHarness
 
 SETTINGS = Settings(trainer_command=TRAINER, **{f"{kind.lower()}_claim": name for kind, name in CLAIMS.items()})
 
@@ -25,9 +25,9 @@ Run = Callable[[Callable[[Cluster], Coroutine[Any, Any, None]]], None]
 
 
 @pytest.fixture(scope="module")
-def alone(crd: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Garden:
+def harness(crd: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> OperatorHarness:
     """A namespace without an operator."""
-    return Garden(crd, "races", tmp_path_factory.mktemp("races"))
+    return OperatorHarness(crd, "races", tmp_path_factory.mktemp("races"))
 
 
 @pytest.fixture
@@ -45,59 +45,61 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Run]:
 
 
 @pytest.mark.cluster
-def test_a_cancel_that_comes_while_the_status_is_written_is_not_written_over(
-    alone: Garden, run: Callable[[Path], Run]
+def test_a_cancel_during_a_write_of_the_status_is_not_lost(
+    harness: OperatorHarness, run: Callable[[Path], Run]
 ) -> None:
-    alone.submit("hasty", {"STEPS": 1000})
-    key = Key(alone.namespace, "hasty")
+    harness.submit("cancelled-early", {"STEPS": 1000})
+    key = Key(harness.namespace, "cancelled-early")
 
     async def scenario(cluster: Cluster) -> None:
         reconciler = make_reconciler(cluster, SETTINGS)
         store = reconciler.store
         store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
         await reconciler.reconcile(key)
-        assert alone.job("hasty")
-        alone.annotate("hasty", "model-garden.dev/cancel=true")  # and the watch has not told of it yet
+        assert harness.job("cancelled-early")
+        harness.annotate("cancelled-early", "model-garden.dev/cancel=true")  # the watch has not reported it yet
         with pytest.raises(ClusterError, match="the object has been modified"):
             await reconciler.reconcile(key)
-        assert alone.status("hasty") == {}
+        assert harness.status("cancelled-early") == {}
         store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
         await reconciler.reconcile(key)
-        job = alone.job("hasty")
+        job = harness.job("cancelled-early")
         assert job is None or "deletionTimestamp" in job["metadata"]
 
-    run(alone.kubeconfig)(scenario)
-    alone.kubectl("delete", "trainingjob", "hasty")
+    run(harness.kubeconfig)(scenario)
+    harness.kubectl("delete", "trainingjob", "cancelled-early")
 
 
 @pytest.mark.cluster
-def test_an_operator_with_other_settings_leaves_a_job_that_exists_as_it_is(
-    alone: Garden, run: Callable[[Path], Run]
+def test_an_operator_with_other_settings_does_not_change_an_existing_job(
+    harness: OperatorHarness, run: Callable[[Path], Run]
 ) -> None:
     """Without its claims a new job would be refused."""
-    alone.submit("settled", {"STEPS": 1000})
-    key = Key(alone.namespace, "settled")
+    harness.submit("unchanged", {"STEPS": 1000})
+    key = Key(harness.namespace, "unchanged")
 
     async def scenario(cluster: Cluster) -> None:
         first = make_reconciler(cluster, SETTINGS)
         first.store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
         await first.reconcile(key)
         await first.reconcile(key)
-        before = alone.status("settled")
+        before = harness.status("unchanged")
         second = make_reconciler(cluster, Settings())
-        second.store.put_job(await cluster.get(JOBS, "settled-train", key.namespace))
+        second.store.put_job(await cluster.get(JOBS, "unchanged-train", key.namespace))
         second.store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
         await second.reconcile(key)
-        after = alone.status("settled")
+        after = harness.status("unchanged")
         assert (after["phase"], after["effectiveSpec"]) == (before["phase"], before["effectiveSpec"])
 
-    run(alone.kubeconfig)(scenario)
-    alone.kubectl("delete", "trainingjob", "settled")
+    run(harness.kubeconfig)(scenario)
+    harness.kubectl("delete", "trainingjob", "unchanged")
 
 
 @pytest.mark.cluster
-def test_events_that_wait_when_the_process_ends_are_posted(alone: Garden, run: Callable[[Path], Run]) -> None:
-    about = {"metadata": {"name": "gone", "namespace": alone.namespace, "uid": "some-uid"}}
+def test_events_that_wait_when_the_process_ends_are_posted(
+    harness: OperatorHarness, run: Callable[[Path], Run]
+) -> None:
+    about = {"metadata": {"name": "gone", "namespace": harness.namespace, "uid": "some-uid"}}
 
     async def scenario(cluster: Cluster) -> None:
         poster = EventPoster(cluster, "test")
@@ -107,15 +109,15 @@ def test_events_that_wait_when_the_process_ends_are_posted(alone: Garden, run: C
         await poster.drain()
         posting.cancel()
 
-    run(alone.kubeconfig)(scenario)
-    assert [reason for reason, _ in sorted(alone.events("gone"))] == [f"Number{number}" for number in range(5)]
+    run(harness.kubeconfig)(scenario)
+    assert [reason for reason, _ in sorted(harness.events("gone"))] == [f"Number{number}" for number in range(5)]
 
 
 @pytest.mark.cluster
-def test_an_unexpected_error_is_one_event_about_the_job(alone: Garden, run: Callable[[Path], Run]) -> None:
+def test_an_unexpected_error_is_one_event_about_the_job(harness: OperatorHarness, run: Callable[[Path], Run]) -> None:
     """A Job in a shape that no API server sends stands for a fault of the operator."""
-    alone.submit("odd", {"STEPS": 1000}, suspend=True)
-    key = Key(alone.namespace, "odd")
+    harness.submit("odd", {"STEPS": 1000}, suspend=True)
+    key = Key(harness.namespace, "odd")
 
     async def scenario(cluster: Cluster) -> None:
         reconciler = make_reconciler(cluster, SETTINGS)
@@ -129,14 +131,14 @@ def test_an_unexpected_error_is_one_event_about_the_job(alone: Garden, run: Call
         await reconciler.events.drain()
         posting.cancel()
 
-    run(alone.kubeconfig)(scenario)
-    [(reason, message)] = alone.events("odd")
+    run(harness.kubeconfig)(scenario)
+    [(reason, message)] = harness.events("odd")
     assert reason == "ReconcileFailed"
     assert message.startswith("the operator failed to reconcile the TrainingJob (KeyError: ")
-    alone.kubectl("delete", "trainingjob", "odd")
+    harness.kubectl("delete", "trainingjob", "odd")
 
 
-def test_a_lease_that_is_not_answered_for_is_not_held(
+def test_a_lease_is_not_held_when_the_api_server_does_not_answer(
     run: Callable[[Path], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An API server that takes the connection and says nothing: the other replica's time must not run out meanwhile."""

@@ -1,4 +1,4 @@
-"""A job of several nodes: what is created, and whose words its status takes."""
+"""A job of several nodes: what is created, and which pod its status reports."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def status(job: Object, *pods: Object) -> TrainingJobStatus:
     return test_status.status(job, *pods, numNodes=2)
 
 
-def test_each_node_is_a_pod_that_is_told_where_the_first_is() -> None:
+def test_each_pod_gets_the_address_of_the_first() -> None:
     spec = job()["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
     assert spec["template"]["spec"]["subdomain"] == "receipts-train"
@@ -63,7 +63,7 @@ def test_each_node_is_a_pod_that_is_told_where_the_first_is() -> None:
     assert told["NODE_RANK"] == {"fieldRef": {"fieldPath": index}}
 
 
-def test_a_job_may_say_where_its_pods_meet() -> None:
+def test_a_job_may_set_the_address_of_the_first_pod() -> None:
     env = [{"name": "MASTER_ADDR", "value": "127.0.0.1"}, {"name": "MASTER_PORT", "value": "1234"}]
     told = variables(podTemplate={"env": env})
     assert (told["MASTER_ADDR"], told["MASTER_PORT"]) == ("127.0.0.1", "1234")
@@ -108,14 +108,14 @@ def test_several_nodes_need_a_claim_that_all_can_mount() -> None:
         plans.check(made)
 
 
-def test_the_first_pod_tells_of_progress_and_makes_the_outcome() -> None:
+def test_the_first_pod_reports_progress_and_outcome() -> None:
     found = status(b.job("Complete"), of(0, b.ended(0, DONE, "one")), of(1, b.ended(0, name="two")))
     assert found.phase == "Succeeded" and found.pod_name == "one"
     assert found.output is not None and found.progress is not None and found.progress.step == 9
     assert [attempt.pod for attempt in found.attempts or ()] == ["one"]
 
 
-def test_a_job_waits_for_the_pod_that_has_no_place() -> None:
+def test_a_job_waits_for_the_pod_that_has_no_node() -> None:
     waiting = of(1, b.unscheduled("0/3 nodes are available: 3 Insufficient nvidia.com/gpu."))
     waiting["metadata"]["name"] = "two"
     found = status(b.job(), of(0, b.running("one")), waiting)
@@ -123,7 +123,7 @@ def test_a_job_waits_for_the_pod_that_has_no_place() -> None:
     assert any("GPU" in condition.message or "gpu" in condition.message for condition in found.conditions or ())
 
 
-def test_a_failure_is_told_in_the_words_of_the_pod_that_caused_it() -> None:
+def test_a_failure_has_the_message_of_the_pod_that_caused_it() -> None:
     pods = of(1, b.ended(3, BAD, "two")), of(0, b.ended(8, FOLLOWED, "one"))
     found = status(b.job("Failed", reason="PodFailurePolicy"), *pods)
     assert found.failure is not None
@@ -139,7 +139,7 @@ def test_pods_that_only_followed_do_not_use_up_the_retries() -> None:
     assert awaiting_job_conclusion(plan, facts(b.job(), *followed, killed, of(1, b.ended(137, name="three"))))
 
 
-def test_a_follower_that_is_well_is_no_attempt() -> None:
+def test_a_healthy_worker_is_no_attempt() -> None:
     found = status(b.job(), of(0, b.running("one")), of(1, b.running("two")))
     assert found.phase == "Running"
     assert found.attempts == [Attempt(pod="one", node="node-1", start_time=b.time(5))]

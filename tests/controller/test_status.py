@@ -51,14 +51,14 @@ OURS = {"annotations": {"model-garden.dev/suspended-by-spec": "true"}}
         ("DeadlineExceeded", b.ended(143), "DeadlineExceeded", "spec.activeDeadlineSeconds"),
     ],
 )
-def test_a_failure_says_why_and_what_to_do(job_reason: str, pod: Object, reason: str, words: str) -> None:
+def test_a_failure_has_a_reason_and_a_fix(job_reason: str, pod: Object, reason: str, words: str) -> None:
     failure = status(b.job("Failed", reason=job_reason), pod, tail=("last words",)).failure
     assert failure and failure.reason == reason
     assert words in failure.message
     assert failure.log_tail == ["last words"]
 
 
-def test_success_is_what_was_trained_not_a_hundred_percent() -> None:
+def test_success_reports_the_steps_that_were_trained() -> None:
     end = status(b.job("Complete"), b.ended(0, DONE))
     assert end.progress and (end.progress.step, end.progress.total_steps) == (7, 10)
     assert end.output and end.output.path == "models/receipts"
@@ -90,7 +90,7 @@ def test_a_job_is_named_once_it_was_seen() -> None:
         ({"history": [{"step": 1}, {"step": "x"}]}, ["status.history[1]"]),
     ],
 )
-def test_what_cannot_be_read_of_a_status_costs_no_more_than_itself(change: Object, lost: list[str]) -> None:
+def test_an_unreadable_field_of_a_status_loses_no_other_field(change: Object, lost: list[str]) -> None:
     recorded = status(b.job("Complete"), b.ended(0, DONE)).to_dict()
     found, told = read_status(recorded | change)
     assert finished(found), "it never runs again"
@@ -122,7 +122,7 @@ def test_the_same_facts_again_change_nothing() -> None:
     assert status(b.job(), b.running(), before=first, training=training, seconds=500) == first
 
 
-def test_attempts_are_told_once_each_with_their_steps() -> None:
+def test_each_attempt_is_listed_once_with_its_steps() -> None:
     first = status(b.job(), b.running(), training=Training(steps=(("receipts-train-1", Steps(0, 7)),)))
     assert [(a.pod, a.from_step, a.to_step, a.end_time) for a in first.attempts or ()] == [
         ("receipts-train-1", 0, 7, None)
@@ -157,7 +157,7 @@ def test_figures_outlive_the_pods_they_came_from() -> None:
     assert later.start_time == b.time(5)
 
 
-def test_an_invalid_spec_is_final_and_says_each_problem() -> None:
+def test_an_invalid_spec_is_final_and_names_each_problem() -> None:
     end = invalid(NEW, ["spec.a: wrong", "spec.b: wrong too"], b.at())
     assert finished(end)
     assert end.failure and end.failure.message == "spec.a: wrong\nspec.b: wrong too"

@@ -45,7 +45,7 @@ def test_a_job_and_a_pod_wake_the_training_job_they_belong_to() -> None:
     assert store.job(JOB) is None
 
 
-def test_the_answer_to_a_write_is_not_undone_by_what_the_watch_tells_late() -> None:
+def test_a_late_watch_event_does_not_undo_the_answer_to_a_write() -> None:
     store, _ = store_with_a_job()
     store.put_job(versioned(b.job(suspend=True), 20))
     store.on_jobs(change("MODIFIED", versioned(b.job(), 9)), None)
@@ -61,7 +61,7 @@ def test_versions_are_compared_as_numbers() -> None:
     assert job and job["spec"]["suspend"] is True
 
 
-def test_the_late_word_of_a_namesakes_deletion_leaves_its_successor() -> None:
+def test_a_late_deletion_event_leaves_a_new_job_of_the_same_name() -> None:
     store, _ = store_with_a_job()
     successor = b.job(uid="new")
     store.put_job(successor)
@@ -87,7 +87,7 @@ def test_a_pod_that_went_while_the_status_was_written_is_kept_for_the_next() -> 
     assert [pod["metadata"]["name"] for pod in store.pods(JOB)] == ["unseen"]
 
 
-def test_the_late_answer_to_a_write_brings_no_deleted_job_back() -> None:
+def test_a_late_answer_to_a_write_does_not_restore_a_deleted_job() -> None:
     store, _ = store_with_a_job()
     store.remove_training_job(KEY)
     store.put_training_job(versioned(b.resource(), 5), written=True)
@@ -123,7 +123,7 @@ def test_nothing_is_kept_of_a_training_job_that_is_gone() -> None:
     assert woken.take()[0] == KEY
 
 
-def test_the_job_that_prepares_wakes_too() -> None:
+def test_the_preflight_job_wakes_too() -> None:
     store, woken = store_with_a_job()
     preflight = b.job(name="receipts-preflight")
     store.on_jobs(change("ADDED", preflight), None)

@@ -1,4 +1,4 @@
-"""Folding what trainers tell: nothing lost, nothing doubled, whatever is read again."""
+"""Folding the events of trainers: none is lost, and none counts twice when it is read again."""
 
 from itertools import pairwise
 
@@ -70,7 +70,7 @@ def test_a_long_run_is_covered_evenly(count: int) -> None:
     assert len(set(gaps[:-1])) == 1, "one spacing, but for the newest point"
 
 
-def test_a_rare_evaluation_outlives_its_neighbours() -> None:
+def test_an_evaluation_is_kept_when_its_neighbors_are_thinned_out() -> None:
     points: list[HistoryPoint] = []
     for step in range(1, 1001):
         evaluated = 2.0 if step % 100 == 0 else None
@@ -78,7 +78,7 @@ def test_a_rare_evaluation_outlives_its_neighbours() -> None:
     assert [point.step for point in points if point.eval_loss] == list(range(100, 1001, 100))
 
 
-def test_a_later_attempt_takes_the_place_of_the_steps_it_repeats() -> None:
+def test_a_later_attempt_replaces_the_steps_it_repeats() -> None:
     first = told("one", *(reached(step, loss=5.0) for step in range(1, 8)))
     second = told("two", ResumedEvent(step=5), reached(6, loss=3.0), training=first)
     assert second.progress and second.progress.step == 6
@@ -106,7 +106,7 @@ def _step(event: Event) -> int:
 
 
 @given(events, st.integers(0, 60), st.integers(0, 60))
-def test_an_operator_restarted_anywhere_comes_to_the_same_figures(found: list[Event], cut: int, kept: int) -> None:
+def test_an_operator_restarted_at_any_event_has_the_same_figures(found: list[Event], cut: int, kept: int) -> None:
     """It read up to ``cut``, its last patch told of what it had read up to ``kept``; then all is read again."""
     whole = told("one", *found)
     status = as_status(told("one", *found[: min(cut, kept)]))

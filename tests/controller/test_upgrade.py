@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import TestCluster
-from tests.controller.garden import Garden
+from tests.controller.harness import OperatorHarness
 
 pytestmark = pytest.mark.cluster
 
@@ -33,30 +33,30 @@ pathlib.Path("termination-log").write_text(json.dumps(outcome))
 """
 
 
-def test_a_job_of_an_earlier_operator_is_brought_to_its_end(crd: TestCluster, tmp_path: Path) -> None:
-    garden = Garden(crd, "upgraded", tmp_path)
-    garden.submit("old")
+def test_a_job_of_an_earlier_operator_is_completed(crd: TestCluster, tmp_path: Path) -> None:
+    harness = OperatorHarness(crd, "upgraded", tmp_path)
+    harness.submit("old")
     job = json.loads(RECORDED.read_text())
-    job["metadata"]["namespace"] = garden.namespace
-    job["metadata"]["ownerReferences"][0]["uid"] = garden.get("trainingjob", "old")["metadata"]["uid"]
+    job["metadata"]["namespace"] = harness.namespace
+    job["metadata"]["ownerReferences"][0]["uid"] = harness.get("trainingjob", "old")["metadata"]["uid"]
     job["spec"]["template"]["spec"]["containers"][0]["command"] = ["python", "-c", TRAINER]
     crd.apply(job)
     status = {"phase": "Running", "jobName": "old-train", "effective": {"backend": "transformers"}}
-    garden.kubectl(
+    harness.kubectl(
         "patch", "trainingjob", "old", "--subresource=status", "--type=merge", "-p", json.dumps({"status": status})
     )
-    uid = job_uid(garden)
-    garden.start_operator()
-    found = garden.until("old", "Succeeded")
-    assert job_uid(garden) == uid, "the Job was made again"
+    uid = job_uid(harness)
+    harness.start_operator()
+    found = harness.until("old", "Succeeded")
+    assert job_uid(harness) == uid, "the Job was made again"
     assert found["progress"]["step"] == STEPS and len(found["attempts"]) == 1
     assert found["output"]["path"] == "models/old" and found["output"]["verified"] is True
     assert found["effectiveSpec"]["backend"] == "transformers"
-    garden.stop_operator()
+    harness.stop_operator()
 
 
-def job_uid(garden: Garden) -> str:
-    job = garden.job("old")
+def job_uid(harness: OperatorHarness) -> str:
+    job = harness.job("old")
     assert job
     uid: str = job["metadata"]["uid"]
     return uid

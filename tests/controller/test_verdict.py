@@ -85,7 +85,7 @@ def deleted(pod: Object, delete_by: float) -> Object:
 @pytest.mark.parametrize(
     ("seconds", "phase", "reason"), [(10, "Running", "PodDeleted"), (150, "Pending", "NodeNotResponding")]
 )
-def test_a_pod_that_is_to_be_deleted_names_its_node_and_the_way_out(seconds: float, phase: str, reason: str) -> None:
+def test_the_message_about_a_deleted_pod_names_its_node_and_the_fix(seconds: float, phase: str, reason: str) -> None:
     """With podReplacementPolicy: Failed no other pod starts while a lost node cannot say that this one has ended."""
     found = verdict(b.job(), deleted(b.running(), delete_by=130), seconds=seconds)
     assert (found.phase, found.reason, found.stalled) == (phase, reason, phase == "Pending")
@@ -94,7 +94,7 @@ def test_a_pod_that_is_to_be_deleted_names_its_node_and_the_way_out(seconds: flo
 
 
 @pytest.mark.parametrize("job", [b.job(suspend=True, **OURS), b.job(deletionTimestamp=b.time(10))])
-def test_a_lost_node_is_named_whatever_else_its_pod_holds_up(job: Object) -> None:
+def test_a_lost_node_is_named_before_any_other_reason(job: Object) -> None:
     assert verdict(job, deleted(b.running(), delete_by=130), seconds=150).reason == "NodeNotResponding"
     assert verdict(job, deleted(b.running(), delete_by=130), seconds=140).reason != "NodeNotResponding"
 
@@ -125,7 +125,7 @@ def test_a_cancelled_job(found: Verdict, phase: str, reason: str) -> None:
     assert (found.phase, found.reason) == (phase, reason)
 
 
-def test_hours_in_the_queue_are_no_hours_of_waiting_for_what_is_missing() -> None:
+def test_time_in_the_queue_does_not_count_against_missing_seconds() -> None:
     """A node took the pod after two hours; then its volume, or its Secret, is not there at once."""
     unmounted = b.event("receipts-train-1-uid", "FailedMount", "no such share", 7200)
     pod = b.waiting("ContainerCreating", conditions=b.scheduled(7200))

@@ -1,4 +1,4 @@
-"""A namespace with an operator of its own, run as users run it: a process that knows the cluster by its kubeconfig."""
+"""A namespace with an operator of its own, run as users run it: a process with a kubeconfig."""
 
 import json
 import os
@@ -16,7 +16,7 @@ TRAINER = ("python", "-m", "tests.controller.scripted_trainer")  # no path: a po
 CLAIMS = {"DATA": "garden-data", "MODELS": "garden-models", "CACHE": "garden-cache"}
 
 
-class Garden:
+class OperatorHarness:
     """The namespace, its TrainingJobs and its operator. The operator is not started by itself."""
 
     def __init__(self, cluster: TestCluster, namespace: str, folder: Path) -> None:
@@ -29,9 +29,9 @@ class Garden:
         namespaced = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
         cluster.apply(namespaced, *(_claim(name, namespace) for name in CLAIMS.values()))
 
-    def twin(self, folder: Path) -> "Garden":
+    def second_operator(self, folder: Path) -> "OperatorHarness":
         """The same namespace with a second operator."""
-        return Garden(self.cluster, self.namespace, folder)
+        return OperatorHarness(self.cluster, self.namespace, folder)
 
     def start_operator(self, pod: dict[str, str] | None = None, **settings: str) -> None:
         """Start it; ``pod`` are the variables that a Deployment would give, ``settings`` those of the project."""
@@ -53,7 +53,7 @@ class Garden:
             self._operator = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def kill_operator(self) -> None:
-        """As a lost node does: no time to say goodbye."""
+        """As a lost node does: without a graceful end."""
         assert self._operator
         self._operator.kill()
         self._operator.wait()
@@ -108,7 +108,7 @@ class Garden:
         return self.get("trainingjob", name).get("status") or {}
 
     def until(self, name: str, phase: str, reason: str = "") -> Object:
-        """Wait for a phase, and a reason of the ``Running`` condition; return the status; say what it was instead."""
+        """Wait for a phase, and a reason of the ``Running`` condition; return the status."""
         seen: list[Object] = [{}]
 
         def reached() -> Object | None:
@@ -126,7 +126,7 @@ class Garden:
         return status
 
     def until_step(self, name: str, step: int) -> Object:
-        """Wait until the status tells of a step."""
+        """Wait until the status reports a step."""
 
         def reached() -> Object | None:
             status = self.status(name)
