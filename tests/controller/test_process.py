@@ -1,5 +1,6 @@
 """The operator's process: what a person reads when it cannot start."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from model_garden.cluster import ClusterError, connect
+from model_garden.controller.operator import wait_until_served
+from tests.cluster import TestCluster
 from tests.controller.harness import free_port
 
 
@@ -28,6 +32,18 @@ def test_without_a_cluster_it_ends_with_one_sentence(tmp_path: Path) -> None:
     [line] = ended.stderr.splitlines()
     assert line.startswith(f"error: no cluster to talk to: KUBECONFIG={tmp_path}/none cannot be used")
     assert "Traceback" not in ended.stdout
+
+
+@pytest.mark.cluster
+def test_an_api_group_that_is_not_served_names_the_fix(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+
+    async def scenario() -> None:
+        async with await connect() as client:
+            await wait_until_served(client, "no-such.dev/v1", seconds=2)
+
+    with pytest.raises(ClusterError, match=r"does not serve no-such.dev/v1; install the CRD: kubectl apply"):
+        asyncio.run(scenario())
 
 
 def test_a_port_that_is_taken_is_named_with_its_variable(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from model_garden.builders.settings import Settings
-from model_garden.cluster import Cluster, connect
+from model_garden.cluster import Cluster, ClusterError, connect
+from model_garden.contract.names import API_VERSION
 from model_garden.controller import log
 from model_garden.controller.events import EventPoster
 from model_garden.controller.leader import Leader
@@ -21,6 +22,9 @@ from model_garden.controller.store import Key, Store
 from model_garden.controller.watches import forget_vanished, watch_children
 
 _log = logging.getLogger(__name__)
+
+CRD_SECONDS = 30
+"""The CRD and the operator may be created by one command."""
 
 
 class Operator:
@@ -49,15 +53,20 @@ class Operator:
         self.ended = asyncio.Event()
 
     async def start(self) -> None:
-        """Serve the metrics, connect, and start the tasks.
+        """Serve the metrics, connect, wait for the CRD, and start the tasks.
 
         Raises:
-            ClusterError: no cluster is configured.
+            ClusterError: no cluster is configured, or it does not serve TrainingJobs.
             OSError: the metrics' port is taken.
         """
         self._server = await serve(self._metrics, self._settings.port)
         self.cluster = await connect()
         self.cluster.on_request = self._metrics.count_request
+        try:
+            await wait_until_served(self.cluster)
+        except BaseException:
+            await self.cluster.close()
+            raise
         self._running = asyncio.create_task(self._lead_and_work(), name="operator")
         self._running.add_done_callback(lambda _: self.ended.set())
 
@@ -130,6 +139,29 @@ class Operator:
         await seen_all.wait()
         _log.info("serving TrainingJobs in %s", ", ".join(self._settings.namespaces) or "all namespaces")
         await self._queue.run(self._settings.workers, work)
+
+
+async def wait_until_served(cluster: Cluster, api_version: str = API_VERSION, seconds: int = CRD_SECONDS) -> None:
+    """Wait until the API server serves the API group: kopf would never see a kind whose CRD is created later.
+
+    Raises:
+        ClusterError: it does not serve the group after so many seconds.
+    """
+    for left in reversed(range(seconds)):
+        try:
+            await cluster.raw(f"/apis/{api_version}")
+            return
+        except ClusterError as error:
+            if left and (error.status == 404 or error.retryable):
+                _log.warning("waiting until the API server serves %s: %s", api_version, error)
+            elif error.status == 404:
+                why = (
+                    f"the API server does not serve {api_version}; install the CRD: kubectl apply -f manifests/crd.yaml"
+                )
+                raise ClusterError(404, error.reason, why) from error
+            else:
+                raise
+        await asyncio.sleep(1)
 
 
 async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
