@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import assert_never
 
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
@@ -47,19 +48,23 @@ def make(config: TrainerConfig, base: Path, output: Path) -> Exports:
     Raises:
         TrainingError: ExportFailed; the adapter is kept.
     """
-    method, folder = config.spec.save_method, output / merged.FOLDER
-    if method == "merged_16bit":
-        merged.save_16bit(config, base, output, folder)
-        return Exports(merged=folder)
-    if method == "merged_4bit":
-        with tempfile.TemporaryDirectory(dir=output, prefix="merging-") as between:
-            merged.save_16bit(config, base, output, Path(between))
-            merged.save_4bit(config, base, Path(between), folder)
-        return Exports(merged=folder)
-    if method == "gguf":
-        merged.save_16bit(config, base, output, folder)
-        return gguf.convert(config, folder, output)
-    return Exports()
+    folder = output / merged.FOLDER
+    match config.spec.save_method:
+        case "lora":
+            return Exports()
+        case "merged_16bit":
+            merged.save_16bit(config, base, output, folder)
+            return Exports(merged=folder)
+        case "merged_4bit":
+            with tempfile.TemporaryDirectory(dir=output, prefix="merging-") as between:
+                merged.save_16bit(config, base, output, Path(between))
+                merged.save_4bit(config, base, Path(between), folder)
+            return Exports(merged=folder)
+        case "gguf":
+            merged.save_16bit(config, base, output, folder)
+            return gguf.convert(config, folder, output)
+        case unknown:
+            assert_never(unknown)
 
 
 def clean_up(made: Exports) -> Exports:
