@@ -151,7 +151,7 @@ def test_equal_input_gives_equal_output() -> None:
         (
             {"podTemplate": {"env": [{"name": "MODEL_GARDEN_CONFIG", "value": "{}"}]}},
             SETTINGS,
-            "spec.podTemplate.env: MODEL_GARDEN_CONFIG is the operator's own",
+            "spec.podTemplate.env: MODEL_GARDEN_CONFIG is set by the operator",
         ),
         ({"learningRate": 1}, SETTINGS, "spec.learningRate: unknown field"),
     ],
@@ -165,8 +165,8 @@ def test_what_cannot_run_names_the_field(spec: Object, settings: Settings, probl
 @pytest.mark.parametrize(
     ("annotations", "told"),
     [
-        ({"stop": "true"}, ["model-garden.dev/stop=true has no effect; the value that has one is 'save'"]),
-        ({"cancel": "yes"}, ["model-garden.dev/cancel=yes has no effect; the value that has one is 'true'"]),
+        ({"stop": "true"}, ["model-garden.dev/stop=true has no effect; set it to 'save'"]),
+        ({"cancel": "yes"}, ["model-garden.dev/cancel=yes has no effect; set it to 'true'"]),
         ({"stop": "save", "cancel": "true"}, []),
         ({"cancel": "false"}, []),
         ({}, []),

@@ -57,4 +57,4 @@ def test_a_row_that_would_not_be_trained_as_it_is_given_is_named(
     path = data(tmp_path, {"messages": [TURNS[0], {"role": "assistant", "content": "Blue.<|im_end|>"}]})
     done = cli("preview", path, "--base-model", tiny_model("qwen2"))
     assert done.returncode == 1
-    assert "rows.jsonl row 1: turn 2 (assistant) holds <|im_end|>" in done.stderr
+    assert "rows.jsonl row 1: turn 2 (assistant) contains <|im_end|>" in done.stderr

@@ -40,6 +40,15 @@ def test_a_gpu_chooses_unsloth_in_4_bit_and_a_cpu_plain_transformers() -> None:
     assert (laptop.backend, laptop.quantization, laptop.gpus) == ("transformers", "none", 0)
 
 
+def test_a_group_that_is_not_given_has_defaults_only_where_it_applies() -> None:
+    text = effective_spec(parse_spec(BASE), "job")
+    assert (text.push_to_hub, text.image_options) == (None, None)
+    pushed = {"pushToHub": {"repo": "org/name"}, "hubTokenSecret": {"name": "hub", "key": "token"}, "isVision": True}
+    vision = effective_spec(parse_spec(BASE | pushed), "job")
+    assert vision.push_to_hub and vision.push_to_hub.private
+    assert vision.pixel_bounds == (3136, 1_003_520)
+
+
 def test_the_output_folder_is_named_after_the_job() -> None:
     assert effective_spec(parse_spec(BASE), "receipts").output_dir == "./models/receipts"
 

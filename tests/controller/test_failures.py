@@ -82,7 +82,7 @@ def test_an_annotation_without_effect_is_reported(harness: OperatorHarness) -> N
     harness.submit("misled", {"STEPS": 2}, metadata={"annotations": {"model-garden.dev/stop": "true"}})
     harness.until("misled", "Succeeded")
     told = harness.cluster.until(lambda: [why for what, why in harness.events("misled") if what == "InvalidAnnotation"])
-    assert told == ["the annotation model-garden.dev/stop=true has no effect; the value that has one is 'save'"]
+    assert told == ["the annotation model-garden.dev/stop=true has no effect; set it to 'save'"]
 
 
 def test_a_queued_job_that_is_suspended_gets_no_job_until_it_is_not(harness: OperatorHarness) -> None:
@@ -128,7 +128,7 @@ def test_a_spec_that_cannot_be_run_is_invalid_and_makes_no_job(harness: Operator
     harness.submit("bossy", {"MODEL_GARDEN_CONFIG": "{}"})
     status = harness.until("bossy", "Failed")
     assert status["failure"]["reason"] == "InvalidSpec"
-    assert status["failure"]["message"].startswith("spec.podTemplate.env: MODEL_GARDEN_CONFIG is the operator's own")
+    assert status["failure"]["message"].startswith("spec.podTemplate.env: MODEL_GARDEN_CONFIG is set by the operator")
     assert condition(status, "Stalled")["reason"] == "InvalidSpec"
     assert harness.job("bossy") is None
 

@@ -85,7 +85,7 @@ TEXT = [
     (
         "two in a part",
         {"messages": [turn("user", [{"type": "text", "text": "a", "image": "b"}])]},
-        "content[0] has \"image\" ('b'): it is content of another type and would be lost; make it a part of its own",
+        "content[0] has \"image\" ('b'): it is content of another type and would be lost; write it as a separate part",
     ),
     (
         "blank parts",
@@ -125,7 +125,7 @@ VISION = [
     (
         "an address",
         question(image="https://example.org/a.png"),
-        "nothing is fetched while training; download the picture",
+        "pictures are not downloaded during training; download the picture",
     ),
     (
         "a file URI without a root",
@@ -137,11 +137,11 @@ VISION = [
     ("a data URI without base64", question(image="data:image/svg+xml,%3Csvg"), "is a data URI without base64"),
     ("broken base64", question(image="data:image/png;base64,iVBOR!"), "with broken base64"),
     ("an empty data URI", question(image="data:image/png;base64,"), '"image" holds no bytes'),
-    ("too many marks", question(text="<image> or <image>?"), "marks 2 pictures and its"),
+    ("too many marks", question(text="<image> or <image>?"), "marks 2 pictures, and its"),
     (
         "a picture that no turn refers to",
         {"image": "a.png", "messages": [turn("user", "What?"), turn("assistant", "A cat.")]},
-        'marks 0 pictures and its "image" or "images" column holds 1; write <image>',
+        'marks 0 pictures, and its "image" or "images" column holds 1; write <image>',
     ),
     (
         "a picture beside image parts",
@@ -154,7 +154,7 @@ VISION = [
     (
         "a mark without a picture",
         {"conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]},
-        "marks 1 pictures and its",
+        "marks 1 pictures, and its",
     ),
     (
         "a picture in an answer",
@@ -182,7 +182,7 @@ VISION = [
             "images": ["a.png", "b.png"],
             "messages": [turn("user", [{"type": "image", "index": 1}, {"type": "image", "index": 0}]), ANSWER],
         },
-        "image part 1 of the row has the index 1, and pictures are taken in order",
+        "image part 1 of the row has the index 1, and pictures are used in order",
     ),
     (
         "a size of one picture",

@@ -60,9 +60,12 @@ def test_examples_above_the_limit_are_an_error_that_names_the_longest(tmp_path):
     report = check_examples(examples, measure=words_and_pixels, max_length=60)
     assert report.problem_count == 1
     [problem] = report.problems
-    assert problem.startswith("2 of 4 examples are longer than maxSeqLength 60, and nothing is ever cut: ")
+    assert problem.startswith("2 of 4 examples are longer than maxSeqLength 60, and examples are never truncated: ")
     data = tmp_path / "data.jsonl"
-    assert f"{data} row 4 (111 tokens, 50 of them pictures); {data} row 2 (91 tokens, 50 of them pictures);" in problem
+    assert (
+        f"{data} row 4 (111 tokens, 50 of them image tokens); {data} row 2 (91 tokens, 50 of them image tokens);"
+        in problem
+    )
     assert problem.endswith("raise hyperparameters.maxSeqLength to 111 or lower imageOptions.maxPixels")
 
 
@@ -145,7 +148,9 @@ class TestTokenCounter:
         row = {"text": "<|image_pad|>?", "image": "s_images/0001.png", "response": "b"}
         examples = open_examples(write(tmp_path / "data.jsonl", [row]), vision=True)
         report = check_examples(examples, measure=TokenCounter.load(tiny_model("qwen2_5_vl"), vision=True))
-        assert "row 1: turn 1 (user) holds <|image_pad|>, which is a control token" in report.problems[0]
+        assert (
+            "row 1: turn 1 (user) contains <|image_pad|>, which is a control token of the model" in report.problems[0]
+        )
 
     def test_a_row_that_the_template_refuses_is_named(self, tiny_model, tmp_path):
         folder = tmp_path / "model"

@@ -75,7 +75,7 @@ def test_an_end_that_no_file_lists_is_told() -> None:
 
 def test_a_template_that_leaves_reasoning_out_refuses_the_row() -> None:
     cuts = "{% for m in messages %}<|s|>{{ m.role }}\n{{ m.content.split('</think>') | last }}<|e|>{% endfor %}"
-    with pytest.raises(RowError, match=r"turn 2 \(assistant\) would not be trained as it stands.*<think>"):
+    with pytest.raises(RowError, match=r"turn 2 \(assistant\) would not be trained as written.*<think>"):
         trained(replace(FORMAT, template=cuts), chat(("user", "A?"), ("assistant", "<think>Hm.</think>B.")))
 
 
@@ -88,7 +88,7 @@ def test_white_space_that_a_template_strips_is_no_change() -> None:
 def test_a_control_token_in_a_turn_is_refused(role: Role) -> None:
     turns: list[tuple[Role, str]] = [("system", "S."), ("user", "A?"), ("assistant", "B.")]
     turns = [(each, text + "<|e|>" if each == role else text) for each, text in turns]
-    with pytest.raises(RowError, match=rf"\({role}\) holds <\|e\|>, which is a control token"):
+    with pytest.raises(RowError, match=rf"\({role}\) contains <\|e\|>, which is a control token of the model"):
         trained(FORMAT, chat(*turns))
 
 

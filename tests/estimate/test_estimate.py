@@ -257,7 +257,7 @@ def test_it_is_explained_in_words() -> None:
     assert lines[1] == (
         "weights 3.16 GiB (3.75 B parameters, 4-bit; embeddings, vision tower and norms in 16 bit, 0.98 B)"
     )
-    assert any(line.startswith("assumed: batch 1 x 125 tokens, 64 of them from pictures") for line in lines)
+    assert any(line.startswith("assumed: batch 1 x 125 tokens, 64 of them image tokens") for line in lines)
 
 
 def test_what_was_approximated_is_said_and_widens_the_bounds() -> None:

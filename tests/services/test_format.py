@@ -56,7 +56,7 @@ def test_a_step_in_a_line() -> None:
 
 def test_an_estimate_in_a_line() -> None:
     estimate = {"totalGiB": 6.04, "minGiB": 5.2, "maxGiB": 8.0, "smallestGpu": 16}
-    assert format.memory_line(estimate) == "6.0 GiB, between 5.2 and 8.0; a GPU of 16 GB"
+    assert format.memory_line(estimate) == "6.0 GiB, between 5.2 and 8.0; needs a GPU of 16 GB"
 
 
 @pytest.mark.parametrize(

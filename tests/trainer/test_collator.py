@@ -148,7 +148,7 @@ def test_rows_with_and_without_pictures_share_a_batch(vision: Collator, picture:
 
 
 def test_a_row_that_writes_a_picture_placeholder_is_named(vision: Collator, picture: ImageRef) -> None:
-    words = r"rows.jsonl row 7: turn 1 \(user\) holds <\|image_pad\|>, which is a control token"
+    words = r"rows.jsonl row 7: turn 1 \(user\) contains <\|image_pad\|>, which is a control token of the model"
     with pytest.raises(TrainingError, match=words) as raised:
         vision([chat(("user", (picture, "what is <|image_pad|>?")), ("assistant", "A token."))])
     assert raised.value.exit_code == 3

@@ -315,7 +315,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("a folder without a model", {"baseModel": "./data"}, 4, "holds no config.json"),
     ("a text model asked to see", {"isVision": True}, 4, "is a text model"),
     ("no such data", {"datasetPath": "./data/none.jsonl"}, 3, "none.jsonl"),
-    ("rows that are too long", {"hyperparameters": {"maxSeqLength": 64}}, 3, "nothing is ever cut"),
+    ("rows that are too long", {"hyperparameters": {"maxSeqLength": 64}}, 3, "never truncated"),
     ("a layer that is not there", {"loraConfig": {"targetModules": ["query"]}}, 2, "there are .*q_proj"),
     ("an unwritable output", {"outputDir": "./data/text_test_dataset.jsonl/x"}, 2, "cannot be written"),
     ("4 bit without a GPU", {"quantization": "4bit", "resources": {"limits": {"nvidia.com/gpu": 1}}}, 2, "needs a GPU"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from model_garden.estimate.formulas import quantised
+from model_garden.estimate.formulas import quantized
 from model_garden.estimate.model_shape import read_model
 from model_garden_trainer.models.lora import layers
 from model_garden_trainer.models.quantized import quantization_config
@@ -39,7 +39,7 @@ def test_head_vision_tower_and_connector_stay_in_16_bit_and_the_estimate_knows(
     assert converted == {name for name in layers_of_language if "visual" not in name} != set()
     model = read_model(config)
     if not model.approximations:
-        assert {module.name for module in model.modules if quantised(module)} == converted
+        assert {module.name for module in model.modules if quantized(module)} == converted
 
 
 def test_4_bit_is_what_qlora_is() -> None:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_garden.contract.memory_estimate import Estimate, RowShape
+from model_garden.contract.memory_estimate import GIB, Estimate, RowShape
 from model_garden.contract.progress import DatasetEvent, Outcome
 from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
@@ -22,8 +22,6 @@ from model_garden_trainer import exports
 from model_garden_trainer.batches.splits import check, described, open_data
 from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.models import base_model
-
-_GIB = 2**30
 
 
 def preflight(config: TrainerConfig, report: Report) -> Outcome:
@@ -96,6 +94,6 @@ def _bring(spec: EffectiveSpec, report: Report, warn: base_model.Warn) -> None:
     report_stage(report, "model", f"fetching {spec.base_model}")
 
     def tell(there: int, total: int) -> None:
-        report_stage(report, "model", f"fetching {spec.base_model}: {there / _GIB:.1f} of {total / _GIB:.1f} GiB")
+        report_stage(report, "model", f"fetching {spec.base_model}: {there / GIB:.1f} of {total / GIB:.1f} GiB")
 
     base_model.check_weights(spec, base_model.locate(spec, tell, warn))

@@ -1,4 +1,4 @@
-"""PURE: the Job that should exist for a TrainingJob. No clock, no network; equal input, equal output."""
+"""Builds the Job of a TrainingJob. Pure functions: no clock, no network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from model_garden.contract.spec import HUB_DATASET, EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 
 GRACE_SECONDS = 120
-"""From SIGTERM to SIGKILL: enough for the checkpoint of a large model's adapters and optimizer."""
+"""Seconds from SIGTERM to SIGKILL, enough to save the adapters and the optimizer of a large model."""
 RENDEZVOUS_PORT = 29500
-"""torchrun's."""
+"""The default port of torchrun."""
 
 _TRAINER_USER = 1000
 _READ_ONLY_ROOT_NEEDS = {
@@ -26,11 +26,11 @@ _READ_ONLY_ROOT_NEEDS = {
 }
 _PASSED_ON = ("serviceAccountName", "imagePullSecrets", "priorityClassName")
 _PASSED_ON_TO_GPUS = ("nodeSelector", "tolerations", "affinity", "runtimeClassName", "schedulerName")
-"""What leads to a node with a GPU. A preflight gets none of it: it needs no such node and must not start one."""
+"""The fields that select a node with a GPU. A preflight has none of them, since it needs no such node."""
 
 
 def job(plan: Plan, settings: Settings) -> Object:
-    """The Job of the step that is due: a pod for each node, restarted while its exit code allows a retry."""
+    """The Job of the plan's step: one pod per node, retried after exit codes for which a retry can help."""
     spec = plan.spec
     labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: plan.step}
     kueue_labels = (names.KUEUE_QUEUE, names.KUEUE_PRIORITY) if plan.queued_by_kueue else ()
@@ -60,7 +60,7 @@ def job(plan: Plan, settings: Settings) -> Object:
 
 
 def service(plan: Plan) -> Object | None:
-    """The headless Service by which the pods of several nodes find the first one; None for a single node."""
+    """The headless Service with which the pods of several nodes find the first one; None for a single node."""
     if plan.nodes == 1:
         return None
     labels = {names.LABEL_JOB: names.label_value(plan.name), names.LABEL_STEP: plan.step}
@@ -181,7 +181,7 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
 
 
 def _environment(plan: Plan, given: list[Object]) -> list[Object]:
-    """The caches' places (a job may choose others), what the job sets, the token, and the config."""
+    """The variables: places of the caches, which a job may replace, those of the job, the token, and the config."""
     chosen = {variable.get("name") for variable in given}
     result: list[Object] = [
         {"name": name, "value": value} for name, value in _READ_ONLY_ROOT_NEEDS.items() if name not in chosen
@@ -199,7 +199,7 @@ def _environment(plan: Plan, given: list[Object]) -> list[Object]:
 
 
 def _rendezvous(plan: Plan) -> list[Object]:
-    """Where the pods of several nodes meet, and which of them each is: what torchrun calls it."""
+    """The variables of torchrun's rendezvous: the address of the first pod, and the rank of each pod."""
     if plan.nodes == 1:
         return []
     index = {"fieldPath": f"metadata.annotations['{names.COMPLETION_INDEX}']"}
@@ -212,7 +212,7 @@ def _rendezvous(plan: Plan) -> list[Object]:
 
 
 def _is_in_the_cache(plan: Plan) -> bool:
-    """Whether the preflight fetched all that training needs of the Hub: then a Hub that fails cannot hold up a GPU."""
+    """Whether the preflight downloaded all that training needs from the Hub, so that training can run offline."""
     spec = plan.spec
     from_hub = spec.dataset_path.startswith(HUB_DATASET) or (spec.validation_dataset_path or "").startswith(HUB_DATASET)
     return bool(

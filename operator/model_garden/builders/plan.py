@@ -1,4 +1,4 @@
-"""PURE: a TrainingJob checked and with every default applied, ready to be built. No clock, no network."""
+"""Checks a TrainingJob and applies every default, for the Job to build. Pure functions: no clock, no network."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ STEPS: tuple[Step, ...] = ("preflight", "train")
 
 @dataclass(frozen=True)
 class Plan:
-    """A valid TrainingJob, ready to be run: ``spec`` has every default applied, image and claims included.
+    """A valid TrainingJob with every default applied to ``spec``, image and claims included.
 
-    ``step`` is the one that is due: each step is a Job of its own, and there is one at a time.
+    ``step`` is the current step. Each step is a separate Job, one at a time.
     """
 
     name: str
@@ -42,32 +42,32 @@ class Plan:
 
     @property
     def needs_preflight(self) -> bool:
-        """Whether a preflight comes first: it saves GPU time, so only for jobs that request a GPU."""
+        """Whether a preflight runs before training: only for a job that requests a GPU, whose time it saves."""
         return self.spec.gpus > 0 and self.spec.preflight == "Enabled"
 
     @property
     def nodes(self) -> int:
-        """How many pods work together."""
+        """The number of pods of the step."""
         return self.spec.num_nodes if self.step == "train" else 1
 
     @property
     def stop_and_save(self) -> bool:
-        """Whether training should stop early and save; before training there is nothing to save."""
+        """Whether a user requested stop-and-save, which applies to training alone."""
         return self.step == "train" and self.annotations.get(names.ANNOTATION_STOP) == "save"
 
     @property
     def cancelled(self) -> bool:
-        """Whether a person gave the job up."""
+        """Whether a user cancelled the job."""
         return self.annotations.get(names.ANNOTATION_CANCEL) == "true"
 
     @property
     def queued_by_kueue(self) -> bool:
-        """Whether Kueue decides when the Job starts. It hands out GPUs, and a preflight has none."""
+        """Whether Kueue decides when the Job starts. A preflight, which has no GPU, is never queued."""
         return self.step == "train" and names.KUEUE_QUEUE in self.labels
 
     @property
     def held_back(self) -> bool:
-        """Whether there is to be no Job yet: Kueue lifts any suspension, so a suspended one must not reach it."""
+        """Whether the Job must not exist yet: Kueue resumes every suspended Job that it admits."""
         return self.queued_by_kueue and bool(self.spec.suspend)
 
 
@@ -91,20 +91,22 @@ def plan(resource: Object, settings: Settings) -> Plan:
 
 
 def check(plan: Plan) -> None:
-    """Called before a Job is created, never for one that runs: the operator's settings may have changed since.
+    """Refuse a job that is valid but cannot run in this cluster.
+
+    Called before a Job is created, and not for a running one, since the operator's settings may have changed.
 
     Raises:
-        InvalidResource: with one line for each thing that is valid, but cannot run here.
+        InvalidResource: with one line for each problem.
     """
     if problems := outside_workspace(plan.spec) + resource_problems(plan.spec) + _cannot_run(plan.spec):
         raise InvalidResource(problems)
 
 
 def invalid_annotations(annotations: Mapping[str, str]) -> list[str]:
-    """One sentence for each control annotation whose value has no effect."""
+    """One sentence for each annotation of this API whose value has no meaning."""
     accepted = {names.ANNOTATION_STOP: ("save",), names.ANNOTATION_CANCEL: ("true", "false")}
     return [
-        f"the annotation {name}={annotations[name]} has no effect; the value that has one is {values[0]!r}"
+        f"the annotation {name}={annotations[name]} has no effect; set it to {values[0]!r}"
         for name, values in accepted.items()
         if name in annotations and annotations[name] not in values
     ]
@@ -121,7 +123,7 @@ def _with_settings(spec: TrainingJobSpec, settings: Settings) -> TrainingJobSpec
 
 
 def _cannot_run(spec: EffectiveSpec) -> list[str]:
-    """What is a valid spec but cannot run here."""
+    """One line for each problem of a valid spec that cannot run in this cluster."""
     storage = spec.storage
     problems = []
     keeps_models = bool(storage and storage.models_claim)
@@ -142,7 +144,7 @@ def _cannot_run(spec: EffectiveSpec) -> list[str]:
         )
     env = (spec.pod_template and spec.pod_template.env) or []
     if any(variable.name == names.CONFIG_ENV for variable in env):
-        problems.append(f"spec.podTemplate.env: {names.CONFIG_ENV} is the operator's own; leave it out")
+        problems.append(f"spec.podTemplate.env: {names.CONFIG_ENV} is set by the operator; remove it")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""PURE: the requests and limits of the trainer container, for the Job that trains and for the one before it."""
+"""Requests and limits of the trainer container, for training and for the preflight. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SUFFIXES = {
 
 
 def training_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
-    """What ``spec.resources`` gives, with requests for CPU and memory where it gives neither.
+    """``spec.resources``, with requests for CPU and memory added if it has none.
 
-    Kueue counts requests, so there always are some. A GPU count of 0 is omitted: some clusters refuse it.
+    Kueue counts requests, so every container has some. A GPU count of 0 is removed, since some clusters refuse it.
     """
     given = spec.resources.to_dict() if spec.resources else {}
     limits, requests = dict(given.get("limits") or {}), dict(given.get("requests") or {})
@@ -30,15 +30,15 @@ def training_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
         if not int(amounts.get(GPU_RESOURCE, 1)):
             del amounts[GPU_RESOURCE]
     for name, amount in (_REQUESTS_ON_GPU if spec.gpus else _REQUESTS_ON_CPU).items():
-        if name not in limits:  # with a limit alone, Kubernetes requests as much
+        if name not in limits:  # Kubernetes sets the request to the limit
             requests.setdefault(name, amount)
     return {"requests": requests, "limits": limits}
 
 
 def preflight_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
-    """Little CPU and memory, no GPU, and always limits: a ResourceQuota of limits refuses a pod without them.
+    """Small requests without a GPU, and limits, since a ResourceQuota of limits refuses a pod without them.
 
-    The limits for CPU and memory are those of ``spec.resources``, which must be enough for training.
+    The limits for CPU and memory are those of ``spec.resources``, if it has any.
     """
     given = (spec.resources and spec.resources.limits) or {}
     limits = {name: given.get(name, amount) for name, amount in _PREFLIGHT_LIMITS.items()}
@@ -66,7 +66,7 @@ def amount_of(quantity: Quantity) -> Decimal:
     Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 
     Raises:
-        ValueError: when it is no quantity.
+        ValueError: it is not a quantity.
     """
     text = str(quantity)
     number = text.rstrip("numkKMGTPEi")

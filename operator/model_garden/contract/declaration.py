@@ -20,13 +20,13 @@ class Default:
     """The default of a field, which may depend on the model and on the hardware.
 
     Args:
-        value: for a text model, and for every job that no other argument is for.
+        value: for a text model, and for every job that no other argument is for; None if a text model has no default.
         vision: for a vision model.
         large_vision: for a vision model of 70 billion parameters and more.
         gpu: on a GPU, for every model; ``value`` is then the default on a CPU.
     """
 
-    value: Any
+    value: Any = None
     vision: Any = None
     large_vision: Any = None
     gpu: Any = None
@@ -45,6 +45,8 @@ class Default:
             return f"{_shown(self.gpu)} (GPU), {_shown(self.value)} (CPU)"
         if self.vision is None and self.large_vision is None:
             return _shown(self.value)
+        if self.value is None:
+            return _shown(self.vision)
         parts = [f"{_shown(self.value)} (text)", f"{_shown(self.vision)} (vision)"] if self.vision is not None else []
         parts = parts or [_shown(self.value)]
         if self.large_vision is not None:

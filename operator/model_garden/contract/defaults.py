@@ -7,6 +7,7 @@ values before a job is submitted.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from model_garden.contract.fields import spec_fields
@@ -22,24 +23,26 @@ def billions(base_model: str) -> float | None:
     return float(sizes[0]) if sizes else None
 
 
-def defaults(*, vision: bool, base_model: str = "", gpus: int = 1) -> dict[str, Any]:
+def defaults(*, vision: bool, base_model: str = "", gpus: int = 1, given: Collection[str] = ()) -> dict[str, Any]:
     """The defaults of a job, in camelCase, as the form and ``GET /defaults`` show them.
 
     Args:
         vision: whether the job trains a vision-language model.
         base_model: the name of the model; a vision model of 70B and more has other defaults.
         gpus: GPUs per pod; 0 gives the defaults for a CPU.
+        given: the fields that the job gives. An optional group, such as ``pushToHub``, has defaults only if given.
     """
     large = (billions(base_model) or 0) >= 70
     table: dict[str, Any] = {}
     for field in spec_fields():
         *groups, name = field.dotted.split(".")
-        if field.default is None or (groups[:1] == ["imageOptions"] and not vision) or groups[:1] == ["pushToHub"]:
+        value = field.default and field.default.of(vision=vision, large=large, gpu=gpus > 0)
+        if value is None or (field.in_optional_group and groups[0] not in given):
             continue
         place = table
         for group in groups:
             place = place.setdefault(group, {})
-        place[name] = field.default.of(vision=vision, large=large, gpu=gpus > 0)
+        place[name] = value
     return table
 
 
@@ -57,13 +60,10 @@ def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None =
     given.pop("modelType", None)
     if given.get("backend") == "auto":
         del given["backend"]
-    table = merge(
-        defaults(vision=spec.vision, base_model=spec.base_model, gpus=gpus), {"outputDir": f"./models/{name}"}
-    )
+    table = defaults(vision=spec.vision, base_model=spec.base_model, gpus=gpus, given=given)
+    table["outputDir"] = f"./models/{name}"
     if given.get("saveMethod") == "gguf":
-        table = merge(table, {"ggufQuantization": "q4_k_m"})
-    if "pushToHub" in given:
-        table = merge(table, {"pushToHub": {"private": True}})
+        table["ggufQuantization"] = "q4_k_m"
     if spec.validation_dataset_path or spec.validation_fraction:
         table = merge(table, {"hyperparameters": {"evalSteps": 100}})
     result = merge(table, given)

@@ -20,14 +20,16 @@ from model_garden.contract.spec import TrainingJobSpec
 class SpecField:
     """One field of the spec that holds a value, not a group of fields.
 
-    ``path`` is in snake_case. ``type`` is without None and without constraints. ``declaration`` is None for a field
-    that Kubernetes defines.
+    ``path`` is in snake_case. ``type`` is without None and constraints. ``declaration`` is None for a field that
+    Kubernetes defines. ``in_optional_group`` is true for a field of a group with a required field: a job has such a
+    group only if it is given.
     """
 
     path: tuple[str, ...]
     type: Any
     required: bool
     declaration: Declaration | None
+    in_optional_group: bool = False
 
     @property
     def meaning(self) -> str:
@@ -52,13 +54,15 @@ class SpecField:
 
 def spec_fields(model: type[BaseModel] = TrainingJobSpec, prefix: tuple[str, ...] = ()) -> Iterator[SpecField]:
     """The fields of ``model`` in the order of the source, with those of a nested model in place of it."""
+    in_optional_group = bool(prefix) and any(field.is_required() for field in model.model_fields.values())
     for name, field in model.model_fields.items():
         kind = plain_type(field.annotation)
         path = (*prefix, name)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from spec_fields(kind, path)
         else:
-            yield SpecField(path, kind, field.is_required() and not prefix, declaration_of(field))
+            required = field.is_required() and not prefix
+            yield SpecField(path, kind, required, declaration_of(field), in_optional_group)
 
 
 @cache

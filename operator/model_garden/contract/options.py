@@ -60,9 +60,9 @@ class EffectiveLoraConfig(LoraConfig):
 class ImageOptions(ContractModel):
     """Bounds of an image's area in pixels. An image outside them is resized; its aspect ratio stays the same."""
 
-    min_pixels: int | None = declare("Smallest area in pixels.", 3136, shapes_weights=True, ge=1)
+    min_pixels: int | None = declare("Smallest area in pixels.", Default(vision=3136), shapes_weights=True, ge=1)
     max_pixels: int | None = declare(
-        "Largest area in pixels. A smaller area trains faster.", 1_003_520, shapes_weights=True, ge=784
+        "Largest area in pixels. A smaller area trains faster.", Default(vision=1_003_520), shapes_weights=True, ge=784
     )
 
 

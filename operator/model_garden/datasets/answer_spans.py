@@ -1,8 +1,8 @@
-"""Which characters of a rendered conversation are answers: found from the chat template itself, whatever it looks like.
+"""Finds the answers in a rendered conversation, for any chat template, without knowing its markers.
 
-No markers are guessed. Where the template says so with ``{% generation %}``, its word is taken. Else each assistant
-turn is found by rendering: its start is where the conversation before it, with the generation prompt, ends; its end
-is where the text stops to depend on its content, with the end-of-turn marker that the template puts after it.
+If the template marks them with ``{% generation %}``, ``rendering`` uses those marks. Otherwise each assistant turn is
+found by rendering the conversation again. The turn starts where the earlier conversation, with the generation prompt,
+ends. It ends where the text no longer depends on its content, plus the end-of-turn marker that the template adds.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Render = Callable[..., str]
 
 _PIECE = re.compile(r"<[^<>]*>|[^<]+|<")
 PROBE = "\ue000\ue001\ue000"
-"""Stands in for an answer: private-use characters, which no template and hardly any answer begins or ends with."""
+"""Replaces an answer. These private-use characters begin or end no template text and almost no answer."""
 
 
 class UnsuitableTemplate(ValueError):
-    """The template does not show where an answer stands."""
+    """The position of an answer cannot be found in what the template renders."""
 
 
 def answer_spans(render: Render, chat: Chat, text: str) -> list[Span]:
-    """Start and end, in ``text``, of each assistant turn: all that the model has to write, its end marker included.
+    """Start and end, in ``text``, of each assistant turn, with its end marker: all that the model must generate.
 
     Args:
         render: the chat template.
@@ -42,7 +42,7 @@ def answer_spans(render: Render, chat: Chat, text: str) -> list[Span]:
 def _turn(render: Render, chat: Chat, text: str, index: int) -> Span:
     probed = render([*chat[:index], _with_content(chat[index], PROBE), *chat[index + 1 :]])
     if PROBE not in probed or probed == text:
-        raise UnsuitableTemplate(f"the chat template does not render message {index + 1} (assistant) as it stands")
+        raise UnsuitableTemplate(f"the chat template does not render message {index + 1} (assistant) as written")
     start = _common(text, probed)
     tail = _common(text[start:][::-1], probed[start:][::-1])
     end = len(text) - tail
@@ -53,15 +53,15 @@ def _turn(render: Render, chat: Chat, text: str, index: int) -> Span:
 
 
 def _prompt(render: Render, before: Chat) -> str | None:
-    """The text after which the model writes, None where the template refuses to render so little."""
+    """The text after which the model generates; None if the template cannot render it."""
     try:
         return render(before, add_generation_prompt=True)
-    except Exception:  # a template raises what it likes (jinja2 errors, TypeError); the probe alone serves then
+    except Exception:  # a template can raise any exception; the probe alone is used then
         return None
 
 
 def _end_marker(render: Render, until: Chat) -> str:
-    """What the template writes after the last message."""
+    """The text that the template adds after the last message."""
     try:
         probed = render([*until[:-1], _with_content(until[-1], PROBE)])
     except Exception:  # as above
@@ -70,10 +70,10 @@ def _end_marker(render: Render, until: Chat) -> str:
 
 
 def _shared(marker: str, after: str) -> str:
-    """The pieces that ``marker`` and ``after`` begin with alike, without white space at the end.
+    """The pieces that are equal at the start of ``marker`` and of ``after``, without white space at the end.
 
-    A piece is a token in angle brackets or what stands between two: of ``<|end|>\\n<|endoftext|>``, which closes a
-    conversation, and ``<|end|>\\n<|user|>``, with which it goes on, that is ``<|end|>``.
+    A piece is a token in angle brackets, or the text between two such tokens. Of ``<|end|>\\n<|endoftext|>``, the end
+    of a conversation, and ``<|end|>\\n<|user|>``, the end of a turn within one, the equal piece is ``<|end|>``.
     """
     shared = ""
     for one, other in zip(_PIECE.findall(marker), _PIECE.findall(after), strict=False):
@@ -84,7 +84,7 @@ def _shared(marker: str, after: str) -> str:
 
 
 def _common(one: str, other: str) -> int:
-    """How many characters the two begin with alike."""
+    """The number of equal characters at the start of both."""
     shorter = min(len(one), len(other))
     return next((at for at in range(shorter) if one[at] != other[at]), shorter)
 
@@ -95,18 +95,18 @@ def _with_content(message: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 def expanded_spans(spans: list[Span], text: str, expanded: str, placeholder: str) -> tuple[list[Span], list[Span]]:
-    """``spans`` of ``text`` moved to ``expanded``, where every ``placeholder`` became a picture's run of tokens.
+    """``spans`` of ``text``, moved to ``expanded``, where the tokens of a picture replace every ``placeholder``.
 
     Returns:
         The moved spans, and the spans of the pictures.
 
     Raises:
-        UnsuitableTemplate: the text between two pictures is not found again, or a picture stands inside a span.
+        UnsuitableTemplate: the text between two pictures changed, or a picture is inside a span.
     """
     pieces = text.split(placeholder)
     if len(pieces) == 1:
         return spans, []
-    shifts: list[tuple[int, int]] = []  # (where a piece starts in text, how far it moved)
+    shifts: list[tuple[int, int]] = []  # (start of a piece in text, distance that it moved)
     pictures: list[Span] = []
     here = there = 0
     for number, piece in enumerate(pieces):

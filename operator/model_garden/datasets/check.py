@@ -1,7 +1,7 @@
-"""The check of every row: what the data set holds, how long its examples are, and every problem.
+"""Checks every row: counts what the data set contains, measures the lengths of its examples, and lists every problem.
 
-Rows are checked in spans, and by several processes where that saves time. Memory does not grow with the data: a picture
-is decoded and dropped, and a length takes 4 bytes.
+Rows are checked in spans, by several processes if that saves time. Memory hardly grows with the data: a decoded picture
+is discarded, and a length takes 4 bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Measure = Callable[[Example, Sequence[Size]], tuple[int, int]]
 SPAN = 128
 """Rows checked at a time."""
 WORTH_PROCESSES = 10.0
-"""Seconds of checking left from which on more processes save time: to start them takes a few."""
+"""More processes are started if the rest of the check would take more seconds than this: starting them takes a few."""
 BUCKETS = 16
 
 
@@ -46,7 +46,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Lengths of examples in tokens, pictures included."""
+    """Lengths of examples in tokens, image tokens included."""
 
     minimum: int
     median: int
@@ -57,7 +57,7 @@ class Lengths:
     over_limit: int
     """Examples longer than the limit."""
     most_image: int
-    """Tokens of pictures in the example that has most of them."""
+    """The most image tokens of an example."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class CheckReport:
     ignored_columns: dict[str, int]
     """Columns and keys that no format reads, with the number of rows that have them."""
     dropped: dict[str, int]
-    """What was skipped, by reason: only blank lines, since a row that cannot be trained on is an error."""
+    """Number of skipped lines by reason. Only blank lines are skipped: a row that cannot be trained on is an error."""
     text_tokens: int | None = None
     image_tokens: int | None = None
     tokens: Lengths | None = None
@@ -97,7 +97,7 @@ class CheckReport:
 
 
 def ignored_warning(reports: Iterable[CheckReport]) -> str | None:
-    """One sentence that names the keys that no format reads in all data sets of a run; None where there are none."""
+    """A sentence that names the ignored keys in all data sets of a run; None if there are none."""
     rows: Counter[str] = Counter()
     for report in reports:
         rows.update(report.ignored_columns)
@@ -119,11 +119,11 @@ def check_examples(
 
     Args:
         examples: the data set.
-        measure: counts an example's tokens (``TokenCounter``); without it lengths are not known.
-        max_length: the longest example allowed, in tokens; each longer one is an error, for nothing is ever cut.
-        bounds: the area in pixels that training scales pictures to, least and most: ``imageOptions``.
-        processes: how many processes check (a ``measure`` that cannot be pickled allows one). None takes one for each
-            core where the work is worth it. More than one needs an importable main module, as ``multiprocessing`` does.
+        measure: counts the tokens of an example (``TokenCounter``); without it, lengths are not measured.
+        max_length: the most tokens of an example; a longer one is an error, since examples are never truncated.
+        bounds: smallest and largest area in pixels to which training scales pictures (``imageOptions``).
+        processes: number of processes; only one if ``measure`` cannot be pickled. None starts one per core if that
+            saves time. ``multiprocessing`` needs an importable main module.
     """
     total = _Tally()
     for part in _checked_spans(_Checker(examples, measure, max_length, bounds), processes):
@@ -149,7 +149,7 @@ def check_examples(
 
 @dataclass(slots=True)
 class _Tally:
-    """What the check found in some rows; tallies add up to that of all rows."""
+    """The result for some rows. The tallies of all spans are added up."""
 
     turns: int = 0
     images: int = 0
@@ -181,7 +181,7 @@ class _Tally:
 
 @dataclass(frozen=True)
 class _Checker:
-    """What a process needs to check rows; pickled to it once."""
+    """Checks rows. It is pickled once for each process."""
 
     examples: Examples
     measure: Measure | None
@@ -214,7 +214,7 @@ class _Checker:
 
 
 def _checked_spans(checker: _Checker, processes: int | None) -> Iterator[_Tally]:
-    """The tallies of all spans in order: the first ones in this process, the rest in several where that is faster."""
+    """The tallies of all spans in order: the first two from this process, the others from several if that is faster."""
     rows = len(checker.examples)
     spans = [range(start, min(start + SPAN, rows)) for start in range(0, rows, SPAN)]
     if processes is None:
@@ -234,7 +234,7 @@ def _checked_spans(checker: _Checker, processes: int | None) -> Iterator[_Tally]
 
 
 def _size(image: ImageRef, bounds: Bounds) -> Size:
-    """A picture's size as it is stored; raises RowError where it cannot be trained on, also once it is scaled."""
+    """The stored size of a picture; raises RowError if the stored or the scaled picture cannot be trained on."""
     from model_garden.datasets.pictures import name_of, verify
 
     size = verify(image)
@@ -267,7 +267,7 @@ def _check_span(rows: range) -> _Tally:
 
 
 def _lengths(total: _Tally) -> Lengths:
-    import numpy as np  # text data is checked without it and without Pillow: both take long to import
+    import numpy as np  # a slow import, which a check without lengths does not need
 
     tokens = np.sort(np.frombuffer(total.text, dtype=np.uint32) + np.frombuffer(total.image, dtype=np.uint32))
     count, shortest, longest = len(tokens), int(tokens[0]), int(tokens[-1])
@@ -287,15 +287,15 @@ def _lengths(total: _Tally) -> Lengths:
 
 
 def _too_long(total: _Tally, max_length: int) -> str:
-    """All examples above the limit as one problem, which names the longest."""
+    """One problem for all examples above the limit, which names the longest."""
     rows = [
-        f"{where} ({tokens} tokens{f', {image} of them pictures' if image else ''})"
+        f"{where} ({tokens} tokens{f', {image} of them image tokens' if image else ''})"
         for tokens, image, where in total.too_long
     ]
     more = total.too_long_count - len(rows)
     named = "; ".join(rows) + (f"; and {more} more" if more else "")
     lower = " or lower imageOptions.maxPixels" if any(image for _, image, _ in total.too_long) else " or shorten them"
     return (
-        f"{total.too_long_count} of {len(total.text)} examples are longer than maxSeqLength {max_length}, and nothing "
-        f"is ever cut: {named}; raise hyperparameters.maxSeqLength to {total.too_long[0][0]}{lower}"
+        f"{total.too_long_count} of {len(total.text)} examples are longer than maxSeqLength {max_length}, and examples "
+        f"are never truncated: {named}; raise hyperparameters.maxSeqLength to {total.too_long[0][0]}{lower}"
     )

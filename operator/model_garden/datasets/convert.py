@@ -1,8 +1,8 @@
-"""One row of any accepted format to one Example, with all its turns, roles and images; for validate and train alike.
+"""Converts a row of any accepted format to an Example with all its turns, roles and pictures.
 
-``formats`` reads the columns, ``keys`` says what becomes of those that no format reads, and ``turns`` puts pictures at
-their marks. Beside what its format requires, a row may have the column ``image`` or ``images`` with pictures and
-``system`` with a system prompt. None counts as absent: Parquet fills missing keys with it.
+``formats`` reads the columns, ``keys`` ignores or refuses the others, and ``turns`` replaces marks with pictures. A row
+may have more columns than its format: ``image`` or ``images`` with pictures, and ``system`` with a system prompt. None
+is the same as a missing key, since Parquet writes None for one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from model_garden.datasets.turns import Slot, Turn, check_turns, place_pictures
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A row's example, and the keys that were ignored: of columns, turns (``messages[].name``) and parts."""
+    """The example of a row, and its ignored keys: of columns, of turns (``messages[].name``) and of parts."""
 
     example: Example
     ignored: tuple[str, ...]
@@ -33,14 +33,14 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool) -> Conv
     """Convert one row.
 
     Args:
-        row: what the file holds, normally a dict.
+        row: the value in the file, usually a dict.
         origin: its file and number, kept in the example.
         locator: finds its pictures.
-        vision: whether a vision-language model is trained; a text model takes no pictures.
+        vision: whether a vision-language model is trained. A row with pictures is refused for a text model.
 
     Raises:
-        RowError: the row is of no accepted format, something in it is missing, empty or of a wrong type, or a key that
-            is not read changes what is trained.
+        RowError: the row has no accepted format, a value in it is missing, empty or of a wrong type, or it has a key
+            that is not read but would change what is trained.
     """
     if not isinstance(row, dict):
         raise RowError(f"the row is {kind_of(row)}, not an object", f"accepted: {accepted(vision=vision)}")
@@ -66,7 +66,7 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool) -> Conv
 
 
 def has_pictures(row: Any) -> bool:
-    """Whether a row is for a vision-language model, as far as its keys tell."""
+    """Whether the keys of a row show that it is for a vision-language model."""
     if not isinstance(row, dict):
         return False
     fields = {key: value for key, value in row.items() if value not in (None, [])}
@@ -106,12 +106,12 @@ def _pictures_for_text_model() -> RowError:
 
 
 def _with_system(row: Row, kind: Kind, turns: list[Turn]) -> list[Turn]:
-    """``turns`` with the ``system`` column in front; an empty one is none."""
+    """``turns`` after a turn with the text of the ``system`` column, if it has any."""
     system = row.text("system", empty=True)
     if not system.strip():
         return turns
     if kind != "chat":
-        raise RowError('"system" cannot be kept: this format has no turns', 'write the row as "messages"')
+        raise RowError('"system" needs turns, which this format does not have', 'write the row as "messages"')
     if turns[0][0] == "system":
         raise RowError('the row has a "system" column and a system turn', "keep one of them")
     return [("system", [system]), *turns]

@@ -1,7 +1,7 @@
 """A digest of a data set: of its files, and of the pictures that its rows name.
 
-A run resumes, or counts as finished, only with the data that it began with. The digest must change with the data and be
-far cheaper than the check of every row. Modification times are not read: a copy of a file has a new one.
+A run resumes only with the data with which it started. The digest changes with the data and is far cheaper than a
+check of every row. Modification times are not used, since a copy of a file has a new one.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from model_garden.datasets.errors import RowError
 from model_garden.datasets.examples import Examples
 
 WHOLE = 2**28
-"""Bytes up to which a data file is read as a whole, in less than a second. Of a larger one both ends are read."""
+"""Data files of up to this many bytes are read completely, in under a second. Of larger ones, both ends are read."""
 END = 2**20
 PICTURE_END = 64
-"""The last bytes of a picture, which differ with its content: a PNG's hold the checksum of its pixels."""
+"""The last bytes of a picture, which depend on its content: those of a PNG hold the checksum of its pixels."""
 READERS = 16
 """Pictures read at the same time: on network storage each read waits for milliseconds."""
 
 
 def digest_files(path: str) -> str:
-    """A digest of a data set's files: names, sizes and content (see ``WHOLE``); of a data set of the Hub, nothing."""
+    """A digest of the data files: names, sizes and content (see ``WHOLE``). A data set of the Hub has no files."""
     found = Path(path)
     files = sorted(file for file in found.rglob("*") if file.is_file()) if found.is_dir() else [found]
     result = hashlib.sha256()
@@ -45,9 +45,10 @@ def digest_files(path: str) -> str:
 
 
 def digest_pictures(examples: Examples) -> str:
-    """A digest of the pictures outside the data files, in order: size and last bytes of each; none is decoded.
+    """A digest of the size and the last bytes of each picture outside the data files, in order.
 
-    Pictures inside the data files are part of the files' digest. The check of the rows reports what cannot be read.
+    Pictures inside the data files are part of ``digest_files``. The check of the rows reports pictures that
+    cannot be read.
     """
     result = hashlib.sha256()
     paths = _paths(examples)

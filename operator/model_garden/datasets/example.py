@@ -1,4 +1,4 @@
-"""An Example: what a row of any format is converted to, with all its roles, turns and images."""
+"""An Example: a row of any format after conversion, with all its roles, turns and pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal["chat", "completion", "text"]
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture that is not decoded: a path, or the encoded bytes of a data URI or a Parquet column."""
+    """A picture before it is decoded: a path, or the encoded bytes of a data URI or a Parquet column."""
 
     source: Path | bytes
 
@@ -31,8 +31,8 @@ class Message:
 class Example:
     """One row.
 
-    ``chat``: messages, the assistant's turns are the answers. ``completion``: two messages whose texts are laid end to
-    end without a chat template; the second is the answer. ``text``: one message whose text is trained on as a whole.
+    ``chat``: the assistant turns are the answers. ``completion``: a prompt and its answer, joined without a chat
+    template. ``text``: one message, trained on as a whole.
     """
 
     kind: Kind

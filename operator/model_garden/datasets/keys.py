@@ -1,7 +1,7 @@
-"""Keys that no format reads: which of them change what is trained in some tool of the field, and so are refused.
+"""Keys that no format reads. A key that changes what another training tool trains is refused.
 
 Every other key is ignored and reported once. A key whose value changes nothing (``"weight": 1``, ``"train": true``, an
-empty list) is neither refused nor reported. The meanings are those of the data formats of TRL, LLaMA-Factory, ms-swift,
+empty list) is accepted without a report. The meanings are those of the data formats of TRL, LLaMA-Factory, ms-swift,
 Axolotl, verl, slime, OpenAI and Qwen-VL.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from model_garden.datasets.errors import RowError, shown
 
 Place = Literal["row of turns", "row of columns", "turn", "part"]
-"""Where a key stands: in a row that lists its turns, in a row that has them in columns, in a turn, in a part of one."""
+"""The place of a key: a row that lists its turns, a row that has columns instead, a turn, or a part of a turn."""
 
 _ROW: tuple[Place, ...] = ("row of turns", "row of columns")
 _EVERYWHERE: tuple[Place, ...] = (*_ROW, "turn", "part")
@@ -22,15 +22,15 @@ _EVERYWHERE: tuple[Place, ...] = (*_ROW, "turn", "part")
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What some keys mean to the tools that read them.
+    """The meaning of some keys in the tools that read them.
 
     Args:
         keys: their names.
-        places: where they have this meaning.
-        says: what they say of the row, to complete a message.
-        fix: what to do about them.
-        matters: a value that is not empty, and whether it stands at an answer -> whether training would differ if the
-            key were read; None where the value has no such meaning.
+        places: the places where they have this meaning.
+        says: the meaning, and why the row cannot be trained on; the second half of a message.
+        fix: the fix.
+        matters: called with the value, which is not empty, and with whether the key belongs to an answer. Returns
+            whether training would differ if the key were read, or None if the value does not have this meaning.
     """
 
     keys: tuple[str, ...]
@@ -41,7 +41,7 @@ class Meaning:
 
 
 def _filled(value: Any) -> bool:
-    """Whether a value holds anything: ``{"ref": [], "bbox": null}``, as Parquet fills an absent column, does not."""
+    """Whether a value is not empty. ``{"ref": [], "bbox": null}``, as Parquet writes a missing column, is empty."""
     if isinstance(value, Mapping):
         return any(map(_filled, value.values()))
     if isinstance(value, (list, tuple)):
@@ -50,7 +50,7 @@ def _filled(value: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A boolean or a number, also one that a CSV file holds as text; None for anything else."""
+    """A boolean or a number, also as text in a CSV file; None for anything else."""
     if isinstance(value, str):
         value = {"true": 1, "false": 0}.get(value.strip().lower(), value)
     try:
@@ -60,18 +60,18 @@ def _number(value: Any) -> float | None:
 
 
 def _several(value: Any) -> bool | None:
-    """A list of weights or masks changes what is trained; a text is none of either."""
+    """True for a list of weights or masks; None for a text, which is neither."""
     return True if isinstance(value, (list, tuple, dict)) else None
 
 
 def _weighted(value: Any, answer: bool) -> bool | None:
-    """A weight other than 1 at an answer; what is no answer has no loss whatever its weight."""
+    """Whether an answer has a weight other than 1. Other turns have no loss with any weight."""
     number = _number(value)
     return _several(value) if number is None else answer and number != 1
 
 
 def _trained(value: Any, answer: bool) -> bool | None:
-    """Axolotl's ``train`` at a turn that is no answer asks for its loss too."""
+    """Whether an answer is not to be trained, or, as Axolotl's ``train`` allows, another turn is."""
     number = _number(value)
     return _several(value) if number is None else bool(number) != answer
 
@@ -82,14 +82,14 @@ def _masked(value: Any, answer: bool) -> bool | None:
 
 
 def _unwanted(value: Any, _answer: bool) -> bool | None:
-    """A boolean that is false; a number or another text names a class."""
+    """Whether a boolean is false. A number or another text is the name of a class."""
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower())
     return not value if isinstance(value, bool) else None
 
 
 def _rated(value: Any, _answer: bool) -> bool | None:
-    """A list of booleans; one of numbers or texts names classes."""
+    """True for a list with booleans; None for one of numbers or texts, which are names of classes."""
     return True if isinstance(value, (list, tuple)) and any(isinstance(entry, bool) for entry in value) else None
 
 
@@ -108,42 +108,42 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("loss", "loss_weight", "loss_scale", "loss_mask", "weight", "trainable", "train_on_turn"),
         _EVERYWHERE,
-        "it sets how much a text counts in the loss, but every answer is trained alike",
+        "it weights the loss, but every answer has the same weight here",
         _REMOVE_TURN,
         _weighted,
     ),
     Meaning(
         ("train",),
         _EVERYWHERE,
-        "it sets what is trained, but every answer is, and no other turn",
+        "it selects what is trained, but every answer is trained here, and no other turn",
         f"{_REMOVE_TURN} (trainOn: all trains on every turn)",
         _trained,
     ),
     Meaning(
         ("mask", "masked"),
         _EVERYWHERE,
-        "it takes a text out of the loss, but every answer is trained alike",
+        "it excludes text from the loss, but every answer is trained here",
         _REMOVE_TURN,
         _masked,
     ),
     Meaning(
         ("train_detail", "assistant_masks", "completion_mask"),
         _EVERYWHERE,
-        "it marks parts of a text for the loss, but an answer is trained as a whole",
+        "it selects parts of a text for the loss, but an answer is trained as a whole here",
         "shorten the answer to what is to be trained, or remove the key",
         _lost,
     ),
     Meaning(
         ("label", "kto_tag"),
         _ROW,
-        "it marks an unwanted answer, but every answer is trained as a wanted one",
+        "it marks an unwanted answer, but every answer is trained as a wanted one here",
         "remove the row, or the key if the answer is wanted",
         _unwanted,
     ),
     Meaning(
         ("labels",),
         _ROW,
-        "it rates every step of an answer, but an answer is trained as a whole",
+        "it rates every step of an answer, but an answer is trained as a whole here",
         _ONE_ANSWER,
         _rated,
     ),
@@ -192,7 +192,7 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("channel",),
         ("turn",),
-        "it sets the turn apart from the final answer, but every answer is trained alike",
+        "it separates the turn from the final answer, but every answer is trained in the same way here",
         "keep the turns of the channel final, or remove the key",
         _not_final,
     ),
@@ -242,13 +242,13 @@ MEANINGS: tuple[Meaning, ...] = (
         ("text", "image", "image_url"),
         ("part",),
         "it is content of another type and would be lost",
-        "make it a part of its own",
+        "write it as a separate part",
         _lost,
     ),
     Meaning(
         ("min_pixels", "max_pixels", "resized_width", "resized_height"),
         ("part",),
-        "it sets the size of one picture, but all pictures are scaled alike",
+        "it sets the size of one picture, but all pictures are scaled in the same way here",
         "set imageOptions.minPixels and imageOptions.maxPixels, and remove it",
         _lost,
     ),
@@ -259,17 +259,17 @@ _BY_PLACE: dict[tuple[Place, str], Meaning] = {
 
 
 def unread(left: Mapping[str, Any], known: Iterable[str], place: Place, name: str, *, answer: bool = True) -> list[str]:
-    """The keys to report as ignored: those that no format knows and that mean nothing to the tools of the field.
+    """The keys to report as ignored: those that the format does not read and that have no ``Meaning``.
 
     Args:
         left: keys and values.
         known: the keys that the format reads.
-        place: where they stand.
-        name: what they stand in, for messages: ``the row``, ``messages[1]``.
-        answer: whether they stand at an answer; for a row they do.
+        place: the place of the keys.
+        name: the object that has them, for messages: ``the row``, ``messages[1]``.
+        answer: whether they belong to an answer; True for a row.
 
     Raises:
-        RowError: a key changes what is trained.
+        RowError: a key would change what is trained.
     """
     ignored = []
     for key, value in left.items():

@@ -1,4 +1,4 @@
-"""From a row's value for a picture (path, URI, bytes) to an ImageRef, without opening the picture."""
+"""Converts the value of a picture in a row (path, URI, bytes) to an ImageRef, without opening the picture."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _FILE = "file://"
 class Locator:
     """Finds the pictures of one data file.
 
-    ``base`` is the folder of the data file, None where there is none (a data set of the Hub). ``root``, when given, is
-    the folder that no path may leave, symbolic links followed.
+    ``base`` is the folder of the data file; None for a data set of the Hub. ``root`` is the folder in which every path
+    must be, with symbolic links resolved; None allows any path.
     """
 
     base: Path | None
@@ -38,7 +38,7 @@ class Locator:
             name: its field, for messages.
 
         Raises:
-            RowError: it is none of these, is outside ``root``, or would have to be downloaded.
+            RowError: the value is none of these, the path is outside ``root``, or it is an address on the web.
         """
         if isinstance(value, dict) and {key for key, given in value.items() if given is not None} <= {"bytes", "path"}:
             value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
@@ -57,12 +57,12 @@ class Locator:
             value = _local_path(value, name)
         elif _SCHEME.match(value) and "://" in value:
             raise RowError(
-                f"{name} is {shown(value)}: nothing is fetched while training",
+                f"{name} is {shown(value)}: pictures are not downloaded during training",
                 "download the picture next to the data file and give its path, or embed it as a data URI",
             )
         if self.base is None and not Path(value).is_absolute():
             raise RowError(
-                f"{name} is the path {shown(value)}, and a data set of the Hub has no folder that it starts from",
+                f"{name} is the path {shown(value)}, and a data set of the Hub has no folder for relative paths",
                 "embed the pictures in the data set as an Image column",
             )
         path = (self.base or Path("/")) / value
@@ -73,7 +73,7 @@ class Locator:
         """Refuse a path that is outside ``root``.
 
         Raises:
-            RowError: it is, by ``..``, as an absolute path or through a symbolic link.
+            RowError: the path is outside ``root``.
         """
         if self.root is None:
             return

@@ -1,4 +1,4 @@
-"""Where a row comes from."""
+"""The origin of a row."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A row's file and its number, from 1, as an editor counts the lines of a JSONL file."""
+    """The file of a row and its number, from 1. In a JSONL file, it is the line number."""
 
     file: str
     row: int
 
     def __str__(self) -> str:
-        """As messages name it: ``FILE row N``."""
+        """``FILE row N``, as in messages."""
         return f"{self.file} row {self.row}"

@@ -1,4 +1,4 @@
-"""Pictures, decoded in the same way for the check of rows and for training."""
+"""Decodes pictures for training, and checks that they can be decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model_garden.datasets.errors import RowError, shown
 from model_garden.datasets.example import ImageRef
 from model_garden.datasets.sizes import MAX_PIXELS, Size, bounded, check_size
 
-Image.preinit()  # loads the other plugins; with formats named, Pillow looks for no plugin by itself
+Image.preinit()  # loads the other plugins, since Pillow loads none when formats are given
 FORMATS = (
     "PNG",
     "JPEG",
@@ -25,7 +25,7 @@ FORMATS = (
     TiffImagePlugin.TiffImageFile.format,
     WebPImagePlugin.WebPImageFile.format,
 )
-"""Pillow's names of the formats that are read; others (EPS, PSD, …) are programs or have layers."""
+"""The accepted formats, as Pillow names them. Others (EPS, PSD, …) are programs or have layers."""
 REDUCING_GAP = 1.5
 """Pillow recommends 2 or 3 for its own thumbnails; below 1 the result would be less sharp."""
 

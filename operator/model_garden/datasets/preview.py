@@ -1,4 +1,4 @@
-"""Rows as a model sees them: text, tokens, and which of them carry loss. What ``preview`` and a data set page show."""
+"""Rows as a model reads them: text, tokens, and which of them carry loss."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def preview_rows(examples: Examples, counter: TokenCounter, count: int) -> Itera
     """The first ``count`` rows of a data set.
 
     Returns:
-        For each row ``file``, ``row`` (from 1), ``text`` and ``tokens``: a list of ``id``, ``text`` and ``trained``. A
-        picture's token is repeated as often as its size gives; ``text`` has it once. Of several tokens of one character
-        the first has its text.
+        For each row ``file``, ``row`` (from 1), ``text`` and ``tokens``: a list of ``id``, ``text`` and ``trained``.
+        The token of a picture is repeated for each of its image tokens, but is once in ``text``. Of several tokens of
+        one character, the first has the text.
 
     Raises:
-        DatasetError: a row is broken or would not be trained as it is given.
+        DatasetError: a row cannot be read, or would not be trained as written.
     """
     for index in range(min(count, len(examples))):
         try:

@@ -1,7 +1,7 @@
-"""From an example to the text that a model is trained on, and the characters of it that carry loss.
+"""Renders an example to the text that a model is trained on, and finds the characters of it that carry loss.
 
-The one renderer of ``validate``, ``preview``, the preflight and training. It refuses a row whose answer is not trained
-whole: each answer must stand in the text as the row gives it, followed by a token that ends generation.
+``validate``, ``preview``, the preflight and training all use this renderer. It refuses a row unless the text contains
+each answer as the row has it, followed by a token that ends generation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Renderer:
     """Renders examples for one model.
 
     Args:
-        chat_format: how the model takes text.
+        chat_format: how the model reads text.
         train_on: ``responses`` gives loss to answers, ``all`` to all text.
     """
 
@@ -53,7 +53,7 @@ class Renderer:
         return rendered
 
     def _plain(self, example: Example) -> Rendered:
-        """Prompt and answer laid end to end. Rows rendered before bring their begin and end tokens themselves."""
+        """The prompt and the answer, joined. A begin or end token that the row has already is not added again."""
         if not self.format.end:
             raise RowError(
                 "the model's tokenizer has no end-of-text token, so no answer could end",
@@ -79,7 +79,7 @@ class Renderer:
             text, spans = self._with_spans(chat)
         except UnsuitableTemplate as error:
             raise RowError(f"{error}", "change the turn, or use a model whose chat template keeps it") from error
-        except Exception as error:  # a template raises what it likes; the row and its words are what helps
+        except Exception as error:  # a template can raise any exception
             raise RowError(
                 f"the model's chat template refuses the row: {shown(str(error), 160)}", "change its turns or roles"
             ) from error
@@ -111,12 +111,12 @@ class Renderer:
             found = next((token for token in sorted(self.format.controls) if token in text), None)
             if found:
                 raise RowError(
-                    f"turn {number} ({message.role}) holds {found}, which is a control token of the model and no text",
-                    "remove it from the row; the chat template writes it where it belongs",
+                    f"turn {number} ({message.role}) contains {found}, which is a control token of the model",
+                    "remove it from the row; the chat template adds control tokens",
                 )
 
     def _check_answers(self, example: Example, text: str, spans: Sequence[Span]) -> None:
-        """Each answer of the row stands in the text as it is, but for white space."""
+        """Raise RowError unless the text contains each answer of the row, apart from white space."""
         answers = [(n, _text(m)) for n, m in enumerate(example.messages, 1) if m.role == "assistant"]
         found = [text[start:end] for start, end in spans]
         if len(found) != len(answers):  # a template may mark an answer in several pieces
@@ -124,14 +124,20 @@ class Renderer:
         for (number, answer), rendered in zip(answers, found, strict=True):
             if bare(answer) not in bare(rendered):
                 raise RowError(
-                    f"turn {number} (assistant) would not be trained as it stands: the model's chat template leaves "
-                    f"out or changes a part of {shown(answer, _SHOWN)} and renders {shown(rendered, _SHOWN)}",
+                    f"turn {number} (assistant) would not be trained as written: the model's chat template removes "
+                    f"or changes a part of {shown(answer, _SHOWN)} and renders {shown(rendered, _SHOWN)}",
                     "remove that part from the row, or use a model whose chat template keeps it",
                 )
 
     def _with_ends(self, text: str, spans: Sequence[Span]) -> Rendered:
-        """The text and its spans, each with a token that ends generation: its own, the next role's marker where the
-        model stops at that, or the end-of-text token after the last one."""
+        """The text and its spans, each extended to a token that ends generation.
+
+        That token is the template's own end of the turn; or the marker of the next role, if the model stops at it; or,
+        for the last answer, the end-of-text token, which is added.
+
+        Raises:
+            RowError: no such token follows an answer.
+        """
         stops, controls = sorted(self.format.stops), tuple(sorted(self.format.controls))
         ended: list[Span] = []
         for number, (start, end) in enumerate(spans, 1):
@@ -147,7 +153,7 @@ class Renderer:
             else:
                 raise RowError(
                     f"the model's chat template writes no token that ends an answer after answer {number} of "
-                    f"{len(spans)} (end tokens: {', '.join(stops) or 'none'}), so the model would never learn to stop",
+                    f"{len(spans)} (end tokens: {', '.join(stops) or 'none'}), so the model would not learn to stop",
                     "split the row so that it ends with that answer"
                     if number < len(spans) and self.format.end
                     else "use a model whose chat template ends each turn with one of its end tokens",
@@ -155,7 +161,7 @@ class Renderer:
         return Rendered(text, ended)
 
     def unlisted_end(self) -> str | None:
-        """The token with which the template ends an answer, where the model's files do not list it as an end."""
+        """The token with which the template ends an answer, if the model's files do not list it as an end token."""
         turns = (Message("user", ("Hi",)), Message("assistant", ("Ho",)))
         try:
             rendered = self._chat(Example("chat", turns, Origin("probe", 1)))
@@ -168,14 +174,14 @@ class Renderer:
 
 
 def trained_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
-    """Which tokens carry loss: those that hold a character of a span.
+    """Whether each token carries loss: a token with a character of a span does.
 
-    A token that joins the end of a prompt with the begin of an answer counts as the answer's. The first token of a row
-    is never predicted.
+    So does a token that contains the end of a prompt and the start of an answer. The first token of a row does not,
+    since it is never predicted.
 
     Args:
-        offsets: start and end of each token in the text; a token of no characters starts where it ends.
-        spans: start and end of each stretch of text that carries loss.
+        offsets: start and end of each token in the text, which are equal for a token without characters.
+        spans: start and end of each part of the text that carries loss.
     """
     trained = [any(start < last and end > first for first, last in spans) and end > start for start, end in offsets]
     if trained:
@@ -184,13 +190,13 @@ def trained_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]
 
 
 def check_trained(text: str, offsets: Sequence[Span], trained: Sequence[bool], spans: Sequence[Span]) -> None:
-    """See that the trained tokens hold every character of every span, white space aside.
+    """Check that the trained tokens contain every character of every span, apart from white space.
 
     Raises:
-        RowError: naming the characters that no trained token holds.
+        RowError: they do not; the message shows the missing characters.
     """
     if not any(trained):
-        raise RowError("no token of an answer carries loss", "give the row an answer or remove it")
+        raise RowError("the row has no answer to train on", "add an answer or remove the row")
     covered = bytearray(len(text))
     for number, (start, end) in enumerate(offsets):
         if trained[number] or number == 0:  # the first token of a row is never predicted
@@ -205,10 +211,10 @@ def check_trained(text: str, offsets: Sequence[Span], trained: Sequence[bool], s
 
 
 def chat_messages(example: Example, *, structured: bool) -> list[dict[str, Any]]:
-    """An example's turns as chat templates take them.
+    """An example's turns as the messages of a chat template.
 
-    ``structured`` gives each turn a list of ``{"type": "text", "text"}`` and ``{"type": "image"}`` parts, as the
-    templates of vision models do; otherwise it is one text.
+    With ``structured``, the content of a turn is a list of ``{"type": "text", "text"}`` and ``{"type": "image"}``
+    parts, as templates of vision models expect; otherwise it is a string.
     """
     if not structured:
         return [{"role": message.role, "content": _text(message)} for message in example.messages]
@@ -224,7 +230,7 @@ def chat_messages(example: Example, *, structured: bool) -> list[dict[str, Any]]
 
 
 def bare(text: str) -> str:
-    """``text`` without white space, in one Unicode form: what no template and no tokenizer changes."""
+    """``text`` in Unicode form NFC without white space, which templates and tokenizers change."""
     return "".join(unicodedata.normalize("NFC", text).split())
 
 

@@ -1,28 +1,29 @@
-"""Sizes of pictures in pixels: how a picture is scaled, and which sizes can be trained on."""
+"""Sizes of pictures in pixels: how pictures are scaled, and which sizes can be trained on."""
 
 from __future__ import annotations
 
 import math
 
 from model_garden.datasets.errors import RowError
-from model_garden.estimate.image_tokens import MAX_ASPECT_RATIO
 
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit: a larger picture takes over a quarter of a GiB decoded and is a mistake or an attack."""
+"""The limit of Pillow. A larger picture needs over 256 MiB when decoded and is a mistake or an attack."""
+MAX_ASPECT_RATIO = 200
+"""The models' processors refuse pictures with one side this many times the other or more."""
 MIN_SIDE = 4
-"""Image processors that guess the layout of an array take a side of 1 or 3 pixels for its color channels."""
+"""Image processors that guess the layout of an array mistake a side of 1 or 3 pixels for the color channels."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
 Bounds = tuple[int | None, int | None]
-"""The least and the largest area in pixels; None is no bound."""
+"""The smallest and the largest area in pixels; None means no bound."""
 
 
 def bounded(size: Size, min_pixels: int | None, max_pixels: int | None) -> Size:
-    """``size`` scaled so that its area lies between the bounds; unchanged where it does already.
+    """``size`` scaled so that its area is within the bounds; unchanged if it is already.
 
-    The longer side follows the shorter one after that is rounded down, so that rounding never makes a picture longer in
-    shape: one that is just within ``MAX_ASPECT_RATIO`` stays within it.
+    The shorter side is rounded down first, and the longer side is computed from it, so that rounding never raises the
+    aspect ratio above ``MAX_ASPECT_RATIO``.
     """
     area = size[0] * size[1]
     target = min(max(area, min_pixels or 0), max_pixels or area)
@@ -35,10 +36,10 @@ def bounded(size: Size, min_pixels: int | None, max_pixels: int | None) -> Size:
 
 
 def check_size(size: Size, name: str) -> None:
-    """Refuse a picture's size as it is stored.
+    """Refuse a picture whose stored size cannot be trained on.
 
     Raises:
-        RowError: it has too many pixels, is too long for its width, or has a side that is too short.
+        RowError: it has too many pixels, too large an aspect ratio, or a side that is too short.
     """
     width, height = size
     if width * height > MAX_PIXELS:
@@ -52,7 +53,7 @@ def check_size(size: Size, name: str) -> None:
 
 
 def check_scaled(size: Size, name: str, bounds: Bounds) -> None:
-    """Refuse a picture whose size is no longer fit for training once it is scaled between the bounds of the job.
+    """Refuse a picture that cannot be trained on after it is scaled to the bounds of the job.
 
     Raises:
         RowError: a side becomes too short.

@@ -1,4 +1,4 @@
-"""From ``datasetPath`` to rows: one file, a folder of files, or a data set of the Hub."""
+"""Opens the rows of ``datasetPath``: a file, a folder of files, or a data set of the Hub."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from model_garden.datasets.locate import Locator
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "eval": "test"} | dict.fromkeys(
     ("validation", "valid", "val", "dev"), "validation"
 )
-"""Words in a file's name that name its split, as the Hub reads them."""
+"""Words in the name of a file that name its split, as on the Hub."""
 
 
 def open_source(path: str | Path, split: str, root: Path | None) -> list[Rows]:
-    """The rows of every file that ``path`` stands for, in order of their names.
+    """The rows of every file of ``path``, in the order of the file names.
 
     Args:
         path: a file, a folder (its data files at any depth, hidden ones skipped) or ``hf://datasets/ORG/NAME``.
-        split: which split; a single file has one only, ``train``.
-        root: the folder that ``path`` may not leave, symbolic links followed; None allows any.
+        split: the split; a single file has only ``train``.
+        root: the folder in which ``path`` must be, with symbolic links resolved; None allows any path.
 
     Raises:
-        DatasetError: it does not exist or cannot be read.
+        DatasetError: ``path`` does not exist or cannot be read.
     """
     if str(path).startswith(HUB_DATASET):
         return [_open_hub(str(path), split)]
@@ -60,7 +60,7 @@ def _require_inside(path: Path, root: Path | None) -> None:
 
 
 def _files_of_split(folder: Path, split: str) -> list[Path]:
-    """The data files of a folder that belong to ``split``: all of them, or those that name it where any names one."""
+    """The data files of ``split`` in a folder: all files, or if names contain a split, those whose names contain it."""
     relative = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
     files = [
         path
@@ -91,7 +91,7 @@ def _files_of_split(folder: Path, split: str) -> list[Path]:
 
 
 def _split_of(path: Path) -> str | None:
-    """The split that a file's name or folder names: ``data/train-00000-of-00002.parquet`` -> ``train``."""
+    """The split in the name of a file or its folders: ``train`` for ``data/train-00000-of-00002.parquet``."""
     for part in reversed((*path.parts[:-1], path.stem)):
         for word in re.split(r"[^a-z]+", part.lower()):
             if word in _SPLITS:

@@ -1,9 +1,9 @@
-"""Tokens of examples from a model's files alone, without torch, for ``validate``, ``preview`` and the preflight.
+"""Counts the tokens of examples with a model's files, without torch, for ``validate``, ``preview`` and the preflight.
 
-Text goes through the model's own chat template and tokenizer. A picture's tokens follow from its size, as Qwen's image
-processors compute them: both sides rounded to multiples of patch_size x merge_size, the area kept within the limits
-by scaling (``smart_resize`` in transformers' ``image_processing_qwen2_vl``), one token a merged patch. Before that, a
-picture is brought between the bounds of ``imageOptions``.
+Text is rendered with the model's chat template and tokenized with its tokenizer. The tokens of a picture are computed
+from its size, as in Qwen's image processors (``smart_resize`` in transformers' ``image_processing_qwen2_vl``). The
+picture is scaled to the bounds of ``imageOptions``, then to those of the processor, where both sides become multiples
+of patch_size x merge_size. Each merged patch is one token.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Example
 from model_garden.datasets.rendering import Renderer, check_trained, trained_tokens
 from model_garden.datasets.sizes import Size, bounded
-from model_garden.estimate.image_tokens import resized
+from model_garden.estimate.image_tokens import smart_resize
 from model_garden.families import COUNTED_IMAGE_PROCESSORS
 
 
 class UncountableError(ValueError):
-    """The model's files do not let tokens be counted without loading it; its own processor has to."""
+    """The model's files do not suffice to count tokens; only the loaded processor can."""
 
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """The resizing of a Qwen-style image processor. Areas are in pixels.
+    """Counts the tokens of a picture as a Qwen-style image processor does. Areas are in pixels.
 
     Args:
         patch_size, merge_size: sides of a patch, in pixels, and of a merged token, in patches.
         smallest, largest: the processor's own bounds.
-        min_pixels, max_pixels: the job's ``imageOptions``, which come first.
+        min_pixels, max_pixels: the job's ``imageOptions``, which are applied first.
     """
 
     patch_size: int
@@ -53,23 +53,23 @@ class ImageTokens:
         return (width // self.patch_size) * (height // self.patch_size) // self.merge_size**2
 
     def resized(self, size: Size) -> Size:
-        """The size that the processor scales a picture to."""
+        """The size to which the processor scales a picture."""
         factor = self.patch_size * self.merge_size
-        return resized(*size, factor, self.smallest, self.largest)
+        return smart_resize(*size, factor, self.smallest, self.largest)
 
     @classmethod
     def load(cls, folder: Path, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageTokens:
         """Read a model's processor.
 
         Raises:
-            UncountableError: the processor is missing or of another kind.
+            UncountableError: the model has no image processor, or one of another kind.
         """
         nested = read_json(folder / "processor_config.json").get("image_processor")
         config = nested or read_json(folder / "preprocessor_config.json")
         kind = str(config.get("image_processor_type", ""))
         if not kind.startswith(COUNTED_IMAGE_PROCESSORS):
             raise UncountableError(
-                f"{folder}: pictures' tokens are known for Qwen's processors; this is {kind or 'none'}"
+                f"{folder}: image tokens can be counted for Qwen's processors only; this is {kind or 'none'}"
             )
         size = config.get("size") or {}
         return cls(
@@ -84,7 +84,8 @@ class ImageTokens:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A row as the model sees it, each picture as one token: text, ids, offsets in the text, and which carry loss."""
+    """The tokens of a row, each picture as one token: the text, and for each token its id, its offsets in the text, and
+    whether it carries loss."""
 
     text: str
     ids: list[int]
@@ -94,11 +95,11 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TokenCounter:
-    """Counts an example's tokens with the files of a model's folder; can be pickled.
+    """Counts the tokens of an example with the files in a model's folder. It can be pickled.
 
     Args:
-        folder: the model's folder on disk.
-        images: how its pictures count; None for a text model.
+        folder: the model's folder.
+        images: counts the tokens of a picture; None for a text model.
         train_on: which tokens carry loss.
     """
 
@@ -116,7 +117,7 @@ class TokenCounter:
         max_pixels: int | None = None,
         train_on: Literal["responses", "all"] = "responses",
     ) -> TokenCounter:
-        """Check that a model's files suffice, and read them.
+        """Check that the model's files suffice to count tokens.
 
         Raises:
             UncountableError: they do not (no tokenizer.json, no chat template, another kind of image processor).
@@ -135,7 +136,7 @@ class TokenCounter:
         """Text tokens and image tokens of an example whose pictures have ``sizes``.
 
         Raises:
-            RowError: the example would not be trained as the row gives it, or its text has not one place a picture.
+            RowError: the example would not be trained as written, or the text has fewer or more places than pictures.
         """
         tokens = self.encode(example)
         if self.images is None:
@@ -149,10 +150,10 @@ class TokenCounter:
         return len(tokens.ids) - places, sum(self.images(size) for size in sizes)
 
     def encode(self, example: Example) -> Tokens:
-        """The tokens of an example, each picture one, with those that carry loss marked.
+        """The tokens of an example, with one for each picture.
 
         Raises:
-            RowError: the example would not be trained as the row gives it.
+            RowError: the example would not be trained as written.
         """
         rendered = self._renderer(example)
         encoding = self._tokenizer.encode(rendered.text, add_special_tokens=False)
@@ -163,12 +164,12 @@ class TokenCounter:
 
     @cached_property
     def image_token_id(self) -> int:
-        """The id of the token that stands for a picture."""
+        """The id of the token of a picture."""
         return int(read_json(self.folder / "config.json")["image_token_id"])
 
     @cached_property
     def chat_format(self) -> ChatFormat:
-        """How the model takes text."""
+        """How the model reads text."""
         return ChatFormat.load(self.folder, vision=self.images is not None)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The turns of a row while it is read: pictures put at their marks, and an order that can be trained on."""
+"""The turns of a row: puts pictures in place of their marks, and checks the order of the turns."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from model_garden.datasets.example import ImageRef, Role
 
 IMAGE_MARK = "<image>"
 OTHER_MARKS = ("<video>", "<audio>")
-"""Marks for content that cannot be trained on; the columns they refer to are refused as well."""
+"""Marks of content that cannot be trained on. ``keys`` refuses the columns that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a picture of the image column stands.
+    """The place of a picture of the image column. Pictures are used in order.
 
-    ``index`` is the picture's position in the column where the row states it; pictures are taken in order.
+    ``index`` is the position of the picture in the column, if the row gives it.
     """
 
     index: int | None = None
@@ -29,12 +29,12 @@ Turn = tuple[Role, list[Part]]
 
 
 def place_pictures(turns: list[Turn], pictures: list[ImageRef], *, in_front: bool) -> list[Turn]:
-    """The turns of a row for a vision model, with every picture of the image column where its mark stands.
+    """The turns of a row for a vision model, with the pictures of the image column in place of their marks.
 
     Args:
-        turns: the turns, whose texts may hold marks.
+        turns: the turns, whose texts may contain marks.
         pictures: the image column.
-        in_front: put the pictures of a row without marks in front of its first user turn.
+        in_front: put the pictures of a row without marks at the start of its first user turn.
 
     Raises:
         RowError: there are more or fewer marks than pictures, or a mark for video or audio.
@@ -49,14 +49,14 @@ def place_pictures(turns: list[Turn], pictures: list[ImageRef], *, in_front: boo
         return [(role, [*pictures, *parts] if index == first else parts) for index, (role, parts) in enumerate(turns)]
     if len(slots) != len(pictures):
         raise RowError(
-            f'the row marks {len(slots)} pictures and its "image" or "images" column holds {len(pictures)}',
+            f'the row marks {len(slots)} pictures, and its "image" or "images" column holds {len(pictures)}',
             f'write {IMAGE_MARK} or {{"type": "image"}} once where each picture belongs, and give each picture',
         )
     for position, slot in enumerate(slots):
         if slot.index not in (None, position):
             raise RowError(
-                f"image part {position + 1} of the row has the index {slot.index}, and pictures are taken in order",
-                'order "images" as the turns show them, and count "index" from 0 or remove it',
+                f"image part {position + 1} of the row has the index {slot.index}, and pictures are used in order",
+                'put "images" in the order of the turns, and count "index" from 0 or remove it',
             )
     queue = iter(pictures)
     return [(role, [next(queue) if isinstance(part, Slot) else part for part in parts]) for role, parts in turns]
@@ -77,7 +77,7 @@ def _refuse_other_marks(turns: Sequence[Turn]) -> None:
 
 
 def _split(parts: list[Part]) -> list[Part]:
-    """Texts cut at each ``<image>``; a line break that only sets the mark apart, as in LLaVA's data, stays text."""
+    """``parts`` with each text split at ``<image>``. A line break after a mark, as in LLaVA's data, is kept."""
     result: list[Part] = []
     for part in parts:
         if not isinstance(part, str):
@@ -92,7 +92,7 @@ def check_turns(turns: Sequence[Turn]) -> None:
     """Refuse turns that cannot be trained on.
 
     Raises:
-        RowError: a turn is empty, holds a picture where none may stand, or their order is not one of a conversation.
+        RowError: a turn is empty, a system or assistant turn has a picture, or the roles have a wrong order.
     """
     _check_roles([role for role, _ in turns])
     for number, (role, parts) in enumerate(turns, 1):

@@ -1,1 +1,1 @@
-"""The memory a job needs, from its effective spec and the model's config alone: pure arithmetic, nothing is loaded."""
+"""Estimates the memory of a job from its effective spec and the model's config.json, without loading the model."""

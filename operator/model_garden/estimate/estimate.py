@@ -1,9 +1,9 @@
-"""How much memory a training job needs, from its effective spec and the model's config.json alone.
+"""Estimates the memory of a training job from its effective spec and the model's config.json.
 
-The preflight compares the estimate with the cluster's GPUs before one is requested. The command line, the API and the
-web form show it part by part, and after a run the measured peak beside it. Pure arithmetic: nothing is loaded.
-``model_shape.py`` counts weights, ``image_tokens.py`` the image tokens, ``formulas.py`` holds the formulas and their
-sources, and ``gpus.py`` reads what nodes have. Its accuracy: docs/memory-estimate.md.
+The operator compares the estimate of the preflight with the cluster's GPUs before it requests one. The command line,
+the API and the web form show it part by part, and after a run the measured peak beside it. ``model_shape.py`` counts
+weights, ``image_tokens.py`` counts image tokens, ``formulas.py`` has the formulas and their sources, and ``gpus.py``
+reads the GPUs of nodes. docs/memory-estimate.md describes the accuracy.
 """
 
 from __future__ import annotations
@@ -18,30 +18,29 @@ from model_garden.estimate.image_tokens import most_picture_tokens
 from model_garden.estimate.model_shape import Config, VisionShape, read_model
 
 GPU_SIZES = (16, 24, 40, 48, 80, 96, 141, 192)
-"""GPUs in common use, by the gigabytes that their makers name."""
+"""Sizes of common GPUs in GB, as vendors name them."""
 USABLE_GIB_PER_GB = 0.92
-"""GiB that a process can have of each such GB: a T4 of 16 GB shows 14.75 GiB, an H100 of 80 GB 79."""
+"""GiB that a process can use of each such GB: a T4 of 16 GB has 14.75 GiB, and an H100 of 80 GB has 79."""
 
 CONTEXT_GIB = 0.6
-"""CUDA context, cuBLAS and kernel images of a process: what no counter of PyTorch shows."""
+"""CUDA context, cuBLAS and kernel images of a process, which PyTorch does not count."""
 LIBRARIES_GIB = 0.7
 """Resident memory of Python with torch, transformers and peft imported, without CUDA; measured."""
 FRAGMENTATION_GPU, FRAGMENTATION_HOST = 0.1, 0.6
-"""What allocators hold beyond what is in use, as a share of all but the weights: PyTorch's caching one on a GPU; the C
-library's heap on a CPU, which gives back only blocks of its own mapping (measured on a tiny model: 0.6)."""
+"""Memory that allocators hold but that is not in use, as a share of all but the weights: PyTorch's caching allocator on
+a GPU; on a CPU the heap of the C library, which frees only large blocks (measured on a tiny model: 0.6)."""
 
 
 def estimate(spec: EffectiveSpec, config: Config, *, rows: RowShape | None = None) -> Estimate:
-    """The peak memory of one training process; with several GPUs, of each.
+    """The peak memory of one training process. With several GPUs, each needs as much.
 
     Args:
-        spec: an effective spec, as ``defaults.effective`` gives it.
+        spec: the effective spec.
         config: the base model's parsed config.json.
-        rows: the largest row as measured; without it, rows are taken to be as long as ``maxSeqLength`` allows and to
-            hold one picture of ``maxPixels``.
+        rows: the measured largest row; None assumes rows of ``maxSeqLength`` tokens with one image of ``maxPixels``.
 
     Raises:
-        ValueError: the config lacks a size, or is a text model's where the spec says vision.
+        ValueError: a size is missing in the config, or it is of a text model and the spec of a vision model.
     """
     job, assumptions = _job(spec, config, rows)
     weights = weight_parts(job)
@@ -75,17 +74,17 @@ def estimate(spec: EffectiveSpec, config: Config, *, rows: RowShape | None = Non
 
 
 def fits(estimate: Estimate, gpu_gib: float) -> bool:
-    """Whether the job should run on a GPU with ``gpu_gib`` GiB: the total is within it."""
+    """Whether the job should run on a GPU with ``gpu_gib`` GiB, by the expected peak."""
     return estimate.total_gib <= gpu_gib
 
 
 def cannot_fit(estimate: Estimate, gpu_gib: float) -> bool:
-    """Whether it is hopeless: even the least that the job needs is above ``gpu_gib`` GiB. Grounds for refusing it."""
+    """Whether the job cannot run on a GPU with ``gpu_gib`` GiB, since the smallest possible peak is above it."""
     return estimate.min_gib > gpu_gib
 
 
 def explain(estimate: Estimate) -> list[str]:
-    """The estimate in lines for people: the total, each part, what was assumed."""
+    """The estimate as lines of text: the total, each part, and the assumptions."""
     gpu = ""
     if estimate.memory == "GPU":
         smallest = estimate.smallest_gpu
@@ -102,7 +101,7 @@ def _job(spec: EffectiveSpec, config: Config, rows: RowShape | None) -> tuple[Jo
     h, lora = spec.hyperparameters, spec.lora_config
     model = read_model(config)
     if spec.vision and model.vision is None:
-        raise ValueError("config.json: has no vision_config, so the model takes no pictures; set isVision: false")
+        raise ValueError("config.json: has no vision_config, so the model reads no images; set isVision: false")
     row = rows or _longest_row(model.vision if spec.vision else None, h.max_seq_length, spec.pixel_bounds[1])
     row, batch = _packed(row, h) if h.packing else (row, h.batch_size)
     job = Job(
@@ -128,8 +127,8 @@ def _longest_row(vision: VisionShape | None, longest: int, max_pixels: int | Non
 
 
 def _packed(row: RowShape, h: EffectiveHyperparameters) -> tuple[RowShape, int]:
-    """A row with as many samples like ``row`` as ``maxSeqLength`` and an optimizer step allow (where the step has more,
-    filled up with shorter ones that carry loss alike), and how many such rows are taken at once."""
+    """A packed row with as many samples of the size of ``row`` as ``maxSeqLength`` and an optimizer step allow, filled
+    up with shorter samples if the step has more; and the number of such rows in a micro-batch."""
     longest = max(h.max_seq_length, row.tokens)
     samples = (h.batch_size) * (h.gradient_accumulation_steps)
     rows = min(longest // row.tokens, samples)
@@ -140,14 +139,14 @@ def _packed(row: RowShape, h: EffectiveHyperparameters) -> tuple[RowShape, int]:
 
 
 def _assumptions(job: Job, *, measured: bool) -> list[str]:
-    pictures = f", {job.row.image_tokens} of them from pictures" if job.row.image_tokens else ""
-    rows = "each like the longest row" if measured else "as no data was measured"
+    pictures = f", {job.row.image_tokens} of them image tokens" if job.row.image_tokens else ""
+    rows = "each like the longest row" if measured else "since no data was measured"
     lines = [f"batch {job.batch} x {job.row.tokens} tokens{pictures}, {rows}"]
     if job.row.trained_tokens is None:
-        lines.append("every token carries loss")
+        lines.append("all tokens are trained on")
     if job.h.auto_batch_size:
-        smaller = "tries a smaller batch where this does not fit, and " if job.batch > 1 else ""
-        lines.append(f"autoBatchSize {smaller}fills the memory that is left: a measured peak may be higher")
+        smaller = "uses a smaller batch if this one does not fit, and " if job.batch > 1 else ""
+        lines.append(f"autoBatchSize {smaller}fills the free memory: a measured peak may be higher")
     if job.processes > 1:
         lines.append("every GPU holds the whole model")
     return lines

@@ -1,10 +1,10 @@
-"""The parts of a training process's memory: the formulas behind ``estimate.py``, each with its source.
+"""Formulas for the parts of a training process's memory, each with its source.
 
-The peak of a step is what is always there (weights, adapters, gradients, optimizer), what the forward pass keeps for
-the backward pass, and the largest of three that never coexist: one layer recomputed and differentiated, the vision
-tower's work, and the loss. Coefficients of work are bytes per token of what PyTorch holds at once, read off by
-replaying a step of the pinned transformers and peft and adding up live tensors; tests/estimate/test_estimate.py
-repeats that for some shapes.
+The peak of a step is the sum of three: the memory that is always in use (weights, adapters, gradients, optimizer), the
+activations that the forward pass keeps for the backward pass, and the largest of three that are never in use together
+(one layer recomputed and differentiated, the work of the vision tower, and the loss). The coefficients of ``Work`` are
+bytes per token of live tensors, measured by replaying a step of the pinned transformers and peft;
+tests/estimate/test_memory_replay.py repeats that for some shapes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from model_garden.estimate.model_shape import Config, Model, Module, TextShape
 Backend = Literal["unsloth", "transformers"]
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""A 4-bit weight: half a byte, one 8-bit scale for 64 of them, one float32 for 256 scales (double quantisation).
+"""Bytes of a 4-bit weight: half a byte, an 8-bit scale per 64 weights, a float32 per 256 scales (double quantization).
 Source: QLoRA, arXiv 2305.14314, section 3; block sizes of bitsandbytes."""
 
 _STATE_8BIT = 1 + 4 / 256
@@ -36,12 +36,13 @@ OPTIMIZER_BYTES = {
     "lion_8bit": _STATE_8BIT,
     "sgd": 0.0,
 }
-"""Optimizer state of one trained number: two moments for Adam, one for Lion, none for plain SGD; in float32, or a byte
-and its share of a block's scale. Adafactor keeps a row and a column of each matrix (arXiv 1804.04235)."""
+"""Bytes of optimizer state per trained parameter: two moments for Adam, one for Lion, none for plain SGD, each in
+float32 or as a byte with a share of its block's scale. Adafactor keeps a row and a column of each matrix (arXiv
+1804.04235)."""
 
 
 class Work(NamedTuple):
-    """Bytes that a token costs for each unit of a decoder layer's widths."""
+    """Bytes per token and unit of each width of a decoder layer."""
 
     hidden: float
     attention: float
@@ -55,17 +56,18 @@ class Work(NamedTuple):
 
 
 RECOMPUTED_LAYER = Work(10, 2, 0, 12)
-"""One decoder layer recomputed and differentiated, bfloat16 weights and float32 adapters, under autocast, where peft
-copies no inputs: the largest moment is in the MLP. Unsloth's fused kernels need less."""
+"""One decoder layer recomputed and differentiated under autocast, with bfloat16 weights and float32 adapters; its peak
+is in the MLP. Unsloth's fused kernels need less."""
 KEPT_LAYER = Work(16, 8, 8, 16)
-"""What one decoder layer keeps for the backward pass where nothing is recomputed: float32 on a CPU."""
+"""The activations that one decoder layer keeps for the backward pass if nothing is recomputed, in float32 on a CPU."""
 VISION_FORWARD, VISION_RECOMPUTED, VISION_TRAINED = (28, 6), (34, 12), (45, 16)
-"""A vision block's bytes per patch for each unit of its hidden and intermediate width: forward only, as a frozen tower
-has it, through which no gradient goes; with adapters of its own, recomputed on a GPU, or kept in float32 on a CPU."""
+"""Bytes of a vision block per patch and unit of its hidden and its intermediate width: in a frozen tower, which runs
+forward only; with adapters, recomputed on a GPU; and with adapters, kept in float32 on a CPU."""
 LOGIT_BYTES_GPU, LOGIT_BYTES_CPU = 16, 12
-"""A logit: bfloat16, its float32 copy, the log-softmax kept for backward, and gradients; all float32 on a CPU."""
+"""Bytes of a logit: bfloat16, its float32 copy, the log-softmax for the backward pass, and gradients; on a CPU all are
+float32."""
 FUSED_LOSS_GIB = (0.25, 1.0, 4.0)
-"""Unsloth takes the loss in chunks of half the free memory, at most 4 GiB: the least, the usual, the most."""
+"""Unsloth computes the loss in chunks of half the free memory, at most 4 GiB: minimum, usual size and maximum."""
 OFFLOADED_ABOVE = 2 * 2**20
 """Unsloth moves checkpoints above this many bytes to host memory (``MINIMUM_SIZE`` of unsloth_zoo)."""
 AROUND_LAYERS = 6
@@ -74,7 +76,7 @@ AROUND_LAYERS = 6
 
 @dataclass(frozen=True)
 class Job:
-    """What the formulas need of spec, config and rows; ``processes`` train together, each with a model of its own."""
+    """The input of the formulas, from spec, config and rows. Each of ``processes`` holds a whole model."""
 
     h: EffectiveHyperparameters
     lora: EffectiveLoraConfig
@@ -99,13 +101,13 @@ class Job:
 
     @property
     def patches(self) -> int:
-        """Picture patches of a batch."""
+        """Image patches of a batch."""
         vision = self.model.vision
         return self.batch * patches(vision, self.row.image_tokens) if vision else 0
 
     @property
     def least(self) -> float:
-        """The smallest batch that the job can go down to, as a share of its batch."""
+        """The smallest batch that ``autoBatchSize`` may use, as a share of the batch."""
         return 1 / self.batch if self.h.auto_batch_size else 1.0
 
 
@@ -117,7 +119,7 @@ def part(name: str, count: float, detail: str, *, least: float = 1.0, most: floa
 
 def adapted_modules(modules: Iterable[Module], lora: EffectiveLoraConfig) -> list[Module]:
     """The layers that get an adapter: attention and MLP projections of the chosen sides, or those that
-    ``targetModules`` names as peft matches them (the whole name, or its end after a dot)."""
+    ``targetModules`` names, matched as in peft (the whole name, or its end after a dot)."""
     sides = {"language": lora.finetune_language_layers is not False, "vision": bool(lora.finetune_vision_layers)}
     roles = {
         "attention": lora.finetune_attention_modules is not False,
@@ -134,16 +136,16 @@ def adapted_modules(modules: Iterable[Module], lora: EffectiveLoraConfig) -> lis
 
 
 def lora_parameters(adapted: Iterable[Module], rank: int) -> int:
-    """Weights of adapters of ``rank``: A is rank x inputs, B is outputs x rank (arXiv 2106.09685)."""
+    """Parameters of adapters of ``rank``: A is rank x inputs, B is outputs x rank (arXiv 2106.09685)."""
     return sum(rank * (module.inputs + module.outputs) for module in adapted)
 
 
-def quantised(module: Module, skipped: list[str] | None = None) -> bool:
-    """Whether bitsandbytes holds ``module`` in 4 or 8 bits.
+def quantized(module: Module, skipped: list[str] | None = None) -> bool:
+    """Whether bitsandbytes quantizes ``module``.
 
-    Both backends leave the head, the vision tower and the connector in 16 bits (``SKIP_QUANTIZATION_MODULES`` of
-    unsloth_zoo, ``quantized.KEPT`` of the trainer). A checkpoint that comes quantised brings its own list, matched
-    whatever the wrappers around the model are called.
+    Both backends keep the head, the vision tower and the connector in 16 bits (``SKIP_QUANTIZATION_MODULES`` of
+    unsloth_zoo, ``quantized.KEPT`` of the trainer). A quantized checkpoint has its own list, which is matched without
+    the names of the wrappers around the model.
     """
     if module.role not in ("attention", "mlp", "connector"):
         return False
@@ -157,11 +159,11 @@ def _bare(name: str) -> str:
 
 
 def weight_parts(job: Job) -> list[Part]:
-    """The base model, and room for its largest quantised layer in 16 bits while it is computed with."""
+    """The weights of the base model, and its largest quantized layer, which is unpacked to 16 bits while it is used."""
     given: dict[str, Any] = dict(job.config.get("quantization_config") or {})
     kind = "4bit" if given.get("load_in_4bit") else "8bit" if given.get("load_in_8bit") else job.quantization
     skipped = (given.get("llm_int8_skip_modules") or []) if given else None
-    small = [m for m in job.model.modules if kind in ("4bit", "8bit") and quantised(m, skipped)]
+    small = [m for m in job.model.modules if kind in ("4bit", "8bit") and quantized(m, skipped)]
     inside = sum(m.outputs * m.inputs for m in small)
     packed = inside * NF4_BYTES if kind == "4bit" else inside + 4 * sum(m.outputs for m in small)
     rest = job.model.parameters - inside
@@ -176,18 +178,18 @@ def weight_parts(job: Job) -> list[Part]:
     if small:
         largest = max(small, key=lambda m: m.outputs * m.inputs)
         shape = f"{'.'.join(largest.name.split('.')[-2:])}, {largest.outputs} x {largest.inputs}"
-        detail = f"the largest quantised layer ({shape}) unpacked to 16 bit"
-        parts.append(part("dequantisation", 2 * largest.outputs * largest.inputs, detail))
+        detail = f"the largest quantized layer ({shape}) unpacked to 16 bit"
+        parts.append(part("dequantization", 2 * largest.outputs * largest.inputs, detail))
     return parts
 
 
 def _width(job: Job, kind: str) -> int:
-    """Bytes of a weight that is not quantised."""
+    """Bytes of a weight that is not quantized."""
     return 2 if job.gpu or kind == "16bit" else 4
 
 
 def _weight_bounds(job: Job) -> dict[str, float]:
-    if not job.gpu:  # the mapped file counts as resident while it is read
+    if not job.gpu:  # the mapped file is resident memory while it is read
         return {"least": 1.0, "most": 2.0}
     return {"least": 0.85, "most": 1.15} if job.model.approximations else {"least": 0.98, "most": 1.02}
 
@@ -202,7 +204,7 @@ def _kept_names(modules: list[Module]) -> str:
 
 
 def adapter_parts(job: Job) -> list[Part]:
-    """LoRA weights and gradients, which are float32 in both backends, and the optimizer's state."""
+    """LoRA weights and gradients, which are float32 in both backends, and optimizer state."""
     adapted, rank = job.adapted, job.lora.r or 0
     trained = lora_parameters(adapted, rank)
     millions = f"{trained / 1e6:.2f} M"
@@ -212,7 +214,7 @@ def adapter_parts(job: Job) -> list[Part]:
         detail = "adafactor keeps a row and a column of each matrix"
     else:
         state = trained * OPTIMIZER_BYTES[optim]
-        detail = f"{optim}, {OPTIMIZER_BYTES[optim]:.3g} bytes for each trained number"
+        detail = f"{optim}, {OPTIMIZER_BYTES[optim]:.3g} bytes per trained parameter"
     parts = [
         part("LoRA weights", 4 * trained, f"{millions} of rank {rank} on {len(adapted)} layers, float32"),
         part("LoRA gradients", 4 * trained, f"{millions}, float32"),
@@ -224,17 +226,17 @@ def adapter_parts(job: Job) -> list[Part]:
 
 
 def activation_parts(job: Job) -> list[Part]:
-    """What the forward pass keeps, the pictures, and the largest piece of work."""
+    """The activations that the forward pass keeps, the images, and the largest working memory."""
     shape = job.model.text
     parts = [_kept_text(job)]
     if job.model.vision and job.patches:
         vision, count = job.model.vision, job.patches
         parts.append(
-            part("pictures", 6 * count * vision.patch_values, f"{count} patches as float32 and 16 bit", least=job.least)
+            part("images", 6 * count * vision.patch_values, f"{count} patches as float32 and 16 bit", least=job.least)
         )
         kept = _kept_vision(job)
         if kept:
-            detail = f"what {vision.layers} blocks keep of {count} patches"
+            detail = f"{count} patches in {vision.layers} blocks, kept for the backward pass"
             parts.append(part("vision activations", kept, detail, least=0.0, most=1.2))
     layer = job.tokens * (RECOMPUTED_LAYER.per_token(shape) if job.gpu else 8 * shape.intermediate)
     loss, bounds = _loss(job)
@@ -242,7 +244,7 @@ def activation_parts(job: Job) -> list[Part]:
     largest = max(pieces, key=lambda name: pieces[name])
     listed = ", ".join(f"{name} {size / GIB:.2f}" for name, size in pieces.items() if size)
     least, most = bounds if largest == "loss" else (0.5, 1.5)
-    detail = f"the largest of what never coexists: {listed}"
+    detail = f"the largest of these, which are never in use together: {listed}"
     parts.append(part("working memory", pieces[largest], detail, least=least * job.least, most=most))
     return parts
 
@@ -251,7 +253,7 @@ def _kept_text(job: Job) -> Part:
     shape, state = job.model.text, 2 * job.model.text.hidden * job.tokens
     if not job.gpu:
         count = job.tokens * KEPT_LAYER.per_token(shape) * shape.layers
-        detail = f"all that {shape.layers} layers compute for {job.tokens} tokens: nothing is recomputed on a CPU"
+        detail = f"all activations of {shape.layers} layers for {job.tokens} tokens; nothing is recomputed on a CPU"
         return part("activations", count, detail, least=0.7 * job.least, most=1.4)
     layers = shape.layers
     detail = f"one hidden state of {job.tokens} tokens x {shape.hidden} for each of {layers} layers"
@@ -282,7 +284,7 @@ def _vision_block(job: Job, kind: tuple[int, int]) -> float:
 
 
 def _loss(job: Job) -> tuple[float, tuple[float, float]]:
-    """Bytes of the loss, and its bounds as shares of them."""
+    """Bytes of the loss, and its bounds as shares of these bytes."""
     trained = job.row.tokens if job.row.trained_tokens is None else job.row.trained_tokens
     logits = job.batch * trained * job.model.text.vocabulary
     whole = float(logits * (LOGIT_BYTES_GPU if job.gpu else LOGIT_BYTES_CPU))

@@ -1,7 +1,7 @@
-"""What memory a cluster's GPUs have, as the labels of its nodes say, and which nodes a job can run on.
+"""The memory of a cluster's GPUs, by the labels of its nodes, and the nodes that can run a job.
 
 Labels: ``nvidia.com/gpu.memory`` (MiB) and ``nvidia.com/gpu.product``, set by NVIDIA's GPU feature discovery
-(https://github.com/NVIDIA/k8s-device-plugin/tree/main/docs/gpu-feature-discovery); clouds have labels of their own.
+(https://github.com/NVIDIA/k8s-device-plugin/tree/main/docs/gpu-feature-discovery); clouds set other labels.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _NAMED: dict[str, float] = {
     "t4": 14.6,
     "p100": 15.9,
 }
-"""GiB that a GPU of this name shows a process; of a GPU sold in two sizes the smaller, unless its name says which."""
+"""GiB of a GPU by its name. For a GPU with two sizes, it is the smaller one, unless the name contains the size."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node's name, its labels, and the GPUs it can hand out."""
+    """A node: its name, its labels, and its allocatable GPUs."""
 
     name: str
     labels: Mapping[str, str]
@@ -57,14 +57,14 @@ class Node:
 
     @classmethod
     def read(cls, resource: Mapping[str, Any]) -> Node:
-        """From a core/v1 Node as plain values."""
+        """Read a core/v1 Node."""
         metadata = resource.get("metadata", {})
         allocatable = resource.get("status", {}).get("allocatable") or {}
         return cls(metadata.get("name", ""), metadata.get("labels") or {}, int(allocatable.get(GPU_RESOURCE, 0)))
 
 
 def gpu_memory_gib(labels: Mapping[str, str]) -> float | None:
-    """Memory of one GPU of a node in GiB, from its labels; None where they do not tell."""
+    """Memory of one GPU of a node in GiB, by its labels; None if they do not say."""
     memory = labels.get(MEMORY_LABEL, "")
     if memory.isdigit() and int(memory) > 0:
         return int(memory) / 1024
@@ -76,10 +76,10 @@ def gpu_memory_gib(labels: Mapping[str, str]) -> float | None:
 
 
 def nodes_that_fit(estimate: Estimate, nodes: Iterable[Node], *, gpus: int = 1) -> list[Node]:
-    """The nodes that could run the job: enough GPUs, and none of them hopelessly small.
+    """The nodes that could run the job: they have enough GPUs, each with at least the estimate's minimum of memory.
 
-    A node whose labels do not tell its memory counts: a job is refused only where it is known that it cannot run. For
-    the same reason the estimate's least is compared, not its total.
+    A job is refused only if it certainly cannot run. So the minimum is compared, not the expected peak, and a node
+    whose labels do not say its memory is included.
     """
     if estimate.memory == "Host":
         return list(nodes)

@@ -1,9 +1,8 @@
-"""A model's weights as its config.json implies them: every module by the name that transformers gives it, and its size.
+"""Computes the modules of a model and their sizes from its config.json, with the names of transformers.
 
-Where it stands: ``estimate.py`` folds over these modules to count bytes, quantised bytes and LoRA weights; nothing is
-loaded and nothing is asked of the network. The layouts are those of ``transformers.models.*.modeling_*`` 5.17. Exact
-for the families of ``families.py`` and ``_VISION``; any other is counted as Llama-shaped text with a SigLIP-shaped
-vision tower, and ``Model.approximations`` says so.
+``formulas.py`` counts the bytes, the quantized bytes and the LoRA parameters of these modules. The layouts are those of
+``transformers.models.*.modeling_*`` 5.17. They are exact for the families of ``families.py`` and ``_VISION``. Any other
+model is counted as Llama-shaped text with a SigLIP-shaped vision tower, and ``Model.approximations`` says so.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ Role = Literal["attention", "mlp", "connector", "head", "embedding", "other"]
 
 @dataclass(frozen=True)
 class Module:
-    """One module that holds weights: ``outputs x inputs`` of them, and ``extra`` (its bias).
+    """A module with ``outputs x inputs`` weights, and ``extra`` (its bias).
 
-    ``attention``, ``mlp``, ``connector`` and ``head`` are ``torch.nn.Linear``: what quantisation and LoRA can reach.
+    ``attention``, ``mlp``, ``connector`` and ``head`` are ``torch.nn.Linear``, which can be quantized and adapted.
     """
 
     name: str
@@ -35,14 +34,14 @@ class Module:
 
     @property
     def parameters(self) -> int:
-        """How many numbers it holds."""
+        """The number of its parameters."""
         return self.outputs * self.inputs + self.extra
 
 
 @dataclass(frozen=True)
 class TextShape:
-    """The language model's sizes. ``attention`` and ``key_value`` are heads x head size; ``intermediate`` is what one
-    token passes through (of a mixture, the experts it is sent to)."""
+    """The sizes of the language model. ``attention`` and ``key_value`` are heads x head size. In a mixture of experts,
+    ``intermediate`` is the sum of the experts that one token uses."""
 
     layers: int
     hidden: int
@@ -56,8 +55,8 @@ class TextShape:
 class VisionShape:
     """The vision tower's sizes. ``merge`` x ``merge`` patches become one token; ``patch`` is the side in pixels.
 
-    ``fixed_pixels`` is the side that every picture is resized to, None where the tower takes any size.
-    ``patch_values`` is how many numbers a patch arrives as; ``fixed_tokens`` the tokens of a resized picture.
+    ``fixed_pixels`` is the side to which every image is resized; None if the tower accepts any size. ``patch_values``
+    is the number of input values of a patch. ``fixed_tokens`` is the number of tokens of a resized image.
     """
 
     layers: int
@@ -72,7 +71,7 @@ class VisionShape:
 
 @dataclass(frozen=True)
 class Model:
-    """What a config.json says of a model's size; ``approximations`` says what it left to be assumed."""
+    """The sizes of a model by its config.json. ``approximations`` says what was assumed."""
 
     text: TextShape
     vision: VisionShape | None
@@ -81,7 +80,7 @@ class Model:
 
     @property
     def parameters(self) -> int:
-        """All weights, tied ones once."""
+        """The number of parameters; tied ones are counted once."""
         return sum(module.parameters for module in self.modules)
 
 
@@ -100,10 +99,10 @@ _TOWER_KEYS = {key: (key,) for key in _USUAL_TOWER} | {
 
 
 def read_model(config: Config) -> Model:
-    """The modules and sizes of the model that ``config`` (a parsed config.json) describes.
+    """The modules and sizes of a model by its parsed config.json.
 
     Raises:
-        ValueError: a size that cannot be assumed is missing or no positive number; the message names the key.
+        ValueError: a required size is missing or not a positive number; the message names the key.
     """
     text = _text_config(config)
     kind = str(text.get("model_type") or config.get("model_type") or "").removesuffix("_text")
@@ -126,7 +125,7 @@ def read_model(config: Config) -> Model:
 
 
 def _text_config(config: Config) -> Config:
-    """The language model's part: nested in newer configs, at the top of older ones."""
+    """The config of the language model: nested in newer files, at the top level in older ones."""
     return config.get("text_config") or config.get("llm_config") or config
 
 
@@ -137,7 +136,7 @@ def _size(values: Config, *keys: str) -> int:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"config.json: {key} must be a positive whole number; got {value!r}")
             return value
-    raise ValueError(f"config.json: {' or '.join(keys)} is missing; the model's size cannot be told without it")
+    raise ValueError(f"config.json: {' or '.join(keys)} is missing, so the size of the model is unknown")
 
 
 def _text_shape(values: Config) -> TextShape:

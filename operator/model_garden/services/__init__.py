@@ -1,1 +1,2 @@
-"""What every front door does with TrainingJobs and data sets. Nothing here prints; errors are typed (``errors``)."""
+"""Operations on TrainingJobs and data sets for the command line, the API and the web. They print nothing and raise the
+typed errors of ``errors``."""

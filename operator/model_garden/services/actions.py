@@ -1,4 +1,4 @@
-"""What a person asks of a TrainingJob that exists; the operator carries it out."""
+"""Changes to an existing TrainingJob, which the operator makes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ CHANGES: dict[Change, Object] = {
     "suspend": {"spec": {"suspend": True}},
     "resume": {"spec": {"suspend": False}},
 }
-"""The merge patch that asks for each change."""
+"""The merge patch that requests each change."""
 
 
 async def change_job(cluster: Cluster, namespace: str, name: str, change: Change) -> Object:
-    """Ask for a change and return the job as it was patched.
+    """Request a change, and return the patched job.
 
     Raises:
         NotFound: there is no such job.
-        Conflict: it has ended.
+        Conflict: the job has ended.
         ClusterError: the API server refused.
     """
     job = await find_job(cluster, namespace, name)
@@ -35,7 +35,7 @@ async def change_job(cluster: Cluster, namespace: str, name: str, change: Change
 
 
 async def delete_job(cluster: Cluster, namespace: str, name: str) -> Object:
-    """Delete a job, and with it its pods, and return the job as it was.
+    """Delete a job and its pods, and return the deleted job.
 
     Raises:
         NotFound: there is no such job.

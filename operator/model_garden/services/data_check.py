@@ -1,4 +1,4 @@
-"""A data set, checked row by row with the trainer's own reader; torch is not needed."""
+"""Checks every row of a data set with the trainer's reader, without torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from model_garden.services.manifest import Job
 
 SAMPLED_ROWS = 20
-"""Rows read to find out whether a data set has images."""
+"""The rows of each file that are read to find out whether a data set has images."""
 
 
 @contextmanager
 def trainer_packages() -> Iterator[None]:
-    """Turn a missing package into the command that installs it.
+    """A context that turns a missing package into the command that installs it.
 
     Raises:
         MissingPackages: an import failed in the block.
@@ -41,9 +41,9 @@ class Check:
 
     Attributes:
         path: a file, a folder, or ``hf://datasets/ORG/NAME``.
-        vision: whether the rows train a vision-language model; None: found out from the first rows.
-        split: which split of a data set that has several.
-        base_model: the folder of the model whose tokenizer counts tokens; None: tokens are not counted.
+        vision: whether the rows are for a vision-language model; None finds out from the first rows.
+        split: the split, for a data set with several.
+        base_model: the folder of the model whose tokenizer counts tokens; None counts no tokens.
         max_seq_length: the most tokens of a row.
         min_pixels: the smallest area of an image.
         max_pixels: the largest area of an image.
@@ -61,7 +61,7 @@ class Check:
 
 
 def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
-    """A check for each data set of a job, and the paths that are not on this machine and so cannot be checked here."""
+    """A check for each data set of a job, and the paths of the data sets that are not on this machine."""
     from model_garden.contract.defaults import effective_spec
     from model_garden.contract.spec import HUB_DATASET
 
@@ -84,9 +84,9 @@ def check_data(check: Check) -> dict[str, Any]:
     """Check every row.
 
     Returns:
-        Plain values: ``path``, ``ok``, ``problems`` (the first ones, a line each), ``problem_count``, ``notes`` (what
-        was not checked and why), and where the data set could be read ``kind`` (``text`` or ``vision``), its counts and
-        its token lengths.
+        Plain values: ``path``, ``ok``, ``problems`` (the first ones, one line each), ``problem_count`` and ``notes``
+        (what was not checked, and why). If the data set could be read, also ``kind`` (``text`` or ``vision``), its
+        counts and its token lengths.
 
     Raises:
         MissingPackages: the packages that read data sets are not installed.
@@ -112,7 +112,7 @@ def check_data(check: Check) -> dict[str, Any]:
 
 
 def has_images(check: Check) -> bool:
-    """Whether the first rows have images, as far as their keys show."""
+    """Whether the keys of the first rows show images."""
     from model_garden.datasets.convert import has_pictures
     from model_garden.datasets.errors import RowError
     from model_garden.datasets.source import open_source
@@ -129,7 +129,7 @@ def has_images(check: Check) -> bool:
 
 
 def _token_counter(check: Check, vision: bool) -> tuple[TokenCounter | None, list[str]]:
-    """What counts tokens; None, and a note that says why, where the model's files are not on this machine."""
+    """The token counter; or None and the reason, if the model's files are not on this machine or do not suffice."""
     from model_garden.datasets import TokenCounter, UncountableError
 
     if check.base_model is None:

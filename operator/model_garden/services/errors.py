@@ -1,7 +1,7 @@
-"""Why a request of a front door fails; each door maps the type to its own terms, an exit code or an HTTP status.
+"""Errors of the services. The command line maps their type to an exit code, and the API to an HTTP status.
 
 Services also raise ``contract.resource.InvalidResource`` for a TrainingJob that breaks a rule, and
-``cluster.ClusterError`` for what the API server refuses.
+``cluster.ClusterError`` for a request that the API server refuses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ServiceError(Exception):
-    """A request that cannot be done; ``problems`` has one line for each thing that is wrong."""
+    """A request that failed; ``problems`` has one line for each problem."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -27,7 +27,7 @@ class NotFound(ServiceError):
 
 
 class Conflict(ServiceError):
-    """The state of the cluster forbids the request: the name is taken, or the TrainingJob has ended."""
+    """The request conflicts with the state of the cluster: the name exists, or the TrainingJob has ended."""
 
 
 class KeyReused(ServiceError):
@@ -47,7 +47,7 @@ class MissingPackages(ServiceError):
 
 
 def cluster_problems(refused: ClusterError) -> list[str]:
-    """What the API server refused, one line for each field; a missing CRD is named as such."""
+    """The problems that the API server found, one line for each field. A missing CRD has a message of its own."""
     if refused.status == 404 and refused.reason != "NotFound":
         return [
             f"the {KIND} CRD ({GROUP}) is not installed in this cluster: install Model Garden with its Helm chart or "

@@ -1,4 +1,4 @@
-"""Figures of a run in words, the same for local runs, ``watch``, ``get`` and ``list``: pure functions."""
+"""Figures of a run as text, the same for local runs, ``watch``, ``get`` and ``list``. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """``values`` as a curve of at most ``width`` characters, the lowest at the bottom; '' for fewer than two."""
+    """``values`` as a curve of at most ``width`` characters; '' for fewer than two values."""
     if len(values) < 2:
         return ""
     if len(values) > width:
@@ -22,7 +22,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: ``8s``, ``2m 5s``, ``3h 12m``, ``4d 2h``."""
+    """Seconds as text: ``8s``, ``2m 5s``, ``3h 12m``, ``4d 2h``."""
     whole = max(0, round(seconds))
     for unit, size, small, parts in (("d", 86_400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
         if whole >= size:
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 def age(timestamp: str | None, now: datetime | None = None) -> str:
-    """The time since an RFC 3339 timestamp, as ``duration`` says it; '' without one."""
+    """The ``duration`` since an RFC 3339 timestamp; '' without one."""
     seconds = seconds_between(timestamp, (now or datetime.now(UTC)).isoformat())
     return "" if seconds is None else duration(seconds)
 
@@ -45,7 +45,7 @@ def seconds_between(start: str | None, end: str | None) -> float | None:
 
 
 def size(count: float | None) -> str:
-    """Bytes as people say them: ``512 B``, ``12.3 MiB``; '' without a count."""
+    """Bytes as text: ``512 B``, ``12.3 MiB``; '' without a count."""
     if count is None:
         return ""
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -61,17 +61,17 @@ def count(number: int, noun: str) -> str:
 
 
 def loss(value: float | None) -> str:
-    """A loss with the digits that mean something; '' without one."""
+    """A loss with four decimal digits; '' without one."""
     return "" if value is None else f"{value:.4f}"
 
 
 def steps(progress: Mapping[str, Any]) -> str:
-    """``12/30``, '' before the first report."""
+    """``12/30``; '' before the first report."""
     return f"{progress['step']}/{progress['totalSteps']}" if progress.get("totalSteps") else ""
 
 
 def seconds_left(progress: Mapping[str, Any], now: datetime | None = None) -> float | None:
-    """Seconds until the last step, as the trainer estimated it, else from the time a step takes."""
+    """Seconds until the last step: until the trainer's estimated end, else computed from the duration of a step."""
     end = progress.get("estimatedCompletionTime")
     if end:
         return seconds_between((now or datetime.now(UTC)).isoformat(), end)
@@ -80,7 +80,7 @@ def seconds_left(progress: Mapping[str, Any], now: datetime | None = None) -> fl
 
 
 def details(progress: Mapping[str, Any]) -> list[str]:
-    """What is worth saying of a step besides its number and its loss."""
+    """The figures of a step besides its number and its loss."""
     parts = (
         ("eval loss {:.4f}", "evalLoss"),
         ("lr {:.1e}", "learningRate"),
@@ -93,7 +93,7 @@ def details(progress: Mapping[str, Any]) -> list[str]:
 
 
 def step_line(progress: Mapping[str, Any], *, running: bool = True) -> str:
-    """One plain line for a step: ``step 12/30 (40%)  loss 2.3104  lr 1.8e-05  … 21s left``; an end has no time left."""
+    """A line for a step: ``step 12/30 (40%)  loss 2.3104  lr 1.8e-05  … 21s left``; the time left only if running."""
     parts = [f"step {steps(progress)}"]
     if progress.get("totalSteps"):
         parts[0] += f" ({100 * progress['step'] / progress['totalSteps']:.0f}%)"
@@ -107,7 +107,7 @@ def step_line(progress: Mapping[str, Any], *, running: bool = True) -> str:
 
 
 def dataset_line(dataset: Mapping[str, Any]) -> str:
-    """What was measured of a data set, in a line."""
+    """A line with the measured sizes of a data set."""
     parts = [f"{dataset['rows']:,} rows"]
     if dataset.get("validationRows"):
         parts.append(f"{dataset['validationRows']:,} for evaluation")
@@ -119,13 +119,13 @@ def dataset_line(dataset: Mapping[str, Any]) -> str:
 
 
 def memory_line(estimate: Mapping[str, Any]) -> str:
-    """What training is estimated to need, in a line."""
-    gpu = f"; a GPU of {estimate['smallestGpu']} GB" if estimate.get("smallestGpu") else ""
+    """A line with the estimated memory of training."""
+    gpu = f"; needs a GPU of {estimate['smallestGpu']} GB" if estimate.get("smallestGpu") else ""
     return "{totalGiB:.1f} GiB, between {minGiB:.1f} and {maxGiB:.1f}".format(**estimate) + gpu
 
 
 def output(made: Mapping[str, Any]) -> str:
-    """Where a model is, how large it is, and whether it was loaded back."""
+    """The path of a model, its size, and whether it was verified."""
     remarks = [size(made.get("sizeBytes")), "verified" if made.get("verified") else ""]
     said = ", ".join(remark for remark in remarks if remark)
     places = [made["path"], *(made[key] for key in ("hubUrl",) if made.get(key))]
@@ -133,26 +133,26 @@ def output(made: Mapping[str, Any]) -> str:
 
 
 def output_rows(made: Mapping[str, Any], *, vision: bool) -> list[tuple[str, str]]:
-    """What a run left, as rows of a label and a value: the model, how to use it, and how it answered."""
+    """Rows of a label and a value for the output of a run: the model, its usage, and its sample answers."""
     rows = [("output", output(made)), ("usage", load_hint(made, vision=vision))]
     return rows + sample_rows(made.get("samples") or {})
 
 
 def sample_rows(samples: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How a few rows of each kind were answered before and after training, as rows of a label and a value."""
+    """Rows of a label and a value for the scores of the sample answers, one for each kind of rows."""
     labels = {"train": "training rows", "validation": "validation rows"}
     return [(label, scores(samples[split])) for split, label in labels.items() if samples.get(split)]
 
 
 def scores(scored: Mapping[str, Any]) -> str:
-    """How rows were answered before and after training, in a line."""
+    """A line with the scores of the sample answers before and after training."""
     exact = f"exact {scored['exactMatchBefore']:.0%} → {scored['exactMatchAfter']:.0%}"
     similarity = f"similarity {scored['similarityBefore']:.2f} → {scored['similarityAfter']:.2f}"
     return f"{scored['rows']} answered before and after training: {exact}, {similarity}"
 
 
 def load_hint(made: Mapping[str, Any], *, vision: bool) -> str:
-    """The line of Python, or the command, that loads a model."""
+    """The command, or the line of Python, that loads a model."""
     if made.get("ggufPath") and vision:
         return f"llama-mtmd-cli -m {made['ggufPath']} --mmproj {made['path']}/mmproj-*.gguf"
     if made.get("ggufPath"):

@@ -1,4 +1,4 @@
-"""Facts of a TrainingJob's status, read from the plain resource."""
+"""Reads facts from the plain resource of a TrainingJob."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def has_ended(job: Object) -> bool:
 
 
 def phase(job: Object) -> str:
-    """The job's phase; ``Pending`` until the operator has seen it."""
+    """The phase; ``Pending`` until the operator writes a status."""
     return str((job.get("status") or {}).get("phase") or "Pending")
 
 
 def explanation(job: Object) -> str:
-    """Why the job is in its phase: the failure, else the message of its ``Running`` condition, be it true or false."""
+    """Why the job is in its phase: the failure, else the message of its ``Running`` condition."""
     status = job.get("status") or {}
     if failure := status.get("failure"):
         return f"{failure['reason']}: {failure['message']}"
@@ -36,19 +36,19 @@ def explained_phase(job: Object) -> str:
 
 
 def log_tail(job: Object) -> list[str]:
-    """The last lines of a failed pod's log without those that repeat the failure's message."""
+    """The last lines of a failed pod's log, without those that repeat the message of the failure."""
     failure = (job.get("status") or {}).get("failure") or {}
     message = str(failure.get("message") or "").splitlines()
     return [line for line in failure.get("logTail") or () if not any(part in line for part in message if part)]
 
 
 def losses(job: Object) -> list[float]:
-    """The losses of ``status.history``, the first one first."""
+    """The losses of ``status.history``, in order."""
     history = (job.get("status") or {}).get("history") or ()
     return [point["loss"] for point in history if point.get("loss") is not None]
 
 
 def is_vision(job: Object) -> bool:
-    """Whether the job trains a vision-language model; ``isVision`` or ``modelType`` says so."""
+    """Whether the job trains a vision-language model, by ``isVision`` or ``modelType``."""
     spec = job["spec"]
     return bool(spec.get("isVision") or spec.get("modelType") == "vision")

@@ -13,17 +13,17 @@ from model_garden.services.job_view import explanation, has_ended, phase
 
 @dataclass(frozen=True)
 class JobLog:
-    """Lines of a log; ``from_status`` when the pod is gone and these are the last lines that the status kept."""
+    """Lines of a log. ``from_status``: the pod is gone, and these are its last lines, which the status has."""
 
     lines: list[str]
     from_status: bool = False
 
 
 async def read_log(cluster: Cluster, job: Object, tail: int | None = None) -> JobLog:
-    """The log of the job's latest pod, its last ``tail`` lines where given.
+    """The log of the job's latest pod, or its last ``tail`` lines.
 
     Raises:
-        NotFound: the job has no log yet, or no longer.
+        NotFound: the job has no log yet, or its log is gone.
         ClusterError: the API server refused.
     """
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
@@ -34,7 +34,7 @@ async def read_log(cluster: Cluster, job: Object, tail: int | None = None) -> Jo
             text = await cluster.read_log(latest, namespace, container=TRAINER_CONTAINER, tail_lines=tail)
             return JobLog(text.splitlines())
         except ClusterError as refused:
-            if refused.status not in (400, 404):  # not started yet, or gone since it was listed
+            if refused.status not in (400, 404):  # not started yet, or deleted since it was listed
                 raise
     kept: list[str] = ((job.get("status") or {}).get("failure") or {}).get("logTail") or []
     if not kept:
@@ -45,16 +45,16 @@ async def read_log(cluster: Cluster, job: Object, tail: int | None = None) -> Jo
 
 
 async def follow_job_log(cluster: Cluster, states: AsyncIterator[Object]) -> AsyncIterator[str | Object]:
-    """Each line of the log as it is written, by one pod after another, and between them each new state of the job.
+    """Each line of the log of each pod as it is written, and after each pod's log the new state of the job.
 
-    The last item is the job when it had ended.
+    The last item is the job after it has ended.
 
     Args:
         cluster: the client.
-        states: the job as it is and after each change, until it has ended.
+        states: the current state of the job and each later one, until it has ended.
 
     Raises:
-        NotFound: the job was deleted meanwhile.
+        NotFound: the job was deleted.
         ClusterError: the API server refused.
     """
     followed: set[str] = set()

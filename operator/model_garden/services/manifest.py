@@ -1,6 +1,6 @@
-"""A TrainingJob as a person writes it, in a YAML or JSON file or as values of the spec: read into a checked ``Job``.
+"""Reads and checks a TrainingJob from a YAML or JSON file, or from values of the spec.
 
-YAML is read as Kubernetes reads it: ``2e-5`` is a number.
+YAML is read as in Kubernetes: ``2e-5`` is a number.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from model_garden.contract.spec import TrainingJobSpec
 
 @dataclass
 class Job:
-    """A checked job: its name, its spec, and what else its file gave as metadata (namespace, labels)."""
+    """A checked job: its name, its spec, and the other metadata of its file (namespace, labels)."""
 
     name: str
     spec: TrainingJobSpec
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def resource(self, namespace: str | None = None) -> dict[str, Any]:
-        """The whole TrainingJob, ready to be sent."""
+        """The TrainingJob for the API server."""
         built = build_resource(self.name, self.spec)
         built["metadata"] = {**self.metadata, **built["metadata"]} | ({"namespace": namespace} if namespace else {})
         return built
 
 
 def read_job(file: str, overrides: dict[str, Any] | None = None) -> Job:
-    """The job in a file, ``-`` for stdin; ``overrides`` (a partial spec in camelCase) replace values of the file.
+    """The job in a file; ``-`` is stdin. ``overrides`` (a partial spec in camelCase) replaces values of the file.
 
     Raises:
-        InvalidResource: one line for each thing that is wrong, with the file's line where it is known.
+        InvalidResource: one line for each problem, with the line in the file if it is known.
     """
     return parse_job(read_text(file), "stdin" if file == "-" else file, overrides)
 
 
 def read_text(file: str) -> str:
-    """The text of a file, ``-`` for stdin.
+    """The text of a file; ``-`` is stdin.
 
     Raises:
         InvalidResource: the file cannot be read.
@@ -61,10 +61,10 @@ def read_text(file: str) -> str:
 
 
 def parse_job(text: str, source: str, overrides: dict[str, Any] | None = None) -> Job:
-    """The job in ``text``; messages call it ``source``.
+    """The job in ``text``, which messages name ``source``.
 
     Raises:
-        InvalidResource: one line for each thing that is wrong, with the text's line where it is known.
+        InvalidResource: one line for each problem, with the line in the text if it is known.
     """
     document = parse_document(text, source)
     try:
@@ -77,7 +77,7 @@ def parse_job(text: str, source: str, overrides: dict[str, Any] | None = None) -
 
 
 def job_from_spec(spec: dict[str, Any], name: str | None = None) -> Job:
-    """The job of a spec in plain values; without a name it is called after its output folder, else its data set.
+    """The job of a spec in plain values. Without ``name``, it gets the name of its output folder, else of its data set.
 
     Raises:
         InvalidResource: one line for each field that is wrong.
@@ -87,17 +87,17 @@ def job_from_spec(spec: dict[str, Any], name: str | None = None) -> Job:
 
 
 def job_name(spec: TrainingJobSpec) -> str:
-    """A name for a job that has none: its output folder's, else its data set's, in characters Kubernetes allows."""
+    """A name for a job without one: that of its output folder, else of its data set, as a valid Kubernetes name."""
     source = Path(spec.output_dir).name if spec.output_dir else Path(spec.dataset_path).stem
     name = re.sub(r"[^a-z0-9-]+", "-", source.lower()).strip("-")[:63].strip("-")
     return name or "training"
 
 
 def parse_document(text: str, source: str) -> Any:
-    """The one YAML document in ``text``, its line numbers kept.
+    """The YAML document in ``text``, with its line numbers.
 
     Raises:
-        InvalidResource: it is not YAML, or has several documents.
+        InvalidResource: ``text`` is not YAML, or does not have one document.
     """
     try:
         documents = [document for document in YAML(typ="rt").load_all(text) if document is not None]
@@ -109,14 +109,14 @@ def parse_document(text: str, source: str) -> Any:
 
 
 def yaml_problem(failed: YAMLError) -> str:
-    """What is wrong with the YAML, in one line with the line's number."""
+    """The problem of the YAML in one line, with its line number."""
     mark = getattr(failed, "problem_mark", None)
     problem = str(getattr(failed, "problem", None) or failed).splitlines()[0]
     return f"line {mark.line + 1}: {problem}" if mark else problem
 
 
 def plain(value: Any) -> Any:
-    """``value`` in plain types; those of ruamel also keep how a number or a string was written."""
+    """``value`` in plain types, instead of those of ruamel, which also hold the notation of a number or a string."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -128,7 +128,7 @@ def plain(value: Any) -> Any:
 
 
 def located(problem: str, document: Any, source: str) -> str:
-    """``problem`` after its source and the line of its field, of the nearest parent where the field is missing."""
+    """``problem`` after its source and the line of its field, or of the nearest parent if the field is missing."""
     line = None
     for part in re.findall(r"\w+", problem.split(":", 1)[0]):
         if isinstance(document, list):

@@ -1,4 +1,4 @@
-"""TrainingJobs of a cluster: listed, found by name, and watched."""
+"""Lists, finds and watches the TrainingJobs of a cluster."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from model_garden.services.errors import NotFound
 from model_garden.services.job_view import has_ended
 
 LATEST = "@latest"
-"""Stands for the name of the TrainingJob that was created last."""
+"""Instead of a name: the TrainingJob that was created last."""
 
 
 async def list_jobs(cluster: Cluster, namespace: str | None) -> list[Object]:
-    """The jobs of a namespace, of all namespaces for None, the oldest first."""
+    """The jobs of a namespace, or for None of all namespaces, oldest first."""
     return by_age((await cluster.list(TRAINING_JOBS, namespace)).items)
 
 
 async def find_job(cluster: Cluster, namespace: str, name: str) -> Object:
-    """The job called ``name``, or the newest one for ``@latest``.
+    """The job ``name``, or the newest job for ``@latest``.
 
     Raises:
-        NotFound: there is none; a similar name is suggested.
+        NotFound: there is no such job. The message suggests a similar name.
         ClusterError: the API server refused.
     """
     if name == LATEST:
@@ -46,7 +46,7 @@ async def watch_job(cluster: Cluster, job: Object) -> AsyncIterator[Object]:
     """The job now and after each change, until it has ended.
 
     Raises:
-        NotFound: it was deleted meanwhile, even if another one has its name now.
+        NotFound: the job was deleted, even if another job has its name now.
         ClusterError: the API server refused.
     """
     name, namespace, uid = (job["metadata"][key] for key in ("name", "namespace", "uid"))
@@ -69,11 +69,11 @@ def by_age(jobs: list[Object]) -> list[Object]:
 
 
 def reference(name: str) -> str:
-    """A job's name as ``kubectl`` prints it: ``trainingjob.model-garden.dev/receipts``."""
+    """A name as in the output of ``kubectl``: ``trainingjob.model-garden.dev/receipts``."""
     return f"{KIND.lower()}.{GROUP}/{name}"
 
 
 def complete(job: Object) -> Object:
-    """A job with its apiVersion and kind, which the items of a list lack, and without ``managedFields``."""
+    """A job with apiVersion and kind, which items of a list do not have, and without ``managedFields``."""
     metadata = {key: value for key, value in job["metadata"].items() if key != "managedFields"}
     return {"apiVersion": API_VERSION, "kind": KIND} | job | {"metadata": metadata}

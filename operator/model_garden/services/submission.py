@@ -1,4 +1,4 @@
-"""New TrainingJobs: read and checked here, then created; or made from an old one."""
+"""Creates TrainingJobs, from a file, from flags, or from an old job."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from model_garden.services.queries import find_job, list_jobs
 
 
 def job_to_submit(overrides: dict[str, Any], *, file: str | None = None, name: str | None = None) -> Job:
-    """The job that a file and ``overrides`` (a partial spec in camelCase) describe together; ``overrides`` win.
+    """The job of a file, with its values replaced by ``overrides`` (a partial spec in camelCase).
 
     Raises:
-        InvalidResource: one line for each thing that is wrong.
+        InvalidResource: one line for each problem.
     """
     if file is None:
         job = job_from_spec(overrides, name)
@@ -32,7 +32,7 @@ def job_to_submit(overrides: dict[str, Any], *, file: str | None = None, name: s
 
 
 def check_paths(job: Job) -> None:
-    """Refuse paths that a pod cannot see.
+    """Refuse paths that no pod can see.
 
     Raises:
         InvalidResource: one line for each path outside the workspace.
@@ -42,7 +42,7 @@ def check_paths(job: Job) -> None:
 
 
 async def create_job(cluster: Cluster, job: Job, namespace: str, *, dry_run: bool = False) -> Object:
-    """Create the job, or with ``dry_run`` let the API server check it alone, and return it as the server has it.
+    """Create the job, or with ``dry_run`` only let the API server check it, and return the server's version.
 
     Raises:
         Conflict: the namespace has a job of this name.
@@ -59,11 +59,11 @@ async def create_job(cluster: Cluster, job: Job, namespace: str, *, dry_run: boo
 async def job_to_rerun(
     cluster: Cluster, namespace: str, name: str, changes: dict[str, Any], *, new_name: str | None = None
 ) -> Job:
-    """A new job with the spec of the job ``name`` and ``changes``; its name is the next free one unless given.
+    """A new job with the spec of the job ``name`` and ``changes``. Default of ``new_name``: the next free name.
 
     Raises:
         NotFound: there is no job ``name``.
-        InvalidResource: one line for each change that is wrong.
+        InvalidResource: one line for each problem of the changes.
         ClusterError: the API server refused.
     """
     old = await find_job(cluster, namespace, name)
@@ -72,12 +72,12 @@ async def job_to_rerun(
 
 
 def again(old: Object, name: str, changes: dict[str, Any]) -> Job:
-    """A job called ``name`` with the spec of ``old`` and ``changes``.
+    """A job ``name`` with the spec of ``old`` and ``changes``.
 
-    Its output folder is beside that of ``old`` unless ``changes`` give one: a second run must not overwrite a first.
+    Unless ``changes`` gives an output folder, it is beside that of ``old``, so that the new run does not overwrite it.
 
     Raises:
-        InvalidResource: one line for each change that is wrong.
+        InvalidResource: one line for each problem of the changes.
     """
     spec = {key: value for key, value in old["spec"].items() if key != "suspend"}
     if "outputDir" in spec:
@@ -92,7 +92,7 @@ def again(old: Object, name: str, changes: dict[str, Any]) -> Job:
 
 
 def next_name(name: str, taken: list[str]) -> str:
-    """``receipts-2`` after ``receipts``, ``receipts-3`` after ``receipts-2``: the first that is free.
+    """The next free name: ``receipts-2`` after ``receipts``, ``receipts-3`` after ``receipts-2``.
 
     >>> next_name("receipts", ["receipts", "receipts-2"])
     'receipts-3'

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.progress import CheckpointEvent, ProgressEvent, WarningEvent
 from model_garden.contract.status import Progress
 from model_garden_trainer.distributed.process_group import ProcessGroup
@@ -23,8 +24,6 @@ from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.events import log, now
-
-GIB = 2**30
 
 
 class ProgressCallback(TrainerCallback):

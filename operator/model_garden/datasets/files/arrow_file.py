@@ -26,7 +26,7 @@ class ArrowRows:
         return Origin(self._name, index + 1)
 
     def read(self, index: int) -> Any:
-        """What the row holds; raises RowError where its text is not UTF-8."""
+        """The value of the row; raises RowError if its text is not UTF-8."""
         try:
             return self._rows[index].to_pylist()[0]
         except UnicodeDecodeError as error:
@@ -56,7 +56,7 @@ def _builder_errors() -> tuple[type[Exception], ...]:
 
 
 def quietly(load: Callable[[Any], Any]) -> Any:
-    """Call ``load`` with the ``datasets`` library, its progress bars off, which would fill a pod's log."""
+    """Call ``load`` with the ``datasets`` library, without its progress bars, which would fill the log of a pod."""
     import datasets
 
     shown_before = datasets.is_progress_bar_enabled()

@@ -32,7 +32,7 @@ class Rows(Protocol):
         ...
 
     def read(self, index: int) -> Any:
-        """What the row holds; raises RowError where it cannot be parsed."""
+        """The value of the row; raises RowError if it cannot be parsed."""
         ...
 
 
@@ -41,8 +41,8 @@ class TextRows:
 
     Args:
         path: the file.
-        starts: where each row starts, and where the last one ends.
-        parse: a row's bytes -> what it holds; picklable, raises RowError.
+        starts: the byte where each row starts, and the byte where the last one ends.
+        parse: converts the bytes of a row to its value; picklable; raises RowError.
         first: the number of the first row.
         blank: for each blank line, the index of the row that follows it.
     """
@@ -70,11 +70,11 @@ class TextRows:
         return len(self._starts) - 1
 
     def origin(self, index: int) -> Origin:
-        """File and number of a row; blank lines count as an editor counts them."""
+        """File and number of a row; blank lines are counted."""
         return Origin(str(self.path), self._first + index + bisect_right(self._blank, index))
 
     def read(self, index: int) -> Any:
-        """What the row holds; raises RowError where it cannot be parsed."""
+        """The value of the row; raises RowError if it cannot be parsed."""
         if self._file is None:
             self._file = os.open(self.path, os.O_RDONLY)
         start = self._starts[index]
@@ -89,7 +89,7 @@ class TextRows:
 
 
 def text_start(head: bytes, path: Path) -> int:
-    """Where the text of a file starts: behind a UTF-8 byte order mark. UTF-16 and UTF-32 are refused."""
+    """The byte where the text of a file starts, after a UTF-8 byte order mark. UTF-16 and UTF-32 are refused."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DatasetError([f"{path}: is UTF-16 or UTF-32; save it as UTF-8 (iconv -t utf-8)"])
     return 3 if head[:3] == b"\xef\xbb\xbf" else 0

@@ -1,7 +1,6 @@
 """The formats of rows, one in each module of this package.
 
-To add a format, add a module with a ``FORMAT``: it is found here, and messages, ``validate`` and the documentation's
-table take what they say of formats from it.
+To add a format, add a module with a ``FORMAT``. It is found here, and listed in messages and in the documentation.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ FORMATS = _discovered()
 
 
 def format_of(fields: Mapping[str, Any], *, vision: bool) -> Format:
-    """The most specific format whose required columns a row has, whatever else it has.
+    """The most specific format whose required columns a row has.
 
     Raises:
-        RowError: there is none; where one column is missing, it is named.
+        RowError: there is none. If a single column is missing, the message names it.
     """
     for candidate in FORMATS:
         if fields.keys() >= set(candidate.required):
@@ -41,11 +40,11 @@ def format_of(fields: Mapping[str, Any], *, vision: bool) -> Format:
     if len(closest) == 1 and len(lacking) == 1:
         raise missing(lacking.pop())
     keys = ", ".join(f'"{key}"' for key in fields) or "none"
-    raise RowError(f"the row is of no known format (its keys: {keys})", f"accepted: {accepted(vision=vision)}")
+    raise RowError(f"the row has no known format (its keys: {keys})", f"accepted: {accepted(vision=vision)}")
 
 
 def accepted(*, vision: bool) -> str:
-    """The formats that a model can be trained on, for messages."""
+    """The formats for a kind of model, for messages."""
     *shapes, last = [one.shape for one in FORMATS if ("vision" if vision else "text") in one.models]
     return f"{', '.join(shapes)} or {last}" + (', with pictures in "image" or "images"' if vision else "")
 

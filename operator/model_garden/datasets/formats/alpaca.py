@@ -1,4 +1,4 @@
-"""An instruction, its input and the output, as Alpaca writes them."""
+"""Alpaca: an instruction, its input and the output."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ FORMAT = Format(
     required=("instruction", "output"),
     optional=("input", "system"),
     shape='{"instruction", "input", "output"}',
-    about="Alpaca: an instruction and its answer; `input` may be left out",
+    about="Alpaca: an instruction and its answer; `input` is optional",
     read=_read,
 )

@@ -1,4 +1,4 @@
-"""What a row format declares, and how it reads a row."""
+"""The declaration of a row format, and the reading of a row."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Row:
     """A row while a format reads it.
 
     Args:
-        fields: its columns, those that are null left out.
+        fields: its columns, without those that are null.
         locator: finds its pictures.
         vision: whether a vision-language model is trained.
-        pictures: the pictures of its image column.
-        ignored: gets the keys of turns and parts that are not read, as ``messages[].name``.
+        pictures: the pictures of the image column.
+        ignored: receives the keys of turns and parts that are not read, such as ``messages[].name``.
     """
 
     fields: Mapping[str, Any]
@@ -49,10 +49,10 @@ class Row:
     def turns(
         self, column: str, role_key: str = "role", content_key: str = "content", roles: Mapping[str, Role] = ROLES
     ) -> list[Turn]:
-        """The turns of a column that lists objects, each with a role and its content: text or a list of parts.
+        """The turns of a column that lists objects with a role and a content: text or a list of parts.
 
         Raises:
-            RowError: it is no such list, or a key in it changes what is trained.
+            RowError: the column is no such list, or a key in it would change what is trained.
         """
         if column not in self.fields:
             raise missing(column)
@@ -108,17 +108,17 @@ _IMAGE_SOURCES = ("image", "path", "url", "base64")
 
 @dataclass(frozen=True)
 class Format:
-    """One format of rows. A module of this package that holds one as ``FORMAT`` is found by itself.
+    """A row format. Every ``FORMAT`` of a module in this package is accepted.
 
     Args:
-        required: the columns that a row must have to be of this format.
-        optional: the columns that it may have, beside ``image`` or ``images``.
-        shape: such a row, as messages and the documentation show it.
-        about: what the format is for, as the documentation says it; Markdown.
-        models: the models that it can train.
-        read: a row -> the kind of its example, and its turns; raises RowError.
-        lists_turns: whether one column lists the turns. In such rows a mark shows where each picture stands; in others
-            pictures without a mark stand in front of the first user turn.
+        required: the columns that a row of this format must have.
+        optional: the columns that it may have besides ``image`` or ``images``.
+        shape: a row of this format, for messages and the documentation.
+        about: a description for the documentation, in Markdown.
+        models: the kinds of models that it can train.
+        read: returns the kind of the example and its turns; raises RowError.
+        lists_turns: whether one column lists the turns. Such rows must mark the place of each picture; in others,
+            pictures without a mark are put at the start of the first user turn.
     """
 
     required: tuple[str, ...]
@@ -131,15 +131,15 @@ class Format:
 
 
 def missing(column: str) -> RowError:
-    """The error of a column that is not there."""
+    """The error for a missing column."""
     return RowError(f'"{column}" is missing', f'add "{column}" or remove the row')
 
 
 def as_text(value: Any, name: str, *, empty: bool = False) -> str:
-    """``value``, if it is text.
+    """``value`` as text.
 
     Raises:
-        RowError: it is not, cannot be written as UTF-8, or is blank and ``empty`` does not allow that.
+        RowError: it is not text, cannot be encoded as UTF-8, or is blank and ``empty`` is False.
     """
     if not isinstance(value, str):
         raise RowError(f"{name} is {kind_of(value)} ({shown(value)}), not text", "write it as text, in quotes")
@@ -156,7 +156,7 @@ def as_text(value: Any, name: str, *, empty: bool = False) -> str:
 
 
 def as_list(value: Any, name: str) -> list[Any]:
-    """``value``, if it is a list with entries; else raises RowError."""
+    """``value`` as a list; raises RowError if it is not a list or is empty."""
     if not isinstance(value, list):
         raise RowError(f"{name} is {kind_of(value)} ({shown(value)}), not a list", f"write {name} as a list […]")
     if not value:

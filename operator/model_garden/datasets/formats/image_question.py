@@ -1,4 +1,4 @@
-"""A question on pictures, and its answer."""
+"""A question about pictures, and its answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _read(row: Row) -> tuple[Kind, list[Turn]]:
 FORMAT = Format(
     required=("text", "response"),
     shape='{"text", "image", "response"}',
-    about='one question on one picture, or on several in `"images": […]`',
+    about='one question about one picture, or about several in `"images": […]`',
     models=("vision",),
     read=_read,
 )

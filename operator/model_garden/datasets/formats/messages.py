@@ -1,4 +1,4 @@
-"""Conversations as OpenAI writes them."""
+"""Conversations in OpenAI's format."""
 
 from __future__ import annotations
 

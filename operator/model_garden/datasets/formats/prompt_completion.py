@@ -28,6 +28,6 @@ def _turns(row: Row) -> list[Turn]:
 FORMAT = Format(
     required=("prompt", "completion"),
     shape='{"prompt", "completion"}',
-    about="two texts, which a text model sees without its chat template; or two lists of messages",
+    about="two texts, which a text model reads without its chat template; or two lists of messages",
     read=_read,
 )

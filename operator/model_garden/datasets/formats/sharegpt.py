@@ -1,4 +1,4 @@
-"""Conversations as ShareGPT and LLaVA write them."""
+"""Conversations in the format of ShareGPT and LLaVA."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _read(row: Row) -> tuple[Kind, list[Turn]]:
 FORMAT = Format(
     required=("conversations",),
     shape='{"conversations": [{"from", "value"}, …]}',
-    about="ShareGPT: the same with the roles `human` and `gpt`; `<image>` in a text marks where a picture stands",
+    about="ShareGPT: the same with the roles `human` and `gpt`; `<image>` in a text marks the place of a picture",
     read=_read,
     lists_turns=True,
 )
