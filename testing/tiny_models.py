@@ -12,6 +12,8 @@ import argparse
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -53,16 +55,29 @@ QWEN_TOKENS = (
     "<|video_pad|>",
 )
 LLAMA_TOKENS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-MERGES = 120
-HIDDEN = 64
 LAYERS = 2
-HEADS = 4
+HEAD_DIM = 16
 MAX_POSITIONS = 8192
 READOUT_STD = 0.1
 """Wider than the usual 0.02: adapters of a frozen random model can then move the loss."""
 
 
-def make_tiny_model(kind: Kind, folder: str | Path, seed: int = 0) -> Path:
+@dataclass(frozen=True)
+class Variant:
+    """What may differ between tiny models of a kind."""
+
+    hidden: int = 64
+    """Width of the language model."""
+    merges: int = 120
+    """Merges of the tokenizer: the more, the fewer tokens of a text."""
+    corpus: tuple[str, ...] = ()
+    """Texts that the merges are learned from, beside the sample data."""
+    vision_hidden: int = 32
+    merge: int = 2
+    """Side of the square of patches that become one image token (``qwen2_5_vl``)."""
+
+
+def make_tiny_model(kind: Kind, folder: str | Path, seed: int = 0, variant: Variant = Variant()) -> Path:
     """Write a tiny random model of ``kind`` with its tokenizer or processor, and return its folder.
 
     The folder loads with AutoModelForImageTextToText and AutoProcessor (``qwen2_5_vl``, ``qwen3_vl``) or with
@@ -77,23 +92,24 @@ def make_tiny_model(kind: Kind, folder: str | Path, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, tokenizer_or_processor = _MAKERS[kind]()
+        model, tokenizer_or_processor = _MAKERS[kind](variant)
         _widen_readout(model)
     model.save_pretrained(folder)
     tokenizer_or_processor.save_pretrained(folder)
     return folder
 
 
-def _qwen2_5_vl() -> tuple[PreTrainedModel, Any]:
-    tokenizer = _qwen_tokenizer()
+def _qwen2_5_vl(variant: Variant) -> tuple[PreTrainedModel, Any]:
+    tokenizer = _qwen_tokenizer(variant)
     config = Qwen2_5_VLConfig(
-        text_config=_text_config(tokenizer)
+        text_config=_text_config(tokenizer, variant)
         | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}},
-        vision_config=_vision_config(patch_size=14) | {"window_size": 112, "fullatt_block_indexes": [1]},
+        vision_config=_vision_config(14, variant)
+        | {"window_size": 112, "fullatt_block_indexes": [1], "spatial_merge_size": variant.merge},
         **_token_ids(tokenizer),
     )
     processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=3136, max_pixels=12_845_056),
+        image_processor=Qwen2VLImageProcessor(merge_size=variant.merge, min_pixels=3136, max_pixels=12_845_056),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=_chat_template("qwen2_5_vl"),
@@ -101,12 +117,12 @@ def _qwen2_5_vl() -> tuple[PreTrainedModel, Any]:
     return _ready(Qwen2_5_VLForConditionalGeneration(config), tokenizer), processor
 
 
-def _qwen3_vl() -> tuple[PreTrainedModel, Any]:
-    tokenizer = _qwen_tokenizer()
+def _qwen3_vl(variant: Variant) -> tuple[PreTrainedModel, Any]:
+    tokenizer = _qwen_tokenizer(variant)
     rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [2, 3, 3], "mrope_interleaved": True}
     config = Qwen3VLConfig(
-        text_config=_text_config(tokenizer) | {"head_dim": HIDDEN // HEADS, "rope_parameters": rope},
-        vision_config=_vision_config(patch_size=16) | {"num_position_embeddings": 256, "deepstack_visual_indexes": [0]},
+        text_config=_text_config(tokenizer, variant) | {"head_dim": HEAD_DIM, "rope_parameters": rope},
+        vision_config=_vision_config(16, variant) | {"num_position_embeddings": 256, "deepstack_visual_indexes": [0]},
         **_token_ids(tokenizer),
     )
     half = [0.5, 0.5, 0.5]
@@ -121,15 +137,15 @@ def _qwen3_vl() -> tuple[PreTrainedModel, Any]:
     return _ready(Qwen3VLForConditionalGeneration(config), tokenizer), processor
 
 
-def _qwen2() -> tuple[PreTrainedModel, Any]:
-    tokenizer = _qwen_tokenizer()
+def _qwen2(variant: Variant) -> tuple[PreTrainedModel, Any]:
+    tokenizer = _qwen_tokenizer(variant)
     tokenizer.chat_template = _chat_template("qwen2_5")
-    return _ready(Qwen2ForCausalLM(Qwen2Config(**_text_config(tokenizer))), tokenizer), tokenizer
+    return _ready(Qwen2ForCausalLM(Qwen2Config(**_text_config(tokenizer, variant))), tokenizer), tokenizer
 
 
-def _llama() -> tuple[PreTrainedModel, Any]:
+def _llama(variant: Variant) -> tuple[PreTrainedModel, Any]:
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_level_bpe(LLAMA_TOKENS),
+        tokenizer_object=_byte_level_bpe(LLAMA_TOKENS, variant),
         bos_token="<|begin_of_text|>",
         eos_token="<|eot_id|>",
         pad_token="<|end_of_text|>",
@@ -137,10 +153,10 @@ def _llama() -> tuple[PreTrainedModel, Any]:
         model_max_length=MAX_POSITIONS,
     )
     tokenizer.chat_template = _chat_template("llama3")
-    return _ready(LlamaForCausalLM(LlamaConfig(**_text_config(tokenizer))), tokenizer), tokenizer
+    return _ready(LlamaForCausalLM(LlamaConfig(**_text_config(tokenizer, variant))), tokenizer), tokenizer
 
 
-_MAKERS: dict[str, Callable[[], tuple[PreTrainedModel, Any]]] = {
+_MAKERS: dict[str, Callable[[Variant], tuple[PreTrainedModel, Any]]] = {
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,
     "qwen2": _qwen2,
@@ -148,14 +164,14 @@ _MAKERS: dict[str, Callable[[], tuple[PreTrainedModel, Any]]] = {
 }
 
 
-def _text_config(tokenizer: Any) -> dict[str, Any]:
+def _text_config(tokenizer: Any, variant: Variant) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
-        "hidden_size": HIDDEN,
-        "intermediate_size": 2 * HIDDEN,
+        "hidden_size": variant.hidden,
+        "intermediate_size": 2 * variant.hidden,
         "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": HEADS // 2,
+        "num_attention_heads": variant.hidden // HEAD_DIM,
+        "num_key_value_heads": variant.hidden // HEAD_DIM // 2,
         "max_position_embeddings": MAX_POSITIONS,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -164,14 +180,14 @@ def _text_config(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _vision_config(patch_size: int) -> dict[str, Any]:
+def _vision_config(patch_size: int, variant: Variant) -> dict[str, Any]:
     return {
         "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
+        "hidden_size": variant.vision_hidden,
+        "intermediate_size": 2 * variant.vision_hidden,
         "num_heads": 2,
         "patch_size": patch_size,
-        "out_hidden_size": HIDDEN,
+        "out_hidden_size": variant.hidden,
     }
 
 
@@ -195,8 +211,8 @@ def _widen_readout(model: PreTrainedModel) -> None:
         torch.nn.init.normal_(layer.weight, std=READOUT_STD)
 
 
-def _qwen_tokenizer() -> Qwen2Tokenizer:
-    trained = _byte_level_bpe(QWEN_TOKENS)
+def _qwen_tokenizer(variant: Variant) -> Qwen2Tokenizer:
+    trained = _byte_level_bpe(QWEN_TOKENS, variant)
     vocab, merges = _vocab_and_merges(trained)
     tokenizer = Qwen2Tokenizer(
         vocab=vocab,
@@ -215,18 +231,18 @@ def _vocab_and_merges(tokenizer: Tokenizer) -> tuple[dict[str, int], list[Any]]:
     return model["vocab"], [tuple(pair) for pair in model["merges"]]
 
 
-def _byte_level_bpe(special: tuple[str, ...]) -> Tokenizer:
-    """A byte-level BPE of every byte, ``MERGES`` merges learned from the sample data, and ``special``."""
+def _byte_level_bpe(special: tuple[str, ...], variant: Variant) -> Tokenizer:
+    """A byte-level BPE of every byte, the variant's merges, learned from the sample data, and ``special``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=256 + MERGES + len(special),
+        vocab_size=256 + variant.merges + len(special),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         special_tokens=list(special),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_corpus(), trainer)
+    tokenizer.train_from_iterator(chain(_corpus(), variant.corpus), trainer)
     return tokenizer
 
 
