@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model_garden.cluster import ClusterError, connect
+from model_garden.cluster import ClusterError, Resource, connect
 from model_garden.controller.operator import wait_until_served
 from tests.cluster import TestCluster
 from tests.controller.harness import free_port
@@ -35,14 +35,14 @@ def test_without_a_cluster_it_ends_with_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.cluster
-def test_an_api_group_that_is_not_served_names_the_fix(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_that_is_not_served_is_named_with_the_fix(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
 
     async def scenario() -> None:
         async with await connect() as client:
-            await wait_until_served(client, "no-such.dev/v1", seconds=2)
+            await wait_until_served(client, None, Resource("no-such.dev/v1", "things", "Thing"), seconds=2)
 
-    with pytest.raises(ClusterError, match=r"does not serve no-such.dev/v1; install the CRD: kubectl apply"):
+    with pytest.raises(ClusterError, match=r"does not serve things of no-such.dev/v1; install the CRD: kubectl apply"):
         asyncio.run(scenario())
 
 

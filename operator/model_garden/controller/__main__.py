@@ -8,10 +8,7 @@ import sys
 import kopf
 
 from model_garden.builders.settings import from_environment
-from model_garden.controller import (
-    handlers,  # noqa: F401 - registers them with kopf
-    log,
-)
+from model_garden.controller import handlers, log  # noqa: F401 - kopf finds the handlers when they are imported
 from model_garden.controller.leader import LostLease
 from model_garden.controller.operator import Operator
 

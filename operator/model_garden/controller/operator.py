@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from model_garden.builders.settings import Settings
-from model_garden.cluster import Cluster, ClusterError, connect
-from model_garden.contract.names import API_VERSION
+from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError, Resource, connect
 from model_garden.controller import log
 from model_garden.controller.events import EventPoster
 from model_garden.controller.leader import Leader
@@ -63,7 +62,7 @@ class Operator:
         self.cluster = await connect()
         self.cluster.on_request = self._metrics.count_request
         try:
-            await wait_until_served(self.cluster)
+            await wait_until_served(self.cluster, next(iter(self._settings.namespaces), None))
         except BaseException:
             await self.cluster.close()
             raise
@@ -141,24 +140,25 @@ class Operator:
         await self._queue.run(self._settings.workers, work)
 
 
-async def wait_until_served(cluster: Cluster, api_version: str = API_VERSION, seconds: int = CRD_SECONDS) -> None:
-    """Wait until the API server serves the API group: kopf would never see a kind whose CRD is created later.
+async def wait_until_served(
+    cluster: Cluster, namespace: str | None, resource: Resource = TRAINING_JOBS, seconds: int = CRD_SECONDS
+) -> None:
+    """Wait until the API server lists the resource: kopf would never see a kind whose CRD is created later.
 
     Raises:
-        ClusterError: it does not serve the group after so many seconds.
+        ClusterError: it does not list the resource after so many seconds, or does not allow it.
     """
     for left in reversed(range(seconds)):
         try:
-            await cluster.raw(f"/apis/{api_version}")
+            await cluster.raw(f"{resource.path(namespace)}?limit=1")
             return
         except ClusterError as error:
             if left and (error.status == 404 or error.retryable):
-                _log.warning("waiting until the API server serves %s: %s", api_version, error)
+                _log.warning("waiting until the API server serves %s: %s", resource.plural, error)
             elif error.status == 404:
-                why = (
-                    f"the API server does not serve {api_version}; install the CRD: kubectl apply -f manifests/crd.yaml"
-                )
-                raise ClusterError(404, error.reason, why) from error
+                why = f"the API server does not serve {resource.plural} of {resource.api_version}"
+                fix = "install the CRD: kubectl apply -f manifests/crd.yaml"
+                raise ClusterError(404, error.reason, f"{why}; {fix}") from error
             else:
                 raise
         await asyncio.sleep(1)
