@@ -214,6 +214,7 @@ def settings(**options: Any) -> SFTConfig:
         packing=False,
         padding_free=False,
         loss_type="nll",  # the default patches the model's forward
+        router_aux_loss_coef=0.0,  # else a mixture of experts returns router logits, which this loss does not use
     )
 
 
