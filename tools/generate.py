@@ -25,7 +25,6 @@ from tools.reference.cli import cli_reference
 from tools.reference.environment import environment_reference
 from tools.reference.events import events_reference
 from tools.reference.metrics import metrics_reference
-from tools.reference.output_folder import output_folder_reference
 from tools.reference.settings import settings_reference
 from tools.reference.spec import spec_reference
 from tools.reference.status import status_reference
@@ -70,6 +69,13 @@ def vision_guide() -> str:
     return FORMATS.sub(lambda found: found[1] + formats.markdown_table() + "\n" + found[2], VISION_GUIDE.read_text())
 
 
+def output_folder() -> str:
+    """The page of the output folder."""
+    from tools.reference.output_folder import output_folder_reference  # reads the trainer, as above
+
+    return output_folder_reference()
+
+
 def status_guide() -> str:
     """The guide to the status with a current table of failure reasons."""
     return REASONS.sub(lambda found: found[1] + reasons.markdown_table() + "\n" + found[2], STATUS_GUIDE.read_text())
@@ -89,7 +95,7 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (REFERENCE / "status.md", status_reference),
     (REFERENCE / "cli.md", cli_reference),
     (REFERENCE / "events.md", events_reference),
-    (REFERENCE / "output-folder.md", output_folder_reference),
+    (REFERENCE / "output-folder.md", output_folder),
     (REFERENCE / "environment.md", environment_reference),
     (REFERENCE / "metrics.md", metrics_reference),
     (REFERENCE / "operator-settings.md", settings_reference),
