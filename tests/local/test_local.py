@@ -148,7 +148,9 @@ def test_a_trainer_that_is_killed_is_resumed(serve: Serve, monkeypatch: pytest.M
 def test_the_log_is_followed_to_its_end_and_read_afterwards(serve: Serve) -> None:
     async def scenario(home: Home) -> None:
         job = await home.submit("logged")
-        lines = [line async for line in follow_job_log(home.cluster, job) if isinstance(line, str)]
+        lines = [
+            line async for line in follow_job_log(home.cluster, watch_job(home.cluster, job)) if isinstance(line, str)
+        ]
         assert lines[1] == "a line for people" and len(lines) == 7
         log = await read_log(home.cluster, await find_job(home.cluster, "default", "logged"), tail=2)
         assert log.lines == lines[-2:]
