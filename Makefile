@@ -9,8 +9,10 @@ export UV_PROJECT_ENVIRONMENT := .venv
 .PHONY: help setup demo demo-down test test-unit test-cluster test-trainer test-images lint generate images chart wheel version clean
 
 # Every test belongs to one part: what needs the training stack, what needs Helm, and of the rest what needs a cluster.
-TRAINER_TESTS := tests/trainer tests/datasets tests/testing tests/tools tests/benchmarks tests/e2e tests/estimate/test_memory_replay.py \
-  tests/estimate/test_model_shape.py tests/cli/test_local.py tests/cli/test_data.py tests/cli/test_preview.py tests/local/test_serve.py
+TRAINER_TESTS := \
+  tests/trainer tests/datasets tests/testing tests/demo tests/tools tests/benchmarks tests/e2e \
+  tests/estimate/test_memory_replay.py tests/estimate/test_model_shape.py tests/cli/test_local.py \
+  tests/cli/test_data.py tests/cli/test_preview.py tests/local/test_serve.py
 IMAGE_TESTS := tests/images tests/chart
 
 help: ## list the targets
