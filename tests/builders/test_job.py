@@ -163,7 +163,7 @@ def test_what_cannot_run_names_the_field(spec: Object, settings: Settings, probl
 
 
 @pytest.mark.parametrize(
-    ("annotations", "told"),
+    ("annotations", "reported"),
     [
         ({"stop": "true"}, ["model-garden.dev/stop=true has no effect; set it to 'save'"]),
         ({"cancel": "yes"}, ["model-garden.dev/cancel=yes has no effect; set it to 'true'"]),
@@ -172,9 +172,9 @@ def test_what_cannot_run_names_the_field(spec: Object, settings: Settings, probl
         ({}, []),
     ],
 )
-def test_an_annotation_without_effect_is_named(annotations: dict[str, str], told: list[str]) -> None:
+def test_an_annotation_without_effect_is_named(annotations: dict[str, str], reported: list[str]) -> None:
     found = plans.invalid_annotations({f"model-garden.dev/{name}": value for name, value in annotations.items()})
-    assert found == [f"the annotation {line}" for line in told]
+    assert found == [f"the annotation {line}" for line in reported]
 
 
 def test_kueue_alone_suspends_the_job_it_queues() -> None:

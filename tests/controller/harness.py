@@ -70,7 +70,7 @@ class OperatorHarness:
         return self._operator.wait(60)
 
     def health(self) -> Object:
-        """What ``/healthz`` tells of the operator; nothing while it does not answer."""
+        """What ``/healthz`` shows of the operator; None while it does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/healthz", timeout=5) as answer:
                 health: Object = json.load(answer)["operator"]

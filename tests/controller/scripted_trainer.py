@@ -40,7 +40,7 @@ class Stop(Exception):
     """SIGTERM came."""
 
 
-def tell(event: Event) -> None:
+def report(event: Event) -> None:
     print(event_line(event), flush=True)
 
 
@@ -57,43 +57,43 @@ def progress(step: int) -> Progress:
 def train(folder: Path) -> None:
     checkpoint = folder / "checkpoint.json"
     step = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
-    tell(StageEvent(stage="dataset"))
-    tell(DatasetEvent(dataset=DatasetStatus(rows=10, images=10, measured_by="Trainer")))
+    report(StageEvent(stage="dataset"))
+    report(DatasetEvent(dataset=DatasetStatus(rows=10, images=10, measured_by="Trainer")))
     if step:
-        tell(ResumedEvent(step=step))
-    tell(StageEvent(stage="training"))
+        report(ResumedEvent(step=step))
+    report(StageEvent(stage="training"))
     print("a line for people", flush=True)
     stopped_early = False
     try:
         while step < STEPS and not stopped_early:
             time.sleep(STEP_SECONDS)
             step += 1
-            tell(ProgressEvent(progress=progress(step)))
+            report(ProgressEvent(progress=progress(step)))
             if step % SAVE_EVERY == 0:
                 checkpoint.write_text(json.dumps(step))
-                tell(CheckpointEvent(step=step))
+                report(CheckpointEvent(step=step))
             if EXIT_CODE and step == FAIL_AT_STEP:
                 print("Traceback: scripted failure", flush=True)
                 end(
                     Outcome(
-                        result="Failed", exit_code=EXIT_CODE, message="it was told to fail", progress=progress(step)
+                        result="Failed", exit_code=EXIT_CODE, message="it was asked to fail", progress=progress(step)
                     )
                 )
             stopped_early = stop_asked()
     except Stop:
         checkpoint.write_text(json.dumps(step))
-        tell(CheckpointEvent(step=step))
+        report(CheckpointEvent(step=step))
         end(Outcome(result="Stopped", exit_code=143, progress=progress(step), checkpoint_step=step))
     output = OutputStatus(path=str(folder), adapter_path=str(folder / "adapter"), trained_steps=step, verified=True)
     end(Outcome(result="Succeeded", exit_code=0, stopped_early=stopped_early, output=output, progress=progress(step)))
 
 
 def preflight() -> None:
-    tell(StageEvent(stage="model", detail="fetching 1 of 2 GiB"))
+    report(StageEvent(stage="model", detail="fetching 1 of 2 GiB"))
     time.sleep(float(os.environ.get("PREFLIGHT_SECONDS", "0")))
     if code := int(os.environ.get("PREFLIGHT_EXIT_CODE", "0")):
         end(Outcome(result="Failed", exit_code=code, message="rows.jsonl row 7: no answer"))
-    tell(DatasetEvent(dataset=DatasetStatus(rows=10, measured_by="Preflight")))
+    report(DatasetEvent(dataset=DatasetStatus(rows=10, measured_by="Preflight")))
     least = float(os.environ.get("MIN_GIB", "1"))
     weights = Part(name="weights", size_gib=least, min_gib=least, max_gib=least, detail="scripted")
     estimate = Estimate(

@@ -11,7 +11,7 @@ def test_an_exit_code_that_retrying_cannot_help_fails_the_job_at_once(harness: O
     harness.submit("bad-data", {"STEPS": 5, "EXIT_CODE": 3, "FAIL_AT_STEP": 2, "STEP_SECONDS": 0.05})
     status = harness.until("bad-data", "Failed")
     assert status["failure"]["reason"] == "InvalidDataset"
-    assert status["failure"]["message"] == "it was told to fail"
+    assert status["failure"]["message"] == "it was asked to fail"
     assert status["failure"]["exitCode"] == 3
     assert status["failure"]["logTail"] == ["a line for people", "Traceback: scripted failure"]
     assert [a["exitCode"] for a in status["attempts"]] == [3]
@@ -81,8 +81,10 @@ def test_a_missing_image_is_named_and_its_job_ends(harness: OperatorHarness) -> 
 def test_an_annotation_without_effect_is_reported(harness: OperatorHarness) -> None:
     harness.submit("misled", {"STEPS": 2}, metadata={"annotations": {"model-garden.dev/stop": "true"}})
     harness.until("misled", "Succeeded")
-    told = harness.cluster.until(lambda: [why for what, why in harness.events("misled") if what == "InvalidAnnotation"])
-    assert told == ["the annotation model-garden.dev/stop=true has no effect; set it to 'save'"]
+    warnings = harness.cluster.until(
+        lambda: [why for what, why in harness.events("misled") if what == "InvalidAnnotation"]
+    )
+    assert warnings == ["the annotation model-garden.dev/stop=true has no effect; set it to 'save'"]
 
 
 def test_a_queued_job_that_is_suspended_gets_no_job_until_it_is_not(harness: OperatorHarness) -> None:

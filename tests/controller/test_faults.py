@@ -194,11 +194,11 @@ def process_of(name: str) -> int:
     """The trainer's process: of those with the job's config in their environment, the one that runs no other."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            told = f'"name":"{name}"' in (folder / "environ").read_text(errors="replace")
+            found = f'"name":"{name}"' in (folder / "environ").read_text(errors="replace")
             command = (folder / "cmdline").read_text()
         except OSError:
             continue
-        if told and "scripted_trainer" in command and "shim" not in command:
+        if found and "scripted_trainer" in command and "shim" not in command:
             return int(folder.name)
     raise AssertionError(f"no process trains {name}")
 

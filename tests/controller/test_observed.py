@@ -112,10 +112,10 @@ def test_why_a_container_does_not_run(reason: str, message: str, kind: str, word
 
 
 def test_a_volume_that_cannot_be_mounted_is_found_in_events() -> None:
-    told = b.event("receipts-train-1-uid", "FailedMount", "MountVolume.SetUp failed: no such share", 10)
-    assert "no such share" in why(b.waiting("ContainerCreating"), told).message
+    mount = b.event("receipts-train-1-uid", "FailedMount", "MountVolume.SetUp failed: no such share", 10)
+    assert "no such share" in why(b.waiting("ContainerCreating"), mount).message
     pulling = b.event("receipts-train-1-uid", "Pulling", "Pulling image", 20)
-    assert why(b.waiting("ContainerCreating"), told, pulling).kind == "Starting"
+    assert why(b.waiting("ContainerCreating"), mount, pulling).kind == "Starting"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Work:
         self.now[key] -= 1
         if self.failures:
             self.failures -= 1
-            raise RuntimeError("told to fail")
+            raise RuntimeError("asked to fail")
         return self.answer
 
     async def until(self, key: str, times: int) -> None:
@@ -119,4 +119,4 @@ def test_a_failure_is_retried_and_the_pauses_double(caplog: pytest.LogCaptureFix
         run(scenario)
     finally:
         queues.FIRST_PAUSE_SECONDS = before
-    assert caplog.text.count("told to fail") >= 3
+    assert caplog.text.count("asked to fail") >= 3

@@ -56,17 +56,17 @@ def test_each_pod_gets_the_address_of_the_first() -> None:
     spec = job()["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
     assert spec["template"]["spec"]["subdomain"] == "receipts-train"
-    told = variables()
-    assert (told["MASTER_ADDR"], told["MASTER_PORT"]) == ("receipts-train-0.receipts-train", "29500")
-    assert told["NNODES"] == "3"
+    env = variables()
+    assert (env["MASTER_ADDR"], env["MASTER_PORT"]) == ("receipts-train-0.receipts-train", "29500")
+    assert env["NNODES"] == "3"
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
-    assert told["NODE_RANK"] == {"fieldRef": {"fieldPath": index}}
+    assert env["NODE_RANK"] == {"fieldRef": {"fieldPath": index}}
 
 
 def test_a_job_may_set_the_address_of_the_first_pod() -> None:
-    env = [{"name": "MASTER_ADDR", "value": "127.0.0.1"}, {"name": "MASTER_PORT", "value": "1234"}]
-    told = variables(podTemplate={"env": env})
-    assert (told["MASTER_ADDR"], told["MASTER_PORT"]) == ("127.0.0.1", "1234")
+    given = [{"name": "MASTER_ADDR", "value": "127.0.0.1"}, {"name": "MASTER_PORT", "value": "1234"}]
+    env = variables(podTemplate={"env": given})
+    assert (env["MASTER_ADDR"], env["MASTER_PORT"]) == ("127.0.0.1", "1234")
 
 
 def test_the_service_has_no_address_of_its_own_and_names_pods_before_they_are_ready() -> None:

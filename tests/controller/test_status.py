@@ -92,9 +92,9 @@ def test_a_job_is_named_once_it_was_seen() -> None:
 )
 def test_an_unreadable_field_of_a_status_loses_no_other_field(change: Object, lost: list[str]) -> None:
     recorded = status(b.job("Complete"), b.ended(0, DONE)).to_dict()
-    found, told = read_status(recorded | change)
+    found, reported = read_status(recorded | change)
     assert finished(found), "it never runs again"
-    assert told == lost
+    assert reported == lost
     if not change:
         assert found.to_dict() == recorded
 

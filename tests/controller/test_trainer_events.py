@@ -15,7 +15,7 @@ def reached(step: int, loss: float = 1.0) -> ProgressEvent:
     return ProgressEvent(progress=Progress(step=step, total_steps=1000, loss=loss))
 
 
-def told(pod: str, *events: Event, training: Training = Training()) -> Training:  # noqa: B008 - frozen
+def training_after(pod: str, *events: Event, training: Training = Training()) -> Training:  # noqa: B008 - frozen
     for event in events:
         training = fold(training, pod, event)
     return training
@@ -79,8 +79,8 @@ def test_an_evaluation_is_kept_when_its_neighbors_are_thinned_out() -> None:
 
 
 def test_a_later_attempt_replaces_the_steps_it_repeats() -> None:
-    first = told("one", *(reached(step, loss=5.0) for step in range(1, 8)))
-    second = told("two", ResumedEvent(step=5), reached(6, loss=3.0), training=first)
+    first = training_after("one", *(reached(step, loss=5.0) for step in range(1, 8)))
+    second = training_after("two", ResumedEvent(step=5), reached(6, loss=3.0), training=first)
     assert second.progress and second.progress.step == 6
     assert [point.loss for point in second.history] == [5.0, 5.0, 5.0, 5.0, 5.0, 3.0, 5.0]
     assert (second.steps_of("one"), second.steps_of("two")) == (Steps(0, 7), Steps(5, 6))
@@ -107,25 +107,25 @@ def _step(event: Event) -> int:
 
 @given(events, st.integers(0, 60), st.integers(0, 60))
 def test_an_operator_restarted_at_any_event_has_the_same_figures(found: list[Event], cut: int, kept: int) -> None:
-    """It read up to ``cut``, its last patch told of what it had read up to ``kept``; then all is read again."""
-    whole = told("one", *found)
-    status = as_status(told("one", *found[: min(cut, kept)]))
-    assert told("one", *found, training=recorded(status)) == whole
+    """It read up to ``cut``, its last patch held what it had read up to ``kept``; then all is read again."""
+    whole = training_after("one", *found)
+    status = as_status(training_after("one", *found[: min(cut, kept)]))
+    assert training_after("one", *found, training=recorded(status)) == whole
 
 
 @given(events, st.integers(0, 60))
 def test_figures_never_go_back_while_a_log_is_read_again(found: list[Event], cut: int) -> None:
-    training = recorded(as_status(told("one", *found)))
+    training = recorded(as_status(training_after("one", *found)))
     for event in found[:cut]:
         training = fold(training, "one", event)
-        assert training.progress == told("one", *found).progress
+        assert training.progress == training_after("one", *found).progress
 
 
 def test_a_broken_checkpoint_is_not_the_last_one_any_more() -> None:
-    first = told("one", CheckpointEvent(step=10), CheckpointEvent(step=20))
-    assert told("two", ResumedEvent(step=10), training=first).checkpoint == 10
-    on = told("two", ResumedEvent(step=10), CheckpointEvent(step=20), training=first)
-    assert told("two", ResumedEvent(step=10), training=on).checkpoint == 20, "read again"
+    first = training_after("one", CheckpointEvent(step=10), CheckpointEvent(step=20))
+    assert training_after("two", ResumedEvent(step=10), training=first).checkpoint == 10
+    on = training_after("two", ResumedEvent(step=10), CheckpointEvent(step=20), training=first)
+    assert training_after("two", ResumedEvent(step=10), training=on).checkpoint == 20, "read again"
 
 
 def as_status(training: Training) -> TrainingJobStatus:
