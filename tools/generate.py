@@ -25,6 +25,7 @@ from tools.reference.cli import cli_reference
 from tools.reference.environment import environment_reference
 from tools.reference.events import events_reference
 from tools.reference.metrics import metrics_reference
+from tools.reference.rest import rest_reference
 from tools.reference.settings import settings_reference
 from tools.reference.spec import spec_reference
 from tools.reference.status import status_reference
@@ -91,6 +92,7 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (ROOT / "manifests" / "crd.yaml", crd),
     (CHART / "files" / "crd.yaml", crd),
     (ROOT / "manifests" / "operator.yaml", operator),
+    (ROOT / "docs" / "03-api-specification.md", rest_reference),
     (REFERENCE / "spec.md", spec_reference),
     (REFERENCE / "status.md", status_reference),
     (REFERENCE / "cli.md", cli_reference),

@@ -14,7 +14,7 @@ from model_garden.services.job_document import document_of, read_changes
 from model_garden.services.submission import create_job, job_to_rerun
 
 router = APIRouter(tags=["changes"])
-_CHANGED = answers({202: "TrainingJob"}, 404, 409, 422)
+_CHANGED = answers({202: "TrainingJob"}, 409, 422)
 
 
 @router.post("/training/jobs/{id}/stop", status_code=202, responses=_CHANGED)
@@ -45,7 +45,7 @@ async def resume_training_job(caller: CallerOf, name: Id) -> Response:
     "/training/jobs/{id}/rerun",
     status_code=201,
     openapi_extra=takes("RerunRequest"),
-    responses=answers({201: "TrainingJob"}, 400, 404, 408, 409, 413, 415, 422),
+    responses=answers({201: "TrainingJob"}, 400, 408, 409, 413, 415, 422),
 )
 async def rerun_training_job(caller: CallerOf, name: Id, body: Json) -> Response:
     """Create a new job from this one, with changes; its output folder is its own."""

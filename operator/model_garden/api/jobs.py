@@ -87,13 +87,13 @@ async def get_training_queue(caller: CallerOf, all_namespaces: AllNamespaces = F
     return JSONResponse(training_queue(jobs))
 
 
-@router.get("/training/jobs/{id}", responses=answers({200: "TrainingJob"}, 404, 422))
+@router.get("/training/jobs/{id}", responses=answers({200: "TrainingJob"}, 422))
 async def get_training_job(caller: CallerOf, name: Id) -> Response:
     """Get one job."""
     return JSONResponse(document_of(await queries.find_job(caller.cluster, caller.namespace, name)))
 
 
-@router.delete("/training/jobs/{id}", status_code=204, responses=answers({204: None}, 404, 422))
+@router.delete("/training/jobs/{id}", status_code=204, responses=answers({204: None}, 422))
 async def delete_training_job(caller: CallerOf, name: Id) -> Response:
     """Delete a job and its pods. A model that was already written stays."""
     await actions.delete_job(caller.cluster, caller.namespace, name)

@@ -32,7 +32,7 @@ TEXT = "text/plain; charset=utf-8"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # for proxies that would collect a stream
 
 
-@router.get("/training/jobs/{id}/events", responses=answers({200: "", 204: None}, 404, 422, text="text/event-stream"))
+@router.get("/training/jobs/{id}/events", responses=answers({200: "", 204: None}, 422, text="text/event-stream"))
 async def stream_training_job_events(
     request: Request,
     caller: CallerOf,
@@ -90,7 +90,7 @@ def _event(change: Change) -> bytes:
     )
 
 
-@router.get("/training/jobs/{id}/logs", responses=answers({200: ""}, 404, 422, text="text/plain"))
+@router.get("/training/jobs/{id}/logs", responses=answers({200: ""}, 422, text="text/plain"))
 async def get_training_job_logs(
     request: Request,
     caller: CallerOf,

@@ -36,7 +36,7 @@ def takes(schema: str, example: Any = None) -> dict[str, Any]:
 
 
 def answers(good: dict[int, str | None], *bad: int, text: str | None = None) -> dict[int | str, dict[str, Any]]:
-    """``responses`` of a route. Every route that asks the cluster may also answer 401, 403, 429, 502 or 503.
+    """``responses`` of a route. Every route that asks the cluster may also answer 401, 403, 404, 429, 502 or 503.
 
     Args:
         good: the schema of each good status; None for an answer without content.
@@ -47,7 +47,7 @@ def answers(good: dict[int, str | None], *bad: int, text: str | None = None) -> 
     for status, schema in good.items():
         content = {text: {"schema": {"type": "string"}}} if text else _json(schema or "")
         found[status] = {"description": _WORDS[status]} | ({} if schema is None else {"content": content})
-    for status in sorted({*bad, 401, 403, 429, 502, 503}):
+    for status in sorted({*bad, 401, 403, 404, 429, 502, 503}):
         found[status] = {"description": _WORDS[status], "content": _json("Problem", MEDIA_TYPE)}
     return found
 
@@ -64,7 +64,7 @@ _WORDS = {
     400: "The request cannot be read.",
     401: "Credentials are missing or not accepted.",
     403: "The caller may not do this.",
-    404: "There is no such job.",
+    404: "There is no such job or namespace.",
     409: "The state of the job, or another job of the name, forbids it.",
     408: "The body did not arrive in time.",
     410: "The continue token expired; start from the first page.",

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from model_garden.cluster import ClusterError
 from model_garden.cluster.errors import NOT_CONFIGURED, UNREACHABLE
@@ -188,7 +189,22 @@ def _bad_parameters(_: Request, failed: Any) -> JSONResponse:
     return problem(422, "Invalid", "; ".join(f"{error.field}: {error.message}" for error in errors), errors)
 
 
-def _http(_: Request, failed: Any) -> JSONResponse:
+def _http(request: Request, failed: Any) -> JSONResponse:
     """A path or method that does not exist."""
-    reason = HTTPStatus(failed.status_code).phrase.title().replace(" ", "")
-    return problem(failed.status_code, reason, str(failed.detail), headers=failed.headers)
+    path, status = request.url.path, failed.status_code
+    if status == 405:
+        allowed = ", ".join(sorted(_methods(request)))
+        detail = f"{request.method} is not possible for {path}; use {allowed}"
+        return problem(status, "MethodNotAllowed", detail, headers={"Allow": allowed})
+    detail = f"there is no {path}" if status == 404 else str(failed.detail)
+    reason = HTTPStatus(status).phrase.title().replace(" ", "")
+    return problem(status, reason, detail, headers=failed.headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of all routes of a path: Starlette itself names those of the first one."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from model_garden.api.problems import Problem
 from model_garden.contract.spec import TrainingJobSpec
@@ -31,6 +31,7 @@ _SPEC: dict[str, Any] = {
 Defaults = create_model("Defaults", __doc__="The defaults of a job, by the fields of its spec.", **_SPEC)
 RerunRequest = create_model(
     "RerunRequest",
+    __config__=ConfigDict(extra="forbid"),
     __doc__="What a new job has that the old one has not; null removes a field.",
     name=(str | None, Field(None, description="Name of the new job. Default: the next free one, such as receipts-2.")),
     **_SPEC,

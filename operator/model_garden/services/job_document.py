@@ -18,12 +18,17 @@ from model_garden.services.job_view import explanation, phase
 from model_garden.services.manifest import Job, job_from_spec
 from model_garden.services.submission import check_paths
 
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
 
 class TrainingJobRequest(TrainingJobSpec):
     """A job to create: its name and the fields of its spec. Only ``base_model`` and ``dataset_path`` are required."""
 
     name: str | None = Field(
-        None, description="Name of the job. Default: the last part of output_dir, else of dataset_path."
+        None,
+        pattern=NAME_PATTERN,
+        max_length=253,
+        description="Name of the job. Default: the last part of output_dir, else of dataset_path.",
     )
     labels: dict[str, str] | None = Field(None, description="Kubernetes labels of the job.")
 
