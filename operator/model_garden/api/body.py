@@ -1,4 +1,4 @@
-"""The body of a request: JSON of a bounded size that arrives in bounded time."""
+"""The body of a request: of a bounded size, and it arrives in bounded time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ MAX_BYTES = 1024 * 1024
 MAX_SECONDS = 30.0
 
 
-async def read_json(request: Request) -> Any:
-    """The body's value.
+async def read_body(request: Request, content_type: str) -> bytes:
+    """The body.
 
     Raises:
-        BadRequest: it is not JSON, is too large, or did not arrive in time.
+        BadRequest: it is of another content type, is too large, or did not arrive in time.
     """
-    # A web page elsewhere cannot send this content type without asking first.
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise BadRequest(f"the Content-Type is {kind or 'missing'}; send application/json", 415)
+    if kind != content_type:
+        raise BadRequest(f"the Content-Type is {kind or 'missing'}; send {content_type}", 415)
     text = bytearray()
     try:
         async with asyncio.timeout(MAX_SECONDS):
@@ -34,6 +33,17 @@ async def read_json(request: Request) -> Any:
                     raise BadRequest(f"the body is larger than {MAX_BYTES:,} bytes", 413)
     except TimeoutError as slow:
         raise BadRequest(f"the body did not arrive within {MAX_SECONDS:.0f} seconds", 408) from slow
+    return bytes(text)
+
+
+async def read_json(request: Request) -> Any:
+    """The body's value.
+
+    Raises:
+        BadRequest: it is not JSON, is too large, or did not arrive in time.
+    """
+    # A web page elsewhere cannot send this content type without asking first.
+    text = await read_body(request, "application/json")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as wrong:

@@ -80,12 +80,13 @@ async def _listen_and_serve(host: str, port: int, access: Access | LocalAccess, 
     import uvicorn
 
     from model_garden.api.app import create_app
+    from model_garden.web.app import add_pages
 
     with _listen(host, port) as listener:
         address = f"[{host}]" if ":" in host else host
         print(f"Model Garden serves http://{address}:{listener.getsockname()[1]}/api/v1", flush=True)
         config = uvicorn.Config(
-            create_app(access, loopback=loopback),
+            add_pages(create_app(access, loopback=loopback)),
             log_level="warning",
             access_log=False,
             server_header=False,

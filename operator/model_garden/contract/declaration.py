@@ -42,15 +42,15 @@ class Default:
     def words(self) -> str:
         """The default as text: ``2e-4 (text), 2e-5 (vision)``."""
         if self.gpu is not None:
-            return f"{_shown(self.gpu)} (GPU), {_shown(self.value)} (CPU)"
+            return f"{shown(self.gpu)} (GPU), {shown(self.value)} (CPU)"
         if self.vision is None and self.large_vision is None:
-            return _shown(self.value)
+            return shown(self.value)
         if self.value is None:
-            return _shown(self.vision)
-        parts = [f"{_shown(self.value)} (text)", f"{_shown(self.vision)} (vision)"] if self.vision is not None else []
-        parts = parts or [_shown(self.value)]
+            return shown(self.vision)
+        parts = [f"{shown(self.value)} (text)", f"{shown(self.vision)} (vision)"] if self.vision is not None else []
+        parts = parts or [shown(self.value)]
         if self.large_vision is not None:
-            parts.append(f"{_shown(self.large_vision)} (vision, 70B and more)")
+            parts.append(f"{shown(self.large_vision)} (vision, 70B and more)")
         return ", ".join(parts)
 
 
@@ -104,7 +104,8 @@ def declaration_of(field: FieldInfo) -> Declaration | None:
     return found if isinstance(found, Declaration) else None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as people write it: ``true``, ``2e-5``."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and 0 < value < 1e-3:

@@ -1,0 +1,63 @@
+"""The models that the form suggests; any other Hub id or path may be typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on the Hub, and a note on when to choose it."""
+
+    id: str
+    note: str
+
+
+VISION: dict[str, tuple[Model, ...]] = {
+    "Qwen2.5-VL": (
+        Model("Qwen/Qwen2.5-VL-3B-Instruct", "3B, a good start"),
+        Model("Qwen/Qwen2.5-VL-7B-Instruct", "7B, more accurate"),
+        Model("Qwen/Qwen2.5-VL-72B-Instruct", "72B, for 80 GB GPUs"),
+    ),
+    "Qwen2.5-VL, 4-bit by Unsloth": (
+        Model("unsloth/Qwen2.5-VL-3B-Instruct-bnb-4bit", "3B, smaller download"),
+        Model("unsloth/Qwen2.5-VL-7B-Instruct-bnb-4bit", "7B, smaller download"),
+        Model("unsloth/Qwen2.5-VL-72B-Instruct-bnb-4bit", "72B, smaller download"),
+    ),
+    "Qwen3-VL": (
+        Model("Qwen/Qwen3-VL-2B-Instruct", "2B"),
+        Model("Qwen/Qwen3-VL-4B-Instruct", "4B"),
+        Model("Qwen/Qwen3-VL-8B-Instruct", "8B"),
+        Model("Qwen/Qwen3-VL-32B-Instruct", "32B"),
+    ),
+}
+TEXT: dict[str, tuple[Model, ...]] = {
+    "Qwen3": (
+        Model("Qwen/Qwen3-0.6B", "0.6B, to try things"),
+        Model("Qwen/Qwen3-4B-Instruct-2507", "4B, a good start"),
+        Model("Qwen/Qwen3-8B", "8B"),
+        Model("Qwen/Qwen3-32B", "32B"),
+    ),
+    "Qwen2.5": (
+        Model("Qwen/Qwen2.5-0.5B-Instruct", "0.5B, to try things"),
+        Model("Qwen/Qwen2.5-7B-Instruct", "7B"),
+    ),
+    "Llama": (
+        Model("meta-llama/Llama-3.2-3B-Instruct", "3B, needs a Hub token"),
+        Model("meta-llama/Llama-3.1-8B-Instruct", "8B, needs a Hub token"),
+    ),
+    "Other": (
+        Model("google/gemma-3-1b-it", "1B, needs a Hub token"),
+        Model("mistralai/Mistral-7B-Instruct-v0.3", "7B"),
+    ),
+}
+
+
+def suggestions(*, vision: bool) -> dict[str, tuple[Model, ...]]:
+    """The models of one type, by family; the first one is the form's first choice."""
+    return VISION if vision else TEXT
+
+
+def is_listed(model: str, *, vision: bool) -> bool:
+    """Whether the form suggests ``model``."""
+    return any(model == one.id for family in suggestions(vision=vision).values() for one in family)

@@ -1,0 +1,83 @@
+"""The form's values, its documents and its examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model_garden.contract.fields import spec_fields
+from model_garden.contract.resource import InvalidResource
+from model_garden.datasets.convert import convert
+from model_garden.datasets.formats import FORMATS, format_of
+from model_garden.datasets.locate import Locator
+from model_garden.datasets.origin import Origin
+from model_garden.services.job_document import read_document
+from model_garden.web import catalog, examples, form
+
+VALUES = {"model_type": "vision", "base_model": "a/b", "dataset_path": "./data/rows.jsonl"}
+
+
+def test_what_the_form_leaves_empty_is_not_in_the_job() -> None:
+    assert form.document({**VALUES, "name": " ", "lora_config.r": ""}) == VALUES
+
+
+def test_every_input_reaches_its_field() -> None:
+    given = {
+        "hyperparameters.learning_rate": "1e-5",
+        "hyperparameters.max_steps": "30",
+        "hyperparameters.packing": "false",
+        "lora_config.target_modules": "q_proj, v_proj",
+        "quantization": "8bit",
+        "gpus": "2",
+        "memory": "32Gi",
+        "more": "podTemplate:\n  nodeSelector: {gpu: a100}\n",
+    }
+    spec = read_document(form.document({**VALUES, **given})).spec
+    assert spec.hyperparameters and spec.hyperparameters.learning_rate == 1e-5
+    assert (spec.hyperparameters.max_steps, spec.hyperparameters.packing) == (30, False)
+    assert spec.lora_config and spec.lora_config.target_modules == ["q_proj", "v_proj"]
+    assert (spec.quantization, spec.gpus) == ("8bit", 2)
+    assert spec.resources and spec.resources.requests == {"memory": "32Gi"}
+    assert spec.pod_template and spec.pod_template.node_selector == {"gpu": "a100"}
+    again = read_document(form.document(form.values_of(spec.to_dict()))).spec
+    assert again.to_dict() == spec.to_dict(), "a rerun's form holds the whole spec"
+
+
+def test_every_field_of_the_spec_has_an_input() -> None:
+    inputs = {one.name for one in form.form_fields({"model_type": "vision"})}
+    elsewhere = {*form.OWN_INPUTS, *form.WRITTEN_AS_YAML}
+    lacking = [one.dotted for one in spec_fields() if one.path[0] not in elsewhere and ".".join(one.path) not in inputs]
+    assert lacking == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("hyperparameters.batch_size", "two"), ("hyperparameters.batch_size", "0"), ("gpus", "many")]
+)
+def test_a_value_of_a_wrong_type_is_refused_by_the_schema(field: str, value: str) -> None:
+    with pytest.raises(InvalidResource, match=value):
+        read_document(form.document({**VALUES, field: value}))
+
+
+def test_yaml_that_cannot_be_read_is_a_problem_of_its_input() -> None:
+    with pytest.raises(InvalidResource, match=r"^spec\.more: line 1"):
+        form.document({**VALUES, "more": "podTemplate: ["})
+
+
+@pytest.mark.parametrize("vision", [True, False])
+def test_each_example_row_trains_a_model_of_its_type(vision: bool, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cat.jpg").touch()
+    shown = examples.formats(vision=vision)
+    for one in shown:
+        convert(json.loads(one.row), Origin("rows.jsonl", 1), Locator(tmp_path, tmp_path), vision=vision)
+    found = {format_of(json.loads(one.row), vision=vision).shape for one in examples.FORMATS}
+    assert found == {one.shape for one in FORMATS}, "the form shows a row of every format"
+
+
+def test_each_suggested_model_is_one_that_the_spec_takes() -> None:
+    for vision in (True, False):
+        for family in catalog.suggestions(vision=vision).values():
+            for one in family:
+                read_document({"base_model": one.id, "dataset_path": "./data/rows.jsonl"})
