@@ -75,10 +75,10 @@ def pods(demo: Demo, name: str) -> list[str]:
 
 def test_the_demo_ends_with_a_model_that_loads_back(demo: Demo) -> None:
     found = status(demo, "vision")
-    assert found["progress"]["step"] == found["progress"]["totalSteps"] == 200
+    assert found["progress"]["step"] == found["progress"]["totalSteps"] == 300
     samples = found["output"]["samples"]["train"]
     assert samples["rows"] == 10
-    assert samples["exactMatchBefore"] <= 0.1 and samples["exactMatchAfter"] >= 0.9
+    assert samples["exactMatchBefore"] <= 0.1 and samples["exactMatchAfter"] >= 0.7
     assert len(found["history"]) >= 10
     assert found["history"][-1]["loss"] < found["history"][0]["loss"]
     assert found["output"]["path"] == "./models/vision"
