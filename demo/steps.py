@@ -23,7 +23,7 @@ NAMESPACE = "model-garden"
 OPERATOR = "deployment/model-garden-operator"
 PORTS = ("8080", "8081")
 MIN_HISTORY = 10
-MIN_EXACT = {"vision": 0.7, "text": 0.0}
+MIN_EXACT = {"vision": 0.9, "text": 0.0}
 """The share of the rows that each example's model must answer word for word; the text model is trained too shortly."""
 PATIENCE_SECONDS = 300
 SHOWN_ANSWERS = 4
