@@ -47,6 +47,11 @@ def test_rbac_decides(api: httpx.Client, garden: TestCluster, public: str) -> No
     assert api.get(f"{ROUTE}/receipts", headers=bearer(reader)).status_code == 200
 
 
+def test_who_may_not_list_is_still_told_that_a_job_is_not_there(garden: TestCluster, public: str) -> None:
+    answer = httpx.get(f"{public}{ROUTE}/nothing", headers=bearer(token(garden, "single", "get")))
+    assert (answer.status_code, answer.json()["reason"]) == (404, "NotFound")
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -36,10 +36,18 @@ async def find_job(cluster: Cluster, namespace: str, name: str) -> Object:
     except ClusterError as refused:
         if refused.reason != "NotFound":
             raise
-        names = [job["metadata"]["name"] for job in await list_jobs(cluster, namespace)]
-        similar = get_close_matches(name, names, n=1)
-        hint = f"; did you mean {similar[0]}?" if similar else ""
+        hint = await _similar_name(cluster, namespace, name)
         raise NotFound(f"namespace {namespace} has no {KIND} {name!r}{hint}") from refused
+
+
+async def _similar_name(cluster: Cluster, namespace: str, name: str) -> str:
+    """A suggestion for a name that is not there; empty where there is none, or where the caller may not list jobs."""
+    try:
+        names = [job["metadata"]["name"] for job in await list_jobs(cluster, namespace)]
+    except ClusterError:
+        return ""
+    similar = get_close_matches(name, names, n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 async def watch_job(cluster: Cluster, job: Object) -> AsyncIterator[Object]:
