@@ -2,8 +2,9 @@
 
 from typing import get_args
 
-from model_garden.contract.fields import markdown_table, spec_fields, type_words
+from model_garden.contract.fields import camel_case, markdown_table, snake_case, spec_fields, type_words
 from model_garden.contract.spec import TrainingJobSpec
+from model_garden.contract.status import Progress
 
 
 def test_fields_come_in_the_order_of_the_schema_with_nested_ones_in_place() -> None:
@@ -56,3 +57,31 @@ def test_each_hyperparameter_with_a_default_is_required_once_defaults_are_applie
     with_default = {f.path[1] for f in spec_fields() if f.path[0] == "hyperparameters" and f.default}
     required = {name for name, field in EffectiveHyperparameters.model_fields.items() if field.is_required()}
     assert with_default == required
+
+
+def test_both_spellings_of_a_document_are_each_other_s_inverse() -> None:
+    camel = {
+        "baseModel": "a/b",
+        "hyperparameters": {"learningRate": 2e-5},
+        "podTemplate": {
+            "nodeSelector": {"someKey": "aValue", "other_key": "x"},
+            "tolerations": [{"tolerationSeconds": 5}],
+            "affinity": {"nodeAffinity": {}},
+        },
+    }
+    snake = {
+        "base_model": "a/b",
+        "hyperparameters": {"learning_rate": 2e-5},
+        "pod_template": {
+            "node_selector": {"someKey": "aValue", "other_key": "x"},
+            "tolerations": [{"toleration_seconds": 5}],
+            "affinity": {"nodeAffinity": {}},
+        },
+    }
+    assert snake_case(camel, TrainingJobSpec) == snake
+    assert camel_case(snake, TrainingJobSpec) == camel
+    assert camel_case(camel, TrainingJobSpec) == camel
+
+
+def test_a_field_of_a_newer_version_is_spelled_as_the_others() -> None:
+    assert snake_case({"newField": 1, "gpuMemoryGiB": 2.0}, Progress) == {"new_field": 1, "gpu_memory_gib": 2.0}
