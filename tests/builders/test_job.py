@@ -145,7 +145,7 @@ def test_equal_input_gives_equal_output() -> None:
 @pytest.mark.parametrize(
     ("spec", "settings", "problem"),
     [
-        ({"outputDir": "/etc/x"}, SETTINGS, "spec.outputDir: '/etc/x' leaves the workspace"),
+        ({"outputDir": "/etc/x"}, SETTINGS, "spec.outputDir: '/etc/x' is outside the workspace"),
         ({}, Settings(data_claim="data"), "spec.storage.modelsClaim: required"),
         ({}, Settings(models_claim="models"), "spec.storage.dataClaim: required to read './data/rows.jsonl'"),
         (

@@ -228,7 +228,7 @@ def test_leaving_a_watch_leaves_the_job_alone(jobs: TestCluster, mg: Callable[..
     watching.send_signal(signal.SIGINT)
     _, said = watching.communicate(timeout=60)
     assert watching.returncode == 130
-    assert said.endswith("Detached; the job is still running. Reattach with: model-garden watch a\n")
+    assert said.endswith("This command ended; the job a continues. Show it again with: model-garden watch a\n")
     assert jobs.get("trainingjob", "a", NAMESPACE)
 
 

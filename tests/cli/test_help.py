@@ -87,3 +87,9 @@ def test_what_nobody_expects_is_one_sentence_and_its_traceback_is_in_a_file(tmp_
     assert done.returncode == 1
     assert done.stderr.startswith("error: unexpected IndexError: list index out of range") and str(log) in done.stderr
     assert "Traceback" not in done.stderr and "Traceback" in log.read_text()
+
+
+def test_help_names_flags_where_the_reference_names_fields(cli: Callable[..., Done]) -> None:
+    shown = " ".join(cli("train", "--help").stdout.split())
+    assert "-1 trains for --epochs" in shown
+    assert "--batch-size x --gradient-accumulation-steps stays the same" in shown

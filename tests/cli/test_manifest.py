@@ -111,7 +111,7 @@ def test_a_missing_file_is_named(cli: Callable[..., Done]) -> None:
 def test_a_path_outside_the_workspace_is_refused_for_a_cluster(cli: Callable[..., Done], job_file: Path) -> None:
     done = cli("submit", str(job_file), "--dataset", "../secret.jsonl", "--dry-run", "client")
     assert done.returncode == 2
-    assert "leaves the workspace" in done.stderr
+    assert "is outside the workspace" in done.stderr
 
 
 def test_render_prints_the_job_that_the_operator_would_create(cli: Callable[..., Done], job_file: Path) -> None:

@@ -197,7 +197,7 @@ def test_a_watch_that_is_closed_at_once_is_retried_with_growing_pauses(
 
 def test_without_a_cluster_the_error_names_the_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(ClusterError, match=r"no cluster to talk to.*set KUBECONFIG"):
+    with pytest.raises(ClusterError, match=r"no cluster is configured.*set KUBECONFIG"):
         asyncio.run(connect())
 
 

@@ -41,7 +41,7 @@ def test_a_hub_that_does_not_answer_is_retried_and_then_named(harness: OperatorH
 def test_a_trainer_that_dies_without_an_outcome_is_explained(harness: OperatorHarness) -> None:
     harness.submit("silent", {"STEPS": 2, "EXIT_CODE": 9, "SILENT": 1}, backoffLimit=0)
     status = harness.until("silent", "Failed")
-    assert "exit code 9 and reported no outcome" in status["failure"]["message"]
+    assert "exit code 9 and left no termination message" in status["failure"]["message"]
     assert status["failure"]["logTail"][-1] == "Traceback: scripted failure"
 
 

@@ -46,7 +46,7 @@ def disrupted(reason: str, message: str = "") -> list[Object]:
         (b.ended(137, reason="OOMKilled"), "Error", "its memory limit of 8Gi"),
         (b.ended(137), "Error", "SIGKILL"),
         (b.ended(139), "Error", "signal 11"),
-        (b.ended(1), "Error", "exit code 1 and reported no outcome"),
+        (b.ended(1), "Error", "exit code 1 and left no termination message"),
         (b.ended(128, reason="StartError"), "Error", "could not start"),
         (b.running() | {GONE: True}, "Error", "its end was not seen"),
     ],
@@ -101,7 +101,12 @@ def test_why_a_pod_has_no_node(message: str, kind: str, reason: str, words: str)
         ("ImagePullBackOff", "pull access denied, repository does not exist", "Missing", "imagePullSecrets"),
         ("ImagePullBackOff", "failed to authorize: 401 Unauthorized", "Missing", "imagePullSecrets"),
         ("InvalidImageName", "couldn't parse", "Missing", "spec.image"),
-        ("CreateContainerConfigError", 'secret "hub" not found', "Missing", "secret 'hub' that spec.hubTokenSecret"),
+        (
+            "CreateContainerConfigError",
+            'secret "hub" not found',
+            "Missing",
+            "Secret 'hub' does not exist in this namespace; create it (spec.hubTokenSecret",
+        ),
         ("ContainerCreating", "", "Starting", "being created"),
     ],
 )

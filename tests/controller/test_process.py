@@ -30,7 +30,7 @@ def test_without_a_cluster_it_ends_with_one_sentence(tmp_path: Path) -> None:
     ended = run_operator(tmp_path)
     assert ended.returncode == 1
     [line] = ended.stderr.splitlines()
-    assert line.startswith(f"error: no cluster to talk to: KUBECONFIG={tmp_path}/none cannot be used")
+    assert line.startswith(f"error: no cluster is configured: KUBECONFIG={tmp_path}/none cannot be used")
     assert "Traceback" not in ended.stdout
 
 

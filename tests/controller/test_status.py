@@ -48,7 +48,12 @@ OURS = {"annotations": {"model-garden.dev/suspended-by-spec": "true"}}
         ("PodFailurePolicy", b.ended(4), "ModelNotFound", "exit code 4"),
         ("BackoffLimitExceeded", b.ended(1), "TrainerError", "spec.backoffLimit is 3"),
         ("BackoffLimitExceeded", b.ended(137, reason="OOMKilled"), "OutOfMemory", "spec.resources.limits.memory"),
-        ("DeadlineExceeded", b.ended(143), "DeadlineExceeded", "spec.activeDeadlineSeconds"),
+        (
+            "DeadlineExceeded",
+            b.ended(143),
+            "DeadlineExceeded",
+            "--set activeDeadlineSeconds=SECONDS --set outputDir=./models/",
+        ),
     ],
 )
 def test_a_failure_has_a_reason_and_a_fix(job_reason: str, pod: Object, reason: str, words: str) -> None:

@@ -89,7 +89,7 @@ def test_the_message_about_a_deleted_pod_names_its_node_and_the_fix(seconds: flo
     """With podReplacementPolicy: Failed no other pod starts while a lost node cannot say that this one has ended."""
     found = verdict(b.job(), deleted(b.running(), delete_by=130), seconds=seconds)
     assert (found.phase, found.reason, found.stalled) == (phase, reason, phase == "Pending")
-    for words in ("node node-1", "(a taint)", "repair the node", "delete the Node", "force-delete the pod"):
+    for words in ("node node-1", "(a taint)", "repair the node", "delete the Node object", "force-delete it"):
         assert words in found.message
 
 

@@ -253,7 +253,7 @@ def test_between_fitting_and_hopeless_there_is_room_for_doubt() -> None:
 def test_it_is_explained_in_words() -> None:
     lines = explain(estimate(spec(isVision=True), QWEN2_5_VL_3B, rows=SMALL_PICTURES))
     assert lines[0].startswith("GPU memory 4.2 GiB, between")
-    assert lines[0].endswith("needs a GPU of 16 GB")
+    assert lines[0].endswith("fits a GPU of 16 GB")
     assert lines[1] == (
         "weights 3.16 GiB (3.75 B parameters, 4-bit; embeddings, vision tower and norms in 16 bit, 0.98 B)"
     )

@@ -43,7 +43,7 @@ def _do(*command: str) -> subprocess.CompletedProcess[str]:
 def test_the_operator_starts_and_says_that_no_cluster_is_there(builder: str) -> None:
     done = run(builder, "python", "-m", "model_garden.controller")
     assert done.returncode == 1
-    assert "error: no cluster to talk to" in done.stderr
+    assert "error: no cluster is configured" in done.stderr
 
 
 def test_it_is_an_unprivileged_user_that_can_write_nothing_of_the_image(builder: str) -> None:

@@ -46,7 +46,9 @@ def test_jobs_run_one_after_the_other_and_the_waiting_one_says_for_which(
         await home.submit("two")
         status = await home.phase("two", "Pending")
         condition = next(c for c in status["conditions"] if c["type"] == "Running")
-        assert condition["reason"] == "WaitingForTurn" and condition["message"].endswith("one job at a time, now one")
+        assert condition["reason"] == "WaitingForTurn" and condition["message"].endswith(
+            "one job at a time; one is running now"
+        )
         second = await home.phase("two", "Succeeded")
         first = (await find_job(home.cluster, "default", "one"))["status"]
         assert first["completionTime"] <= second["startTime"]

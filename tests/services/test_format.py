@@ -54,9 +54,16 @@ def test_a_step_in_a_line() -> None:
     assert line == "step 12/30 (40%)  loss 2.3000  lr 1.8e-05  1.50 s/step  27s left"
 
 
+@pytest.mark.parametrize(("step", "percent"), [(0, 0), (1, 0), (199, 99), (200, 100)])
+def test_only_the_last_step_is_100_percent(step: int, percent: int) -> None:
+    progress = {"step": step, "totalSteps": 200}
+    assert format.percent(progress) == percent
+    assert format.step_line(progress) == f"step {step}/200 ({percent}%)"
+
+
 def test_an_estimate_in_a_line() -> None:
     estimate = {"totalGiB": 6.04, "minGiB": 5.2, "maxGiB": 8.0, "smallestGpu": 16}
-    assert format.memory_line(estimate) == "6.0 GiB, between 5.2 and 8.0; needs a GPU of 16 GB"
+    assert format.memory_line(estimate) == "6.0 GiB, between 5.2 and 8.0; fits a GPU of 16 GB"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from model_garden.contract.fields import markdown_table
 from tools.reference.markdown import page
 
 INTRODUCTION = """
-Two fields are required. All others have defaults, which `status.effectiveSpec` shows as they were applied. `kubectl
-explain trainingjob.spec` says the same as this page. All fields but `suspend` and `ttlSecondsAfterFinished` are fixed
-once a job exists.
+Two fields are required. The operator applies the defaults of the others and shows the result in `status.effectiveSpec`.
+`kubectl explain trainingjob.spec` says the same as this page. All fields but `suspend` and `ttlSecondsAfterFinished`
+are fixed once a job exists.
 """
 
 

@@ -84,9 +84,11 @@ def validate(
     ],
     vision: Annotated[
         bool | None,
-        typer.Option("--vision/--text", help="Kind of model. [default: by the first rows]"),
+        typer.Option(
+            "--vision/--text", help="Kind of model. [default: vision if the first rows have images, else text]"
+        ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split to read, if there are several.")] = "train",
+    split: Annotated[str, typer.Option("--split", help="Split of the data set to read, if it has several.")] = "train",
     base_model: Annotated[
         str | None, typer.Option("--base-model", help="Folder of a model. Its tokenizer measures the rows.")
     ] = None,
@@ -107,9 +109,11 @@ def preview(
     base_model: Annotated[str, typer.Option("--base-model", help="Folder of the model to train.")],
     vision: Annotated[
         bool | None,
-        typer.Option("--vision/--text", help="Kind of model. [default: by the first rows]"),
+        typer.Option(
+            "--vision/--text", help="Kind of model. [default: vision if the first rows have images, else text]"
+        ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split to read, if there are several.")] = "train",
+    split: Annotated[str, typer.Option("--split", help="Split of the data set to read, if it has several.")] = "train",
     rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to show.")] = 3,
     output: Output = "table",
 ) -> None:
@@ -253,7 +257,7 @@ def stop(name: Name, namespace: Namespace = None, context: Context = None) -> No
 
 @app.command("cancel", rich_help_panel=CLUSTER, cls=Command)
 def cancel(name: Name, namespace: Namespace = None, context: Context = None) -> None:
-    """End the job and mark it Cancelled."""
+    """Stop the job and mark it Cancelled. No model is saved; the last checkpoint stays."""
     from model_garden.cli.jobs import change_job
 
     change_job("cancel", name, namespace=namespace, context=context)
@@ -283,7 +287,10 @@ def rerun(
     wait: Wait = False,
     watch: Watch = False,
     logs: Logs = False,
-    dry_run: Annotated[Literal["none", "client", "server"], typer.Option("--dry-run", help="As in submit.")] = "none",
+    dry_run: Annotated[
+        Literal["none", "client", "server"],
+        typer.Option("--dry-run", help="client: print the TrainingJob. server: let the API server check it too."),
+    ] = "none",
     output: Annotated[
         Literal["name", "yaml", "json"] | None,
         typer.Option("--output", "-o", help="Format of the printed TrainingJob."),
@@ -291,7 +298,10 @@ def rerun(
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Create a new job from an old one. --set changes fields."""
+    """Create a new job with the spec of an old one. It trains from the beginning, in its own output folder.
+
+    --set changes fields.
+    """
     from model_garden.cli.follow import Follow
     from model_garden.cli.submit import Creation
     from model_garden.cli.submit import rerun as create
@@ -313,14 +323,16 @@ def delete(
 
 @app.command("serve", rich_help_panel=CLUSTER, cls=Command)
 def serve(
-    host: Annotated[str, typer.Option("--host", help="the address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="the port; 0 takes a free one")] = 8000,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 chooses a free one.")
+    ] = 8000,
     local: Annotated[
-        bool, typer.Option("--local", help="train on this machine, in the current folder, without a cluster")
+        bool, typer.Option("--local", help="Run jobs on this machine, in the current folder, without a cluster.")
     ] = False,
     context: Context = None,
 ) -> None:
-    """Serve the REST API on this machine; without a kubeconfig, as with --local."""
+    """Serve the REST API on this machine. If there is no kubeconfig, --local is the default."""
     from model_garden.cli.serve import serve as run_server
 
     run_server(host, port, local=local, context=context)

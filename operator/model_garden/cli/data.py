@@ -70,7 +70,7 @@ def _checks_of_file(file: str) -> list[Check]:
     job = read_job(file)
     note(f"{file}: TrainingJob {job.name} is valid")
     for problem in outside_workspace(job.spec):
-        warn(f"{problem} (ignored locally)")
+        warn(f"{problem}; a run on this machine accepts any path")
     checks, absent = checks_of_job(job)
     for path in absent:
         note(f"{path}: not on this machine; rows not checked")
@@ -80,7 +80,7 @@ def _checks_of_file(file: str) -> list[Check]:
 def _print_result(result: dict[str, Any]) -> None:
     tokens, count = result.get("tokens"), result["problem_count"]
     ignored = (f"{name} ({format.count(rows, 'row')})" for name, rows in result.get("ignored_columns", {}).items())
-    skipped = (f"{format.count(rows, 'row')} ({reason})" for reason, rows in result.get("dropped", {}).items())
+    dropped = (format.count(lines, kind) for kind, lines in result.get("dropped", {}).items())
     for line in result["notes"]:
         note(line)
     print_rows(
@@ -91,7 +91,7 @@ def _print_result(result: dict[str, Any]) -> None:
             ("images", _figure(result, "images") if result.get("images") else ""),
             ("tokens", _lengths(tokens) if tokens else ""),
             ("ignored keys", ", ".join(ignored)),
-            ("skipped", ", ".join(skipped)),
+            ("ignored", ", ".join(dropped)),
             ("result", "ok" if result["ok"] else format.count(count, "problem")),
         ]
     )
@@ -107,5 +107,7 @@ def _figure(result: dict[str, Any], key: str) -> str:
 
 def _lengths(tokens: dict[str, Any]) -> str:
     curve = format.sparkline([bucket["rows"] for bucket in tokens["histogram"]], CURVE_WIDTH)
-    figures = "shortest {minimum:,}, median {median:,}, 95% below {p95:,}, longest {maximum:,}".format(**tokens)
+    figures = "shortest {minimum:,}, median {median:,}, 95% of rows at most {p95:,}, longest {maximum:,}".format(
+        **tokens
+    )
     return f"{figures}  {curve}"

@@ -80,7 +80,7 @@ class Display:
 
     def _worth_a_line(self, progress: Mapping[str, Any]) -> bool:
         step, total = progress["step"], progress.get("totalSteps") or 0
-        percent = 100 * step // total if total else 0
+        percent = format.percent(progress)
         last_step, last_percent, last_time = self._printed
         now = time.monotonic()
         if step == last_step or (percent == last_percent and now - last_time < PLAIN_SECONDS and step != total):
@@ -110,7 +110,7 @@ class Display:
             ProgressBar(total=total, completed=step, complete_style="cyan", finished_style="green"),
             Text.assemble(
                 f"{step}/{total}",
-                (f"  {100 * step / total:.0f}%", "cyan"),
+                (f"  {format.percent(self._progress)}%", "cyan"),
                 (f"  {format.duration(left)} left" if left and left >= 1 and step < total else "", "dim"),
             ),
         )

@@ -49,7 +49,7 @@ def follow_job(name: str, how: Follow, *, namespace: str | None, context: str | 
 
 def detach_hint(name: str) -> str:
     """What Ctrl-C prints while the job runs."""
-    return f"Detached; the job is still running. Reattach with: model-garden watch {name}"
+    return f"This command ended; the job {name} continues. Show it again with: model-garden watch {name}"
 
 
 async def until_end(cluster: Cluster, job: Object, how: Follow) -> Object:
@@ -127,7 +127,7 @@ def print_logs(
         for line in log.lines:
             show(line)
 
-    with_cluster(work, context=context, namespace=namespace, detach_hint=detach_hint(name))
+    with_cluster(work, context=context, namespace=namespace, detach_hint=detach_hint(name) if follow else "")
 
 
 def _print_raw(line: str) -> None:

@@ -33,7 +33,7 @@ def preview(path: str, *, base_model: str, vision: bool | None, split: str, rows
         return
     for row in found:
         _print(row)
-    note("marked: the trained part; <…>: control tokens of the model; an image is shown as one token")
+    note("The trained part is marked. <…> is a control token of the model. Each image is shown as one token.")
 
 
 def _print(row: dict[str, Any]) -> None:

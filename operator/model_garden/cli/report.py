@@ -18,8 +18,11 @@ def print_failure(run: TrainerRun) -> None:
     elif outcome.result == "Failed":
         error(f"{outcome.reason}: {outcome.message}" if outcome.reason else outcome.message or "the run failed")
     elif outcome.result == "Stopped":
-        where = f" at step {outcome.checkpoint_step}; a checkpoint is saved" if outcome.checkpoint_step else ""
-        note(f"Stopped{where}. Run the same command again to resume.")
+        if outcome.checkpoint_step:
+            where = f"Stopped at step {outcome.checkpoint_step}; a checkpoint is saved."
+            note(f"{where} Run the same command again to resume.")
+        else:
+            note("Stopped before the first checkpoint. Run the same command again to start from the beginning.")
 
 
 def print_result(run: TrainerRun, *, vision: bool) -> None:

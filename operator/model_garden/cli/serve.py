@@ -35,7 +35,9 @@ def serve(host: str, port: int, *, local: bool, context: str | None) -> None:
             f"serve needs the packages of the REST API ({missing.name} is missing): pip install 'model-garden[api]'"
         ) from missing
     if local and not is_loopback(host):
-        raise CommandError(f"--local listens on this machine alone, since it asks nobody who they are; got {host}")
+        raise CommandError(
+            f"--local has no authentication, so --host must be a loopback address such as 127.0.0.1; got {host}"
+        )
     try:
         asyncio.run(_local(host, port) if local else _cluster(host, port, context, loopback=is_loopback(host)))
     except KeyboardInterrupt:  # the usual way to end it
@@ -73,7 +75,10 @@ async def _local(host: str, port: int) -> None:
         for task in done:
             task.result()
         if training := home.runner.training():
-            print(f"{training} trains on; serve this folder again to see it end.", file=sys.stderr)
+            print(
+                f"The training of {training} continues. Run model-garden serve in this folder again to follow it.",
+                file=sys.stderr,
+            )
 
 
 async def _listen_and_serve(host: str, port: int, access: Access | LocalAccess, *, loopback: bool) -> None:

@@ -6,6 +6,7 @@ A flag has the name of its field, ``--learning-rate`` for ``hyperparameters.lear
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -84,11 +85,11 @@ def _option(field: SpecField) -> Any:
     name = flag(field)
     choices = get_args(field.type) if get_origin(field.type) is Literal else ()
     listed = len(" ".join(choices)) > 30
-    words = [field.meaning]
+    words = [_with_flags(field.meaning)]
     if listed:
         words.append(f"One of {', '.join(choices)}.")
     if field.default_words:
-        words.append(f"[default: {field.default_words}]")
+        words.append(f"[default: {_with_flags(field.default_words)}]")
     return typer.Option(
         f"{name}/--no-{name[2:]}" if field.type is bool else name,
         help=" ".join(words),
@@ -96,6 +97,12 @@ def _option(field: SpecField) -> Any:
         show_default=False,
         rich_help_panel=PANELS.get(field.path[0], "Job"),
     )
+
+
+def _with_flags(text: str) -> str:
+    """``text`` with the flag of each field that it names: ``numEpochs`` becomes ``--epochs``."""
+    flags = {field.dotted.rpartition(".")[2]: flag(field) for field in fields(cluster=True, vision=True)}
+    return re.sub(r"\b[a-z]+[A-Z]\w*", lambda found: flags.get(found[0], found[0]), text)
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:

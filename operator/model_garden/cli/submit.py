@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_garden.cli.access import with_cluster
-from model_garden.cli.follow import Follow, conclude, detach_hint, until_end
+from model_garden.cli.follow import Follow, follow_job
 from model_garden.cli.output import FAILED, CommandError, note, print_json, print_yaml
 from model_garden.cli.spec_flags import named_by_flag, parse_sets
 from model_garden.cluster import Cluster, Object
@@ -65,22 +65,20 @@ def _create(job: Job, how: Creation) -> None:
         _print_created(job.resource(namespace), how.output or "yaml")
         return
 
-    async def work(cluster: Cluster, namespace: str) -> Object:
+    async def create(cluster: Cluster, namespace: str) -> Object:
         created = await create_job(cluster, job, namespace, dry_run=how.dry_run == "server")
         _print_created(created, how.output, " (server dry run)" if how.dry_run == "server" else "")
-        if how.dry_run == "none" and how.follow is not Follow.NO:
-            return await until_end(cluster, created, how.follow)
         return created
 
     try:
-        job_now = with_cluster(work, context=how.context, namespace=namespace, detach_hint=detach_hint(job.name))
+        created = with_cluster(create, context=how.context, namespace=namespace)
     except Conflict as taken:
         hint = f"choose another --name, or use model-garden rerun {job.name}, or delete it first"
         raise CommandError(f"{taken}: {hint}", FAILED) from taken
     if how.dry_run != "none":
         return
     if how.follow is not Follow.NO:
-        conclude(job_now)
+        follow_job(job.name, how.follow, namespace=created["metadata"]["namespace"], context=how.context)
     elif how.output is None:
         note(f"Show its progress with: model-garden watch {job.name}")
 

@@ -57,7 +57,7 @@ async def load(configuration: Any, context: str | None = None) -> str:
         raise ClusterError(
             0,
             NOT_CONFIGURED,
-            f"no cluster to talk to: {wanted} cannot be used ({error}); "
+            f"no cluster is configured: {wanted} cannot be used ({error}); "
             "set KUBECONFIG to a kubeconfig file, or name one of its contexts with --context",
         ) from error
     namespace = loader.current_context["context"].get("namespace")

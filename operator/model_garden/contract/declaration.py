@@ -47,8 +47,9 @@ class Default:
             return shown(self.value)
         if self.value is None:
             return shown(self.vision)
-        parts = [f"{shown(self.value)} (text)", f"{shown(self.vision)} (vision)"] if self.vision is not None else []
-        parts = parts or [shown(self.value)]
+        if self.vision is None:
+            return f"{shown(self.value)}; {shown(self.large_vision)} for vision models of 70B and more"
+        parts = [f"{shown(self.value)} (text)", f"{shown(self.vision)} (vision)"]
         if self.large_vision is not None:
             parts.append(f"{shown(self.large_vision)} (vision, 70B and more)")
         return ", ".join(parts)

@@ -41,7 +41,8 @@ class Hyperparameters(ContractModel):
         shapes_weights=False,
     )
     warmup_steps: float | None = declare(
-        "Learning rate warmup in steps, or below 1 as a share of all steps. The last step is never warmup.",
+        "Optimizer steps of learning rate warmup. A value below 1 is a share of all steps. The last step never "
+        "belongs to the warmup.",
         0.03,
         shapes_weights=True,
         ge=0,
@@ -75,7 +76,7 @@ class Hyperparameters(ContractModel):
         ge=1,
     )
     early_stopping_patience: int | None = declare(
-        "Evaluations without a better loss before training stops early.",
+        "Training stops early after this many evaluations in a row without a lower loss.",
         shapes_weights=True,
         default_words="no early stopping",
         ge=1,
@@ -84,7 +85,9 @@ class Hyperparameters(ContractModel):
         "Norm to which gradients are clipped; 0 disables clipping.", 1.0, shapes_weights=True, ge=0
     )
     packing: bool | None = declare(
-        "Put several rows into one sequence. Each row attends to itself only.", False, shapes_weights=True
+        "Put several rows into one sequence. The tokens of a row attend only to tokens of the same row.",
+        False,
+        shapes_weights=True,
     )
 
 

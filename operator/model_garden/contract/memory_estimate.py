@@ -56,9 +56,9 @@ class Estimate(Report):
     min_gib: Gib = Field(alias="minGiB")
     """Memory in GiB without which the job cannot run."""
     max_gib: Gib = Field(alias="maxGiB")
-    """Largest possible peak in GiB."""
+    """Upper bound of the peak at the estimated batch size, in GiB."""
     reserved_gib: Gib = Field(alias="reservedGiB")
-    """Part that PyTorch's max_memory_reserved counts, in GiB, to compare with a measured peak."""
+    """Part of the total that PyTorch's max_memory_reserved measures, in GiB. Compare it with a measured peak."""
     smallest_gpu: int | None = None
     """Smallest common GPU size that should be enough, in GB as vendors name it."""
     parameters: int
@@ -66,10 +66,10 @@ class Estimate(Report):
     trained_parameters: int
     """Trained parameters."""
     batch_size: int
-    """Rows of a micro-batch."""
+    """Micro-batch size that the estimate assumes, in rows."""
     tokens_per_row: int
-    """Tokens of a row."""
+    """Tokens that the estimate assumes for a row."""
     image_tokens_per_row: int
-    """Image tokens of a row."""
+    """Image tokens that the estimate assumes for a row."""
     assumptions: list[str]
     """Assumptions where nothing was measured."""

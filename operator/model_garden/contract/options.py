@@ -27,7 +27,7 @@ class LoraConfig(ContractModel):
 
     r: int | None = declare("LoRA rank.", _RANK, shapes_weights=True, ge=1, le=1024)
     lora_alpha: int | None = declare(
-        "LoRA alpha. Adapters are scaled by loraAlpha / r.", _RANK, shapes_weights=True, ge=1, le=4096
+        "LoRA alpha. Adapters are scaled by alpha / rank.", _RANK, shapes_weights=True, ge=1, le=4096
     )
     lora_dropout: float | None = declare("Dropout of the adapters' inputs.", 0.0, shapes_weights=True, ge=0, lt=1)
     target_modules: list[Text] | None = declare(
@@ -37,7 +37,7 @@ class LoraConfig(ContractModel):
         min_length=1,
         max_length=64,
     )
-    use_rslora: bool | None = declare("Scale adapters by loraAlpha / sqrt(r).", False, shapes_weights=True)
+    use_rslora: bool | None = declare("Scale adapters by alpha / sqrt(rank).", False, shapes_weights=True)
     finetune_vision_layers: bool | None = declare("Adapt the vision tower.", False, shapes_weights=True)
     finetune_language_layers: bool | None = declare("Adapt the language model.", True, shapes_weights=True)
     finetune_attention_modules: bool | None = declare("Adapt the attention projections.", True, shapes_weights=True)
@@ -60,9 +60,17 @@ class EffectiveLoraConfig(LoraConfig):
 class ImageOptions(ContractModel):
     """Bounds of an image's area in pixels. An image outside them is resized; its aspect ratio stays the same."""
 
-    min_pixels: int | None = declare("Smallest area in pixels.", Default(vision=3136), shapes_weights=True, ge=1)
+    min_pixels: int | None = declare(
+        "Smallest area of an image in pixels. A smaller image is scaled up.",
+        Default(vision=3136),
+        shapes_weights=True,
+        ge=1,
+    )
     max_pixels: int | None = declare(
-        "Largest area in pixels. A smaller area trains faster.", Default(vision=1_003_520), shapes_weights=True, ge=784
+        "Largest area of an image in pixels. A larger image is scaled down. A lower value trains faster.",
+        Default(vision=1_003_520),
+        shapes_weights=True,
+        ge=784,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
+from model_garden.contract.declaration import declare
 from model_garden.contract.model import ContractModel
 
 ObjectName = Annotated[
@@ -102,8 +103,11 @@ class Resources(ContractModel):
     """Requests and limits of the training container."""
 
     requests: dict[str, Quantity] | None = Field(None, max_length=16)
-    limits: dict[str, Quantity] | None = Field(
-        None, max_length=16, description=f"{GPU_RESOURCE} 1 unless given; 0 allowed"
+    limits: dict[str, Quantity] | None = declare(
+        f"Limits of the container, as in Kubernetes. {GPU_RESOURCE}: 0 trains on the CPU.",
+        shapes_weights=False,
+        default_words=f"{GPU_RESOURCE}: 1",
+        max_length=16,
     )
 
     @field_validator("requests", "limits")

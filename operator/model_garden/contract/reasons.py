@@ -54,8 +54,8 @@ REASONS = (
     Reason(
         "InvalidSpec",
         2,
-        "Fix the named field. The spec of a job cannot change, so create a new one: "
-        "`model-garden rerun NAME --set FIELD=VALUE`.",
+        "The message names the wrong field. The spec of a job cannot change, so create a new job with the corrected "
+        "field: `model-garden rerun NAME --set FIELD=VALUE`.",
     ),
     Reason(
         "OutputNotWritable",
@@ -72,53 +72,87 @@ REASONS = (
     Reason(
         "InvalidModel",
         4,
-        "Choose a model of the kind that `isVision` says, or download the file that the message names again.",
+        "If the message names a damaged file, download that file again. Otherwise choose a model that matches "
+        "`isVision`.",
     ),
     Reason(
         "OutOfMemory",
         5,
-        "Even one row does not fit. Lower `maxSeqLength` or `imageOptions.maxPixels`, use `quantization: 4bit`, "
-        "or use a larger GPU.",
+        "The batch did not fit into memory. With `autoBatchSize: false`, lower `batchSize`. Otherwise lower "
+        "`maxSeqLength` or `imageOptions.maxPixels`, use `quantization: 4bit`, or use a larger GPU. After exit code "
+        "137, which is retried, raise `resources.limits.memory`: the kernel killed the container.",
     ),
     Reason("LossIsNaN", 6, "Lower the learning rate. The last good checkpoint is kept."),
     Reason("ExportFailed", 7, "Follow the message. The adapter is kept at `status.output.adapterPath`."),
     Reason(
         "WorkerLost",
         WORKER_LOST,
-        "One pod of several ended because another pod did; see the log of that pod. It does not count against "
-        "`backoffLimit` ([distributed.md](distributed.md)).",
+        "This pod ended because another pod of the job ended; see the log of the other pod. This pod does not count "
+        "against `backoffLimit` ([distributed.md](distributed.md)).",
         retried=True,
     ),
     Reason(
         "HubUnreachable",
         9,
         "The Hub did not answer for a minute. The Job retries `backoffLimit` times. Check the network of the cluster, "
-        "or give the folder of a model or a data set.",
+        "or use a model folder and data files in the workspace instead of the Hub.",
         retried=True,
     ),
     Reason(
         "StepTimeout",
         ERROR,
-        "No step finished within `spec.health`. The log holds the stacks of all threads.",
+        "No step finished within the time of `spec.health`, or the pods of a job with several nodes did not connect in "
+        "time. For a stuck step, the log shows what every thread did. If the step was only slow, raise "
+        "`health.stepSeconds` or `health.firstStepSeconds`.",
         retried=True,
     ),
-    Reason("TrainerError", ERROR, "See the log. The Job retried it `backoffLimit` times.", retried=True),
+    Reason("TrainerError", ERROR, "See the log. The Job has already retried `backoffLimit` times.", retried=True),
     Reason(
         "InsufficientGPUMemory",
         None,
         "No GPU of the cluster has enough memory for the job. The parts of the estimate say what to lower.",
     ),
-    Reason("DeadlineExceeded", None, "`activeDeadlineSeconds` passed. The last checkpoint is kept."),
-    Reason("BackoffLimitExceeded", None, "No retry was left, and the last pod gave no reason. See its events."),
-    Reason("Preempted", None, "A pod of higher priority replaced the last pod, and no retry was left. Rerun the job."),
-    Reason("Evicted", None, "The node evicted the last pod, and no retry was left. Rerun the job."),
+    Reason(
+        "DeadlineExceeded",
+        None,
+        "The Job ran longer than `activeDeadlineSeconds`. To resume from its last checkpoint: `model-garden rerun NAME "
+        "--set activeDeadlineSeconds=SECONDS --set outputDir=FOLDER`, where FOLDER is the `outputDir` of the old job.",
+    ),
+    Reason(
+        "BackoffLimitExceeded",
+        None,
+        "All retries failed, and no pod is left that shows why. See `status.attempts`.",
+    ),
+    Reason(
+        "Preempted",
+        None,
+        "A pod of higher priority replaced the last pod. This does not count against `backoffLimit`: see "
+        "`status.attempts` for the failures that do; then rerun.",
+    ),
+    Reason(
+        "Evicted",
+        None,
+        "The last pod was evicted from its node. This does not count against `backoffLimit`: see `status.attempts` for "
+        "the failures that do; then rerun.",
+    ),
     Reason("ClaimNotFound", None, "Create the PersistentVolumeClaim, or name another in `spec.storage`; then rerun."),
     Reason("ClaimNotBound", None, "Check the claim's storage class and its events; then rerun."),
     Reason("NotFound", None, "Create the Secret or ConfigMap that the message names; then rerun."),
     Reason("MountFailed", None, "Fix the volume that the message names; then rerun."),
     Reason("ImageNotPullable", None, "Correct `spec.image` or `spec.podTemplate.imagePullSecrets`; then rerun."),
-    Reason("PodRefused", None, "Kubernetes refused the pod. The message says which quota or policy; then rerun."),
-    Reason("JobNameTaken", None, "Delete the Job of that name, or give the TrainingJob another name."),
+    Reason(
+        "PodRefused",
+        None,
+        "Kubernetes refused to create the pod. Change the policy or `spec.podTemplate` as the message says; then "
+        "rerun.",
+    ),
+    Reason(
+        "CreateContainerConfigError",
+        None,
+        "The container cannot be configured. Fix what the message names in `spec.podTemplate`; then rerun.",
+    ),
+    Reason("CreateContainerError", None, "The node cannot create the container. See the message; then rerun."),
+    Reason("RunContainerError", None, "The node cannot start the container. See the message; then rerun."),
 )
 
 EXIT_CODES = {reason.name: reason.exit_code for reason in REASONS if reason.exit_code is not None}

@@ -20,6 +20,7 @@ from model_garden.contract import rules
 from model_garden.contract.declaration import Default, declare
 from model_garden.contract.hyperparameters import EffectiveHyperparameters, Hyperparameters
 from model_garden.contract.model import ContractModel
+from model_garden.contract.names import WORKSPACE
 from model_garden.contract.options import (
     EffectiveHealth,
     EffectiveImageOptions,
@@ -70,7 +71,10 @@ class TrainingJobSpec(ContractModel):
     """One fine-tuning job. Only ``baseModel`` and ``datasetPath`` are required."""
 
     base_model: Annotated[Text, AfterValidator(_check_base_model)] = declare(
-        "Base model: a Hub id (ORG/NAME) or a path below the workspace.", shapes_weights=True, required=True
+        "Base model: a Hub id (ORG/NAME) or a path in the workspace, such as ./models/NAME. The workspace is "
+        "/workspace in a pod, and the current folder on your machine.",
+        shapes_weights=True,
+        required=True,
     )
     base_model_revision: Text | None = declare(
         "Branch, tag or commit of the base model on the Hub.", shapes_weights=True, default_words="main"
@@ -80,17 +84,19 @@ class TrainingJobSpec(ContractModel):
         "Train a vision-language model.", Default(False, vision=True), shapes_weights=True, default_words="false"
     )
     model_type: ModelType | None = declare(
-        "vision is the same as isVision: true, and text as isVision: false.",
+        "Another way to set isVision: vision means true, text means false.",
         Default("text", vision="vision"),
         shapes_weights=False,
         default_words="text",
     )
     dataset_path: Annotated[Text, AfterValidator(_check_dataset)] = declare(
-        "Data set: a file or folder below the workspace (jsonl, json, csv, parquet), or hf://datasets/ORG/NAME.",
+        "Data set: a file or folder in the workspace (jsonl, json, csv, parquet), or hf://datasets/ORG/NAME.",
         shapes_weights=True,
         required=True,
     )
-    dataset_split: Text | None = declare("Split of a Hub data set.", "train", shapes_weights=True)
+    dataset_split: Text | None = declare(
+        "Split to read, of a Hub data set or of a folder whose file names contain splits.", "train", shapes_weights=True
+    )
     validation_dataset_path: Annotated[Text, AfterValidator(_check_dataset)] | None = declare(
         "Data set to evaluate on, in the formats of datasetPath.", shapes_weights=True, default_words="none"
     )
@@ -98,7 +104,9 @@ class TrainingJobSpec(ContractModel):
         "Share of the rows to hold out for evaluation.", shapes_weights=True, default_words="none", gt=0, lt=1
     )
     output_dir: Text | None = declare(
-        "Folder of the model below the workspace.", shapes_weights=False, default_words="./models/NAME"
+        "Folder of the model in the workspace.",
+        shapes_weights=False,
+        default_words="./models/NAME, where NAME is the job's name (for train and train-vision: the data file's name)",
     )
     hyperparameters: Hyperparameters | None = None
     lora_config: LoraConfig | None = None
@@ -139,7 +147,10 @@ class TrainingJobSpec(ContractModel):
         "Pause the job: save a checkpoint and stop the pods. false resumes it.", False, shapes_weights=False
     )
     ttl_seconds_after_finished: int | None = declare(
-        "Seconds after which a finished Job is deleted.", shapes_weights=False, default_words="never", ge=0
+        "Seconds after the end until the Kubernetes Job and its pods are deleted. The TrainingJob stays.",
+        shapes_weights=False,
+        default_words="never",
+        ge=0,
     )
     active_deadline_seconds: int | None = declare(
         "Seconds that the Job may run.", shapes_weights=False, default_words="no limit", ge=1
@@ -217,12 +228,12 @@ def outside_workspace(spec: TrainingJobSpec) -> list[str]:
         "spec.baseModel": spec.base_model if is_path(spec.base_model) else None,
     }
     return [
-        f"{field}: {path!r} leaves the workspace; give a path below it, such as ./data/… or ./models/…"
+        f"{field}: {path!r} is outside the workspace {WORKSPACE}; use a path in it, such as ./data/… or ./models/…"
         for field, path in paths.items()
-        if path is not None and not path.startswith(HUB_DATASET) and _leaves_workspace(path)
+        if path is not None and not path.startswith(HUB_DATASET) and _is_outside(path)
     ]
 
 
-def _leaves_workspace(path: str) -> bool:
+def _is_outside(path: str) -> bool:
     inside = path.removeprefix("/workspace/")
     return inside.startswith(("/", "~")) or posixpath.normpath(inside).split("/")[0] == ".."

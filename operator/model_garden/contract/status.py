@@ -1,4 +1,4 @@
-"""TrainingJobStatus, which the operator writes. Programs read the conditions; ``phase`` is a summary for people."""
+"""TrainingJobStatus, which the operator writes. Programs read the conditions, and people ``phase``."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class Failure(Report):
     """Why the job failed, with the fix in the message."""
 
     reason: str
-    """Failure reason; docs/status.md lists all."""
+    """Failure reason; docs/status.md lists them."""
     message: str
     """What failed, and the fix."""
     exit_code: int | None = None
@@ -205,7 +205,7 @@ class TrainingJobStatus(Report):
     """The status of a TrainingJob. After ``preflightCompletionTime``, every Job of it trains."""
 
     phase: Phase | None = None
-    """Summary of the conditions."""
+    """State of the job, for people."""
     conditions: list[Condition] | None = None
     """Conditions of the job. Scripts should wait for these, not for the phase."""
     effective_spec: dict[str, Any] | None = None

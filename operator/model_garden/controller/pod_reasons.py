@@ -59,14 +59,16 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
         return PendingReason(
             "Missing" if reason in _NEVER or _NO_SUCH_IMAGE.search(reported) else "Image",
             "ImageNotPullable",
-            f"the trainer image cannot be pulled ({reason}: {reported or 'no details'}); check spec.image, that the "
-            "registry can be reached from the node, and spec.podTemplate.imagePullSecrets",
+            f"the trainer image cannot be pulled ({reason}: {reported or 'no details'}); check spec.image and "
+            "spec.podTemplate.imagePullSecrets, and whether the node can reach the registry",
         )
     problem = reported if reason in _CONFIG else mount_problem
     if problem and (missing := _NO_OBJECT.search(problem)):
-        kind, name = missing[1].lower(), missing[2]
-        field = "spec.hubTokenSecret or spec.podTemplate" if kind == "secret" else "spec.podTemplate"
-        return PendingReason("Missing", "NotFound", f"the {kind} {name!r} that {field} names does not exist; create it")
+        kind, field = "ConfigMap", "spec.podTemplate"
+        if missing[1].lower() == "secret":
+            kind, field = "Secret", "spec.hubTokenSecret or spec.podTemplate"
+        why = f"the {kind} {missing[2]!r} does not exist in this namespace; create it ({field} uses it)"
+        return PendingReason("Missing", "NotFound", why)
     if problem:
         return PendingReason(
             "Missing", reason if reason in _CONFIG else "MountFailed", f"the pod cannot start: {problem}"
@@ -121,15 +123,15 @@ def stopping(pod: str, node: str | None, reported: str | None, delete_by: str) -
     """A running pod that is to be deleted, and has time to save a checkpoint."""
     return (
         f"pod {pod} on node {node or 'unknown'} is being deleted{_in_brackets(reported)} and has until {delete_by} to "
-        f"save a checkpoint; if the node does not answer, {_FREE_THE_JOB}"
+        f"save a checkpoint; if the node does not answer, {_free_the_job(pod)}"
     )
 
 
 def not_stopped(pod: str, node: str | None, reported: str | None, delete_by: str) -> str:
     """A pod that has passed its deadline: only its node can report that it has ended."""
     return (
-        f"node {node or 'unknown'} does not answer: its pod {pod} was to stop by {delete_by}{_in_brackets(reported)}, "
-        f"and no other pod starts before it is gone; {_FREE_THE_JOB}"
+        f"node {node or 'unknown'} does not answer: its pod {pod} should have stopped by {delete_by}"
+        f"{_in_brackets(reported)}. Kubernetes starts no new pod until {pod} is removed: {_free_the_job(pod)}"
     )
 
 
@@ -137,21 +139,21 @@ def _in_brackets(reported: str | None) -> str:
     return f" ({reported})" if reported else ""
 
 
-_FREE_THE_JOB = (
-    "repair the node, or delete the Node, or force-delete the pod (kubectl delete pod --force) once it is certain "
-    "that it no longer runs; training resumes from the last checkpoint"
-)
+def _free_the_job(pod: str) -> str:
+    return (
+        "repair the node, or delete the Node object, or, if you are sure that the pod no longer runs, force-delete it "
+        f"(kubectl delete pod {pod} --force). Then training resumes from the last checkpoint"
+    )
 
 
 def preempted(reported: str | None) -> str:
     """A pod that was preempted."""
-    return f"a higher-priority pod preempted the pod{_in_brackets(reported)}; training resumes from the last checkpoint"
+    return f"a higher-priority pod preempted this pod{_in_brackets(reported)}"
 
 
 def evicted(reported: str | None, node: str | None) -> str:
     """A pod that its node evicted, or whose node was lost."""
-    where = f"node {node or 'unknown'}{_in_brackets(reported)}"
-    return f"the pod was evicted from {where}; training resumes from the last checkpoint"
+    return f"the pod was evicted from node {node or 'unknown'}{_in_brackets(reported)}"
 
 
 def out_of_memory(limit: str | None) -> str:
@@ -170,5 +172,6 @@ def died(exit_code: int | None, reason: str | None, reported: str | None) -> str
     if exit_code == 137:
         return "the container was killed (SIGKILL) without a termination message: node shutdown or out of memory"
     if exit_code is not None and exit_code > 128:
-        return f"signal {exit_code - 128} ended the container, which reported no outcome"
-    return f"the container ended with exit code {exit_code} and reported no outcome{_in_brackets(reported)}"
+        return f"signal {exit_code - 128} ended the container, which left no termination message"
+    found = f": {reported}" if reported else " and left no termination message"
+    return f"the container ended with exit code {exit_code}{found}; see its log"

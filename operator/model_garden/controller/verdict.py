@@ -26,7 +26,7 @@ _PATIENCE: dict[PendingKind, float] = {"Missing": 1, "Refused": 1, "Image": 6}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The phase, a CamelCase reason and a sentence. ``stalled``: a person must help for the job to continue."""
+    """The phase, a CamelCase reason and a sentence. ``stalled``: the job needs a person to continue."""
 
     phase: Phase
     reason: str
@@ -85,23 +85,23 @@ def judge(seen: Observation, missing_seconds: float) -> Verdict:
     if not seen.plan.cancelled or verdict.phase in ENDED or verdict.reason == "NodeNotResponding":
         return verdict
     if seen.facts.job is None or not seen.facts.job.owned:
-        return Verdict("Cancelled", "Cancelled", f"the annotation {names.ANNOTATION_CANCEL} cancelled the job")
-    return Verdict(seen.previous.phase or "Pending", "Cancelling", "the job is cancelled; its pods are stopping")
+        return Verdict("Cancelled", "Cancelled", f"the job was canceled (annotation {names.ANNOTATION_CANCEL})")
+    return Verdict(seen.previous.phase or "Pending", "Cancelling", "the job is being canceled; its pods are stopping")
 
 
 def _judge(seen: Observation, missing_seconds: float) -> Verdict:
     """The verdict on a TrainingJob that is not cancelled."""
     plan, facts, job = seen.plan, seen.facts, seen.facts.job
     if job is None and plan.held_back:
-        return Verdict("Suspended", "Suspended", "spec.suspend holds the job back; set it to false to queue the Job")
+        why = "the job is suspended, so its Job is not created yet; set spec.suspend to false to create the Job"
+        return Verdict("Suspended", "Suspended", why)
     if job is None:
         return Verdict("Pending", "CreatingJob", "the operator is creating the Job")
     if not job.owned:
         return _name_taken(plan, job)
     if job.complete and plan.step == "preflight":
-        return Verdict(
-            "Pending", "PreflightSucceeded", "data and model are ready; the operator creates the training Job next"
-        )
+        why = "the preflight succeeded; the operator is creating the training Job"
+        return Verdict("Pending", "PreflightSucceeded", why)
     if job.complete:
         return Verdict("Succeeded", "Succeeded", _success(facts, seen.training))
     if job.failed:
@@ -121,11 +121,11 @@ def _judge(seen: Observation, missing_seconds: float) -> Verdict:
 
 def _name_taken(plan: Plan, job: JobFacts) -> Verdict:
     if job.other_owner == f"{names.KIND} {plan.name}":
-        why = f"the job waits until the Job {job.name} of a deleted TrainingJob of this name is gone"
+        why = f"the job waits: the Job {job.name} of a deleted TrainingJob with the same name still exists"
         return Verdict("Pending", "PreviousJobEnding", why)
     owner = f"belongs to {job.other_owner}" if job.other_owner else "has no owner"
-    fix = "delete that Job, or give the TrainingJob another name"
-    return Verdict("Pending", "JobNameTaken", f"a Job {job.name} exists already and {owner}; {fix}", stalled=True)
+    fix = "delete that Job, or create the TrainingJob under another name"
+    return Verdict("Pending", "JobNameTaken", f"another Job is named {job.name} and {owner}; {fix}", stalled=True)
 
 
 def _not_stopped(facts: Facts, now: Now) -> Verdict | None:
@@ -147,7 +147,8 @@ def _suspended(plan: Plan, job: JobFacts) -> Verdict:
     if plan.queued_by_kueue and not job.suspended_by_spec:
         return Verdict("Queued", "WaitingForQuota", "the Job waits for Kueue to admit it")
     if job.suspended_by_spec:
-        return Verdict("Suspended", "Suspended", "spec.suspend suspends the job; set it to false to resume")
+        why = f"the job is suspended; set spec.suspend to false to resume it (model-garden resume {plan.name})"
+        return Verdict("Suspended", "Suspended", why)
     why = f"Job {job.name} was suspended outside the operator; set its spec.suspend to false to resume"
     return Verdict("Suspended", "SuspendedByOthers", why)
 
@@ -161,7 +162,9 @@ def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
             return _pending(problem, None, _pending_for(facts.job.created, seen), missing_seconds)
         if last := facts.last_ended:
             assert last.end is not None
-            return Verdict("Starting", "Retrying", f"pod {last.name} ended ({_describe(last.end)}); a new pod follows")
+            resumes = ", which resumes from the last checkpoint" if training.checkpoint is not None else ""
+            why = f"pod {last.name} ended ({_describe(last.end)}); the Job creates a new pod{resumes}"
+            return Verdict("Starting", "Retrying", why)
         return Verdict("Starting", "Starting", "Kubernetes is creating the Job's pod")
     if (stopping := facts.stopping) and stopping.delete_by:
         why = pod_reasons.stopping(stopping.name, stopping.node, stopping.delete_reason, stopping.delete_by)
@@ -169,7 +172,9 @@ def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
     if pod.started:
         report = training.warning or training.stage or "the trainer is starting"
         return Verdict(
-            "Running", "Running", report if not pod.asked_to_stop else f"the trainer stops early and saves; {report}"
+            "Running",
+            "Running",
+            report if not pod.asked_to_stop else f"the trainer was asked to stop early and save the model; {report}",
         )
     if pod.waiting:
         return _pending(pod.waiting, pod.node, _pending_for(pod.scheduled or pod.created, seen), missing_seconds)
@@ -186,7 +191,9 @@ def _pending(why: PendingReason, node: str | None, waited: timedelta, missing_se
     """Pending until the pod is scheduled to a node, Starting from then on."""
     patience = missing_seconds * _PATIENCE.get(why.kind, float("inf"))
     if waited.total_seconds() > patience:
-        return Verdict("Failed", why.reason, f"{why.message}; gave up after {int(patience)} s", stalled=True)
+        return Verdict(
+            "Failed", why.reason, f"{why.message}; the operator stopped waiting after {int(patience)} s", stalled=True
+        )
     phase: Phase = "Starting" if node or why.kind == "Starting" else "Pending"
     return Verdict(phase, why.reason, why.message, stalled=why.kind not in ("Capacity", "Starting"))
 
@@ -197,7 +204,7 @@ def _success(facts: Facts, training: Training) -> str:
         return "the trainer exited with code 0 but reported no output"
     progress = outcome.progress or training.progress
     steps = f"the job trained {progress.step} of {progress.total_steps} steps" if progress else "the job trained"
-    early = ", then stopped early and saved, as the annotation asks" if outcome.stopped_early else ""
+    early = f", then stopped early on request (annotation {names.ANNOTATION_STOP})" if outcome.stopped_early else ""
     return f"{steps}{early}; the model is at {outcome.output.path}" if outcome.output else f"{steps}{early}"
 
 
@@ -218,7 +225,8 @@ def job_failure(plan: Plan, facts: Facts, log_tail: list[str] | None) -> Failure
     if job_reason == "DeadlineExceeded":
         limit = plan.spec.active_deadline_seconds
         message = (
-            f"the job ran longer than spec.activeDeadlineSeconds ({limit}); raise it to resume from the last checkpoint"
+            f"the job ran longer than spec.activeDeadlineSeconds ({limit}); to resume from its last checkpoint, run: "
+            f"model-garden rerun {plan.name} --set activeDeadlineSeconds=SECONDS --set outputDir={plan.spec.output_dir}"
         )
         return Failure(reason="DeadlineExceeded", message=message, exit_code=exit_code, log_tail=log_tail)
     if end is None:

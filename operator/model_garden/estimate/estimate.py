@@ -88,7 +88,7 @@ def explain(estimate: Estimate) -> list[str]:
     gpu = ""
     if estimate.memory == "GPU":
         smallest = estimate.smallest_gpu
-        gpu = f"; needs a GPU of {smallest} GB" if smallest else f"; too much for a GPU of {GPU_SIZES[-1]} GB"
+        gpu = f"; fits a GPU of {smallest} GB" if smallest else f"; too much for a GPU of {GPU_SIZES[-1]} GB"
     bounds = f"between {estimate.min_gib:.1f} and {estimate.max_gib:.1f}"
     return [
         f"{estimate.memory} memory {estimate.total_gib:.1f} GiB, {bounds}{gpu}",

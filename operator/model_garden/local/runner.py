@@ -141,7 +141,9 @@ class Runner:
             return derive_facts(job["metadata"], None, pods)
         facts = derive_facts(job["metadata"], objects.job(job, plan, states), pods)
         if waits_for and facts.job and not states:
-            why = PendingReason("Capacity", "WaitingForTurn", f"this machine trains one job at a time, now {waits_for}")
+            why = PendingReason(
+                "Capacity", "WaitingForTurn", f"this machine trains one job at a time; {waits_for} is running now"
+            )
             facts = replace(facts, job=replace(facts.job, start_problem=why))
         return facts
 

@@ -70,6 +70,15 @@ def steps(progress: Mapping[str, Any]) -> str:
     return f"{progress['step']}/{progress['totalSteps']}" if progress.get("totalSteps") else ""
 
 
+def percent(progress: Mapping[str, Any]) -> int:
+    """Share of the steps that are done, rounded down: 100 is shown only after the last step; 0 before the first report.
+
+    >>> percent({"step": 199, "totalSteps": 200})
+    99
+    """
+    return 100 * int(progress["step"]) // int(progress["totalSteps"]) if progress.get("totalSteps") else 0
+
+
 def seconds_left(progress: Mapping[str, Any], now: datetime | None = None) -> float | None:
     """Seconds until the last step: until the trainer's estimated end, else computed from the duration of a step."""
     end = progress.get("estimatedCompletionTime")
@@ -96,7 +105,7 @@ def step_line(progress: Mapping[str, Any], *, running: bool = True) -> str:
     """A line for a step: ``step 12/30 (40%)  loss 2.3104  lr 1.8e-05  … 21s left``; the time left only if running."""
     parts = [f"step {steps(progress)}"]
     if progress.get("totalSteps"):
-        parts[0] += f" ({100 * progress['step'] / progress['totalSteps']:.0f}%)"
+        parts[0] += f" ({percent(progress)}%)"
     if progress.get("loss") is not None:
         parts.append(f"loss {loss(progress['loss'])}")
     parts += details(progress)
@@ -114,13 +123,15 @@ def dataset_line(dataset: Mapping[str, Any]) -> str:
     if dataset.get("images"):
         parts.append(f"{dataset['images']:,} images")
     if dataset.get("tokens"):
-        parts.append("tokens median {median:,}, 95% below {p95:,}, longest {maximum:,}".format(**dataset["tokens"]))
+        parts.append(
+            "tokens: median {median:,}, 95% of rows at most {p95:,}, longest {maximum:,}".format(**dataset["tokens"])
+        )
     return ", ".join(parts)
 
 
 def memory_line(estimate: Mapping[str, Any]) -> str:
     """A line with the estimated memory of training."""
-    gpu = f"; needs a GPU of {estimate['smallestGpu']} GB" if estimate.get("smallestGpu") else ""
+    gpu = f"; fits a GPU of {estimate['smallestGpu']} GB" if estimate.get("smallestGpu") else ""
     return "{totalGiB:.1f} GiB, between {minGiB:.1f} and {maxGiB:.1f}".format(**estimate) + gpu
 
 
