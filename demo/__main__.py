@@ -12,10 +12,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
+from demo import page
 from demo.steps import (
     DemoError,
     Kubectl,
@@ -30,7 +32,7 @@ from demo.steps import (
     train,
 )
 
-CLUSTER_NAME = "demo"
+DEVCLUSTER = [sys.executable, "-m", "devcluster", "--name", "demo"]
 
 
 def main(arguments: list[str]) -> int:
@@ -40,12 +42,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--down", action="store_true", help="stop the demo's cluster and remove what it wrote")
     options = parser.parse_args(arguments)
     if options.down:
+        page.stop(_kubeconfig())
         return _devcluster("down", "--delete")
     began = time.monotonic()
+    own = not os.environ.get("KUBE_CONTEXT")
     try:
         kubectl = _cluster()
-        install(kubectl, None if os.environ.get("KUBE_CONTEXT") else free_ports(kubectl))
+        install(kubectl, free_ports(kubectl) if own else None)
         material(kubectl, options.example)
+        address = page.serve(_kubeconfig(), options.example) if own else None
         status = train(kubectl, options.example)
         check(options.example, status)
         answers(kubectl, status)
@@ -54,13 +59,13 @@ def main(arguments: list[str]) -> int:
         console.print(f"[red]The demo failed:[/red] {escape(str(error))}")
         return 1
     _summary(kubectl, options.example, status, time.monotonic() - began)
+    if address:
+        console.print(f"\nThe page of the job: [bold]{address}[/bold]")
     return 0
 
 
 def _devcluster(*arguments: str) -> int:
-    return subprocess.run(
-        [sys.executable, "-m", "devcluster", "--name", CLUSTER_NAME, *arguments], check=False
-    ).returncode
+    return subprocess.run([*DEVCLUSTER, *arguments], check=False).returncode
 
 
 def _cluster() -> Kubectl:
@@ -72,9 +77,13 @@ def _cluster() -> Kubectl:
     step("A Kubernetes on this machine: real etcd, API server, controllers and scheduler; pods run as processes")
     if _devcluster("up"):
         raise DemoError("the cluster did not come up; see the lines above")
-    devcluster = [sys.executable, "-m", "devcluster", "--name", CLUSTER_NAME]
-    printed = subprocess.run([*devcluster, "kubeconfig"], check=True, capture_output=True, text=True).stdout
-    return Kubectl([*devcluster, "kubectl"], os.environ | {"KUBECONFIG": printed.strip()})
+    return Kubectl([*DEVCLUSTER, "kubectl"], os.environ | {"KUBECONFIG": str(_kubeconfig())})
+
+
+def _kubeconfig() -> Path:
+    """The kubeconfig of the demo's devcluster, whether it is up or not."""
+    printed = subprocess.run([*DEVCLUSTER, "kubeconfig"], check=True, capture_output=True, text=True).stdout
+    return Path(printed.strip())
 
 
 def _summary(kubectl: Kubectl, example: str, status: dict[str, Any], seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,9 @@ def test_the_demo_ends_with_a_model_that_loads_back(demo: Demo) -> None:
     assert found["history"][-1]["loss"] < found["history"][0]["loss"]
     assert found["output"]["path"] == "./models/vision"
     assert "mean loss of 10 answers" in demo.printed
+    address = demo.printed.partition("The page of the job: ")[2].split()[0]
+    page = urllib.request.urlopen(address, timeout=10).read().decode()
+    assert "Succeeded" in page and "./models/vision" in page
 
 
 def test_a_text_model_goes_the_same_way(demo: Demo) -> None:
