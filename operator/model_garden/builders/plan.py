@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def cancelled(self) -> bool:
-        """Whether a user cancelled the job."""
+        """Whether a user canceled the job."""
         return self.annotations.get(names.ANNOTATION_CANCEL) == "true"
 
     @property

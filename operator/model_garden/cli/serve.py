@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def serve(host: str, port: int, *, local: bool, context: str | None) -> None:
-    """Serve until the process is told to end.
+    """Serve until the process is asked to end.
 
     Raises:
         CommandError: the address cannot be used, or another server has the current folder open.

@@ -99,7 +99,7 @@ class Children:
             self._store.put_pod(trim_pod(await self._cluster.patch(PODS, pod.name, change, plan.namespace)))
 
     async def cancel(self, plan: Plan, facts: Facts) -> None:
-        """Delete the Job of a cancelled TrainingJob; it stays until its pods are gone."""
+        """Delete the Job of a canceled TrainingJob; it stays until its pods are gone."""
         job = facts.job
         if job and job.owned and not job.deleting and not job.finished:
             await self._delete_job(Key(plan.namespace, job.name), job.uid, "Foreground")

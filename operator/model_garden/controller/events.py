@@ -36,7 +36,7 @@ class EventPoster:
             _log.warning("an Event is dropped, too many wait: %s: %s", reason, message)
 
     async def run(self) -> None:
-        """Post until cancelled."""
+        """Post until canceled."""
         while True:
             event = await self._waiting.get()
             try:

@@ -42,7 +42,7 @@ class Leader:
         _log.info("%s became leader", self._identity)
 
     async def keep(self) -> None:
-        """Renew until cancelled.
+        """Renew until canceled.
 
         Raises:
             LostLease: when the Lease could not be renewed in time.

@@ -58,7 +58,7 @@ class WorkQueue(Generic[Key]):
         self._timer.set()
 
     async def run(self, workers: int, work: Callable[[Key], Awaitable[float | None]]) -> None:
-        """Call ``work`` for each key until cancelled. It returns in how many seconds to work on the key again, or None.
+        """Call ``work`` for each key until canceled. It returns in how many seconds to work on the key again, or None.
 
         When ``work`` raises, the key is retried after a pause that doubles each time, with jitter.
         """

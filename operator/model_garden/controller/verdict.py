@@ -90,7 +90,7 @@ def judge(seen: Observation, missing_seconds: float) -> Verdict:
 
 
 def _judge(seen: Observation, missing_seconds: float) -> Verdict:
-    """The verdict on a TrainingJob that is not cancelled."""
+    """The verdict on a TrainingJob that is not canceled."""
     plan, facts, job = seen.plan, seen.facts, seen.facts.job
     if job is None and plan.held_back:
         why = "the job is suspended, so its Job is not created yet; set spec.suspend to false to create the Job"

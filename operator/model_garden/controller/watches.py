@@ -34,7 +34,7 @@ _RELIST_SECONDS = 5
 
 
 async def watch_children(cluster: Cluster, store: Store, namespaces: tuple[str, ...], seen_all: asyncio.Event) -> None:
-    """Watch until cancelled; ``seen_all`` is set once the first list of each has arrived."""
+    """Watch until canceled; ``seen_all`` is set once the first list of each has arrived."""
     places = namespaces or (None,)
     first = [asyncio.Event() for _ in range(2 * len(places))]
     arrived = iter(first)
@@ -50,7 +50,7 @@ async def watch_children(cluster: Cluster, store: Store, namespaces: tuple[str, 
 async def forget_vanished(
     cluster: Cluster, store: Store, namespaces: tuple[str, ...], every: float, relisted: asyncio.Event
 ) -> None:
-    """Remove TrainingJobs whose deletion no event reported, until cancelled.
+    """Remove TrainingJobs whose deletion no event reported, until canceled.
 
     After a gap in its watch kopf lists them again (``relisted``) without reporting which are gone. An empty list does
     not set ``relisted``, so this also runs ``every`` so many seconds.
@@ -84,7 +84,7 @@ async def _watch(
     sink: Sink,
     arrived: asyncio.Event,
 ) -> None:
-    """Watch until cancelled, and retry after any refusal: RBAC may be granted later."""
+    """Watch until canceled, and retry after any refusal: RBAC may be granted later."""
     while True:
         try:
             async for seen in list_and_watch(cluster, resource, namespace, labels=LABEL_JOB, trim=trim):

@@ -74,7 +74,7 @@ class Runner:
         self._gpus = process.gpus()
 
     async def run(self) -> None:
-        """Run jobs until cancelled. Trainers that run then run on."""
+        """Run jobs until canceled. Trainers that run at that time continue."""
         while True:
             version = self._store.version
             self.round()
@@ -148,7 +148,7 @@ class Runner:
         return facts
 
     def _control(self, plan: Plan, attempts: list[Attempt]) -> None:
-        """Pass on what people may ask of a job that runs."""
+        """Pass a request to cancel, suspend, or stop and save to the trainer that runs."""
         running = [attempt for attempt in attempts if attempt.exit_code is None]
         for attempt in running:
             if plan.cancelled or plan.spec.suspend:

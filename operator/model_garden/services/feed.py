@@ -20,7 +20,7 @@ KEPT_CHANGES = 256
 """Changes of a namespace that a follower who was away may still get one by one."""
 HEARTBEAT_SECONDS = 15.0
 LINGER_SECONDS = 60.0
-"""How long a watch goes on once its last follower has left, so that one who comes back gets what was missed."""
+"""How long a watch continues after its last follower left, so that a follower who returns gets the missed events."""
 
 
 class Feed:
