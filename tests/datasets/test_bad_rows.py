@@ -34,7 +34,11 @@ TEXT = [
     ("no output", {"instruction": "a", "input": "b"}, '"output" is missing'),
     ("no instruction", {"output": "a"}, '"instruction" is missing'),
     ("empty text", {"text": ""}, '"text" is empty'),
-    ("half a character", {"text": "a\ud800"}, "holds half a character ('\\ud800' at position 1); write the text again"),
+    (
+        "half a character",
+        {"text": "a\ud800"},
+        "('\\ud800', an unpaired surrogate, at position 1); save the text as UTF-8",
+    ),
     ("messages as text", {"messages": "Hi"}, "\"messages\" is text ('Hi'), not a list"),
     ("no messages", {"messages": []}, '"messages" is an empty list'),
     ("a turn as text", {"messages": ["Hi"]}, "messages[0] is text ('Hi'); write each turn as an object with \"role\""),
@@ -49,7 +53,7 @@ TEXT = [
     (
         "late system",
         {"messages": [USER, turn("system", "S"), ANSWER]},
-        "turn 2 is a system turn; put the one system turn",
+        "turn 2 is a system turn; a row may have one system turn",
     ),
     ("tool after user", {"messages": [USER, turn("tool", "x"), ANSWER]}, "a tool turn follows the user's"),
     (
@@ -96,7 +100,7 @@ TEXT = [
     (
         "a response for a text model",
         {"text": "a", "response": "b"},
-        'has a "response", the answer of the vision format',
+        'has the key "response" of the vision format',
     ),
     (
         "image parts for a text model",
@@ -117,15 +121,15 @@ VISION = [
     ("no pictures", {"text": "What?", "images": [], "response": "A cat."}, '"image" is missing'),
     ("empty response", question(response=""), '"response" is empty'),
     ("text as images", {"text": "a", "images": "a.png", "response": "b"}, "\"images\" is text ('a.png'), not a list"),
-    ("image and images", question(images=["b.png"]), 'both "image" and "images"; put all pictures into "images"'),
+    ("image and images", question(images=["b.png"]), 'both "image" and "images"; put all images into "images"'),
     ("a number as image", question(image=3), '"image" is a number; give a path, a data URI'),
-    ("an empty path", question(image=""), "\"image\" is ''; give the path of a picture"),
-    ("a zero byte in a path", question(image="a\0.png"), "give the path of a picture"),
+    ("an empty path", question(image=""), "\"image\" is ''; give the path of an image"),
+    ("a zero byte in a path", question(image="a\0.png"), "give the path of an image"),
     ("no bytes", question(image=b""), '"image" holds no bytes'),
     (
         "an address",
         question(image="https://example.org/a.png"),
-        "pictures are not downloaded during training; download the picture",
+        "images are not downloaded during training; download the image",
     ),
     (
         "a file URI without a root",
@@ -137,11 +141,11 @@ VISION = [
     ("a data URI without base64", question(image="data:image/svg+xml,%3Csvg"), "is a data URI without base64"),
     ("broken base64", question(image="data:image/png;base64,iVBOR!"), "with broken base64"),
     ("an empty data URI", question(image="data:image/png;base64,"), '"image" holds no bytes'),
-    ("too many marks", question(text="<image> or <image>?"), "marks 2 pictures, and its"),
+    ("too many marks", question(text="<image> or <image>?"), "has 2 image marks, but its"),
     (
         "a picture that no turn refers to",
         {"image": "a.png", "messages": [turn("user", "What?"), turn("assistant", "A cat.")]},
-        'marks 0 pictures, and its "image" or "images" column holds 1; write <image>',
+        'has 0 image marks, but its "image" or "images" column has 1 images; write <image>',
     ),
     (
         "a picture beside image parts",
@@ -149,22 +153,22 @@ VISION = [
             "image": "b.png",
             "messages": [turn("user", [{"type": "image", "image": "a.png"}, {"type": "text", "text": "?"}]), ANSWER],
         },
-        "marks 0 pictures",
+        "has 0 image marks",
     ),
     (
         "a mark without a picture",
         {"conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]},
-        "marks 1 pictures, and its",
+        "has 1 image marks, but its",
     ),
     (
         "a picture in an answer",
         {"messages": [USER, turn("assistant", [{"type": "image", "image": "a.png"}])]},
-        "turn 2, the assistant's, holds a picture; move it to a user turn",
+        "turn 2, the assistant's, holds an image; move it to a user turn",
     ),
     (
         "two sources",
         {"messages": [turn("user", [{"type": "image", "image": "a.png", "path": "b.png"}]), ANSWER]},
-        "names its picture twice (image and path)",
+        "has several keys for one image (image and path)",
     ),
     (
         "a mark for video",
@@ -182,12 +186,12 @@ VISION = [
             "images": ["a.png", "b.png"],
             "messages": [turn("user", [{"type": "image", "index": 1}, {"type": "image", "index": 0}]), ANSWER],
         },
-        "image part 1 of the row has the index 1, and pictures are used in order",
+        "image part 1 of the row has the index 1, and images are used in order",
     ),
     (
         "a size of one picture",
         {"messages": [turn("user", [{"type": "image", "image": "a.png", "max_pixels": 50176}]), ANSWER]},
-        'content[0] has "max_pixels" (50176): it sets the size of one picture',
+        'content[0] has "max_pixels" (50176): it sets the size of one image',
     ),
     ("no address", {"messages": [turn("user", [{"type": "image_url"}]), ANSWER]}, "image_url.url is null"),
 ]

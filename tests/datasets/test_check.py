@@ -60,7 +60,7 @@ def test_examples_above_the_limit_are_an_error_that_names_the_longest(tmp_path):
     report = check_examples(examples, measure=words_and_pixels, max_length=60)
     assert report.problem_count == 1
     [problem] = report.problems
-    assert problem.startswith("2 of 4 examples are longer than maxSeqLength 60, and examples are never truncated: ")
+    assert problem.startswith("2 of 4 rows are longer than maxSeqLength (60); rows are never truncated: ")
     data = tmp_path / "data.jsonl"
     assert (
         f"{data} row 4 (111 tokens, 50 of them image tokens); {data} row 2 (91 tokens, 50 of them image tokens);"

@@ -178,8 +178,12 @@ class TestFolders:
 
     def test_a_split_that_no_file_has_in_its_name(self, tmp_path):
         write_jsonl(tmp_path / "data.jsonl")
-        assert "no file has the split 'test' in its name; name one test.jsonl" in error_of(tmp_path, split="test")
-        assert "one file has no split 'test'" in error_of(tmp_path / "data.jsonl", split="test")
+        assert "no file name contains the split test; rename a file, for example to test.jsonl" in error_of(
+            tmp_path, split="test"
+        )
+        assert "a single file has no splits, so the split 'test' cannot be read" in error_of(
+            tmp_path / "data.jsonl", split="test"
+        )
 
 
 BROKEN = [
@@ -202,15 +206,15 @@ BROKEN = [
     ("a.jsonl", '{"text": "a"}'.encode("utf-16"), "is UTF-16 or UTF-32; save it as UTF-8"),
     ("a.json", b'"text"', "is not a JSON array of rows; write [{…}, {…}], or one object a line"),
     ("a.json", b"[]", "a.json: has no rows"),
-    ("a.json", b'[{"text": "a"} {"text": "b"}]', "a.json row 1: '{' after it, not a comma or ]"),
+    ("a.json", b'[{"text": "a"} {"text": "b"}]', "a.json row 1: expected a comma or ] after the row, found '{'"),
     ("a.json", b'[{"text": "a"},\n{"text": }]', "a.json row 2: not JSON: Expecting value (line 2)"),
-    ("a.json", b'[{"text": "a"}', "a.json row 1: the end of the file after it"),
+    ("a.json", b'[{"text": "a"}', "a.json row 1: expected a comma or ] after the row, found the end of the file"),
     ("a.json", b'[{"text": "a"}] x', "a.json: 'x' after the end of the JSON array"),
     ("a.json", b'[{"text": "a"}, 3]', "a.json row 2: the row is a number, not an object"),
     ("a.json", b'[{"text": "a"},]', "a.json row 2: not JSON: Expecting value"),
-    ("a.csv", b"prompt,completion\na\n", "a.csv row 2: 1 cells, and the header names 2; quote cells that hold commas"),
-    ("a.csv", b"prompt,completion\na,b\nc,d,e\n", "a.csv row 3: 3 cells"),
-    ("a.csv", b"prompt,prompt\na,b\n", "a.csv row 1: a column has no name or two have the same"),
+    ("a.csv", b"prompt,completion\na\n", "a.csv row 2: the row has 1 cells, but the header has 2 columns; quote cells"),
+    ("a.csv", b"prompt,completion\na,b\nc,d,e\n", "a.csv row 3: the row has 3 cells"),
+    ("a.csv", b"prompt,prompt\na,b\n", "a.csv row 1: a column has no name, or two columns have the same name"),
     ("a.csv", b"prompt,completion\na,\n", 'a.csv row 2: "completion" is missing'),
     ("a.csv", b'prompt,completion\n"a,b\n', "a.csv row 2: not CSV: unexpected end of data"),
     ("a.csv", b"prompt,completion\na,\xff\n", "a.csv: not UTF-8"),

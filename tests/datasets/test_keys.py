@@ -132,8 +132,9 @@ def test_a_message_names_turn_key_value_and_fix(tmp_path):
     with pytest.raises(RowError) as caught:
         read(conversation(answer={"loss": False}), tmp_path)
     assert str(caught.value) == (
-        'messages[1] has "loss" (false): it weights the loss, but every answer has the same weight here; '
-        "remove the turn or the row if it is not to be trained, else remove the key"
+        'messages[1] has "loss" (false): it gives an answer another weight in the loss, but here all answers '
+        "have the same weight; "
+        "if the turn must not be trained, remove the turn or the row; otherwise remove the key"
     )
 
 

@@ -77,17 +77,20 @@ def test_a_truncated_picture_is_refused(kind, tmp_path):
     data = encoded(noise(), kind)
     path = tmp_path / "cut"
     path.write_bytes(data[: len(data) * 2 // 3])
-    assert f"the picture {path} cannot be decoded" in error_of(path)
+    assert f"the image {path} cannot be decoded" in error_of(path)
     assert "embedded bytes cannot be decoded" in error_of(data[: len(data) * 2 // 3])
 
 
 def test_a_file_that_is_not_a_picture_is_refused(tmp_path):
     text = tmp_path / "a.png"
     text.write_text("I am text")
-    assert "is none of PNG, JPEG, GIF, BMP, PPM, TIFF, WEBP; save it as PNG or JPEG" in error_of(text)
+    assert (
+        "is not an image of a supported type (PNG, JPEG, GIF, BMP, PPM, TIFF, WEBP); save it as PNG or JPEG"
+        in error_of(text)
+    )
     empty = tmp_path / "b.png"
     empty.touch()
-    assert error_of(empty) == f"the picture {empty} is empty (0 bytes); copy it again or remove the row"
+    assert error_of(empty) == f"the image {empty} is empty (0 bytes); copy it again or remove the row"
     assert "cannot be read: No such file or directory; check the path" in error_of(tmp_path / "c.png")
     assert "is not a regular file" in error_of(tmp_path)
     assert "base64 starts with data:image/png;base64," in error_of(Path("iVBORw0KGgo" * 1000))
@@ -117,10 +120,10 @@ def png_of_size(width: int, height: int) -> bytes:
         (encoded(Image.new("I;16", (40, 40))), "has more than eight bits a color (mode I;16)"),
         (
             encoded(noise(), "GIF", save_all=True, append_images=[noise()]),
-            "has 2 frames or pages; save each as a picture",
+            "has 2 frames or pages; save each frame as its own file",
         ),
         (encoded(noise(), "TIFF", save_all=True, append_images=[noise()]), "has 2 frames or pages"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "is none of PNG, JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "is not an image of a supported type"),
     ],
     ids=["large", "bomb", "thin", "tall", "tiny", "deep", "animated", "pages", "program"],
 )
@@ -149,8 +152,8 @@ def test_a_picture_that_scaling_makes_too_thin_is_refused(tmp_path):
     assert check_examples(examples).ok
     assert check_examples(examples, bounds=(None, 10_000)).ok
     assert check_examples(examples, bounds=(None, 2500)).problems == [
-        f"{tmp_path}/data.jsonl row 2: the picture {tmp_path}/strip.png is 1990 x 10, scaled to 597 x 3: a side is "
-        "below 4 pixels; raise imageOptions.maxPixels, or crop the picture"
+        f"{tmp_path}/data.jsonl row 2: the image {tmp_path}/strip.png is 1990 x 10, scaled to 597 x 3: a side is "
+        "below 4 pixels; raise imageOptions.maxPixels, or crop the image"
     ]
 
 

@@ -59,12 +59,12 @@ def test_where_the_next_role_ends_an_answer_its_marker_is_trained_and_the_last_a
 
 def test_a_template_without_any_end_is_refused() -> None:
     endless = replace(FORMAT, template=ROLES.replace("|", ""), end="", stops=frozenset(), controls=frozenset())
-    with pytest.raises(RowError, match="no token that ends an answer"):
+    with pytest.raises(RowError, match="no end token after answer"):
         trained(endless, chat(*TURNS))
 
 
 def test_a_next_role_whose_marker_does_not_end_generation_is_refused() -> None:
-    with pytest.raises(RowError, match="no token that ends an answer"):
+    with pytest.raises(RowError, match="no end token after answer"):
         trained(replace(BY_ROLE, stops=frozenset({"<|e|>"})), chat(*TURNS))
 
 
@@ -120,7 +120,7 @@ def test_a_token_that_joins_prompt_and_answer_is_trained() -> None:
 
 
 def test_characters_without_a_token_are_refused() -> None:
-    with pytest.raises(RowError, match="'!' of an answer would not be trained"):
+    with pytest.raises(RowError, match="no token for '!' in an answer"):
         check_trained("Q: yes!", [(0, 3), (3, 6)], [False, True], [(3, 7)])
 
 

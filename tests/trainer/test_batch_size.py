@@ -69,13 +69,15 @@ def test_each_halving_is_told() -> None:
     events: list[Event] = []
     largest_that_fits(memory_for(2, []), 8, events.append)
     assert [event.message for event in events if isinstance(event, WarningEvent)] == [
-        "out of memory with 8 sample(s) at once; trying 4 x 2 accumulation steps (the effective batch stays 8)",
-        "out of memory with 4 sample(s) at once; trying 2 x 4 accumulation steps (the effective batch stays 8)",
+        "a batch of 8 rows does not fit into memory; trying a batch of 4 row(s) "
+        "with 2 accumulation steps (8 rows per step, as before)",
+        "a batch of 4 rows does not fit into memory; trying a batch of 2 row(s) "
+        "with 4 accumulation steps (8 rows per step, as before)",
     ]
 
 
 def test_where_no_sample_fits_the_run_ends_with_the_exit_code_for_it() -> None:
-    with pytest.raises(TrainingError, match=r"a single sample does not fit.*maxPixels") as refused:
+    with pytest.raises(TrainingError, match=r"one row does not fit.*maxPixels") as refused:
         largest_that_fits(memory_for(0, []), 4, lambda _: None)
     assert refused.value.exit_code == EXIT_CODES["OutOfMemory"]
 

@@ -142,7 +142,7 @@ def test_what_llama_cpp_cannot_do_is_said_before_training(
     workspace: Workspace, llama_cpp: LlamaCpp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     llama_cpp.fail(gguf.CONVERTER, "--vocab-only")
-    refused(workspace, "cannot convert ./models/qwen2: no space left on device; install what it misses", "gguf")
+    refused(workspace, "cannot convert ./models/qwen2: no space left on device; install the packages", "gguf")
     shutil.rmtree(llama_cpp.folder)
     missing = (
         rf"needs convert_hf_to_gguf.py, llama-quantize, llama-completion .* below LLAMA_CPP_DIR \({llama_cpp.folder}"
@@ -151,7 +151,7 @@ def test_what_llama_cpp_cannot_do_is_said_before_training(
     monkeypatch.delenv(gguf.FOLDER_ENV)
     monkeypatch.setenv("PATH", "/nowhere")
     refused(workspace, "of llama.cpp, not found on PATH; install llama.cpp", "gguf")
-    refused(workspace, "merged_4bit is quantized on a GPU and this machine shows none; use merged_16bit", "merged_4bit")
+    refused(workspace, "merged_4bit needs a GPU, but torch finds none on this machine; use merged_16bit", "merged_4bit")
 
 
 def refused(workspace: Workspace, words: str, method: str) -> None:

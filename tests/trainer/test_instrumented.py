@@ -68,7 +68,7 @@ def test_a_loss_that_is_not_finite_stops_it_or_is_skipped(preferences: Any, monk
         return loss * float("nan") if self.state.global_step == 1 else loss
 
     monkeypatch.setattr(DPOTrainer, "compute_loss", broken)
-    with pytest.raises(TrainingError, match="step 2: loss nan") as raised:
+    with pytest.raises(TrainingError, match="step 2: the loss is nan") as raised:
         preferences({"nonFiniteLoss": "Fail"}, []).train()
     assert raised.value.reason == "LossIsNaN"
     events: list[Event] = []
@@ -76,6 +76,6 @@ def test_a_loss_that_is_not_finite_stops_it_or_is_skipped(preferences: Any, monk
     trainer.train()
     assert trainer.state.global_step == 3 and trainer.skipped_updates == 1
     assert [event.message for event in events if isinstance(event, WarningEvent)] == [
-        "step 2: loss nan, gradient norm nan; update skipped"
+        "step 2: the loss is nan and the gradient norm nan; update skipped"
     ]
     assert all(bool(torch.isfinite(weight).all()) for weight in trainer.model.parameters())

@@ -109,18 +109,23 @@ def test_keys_that_no_format_reads_are_a_warning(workspace: Workspace) -> None:
 def test_rows_longer_than_the_limit_are_named(workspace: Workspace) -> None:
     outcome, _ = prepared(workspace, VISION, {"hyperparameters": {"maxSeqLength": 100}})
     assert (outcome.exit_code, outcome.reason) == (3, "InvalidDataset")
-    assert outcome.message and "longer than maxSeqLength 100" in outcome.message
+    assert outcome.message and "longer than maxSeqLength (100)" in outcome.message
 
 
 @pytest.mark.parametrize(
     ("given", "code", "reason", "words"),
     [
-        ({"baseModel": "./models/none"}, 4, "ModelNotFound", "./models/none is no folder"),
+        ({"baseModel": "./models/none"}, 4, "ModelNotFound", "./models/none does not exist ("),
         ({"isVision": True}, 4, "InvalidModel", "is a text model"),
-        ({"baseModel": "./models/cut"}, 4, "InvalidModel", "model.safetensors of ./models/cut is missing or cut short"),
+        (
+            {"baseModel": "./models/cut"},
+            4,
+            "InvalidModel",
+            "model.safetensors of ./models/cut is missing or incomplete",
+        ),
         ({"baseModel": "./models/garbled"}, 4, "InvalidModel", "models/garbled/tokenizer.json is damaged"),
         ({"baseModel": "./models/bare"}, 4, "InvalidModel", "holds no weights"),
-        ({"baseModel": "./models/x-bnb-4bit", "quantization": "16bit"}, 2, "InvalidSpec", "come in 4bit"),
+        ({"baseModel": "./models/x-bnb-4bit", "quantization": "16bit"}, 2, "InvalidSpec", "are stored in 4bit"),
     ],
 )
 def test_a_model_that_cannot_be_trained_ends_it(

@@ -90,6 +90,6 @@ def test_the_backend_is_told_with_a_reason_that_is_true() -> None:
         spec = TrainingJobSpec.model_validate({"baseModel": "./m", "datasetPath": "./d", **asked, **part})
         return backends.choose(effective_spec(spec, "x"), gpu=gpu)
 
-    assert chosen(1, True) == ("unsloth", "a GPU is asked for")
+    assert chosen(1, True) == ("unsloth", "default with a GPU")
     assert chosen(1, True, backend="transformers") == ("transformers", "spec.backend")
-    assert chosen(0, False) == ("transformers", "no GPU is asked for")
+    assert chosen(0, False) == ("transformers", "default without a GPU")

@@ -176,14 +176,14 @@ def _classify(error: Exception, traceback: str) -> TrainingError:
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
         return TrainingError(
             "OutOfMemory",
-            f"memory ran out at the smallest batch: {text.splitlines()[0] if text else 'MemoryError'}; lower "
-            "hyperparameters.maxSeqLength or imageOptions.maxPixels, use quantization: 4bit, or a larger GPU",
+            f"the smallest batch ran out of memory: {text.splitlines()[0] if text else 'MemoryError'}; lower "
+            "hyperparameters.maxSeqLength or imageOptions.maxPixels, use quantization: 4bit, or use a larger GPU",
         )
     if "RANK" in os.environ:
         from model_garden_trainer.distributed import process_group
 
         if process_group.peer_lost(error):
-            why = "another process of the job ended or no longer answers; training resumes when all are back"
+            why = "another process of the job ended or does not answer; training resumes when all pods run again"
             cause = text.partition("\n")[0].partition(". ")[0] or type(error).__name__
             return TrainingError("WorkerLost", f"{why} ({cause})")
     return TrainingError("TrainerError", f"{type(error).__name__}: {error} ({traceback})")

@@ -19,7 +19,7 @@ from model_garden_trainer.distributed import process_group
 
 
 def fingerprint(spec: EffectiveSpec, data: Data) -> str:
-    """The digest of the settings that shape weights, of the data files and of their pictures (SHA-256, hexadecimal)."""
+    """The digest of the settings that shape weights, of the data files and of their images (SHA-256, hexadecimal)."""
     content: dict[str, Any] = {"spec": shaping_values(spec.to_dict())}
     if process_group.processes() > 1:  # as many micro-batches make a step
         content["processes"] = process_group.processes()

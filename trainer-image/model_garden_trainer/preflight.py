@@ -61,7 +61,9 @@ def _counter(spec: EffectiveSpec, folder: Path, report: Report) -> TokenCounter 
             folder, vision=spec.vision, min_pixels=min_pixels, max_pixels=max_pixels, train_on=spec.train_on
         )
     except UncountableError as error:
-        report_warning(report, f"lengths are measured when training starts, not before: {error}")
+        report_warning(
+            report, f"the preflight cannot measure the length of rows, so the trainer does when it starts: {error}"
+        )
         return None
 
 
@@ -87,8 +89,8 @@ def _bring(spec: EffectiveSpec, report: Report, warn: base_model.Warn) -> None:
     if not (spec.storage and spec.storage.cache_claim):
         report_warning(
             report,
-            f"{spec.base_model} is downloaded when training starts, while the GPU waits, for there is no claim to "
-            "keep it in; name one in spec.storage.cacheClaim",
+            f"the job has no cache claim, so the training pod downloads {spec.base_model} before it can train; set "
+            "spec.storage.cacheClaim to download it in the preflight",
         )
         return
     report_stage(report, "model", f"fetching {spec.base_model}")

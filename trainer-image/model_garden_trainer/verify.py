@@ -96,8 +96,8 @@ def _compare(spec: EffectiveSpec, merged: Path, example: Example, adapted: torch
     if difference > (COARSE_TOLERANCE if coarse else TOLERANCE) or lost:
         raise TrainingError(
             "ExportFailed",
-            f"{merged}: its logits differ from the adapter's by {difference:.1%} of their norm ({change:.1%} is "
-            "what the adapter changes), so the merge went wrong",
+            f"{merged}: the merge failed: the merged model's logits differ by {difference:.1%} from those of base "
+            f"model and adapter (the adapter itself changes them by {change:.1%}); the adapter is kept",
         )
     return difference
 
@@ -149,7 +149,7 @@ def _logits(model: Any, batch: Batch, folder: Path) -> torch.Tensor:
     with torch.inference_mode():
         logits: torch.Tensor = model(**inputs, use_cache=False).logits[0, -64:].float()
     if not bool(torch.isfinite(logits).all()):
-        raise TrainingError("ExportFailed", f"{folder}: the model answers with numbers that are not finite")
+        raise TrainingError("ExportFailed", f"{folder}: the model computes NaN or infinite logits; the adapter is kept")
     return logits
 
 

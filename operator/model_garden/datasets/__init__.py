@@ -5,7 +5,7 @@ How the trainer and ``validate`` use it::
     examples = open_examples(path, vision=True, split="train", root=workspace_or_None)   # lazy, random access
     report = check_examples(examples, measure=TokenCounter.load(model, vision=True), max_length=4096)
     report.raise_for_problems()                                                          # DatasetError
-    pictures.decode(examples[3].images[0])                                               # a picture, only now
+    pictures.decode(examples[3].images[0])                                               # an image, only now
 
 A row passes ``source`` (file, folder or Hub), ``files`` (a row by its number), ``convert`` with ``locate`` (the row's
 Example), ``examples`` (the sequence) and ``check`` with ``pictures`` and ``tokens`` (the report). A ``DatasetError``

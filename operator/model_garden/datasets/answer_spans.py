@@ -95,13 +95,13 @@ def _with_content(message: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 def expanded_spans(spans: list[Span], text: str, expanded: str, placeholder: str) -> tuple[list[Span], list[Span]]:
-    """``spans`` of ``text``, moved to ``expanded``, where the tokens of a picture replace every ``placeholder``.
+    """``spans`` of ``text``, moved to ``expanded``, where the tokens of an image replace every ``placeholder``.
 
     Returns:
-        The moved spans, and the spans of the pictures.
+        The moved spans, and the spans of the images.
 
     Raises:
-        UnsuitableTemplate: the text between two pictures changed, or a picture is inside a span.
+        UnsuitableTemplate: the text between two images changed, or an image is inside a span.
     """
     pieces = text.split(placeholder)
     if len(pieces) == 1:
@@ -113,7 +113,7 @@ def expanded_spans(spans: list[Span], text: str, expanded: str, placeholder: str
         last = number == len(pieces) - 1
         found = len(expanded) - len(piece) if last else expanded.find(piece, there)
         if found < there or (number == 0 and found != 0) or expanded[found : found + len(piece)] != piece:
-            raise UnsuitableTemplate("the processor changed the text around a picture")
+            raise UnsuitableTemplate("the processor changed the text around an image")
         if number:
             pictures.append((there, found))
         shifts.append((here, found - here))
@@ -128,5 +128,5 @@ def _moved(span: Span, shifts: list[tuple[int, int]]) -> Span:
         max(entry for entry in shifts if entry[0] <= position)[1] for position in (start, max(start, end - 1))
     )
     if shift_of_start != shift_of_end:
-        raise UnsuitableTemplate("an answer holds a picture, which no model can write")
+        raise UnsuitableTemplate("an answer holds an image, which no model can write")
     return start + shift_of_start, end + shift_of_end

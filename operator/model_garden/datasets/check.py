@@ -1,6 +1,6 @@
 """Checks every row: counts what the data set contains, measures the lengths of its examples, and lists every problem.
 
-Rows are checked in spans, by several processes if that saves time. Memory hardly grows with the data: a decoded picture
+Rows are checked in spans, by several processes if that saves time. Memory hardly grows with the data: a decoded image
 is discarded, and a length takes 4 bytes.
 """
 
@@ -26,7 +26,7 @@ from model_garden.datasets.examples import Examples
 from model_garden.datasets.sizes import Bounds, Size, check_scaled
 
 Measure = Callable[[Example, Sequence[Size]], tuple[int, int]]
-"""An example and the sizes (width, height) of its pictures -> its text tokens and image tokens; may raise RowError."""
+"""An example and the sizes (width, height) of its images -> its text tokens and image tokens; may raise RowError."""
 
 SPAN = 128
 """Rows checked at a time."""
@@ -121,7 +121,7 @@ def check_examples(
         examples: the data set.
         measure: counts the tokens of an example (``TokenCounter``); without it, lengths are not measured.
         max_length: the most tokens of an example; a longer one is an error, since examples are never truncated.
-        bounds: smallest and largest area in pixels to which training scales pictures (``imageOptions``).
+        bounds: smallest and largest area in pixels to which training scales images (``imageOptions``).
         processes: number of processes; only one if ``measure`` cannot be pickled. None starts one per core if that
             saves time. ``multiprocessing`` needs an importable main module.
     """
@@ -234,7 +234,7 @@ def _checked_spans(checker: _Checker, processes: int | None) -> Iterator[_Tally]
 
 
 def _size(image: ImageRef, bounds: Bounds) -> Size:
-    """The stored size of a picture; raises RowError if the stored or the scaled picture cannot be trained on."""
+    """The stored size of an image; raises RowError if the stored or the scaled image cannot be trained on."""
     from model_garden.datasets.pictures import name_of, verify
 
     size = verify(image)
@@ -296,6 +296,6 @@ def _too_long(total: _Tally, max_length: int) -> str:
     named = "; ".join(rows) + (f"; and {more} more" if more else "")
     lower = " or lower imageOptions.maxPixels" if any(image for _, image, _ in total.too_long) else " or shorten them"
     return (
-        f"{total.too_long_count} of {len(total.text)} examples are longer than maxSeqLength {max_length}, and examples "
-        f"are never truncated: {named}; raise hyperparameters.maxSeqLength to {total.too_long[0][0]}{lower}"
+        f"{total.too_long_count} of {len(total.text)} rows are longer than maxSeqLength ({max_length}); rows are never "
+        f"truncated: {named}; raise hyperparameters.maxSeqLength to {total.too_long[0][0]}{lower}"
     )

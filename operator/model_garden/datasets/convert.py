@@ -1,7 +1,7 @@
-"""Converts a row of any accepted format to an Example with all its turns, roles and pictures.
+"""Converts a row of any accepted format to an Example with all its turns, roles and images.
 
-``formats`` reads the columns, ``keys`` ignores or refuses the others, and ``turns`` replaces marks with pictures. A row
-may have more columns than its format: ``image`` or ``images`` with pictures, and ``system`` with a system prompt. None
+``formats`` reads the columns, ``keys`` ignores or refuses the others, and ``turns`` replaces marks with images. A row
+may have more columns than its format: ``image`` or ``images`` with images, and ``system`` with a system prompt. None
 is the same as a missing key, since Parquet writes None for one.
 """
 
@@ -35,8 +35,8 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool) -> Conv
     Args:
         row: the value in the file, usually a dict.
         origin: its file and number, kept in the example.
-        locator: finds its pictures.
-        vision: whether a vision-language model is trained. A row with pictures is refused for a text model.
+        locator: finds its images.
+        vision: whether a vision-language model is trained. A row with images is refused for a text model.
 
     Raises:
         RowError: the row has no accepted format, a value in it is missing, empty or of a wrong type, or it has a key
@@ -89,10 +89,10 @@ def _is_image_part(value: Any) -> bool:
 
 
 def _pictures(fields: Mapping[str, Any], locator: Locator) -> list[ImageRef]:
-    """The pictures of the column ``image``, which holds one or a list as LLaVA writes it, or of ``images``."""
+    """The images of the column ``image``, which holds one or a list as LLaVA writes it, or of ``images``."""
     given = {column: fields[column] for column in IMAGE_COLUMNS if fields.get(column, []) != []}
     if len(given) > 1:
-        raise RowError('the row has both "image" and "images"', 'put all pictures into "images" and remove "image"')
+        raise RowError('the row has both "image" and "images"', 'put all images into "images" and remove "image"')
     for column, value in given.items():
         if column == "image" and not isinstance(value, list):
             return [locator.locate(value, '"image"')]
@@ -102,7 +102,7 @@ def _pictures(fields: Mapping[str, Any], locator: Locator) -> list[ImageRef]:
 
 
 def _pictures_for_text_model() -> RowError:
-    return RowError("the row has pictures, and the job trains a text model", "set isVision: true or remove them")
+    return RowError("the row has images, and the job trains a text model", "set isVision: true or remove them")
 
 
 def _with_system(row: Row, kind: Kind, turns: list[Turn]) -> list[Turn]:

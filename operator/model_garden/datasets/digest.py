@@ -1,4 +1,4 @@
-"""A digest of a data set: of its files, and of the pictures that its rows name.
+"""A digest of a data set: of its files, and of the images that its rows name.
 
 A run resumes only with the data with which it started. The digest changes with the data and is far cheaper than a
 check of every row. Modification times are not used, since a copy of a file has a new one.
@@ -21,9 +21,9 @@ WHOLE = 2**28
 """Data files of up to this many bytes are read completely, in under a second. Of larger ones, both ends are read."""
 END = 2**20
 PICTURE_END = 64
-"""The last bytes of a picture, which depend on its content: those of a PNG hold the checksum of its pixels."""
+"""The last bytes of an image, which depend on its content: those of a PNG hold the checksum of its pixels."""
 READERS = 16
-"""Pictures read at the same time: on network storage each read waits for milliseconds."""
+"""Images read at the same time: on network storage each read waits for milliseconds."""
 
 
 def digest_files(path: str) -> str:
@@ -45,9 +45,9 @@ def digest_files(path: str) -> str:
 
 
 def digest_pictures(examples: Examples) -> str:
-    """A digest of the size and the last bytes of each picture outside the data files, in order.
+    """A digest of the size and the last bytes of each image outside the data files, in order.
 
-    Pictures inside the data files are part of ``digest_files``. The check of the rows reports pictures that
+    Images inside the data files are part of ``digest_files``. The check of the rows reports images that
     cannot be read.
     """
     result = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""An Example: a row of any format after conversion, with all its roles, turns and pictures."""
+"""An Example: a row of any format after conversion, with all its roles, turns and images."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Kind = Literal["chat", "completion", "text"]
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture before it is decoded: a path, or the encoded bytes of a data URI or a Parquet column."""
+    """An image before it is decoded: a path, or the encoded bytes of a data URI or a Parquet column."""
 
     source: Path | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: its role and its parts in order, each a text or a picture."""
+    """One turn: its role and its parts in order, each a text or an image."""
 
     role: Role
     parts: tuple[str | ImageRef, ...]
@@ -41,5 +41,5 @@ class Example:
 
     @property
     def images(self) -> list[ImageRef]:
-        """All pictures of the row, in the order of its turns."""
+        """All images of the row, in the order of its turns."""
         return [part for message in self.messages for part in message.parts if isinstance(part, ImageRef)]

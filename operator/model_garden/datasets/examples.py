@@ -1,4 +1,4 @@
-"""Examples by number: a row is converted when it is read, and its pictures are opened later."""
+"""Examples by number: a row is converted when it is read, and its images are opened later."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from model_garden.datasets.source import open_source
 
 
 def open_examples(path: str | Path, *, vision: bool, split: str = "train", root: Path | None = None) -> Examples:
-    """Open a data set: find its rows, convert none and open no picture.
+    """Open a data set: find its rows, convert none and open no image.
 
     Args:
         path: a file (jsonl, json, csv, parquet), a folder of such files, or ``hf://datasets/ORG/NAME``.
         vision: whether a vision-language model is trained on it.
         split: which split of a folder or of the Hub.
-        root: the folder that the data files and their pictures may not leave, symbolic links followed (in a cluster,
+        root: the folder that the data files and their images may not leave, symbolic links followed (in a cluster,
             the workspace). None allows any path.
 
     Raises:

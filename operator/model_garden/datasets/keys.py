@@ -101,14 +101,14 @@ def _not_final(value: Any, _answer: bool) -> bool | None:
     return bool(value != "final")
 
 
-_REMOVE_TURN = "remove the turn or the row if it is not to be trained, else remove the key"
+_REMOVE_TURN = "if the turn must not be trained, remove the turn or the row; otherwise remove the key"
 _ONE_ANSWER = "keep the wanted answer as the row's answer and remove the others, or remove the row"
 
 MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("loss", "loss_weight", "loss_scale", "loss_mask", "weight", "trainable", "train_on_turn"),
         _EVERYWHERE,
-        "it weights the loss, but every answer has the same weight here",
+        "it gives an answer another weight in the loss, but here all answers have the same weight",
         _REMOVE_TURN,
         _weighted,
     ),
@@ -129,8 +129,8 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("train_detail", "assistant_masks", "completion_mask"),
         _EVERYWHERE,
-        "it selects parts of a text for the loss, but an answer is trained as a whole here",
-        "shorten the answer to what is to be trained, or remove the key",
+        "it selects parts of a text for training, but an answer is always trained as a whole",
+        "shorten the answer to the part to train, or remove the key",
         _lost,
     ),
     Meaning(
@@ -171,14 +171,15 @@ MEANINGS: tuple[Meaning, ...] = (
             *("thought", "thoughts", "cot", "chain_of_thought"),
         ),
         _EVERYWHERE,
-        "it holds reasoning, which is not read from there and would be lost",
-        "write it into the answer's text as the model's chat template does (often <think>…</think>), or remove it",
+        "it holds reasoning, but this key is not read, so the reasoning would be lost",
+        "move it into the text of the answer, in the form that the model's chat template uses (often "
+        "<think>…</think>), or remove the key",
         _lost,
     ),
     Meaning(
         ("objects", "bbox", "bboxes"),
         _EVERYWHERE,
-        "it holds boxes, which are not read from there and would be lost",
+        "it holds boxes, but this key is not read, so they would be lost",
         "write their numbers into the text, in place of <bbox> and the like, or remove it",
         _lost,
     ),
@@ -227,7 +228,7 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("image", "images", "image_url"),
         (*_ROW, "turn"),
-        "it holds pictures, which are not read from there and would be lost",
+        "it holds images, which are not read from there and would be lost",
         "write them as parts of the turn's content, or into the row's column \"images\"",
         _lost,
     ),
@@ -248,7 +249,7 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("min_pixels", "max_pixels", "resized_width", "resized_height"),
         ("part",),
-        "it sets the size of one picture, but all pictures are scaled in the same way here",
+        "it sets the size of one image, but all images are scaled in the same way here",
         "set imageOptions.minPixels and imageOptions.maxPixels, and remove it",
         _lost,
     ),

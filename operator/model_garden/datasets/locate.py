@@ -1,4 +1,4 @@
-"""Converts the value of a picture in a row (path, URI, bytes) to an ImageRef, without opening the picture."""
+"""Converts the value of an image in a row (path, URI, bytes) to an ImageRef, without opening the image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILE = "file://"
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """Finds the pictures of one data file.
+    """Finds the images of one data file.
 
     ``base`` is the folder of the data file; None for a data set of the Hub. ``root`` is the folder in which every path
     must be, with symbolic links resolved; None allows any path.
@@ -31,7 +31,7 @@ class Locator:
     root: Path | None = None
 
     def locate(self, value: Any, name: str) -> ImageRef:
-        """The picture that ``value`` names: a path, a data URI, bytes, or ``{"bytes", "path"}`` as Parquet holds it.
+        """The image that ``value`` names: a path, a data URI, bytes, or ``{"bytes", "path"}`` as Parquet holds it.
 
         Args:
             value: the value in the row.
@@ -45,25 +45,25 @@ class Locator:
         if isinstance(value, (bytes, bytearray)):
             return ImageRef(_not_empty(bytes(value), name))
         if not isinstance(value, str):
-            raise RowError(f"{name} is {kind_of(value)}", "give a path, a data URI or the picture's bytes")
+            raise RowError(f"{name} is {kind_of(value)}", "give a path, a data URI or the image's bytes")
         if value[:5].lower() == "data:":
             return ImageRef(_not_empty(_decode(value, name), name))
         return ImageRef(self._path(value, name))
 
     def _path(self, value: str, name: str) -> Path:
         if not value.strip() or "\0" in value:
-            raise RowError(f"{name} is {shown(value)}", "give the path of a picture")
+            raise RowError(f"{name} is {shown(value)}", "give the path of an image")
         if value[: len(_FILE)].lower() == _FILE:
             value = _local_path(value, name)
         elif _SCHEME.match(value) and "://" in value:
             raise RowError(
-                f"{name} is {shown(value)}: pictures are not downloaded during training",
-                "download the picture next to the data file and give its path, or embed it as a data URI",
+                f"{name} is {shown(value)}: images are not downloaded during training",
+                "download the image next to the data file and give its path, or embed it as a data URI",
             )
         if self.base is None and not Path(value).is_absolute():
             raise RowError(
                 f"{name} is the path {shown(value)}, and a data set of the Hub has no folder for relative paths",
-                "embed the pictures in the data set as an Image column",
+                "embed the images in the data set as an Image column",
             )
         path = (self.base or Path("/")) / value
         self.require_inside(path, name)
@@ -81,12 +81,12 @@ class Locator:
         if os.path.commonpath([real, root]) != root:
             raise RowError(
                 f"{name} {shown(str(path))} is outside {self.root}",
-                "keep pictures below the workspace, next to the data file",
+                "keep images below the workspace, next to the data file",
             )
 
 
 def _local_path(uri: str, name: str) -> str:
-    """The path of ``file:///folder/a%20picture.png``, as Qwen-VL's guides write pictures (RFC 8089)."""
+    """The path of ``file:///folder/a%20picture.png``, as Qwen-VL's guides write images (RFC 8089)."""
     path = unquote(uri[len(_FILE) :].removeprefix("localhost"))
     if not path.startswith("/") or "\0" in path:
         raise RowError(
@@ -100,16 +100,14 @@ def _decode(uri: str, name: str) -> bytes:
     if not header:
         raise RowError(f"{name} is a data URI without base64: {shown(uri, 40)}", "write it as data:image/png;base64,…")
     if header["type"] and not header["type"].lower().startswith("image/"):
-        raise RowError(f"{name} is a data URI of {header['type']}", "give a picture: data:image/png;base64,…")
+        raise RowError(f"{name} is a data URI of {header['type']}", "give an image: data:image/png;base64,…")
     try:
         return base64.b64decode(uri[header.end() :], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise RowError(
-            f"{name} is a data URI with broken base64 ({error})", "encode the picture's bytes again"
-        ) from None
+        raise RowError(f"{name} is a data URI with broken base64 ({error})", "encode the image's bytes again") from None
 
 
 def _not_empty(data: bytes, name: str) -> bytes:
     if not data:
-        raise RowError(f"{name} holds no bytes", "embed the picture again or remove the row")
+        raise RowError(f"{name} holds no bytes", "embed the image again or remove the row")
     return data

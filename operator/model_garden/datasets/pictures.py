@@ -1,4 +1,4 @@
-"""Decodes pictures for training, and checks that they can be decoded."""
+"""Decodes images for training, and checks that they can be decoded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ORIENTATION = 0x0112
 
 
 def decode(image: ImageRef, min_pixels: int | None = None, max_pixels: int | None = None) -> Image.Image:
-    """The picture as RGB, turned upright as its EXIF data says, on white where transparent, its area within the bounds.
+    """The image as RGB, turned upright as its EXIF data says, on white where transparent, its area within the bounds.
 
     A JPEG that is scaled down is decoded at a half, a quarter or an eighth of its size, where that is at least
     ``REDUCING_GAP`` times the wanted size: a quarter of the work or less, and no visible difference.
@@ -68,7 +68,7 @@ def _resized(picture: Image.Image, size: Size) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """The picture as RGB. One that is RGB already is loaded and not copied."""
+    """The image as RGB. One that is RGB already is loaded and not copied."""
     if not image.has_transparency_data:
         image.load()
         return image if image.mode == "RGB" else image.convert("RGB")
@@ -78,10 +78,10 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def verify(image: ImageRef) -> Size:
-    """Width and height in pixels, as ``decode`` gives them, of a picture that is known to decode.
+    """Width and height in pixels, as ``decode`` gives them, of an image that is known to decode.
 
     Every byte is decoded, so that a truncated file is found; a JPEG at an eighth of its size, which reads all of the
-    file too. Sizes of files are cached: rows often share a picture.
+    file too. Sizes of files are cached: rows often share an image.
 
     Raises:
         RowError: it is missing, empty, broken, too large, too thin, or has more than eight bits a color.
@@ -91,9 +91,9 @@ def verify(image: ImageRef) -> Size:
 
 
 def name_of(image: ImageRef) -> str:
-    """A picture as messages name it."""
+    """An image as messages name it."""
     source = image.source
-    return f"the picture {source}" if isinstance(source, Path) else f"the {len(source)} embedded bytes"
+    return f"the image {source}" if isinstance(source, Path) else f"the {len(source)} embedded bytes"
 
 
 @lru_cache(maxsize=4096)
@@ -105,11 +105,11 @@ def _verify_file(path: Path) -> Size:
         hint = "; base64 starts with data:image/png;base64," if len(str(path)) > 255 else ""
         reason = getattr(error, "strerror", None) or str(error)
         raise RowError(
-            f"the picture {shown(str(path), 200)} cannot be read: {reason}",
+            f"the image {shown(str(path), 200)} cannot be read: {reason}",
             f"check the path; a relative path starts from the data file's folder{hint}",
         ) from None
     if not stat.S_ISREG(status.st_mode):
-        raise RowError(f"{name} is not a regular file", "give the path of a picture")
+        raise RowError(f"{name} is not a regular file", "give the path of an image")
     if not status.st_size:
         raise RowError(f"{name} is empty (0 bytes)", "copy it again or remove the row")
     return _verify(path, name)
@@ -130,7 +130,8 @@ def _verify(source: Path | bytes, name: str) -> Size:
             raise
         except UnidentifiedImageError:
             raise RowError(
-                f"{name} is none of {', '.join(FORMATS)}", "save it as PNG or JPEG, or remove the row"
+                f"{name} is not an image of a supported type ({', '.join(FORMATS)})",
+                "save it as PNG or JPEG, or remove the row",
             ) from None
         except Image.DecompressionBombError:
             raise RowError(f"{name} is larger than {MAX_PIXELS} pixels", "scale it down") from None
@@ -153,5 +154,7 @@ def _check_header(image: Image.Image, name: str) -> None:
             f"{name} has more than eight bits a color (mode {image.mode})", "save it with eight bits a color"
         )
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # a phone's JPEG with a second, auxiliary picture
-        raise RowError(f"{name} has {frames} frames or pages", 'save each as a picture and list them in "images"')
+    if frames > 1 and image.format != "MPO":  # a phone's JPEG with a second, auxiliary image
+        raise RowError(
+            f"{name} has {frames} frames or pages", 'save each frame as its own file and list the files in "images"'
+        )

@@ -17,7 +17,7 @@ def preview_rows(examples: Examples, counter: TokenCounter, count: int) -> Itera
 
     Returns:
         For each row ``file``, ``row`` (from 1), ``text`` and ``tokens``: a list of ``id``, ``text`` and ``trained``.
-        The token of a picture is repeated for each of its image tokens, but is once in ``text``. Of several tokens of
+        The token of an image is repeated for each of its image tokens, but is once in ``text``. Of several tokens of
         one character, the first has the text.
 
     Raises:

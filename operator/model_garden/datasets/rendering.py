@@ -56,7 +56,7 @@ class Renderer:
         """The prompt and the answer, joined. A begin or end token that the row has already is not added again."""
         if not self.format.end:
             raise RowError(
-                "the model's tokenizer has no end-of-text token, so no answer could end",
+                "the model's tokenizer has no end-of-text token, so the model could not learn where an answer ends",
                 "set eos_token in the model's tokenizer_config.json",
             )
         *before, answer = (_text(message) for message in example.messages)
@@ -152,8 +152,8 @@ class Renderer:
                 ended.append((start, len(text)))
             else:
                 raise RowError(
-                    f"the model's chat template writes no token that ends an answer after answer {number} of "
-                    f"{len(spans)} (end tokens: {', '.join(stops) or 'none'}), so the model would not learn to stop",
+                    f"the model's chat template writes no end token after answer {number} of {len(spans)} (end tokens: "
+                    f"{', '.join(stops) or 'none'}), so the model would not learn to stop there",
                     "split the row so that it ends with that answer"
                     if number < len(spans) and self.format.end
                     else "use a model whose chat template ends each turn with one of its end tokens",
@@ -205,7 +205,7 @@ def check_trained(text: str, offsets: Sequence[Span], trained: Sequence[bool], s
         lost = "".join(text[at] for at in range(start, end) if not covered[at] and not text[at].isspace())
         if lost:
             raise RowError(
-                f"{shown(lost, _SHOWN)} of an answer would not be trained: the model's tokenizer gives no token for it",
+                f"the model's tokenizer has no token for {shown(lost, _SHOWN)} in an answer; it would not be trained",
                 "use a model with another tokenizer, or remove those characters",
             )
 

@@ -1,4 +1,4 @@
-"""Sample data sets with true answers: pictures of shapes and colors, and short instructions.
+"""Sample data sets with true answers: images of shapes and colors, and short instructions.
 
 ``model-garden create-vision-dataset`` and ``create-dataset``, the files in ``data/`` and the demo use them. The same
 number of rows gives the same files, and a longer set starts with the rows of a shorter one.
@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 SIZE = 224
-"""Width and height of a sample picture in pixels."""
-_SMOOTH = 4  # pictures are drawn this much larger and then scaled down, which smooths edges
+"""Width and height of a sample image in pixels."""
+_SMOOTH = 4  # images are drawn this much larger and then scaled down, which smooths edges
 
 COLORS = {
     "red": (214, 40, 40),
@@ -39,7 +39,7 @@ COLUMNS = {"left": 1, "center": 2, "right": 3}
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture: a shape of a size and color at a place on a background."""
+    """One image: a shape of a size and color at a place on a background."""
 
     shape: str
     color: str
@@ -70,9 +70,9 @@ QUESTIONS: tuple[tuple[str, Callable[[Scene], str]], ...] = (
 
 
 def create_vision_samples(path: str | Path, n: int) -> Path:
-    """Write ``n`` rows of ``{"text", "image", "response"}`` to ``path``, their pictures to ``<stem>_images`` beside it.
+    """Write ``n`` rows of ``{"text", "image", "response"}`` to ``path``, their images to ``<stem>_images`` beside it.
 
-    The pictures are PNG, RGB, ``SIZE`` x ``SIZE`` pixels. Image paths in the rows are relative to ``path``'s folder.
+    The images are PNG, RGB, ``SIZE`` x ``SIZE`` pixels. Image paths in the rows are relative to ``path``'s folder.
 
     Raises:
         ValueError: ``n`` is below 1.
@@ -128,7 +128,7 @@ def vision_scenes(n: int) -> Iterator[tuple[Scene, tuple[str, Callable[[Scene], 
 
 
 def draw(scene: Scene) -> Image.Image:
-    """The picture of a scene: RGB, ``SIZE`` x ``SIZE`` pixels."""
+    """The image of a scene: RGB, ``SIZE`` x ``SIZE`` pixels."""
     large = SIZE * _SMOOTH
     image = Image.new("RGB", (large, large), BACKGROUNDS[scene.background])
     center = (COLUMNS[scene.column] * large / 4, ROWS[scene.row] * large / 4)

@@ -1,4 +1,4 @@
-"""Sizes of pictures in pixels: how pictures are scaled, and which sizes can be trained on."""
+"""Sizes of images in pixels: how images are scaled, and which sizes can be trained on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 from model_garden.datasets.errors import RowError
 
 MAX_PIXELS = 89_478_485
-"""The limit of Pillow. A larger picture needs over 256 MiB when decoded and is a mistake or an attack."""
+"""The limit of Pillow. A larger image needs over 256 MiB when decoded and is a mistake or an attack."""
 MAX_ASPECT_RATIO = 200
-"""The models' processors refuse pictures with one side this many times the other or more."""
+"""The models' processors refuse images with one side this many times the other or more."""
 MIN_SIDE = 4
 """Image processors that guess the layout of an array mistake a side of 1 or 3 pixels for the color channels."""
 
@@ -36,7 +36,7 @@ def bounded(size: Size, min_pixels: int | None, max_pixels: int | None) -> Size:
 
 
 def check_size(size: Size, name: str) -> None:
-    """Refuse a picture whose stored size cannot be trained on.
+    """Refuse an image whose stored size cannot be trained on.
 
     Raises:
         RowError: it has too many pixels, too large an aspect ratio, or a side that is too short.
@@ -49,11 +49,11 @@ def check_size(size: Size, name: str) -> None:
             f"{name} is {width} x {height}: one side is {MAX_ASPECT_RATIO} times the other or more", "crop or pad it"
         )
     if min(size) < MIN_SIDE:
-        raise RowError(f"{name} is {width} x {height}: a side is below {MIN_SIDE} pixels", "use a larger picture")
+        raise RowError(f"{name} is {width} x {height}: a side is below {MIN_SIDE} pixels", "use a larger image")
 
 
 def check_scaled(size: Size, name: str, bounds: Bounds) -> None:
-    """Refuse a picture that cannot be trained on after it is scaled to the bounds of the job.
+    """Refuse an image that cannot be trained on after it is scaled to the bounds of the job.
 
     Raises:
         RowError: a side becomes too short.
@@ -62,5 +62,5 @@ def check_scaled(size: Size, name: str, bounds: Bounds) -> None:
     if min(width, height) < MIN_SIDE:
         raise RowError(
             f"{name} is {size[0]} x {size[1]}, scaled to {width} x {height}: a side is below {MIN_SIDE} pixels",
-            "raise imageOptions.maxPixels, or crop the picture",
+            "raise imageOptions.maxPixels, or crop the image",
         )

@@ -45,8 +45,8 @@ def open_source(path: str | Path, split: str, root: Path | None) -> list[Rows]:
     if split != "train":
         raise DatasetError(
             [
-                f"{path}: one file has no split {split!r}; remove datasetSplit or give a folder (to evaluate on "
-                "rows of the file that is trained on, hold some out: validationFraction)"
+                f"{path}: a single file has no splits, so the split {split!r} cannot be read; use a folder, or remove "
+                "datasetSplit. To evaluate on a part of the file, set validationFraction"
             ]
         )
     return [open_file(path)]
@@ -72,7 +72,9 @@ def _files_of_split(folder: Path, split: str) -> list[Path]:
     named = {path: _split_of(path) for path in files}
     if not any(named.values()):
         if split != "train":
-            raise DatasetError([f"{folder}: no file has the split {split!r} in its name; name one {split}.jsonl"])
+            raise DatasetError(
+                [f"{folder}: no file name contains the split {split}; rename a file, for example to {split}.jsonl"]
+            )
         return [folder / path for path in files]
     unnamed = [str(path) for path, name in named.items() if name is None]
     if unnamed:

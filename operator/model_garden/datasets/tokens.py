@@ -1,8 +1,8 @@
 """Counts the tokens of examples with a model's files, without torch, for ``validate``, ``preview`` and the preflight.
 
-Text is rendered with the model's chat template and tokenized with its tokenizer. The tokens of a picture are computed
+Text is rendered with the model's chat template and tokenized with its tokenizer. The tokens of an image are computed
 from its size, as in Qwen's image processors (``smart_resize`` in transformers' ``image_processing_qwen2_vl``). The
-picture is scaled to the bounds of ``imageOptions``, then to those of the processor, where both sides become multiples
+image is scaled to the bounds of ``imageOptions``, then to those of the processor, where both sides become multiples
 of patch_size x merge_size. Each merged patch is one token.
 """
 
@@ -32,7 +32,7 @@ class UncountableError(ValueError):
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """Counts the tokens of a picture as a Qwen-style image processor does. Areas are in pixels.
+    """Counts the tokens of an image as a Qwen-style image processor does. Areas are in pixels.
 
     Args:
         patch_size, merge_size: sides of a patch, in pixels, and of a merged token, in patches.
@@ -48,12 +48,12 @@ class ImageTokens:
     max_pixels: int | None = None
 
     def __call__(self, size: Size) -> int:
-        """Tokens of a picture: 224 x 224 with patches of 14 merged 2 x 2 gives 8 x 8 = 64."""
+        """Tokens of an image: 224 x 224 with patches of 14 merged 2 x 2 gives 8 x 8 = 64."""
         width, height = self.resized(bounded(size, self.min_pixels, self.max_pixels))
         return (width // self.patch_size) * (height // self.patch_size) // self.merge_size**2
 
     def resized(self, size: Size) -> Size:
-        """The size to which the processor scales a picture."""
+        """The size to which the processor scales an image."""
         factor = self.patch_size * self.merge_size
         return smart_resize(*size, factor, self.smallest, self.largest)
 
@@ -69,7 +69,7 @@ class ImageTokens:
         kind = str(config.get("image_processor_type", ""))
         if not kind.startswith(COUNTED_IMAGE_PROCESSORS):
             raise UncountableError(
-                f"{folder}: image tokens can be counted for Qwen's processors only; this is {kind or 'none'}"
+                f"{folder}: image tokens can be counted only for Qwen's image processors, not for {kind or 'none'}"
             )
         size = config.get("size") or {}
         return cls(
@@ -84,7 +84,7 @@ class ImageTokens:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a row, each picture as one token: the text, and for each token its id, its offsets in the text, and
+    """The tokens of a row, each image as one token: the text, and for each token its id, its offsets in the text, and
     whether it carries loss."""
 
     text: str
@@ -99,7 +99,7 @@ class TokenCounter:
 
     Args:
         folder: the model's folder.
-        images: counts the tokens of a picture; None for a text model.
+        images: counts the tokens of an image; None for a text model.
         train_on: which tokens carry loss.
     """
 
@@ -133,10 +133,10 @@ class TokenCounter:
         return counter
 
     def __call__(self, example: Example, sizes: Sequence[Size]) -> tuple[int, int]:
-        """Text tokens and image tokens of an example whose pictures have ``sizes``.
+        """Text tokens and image tokens of an example whose images have ``sizes``.
 
         Raises:
-            RowError: the example would not be trained as written, or the text has fewer or more places than pictures.
+            RowError: the example would not be trained as written, or the text has fewer or more places than images.
         """
         tokens = self.encode(example)
         if self.images is None:
@@ -144,13 +144,13 @@ class TokenCounter:
         places = tokens.ids.count(self.image_token_id)
         if places != len(sizes):
             raise RowError(
-                f"the model's chat template makes {places} places for {len(sizes)} pictures",
-                "move pictures to user turns",
+                f"the row has {len(sizes)} images, but the model's chat template writes {places} placeholder(s)",
+                "move the images to user turns",
             )
         return len(tokens.ids) - places, sum(self.images(size) for size in sizes)
 
     def encode(self, example: Example) -> Tokens:
-        """The tokens of an example, with one for each picture.
+        """The tokens of an example, with one for each image.
 
         Raises:
             RowError: the example would not be trained as written.
@@ -164,7 +164,7 @@ class TokenCounter:
 
     @cached_property
     def image_token_id(self) -> int:
-        """The id of the token of a picture."""
+        """The id of the token of an image."""
         return int(read_json(self.folder / "config.json")["image_token_id"])
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The turns of a row: puts pictures in place of their marks, and checks the order of the turns."""
+"""The turns of a row: puts images in place of their marks, and checks the order of the turns."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ OTHER_MARKS = ("<video>", "<audio>")
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The place of a picture of the image column. Pictures are used in order.
+    """The place of an image of the image column. Images are used in order.
 
-    ``index`` is the position of the picture in the column, if the row gives it.
+    ``index`` is the position of the image in the column, if the row gives it.
     """
 
     index: int | None = None
@@ -29,15 +29,15 @@ Turn = tuple[Role, list[Part]]
 
 
 def place_pictures(turns: list[Turn], pictures: list[ImageRef], *, in_front: bool) -> list[Turn]:
-    """The turns of a row for a vision model, with the pictures of the image column in place of their marks.
+    """The turns of a row for a vision model, with the images of the image column in place of their marks.
 
     Args:
         turns: the turns, whose texts may contain marks.
         pictures: the image column.
-        in_front: put the pictures of a row without marks at the start of its first user turn.
+        in_front: put the images of a row without marks at the start of its first user turn.
 
     Raises:
-        RowError: there are more or fewer marks than pictures, or a mark for video or audio.
+        RowError: there are more or fewer marks than images, or a mark for video or audio.
     """
     _refuse_other_marks(turns)
     slots = _slots(turns)
@@ -49,13 +49,13 @@ def place_pictures(turns: list[Turn], pictures: list[ImageRef], *, in_front: boo
         return [(role, [*pictures, *parts] if index == first else parts) for index, (role, parts) in enumerate(turns)]
     if len(slots) != len(pictures):
         raise RowError(
-            f'the row marks {len(slots)} pictures, and its "image" or "images" column holds {len(pictures)}',
-            f'write {IMAGE_MARK} or {{"type": "image"}} once where each picture belongs, and give each picture',
+            f'the row has {len(slots)} image marks, but its "image" or "images" column has {len(pictures)} images',
+            f'write {IMAGE_MARK} or {{"type": "image"}} once for each image, and list as many images in "images"',
         )
     for position, slot in enumerate(slots):
         if slot.index not in (None, position):
             raise RowError(
-                f"image part {position + 1} of the row has the index {slot.index}, and pictures are used in order",
+                f"image part {position + 1} of the row has the index {slot.index}, and images are used in order",
                 'put "images" in the order of the turns, and count "index" from 0 or remove it',
             )
     queue = iter(pictures)
@@ -92,13 +92,13 @@ def check_turns(turns: Sequence[Turn]) -> None:
     """Refuse turns that cannot be trained on.
 
     Raises:
-        RowError: a turn is empty, a system or assistant turn has a picture, or the roles have a wrong order.
+        RowError: a turn is empty, a system or assistant turn has an image, or the roles have a wrong order.
     """
     _check_roles([role for role, _ in turns])
     for number, (role, parts) in enumerate(turns, 1):
         pictured = any(isinstance(part, ImageRef) for part in parts)
         if pictured and role in ("system", "assistant"):
-            raise RowError(f"turn {number}, the {role}'s, holds a picture", "move it to a user turn")
+            raise RowError(f"turn {number}, the {role}'s, holds an image", "move it to a user turn")
         if role != "system" and not pictured and not any(isinstance(part, str) and part.strip() for part in parts):
             raise RowError(f"turn {number}, the {role}'s, is empty", "fill it in or remove the row")
 
@@ -107,7 +107,10 @@ def _check_roles(roles: Sequence[Role]) -> None:
     if "assistant" not in roles:
         raise RowError("no assistant turn: there is no answer to learn", "add the answer or remove the row")
     if "system" in roles[1:]:
-        raise RowError(f"turn {roles.index('system', 1) + 1} is a system turn", "put the one system turn first")
+        raise RowError(
+            f"turn {roles.index('system', 1) + 1} is a system turn",
+            "a row may have one system turn, and it must be the first",
+        )
     spoken = roles[1:] if roles[0] == "system" else roles
     if len(roles) > 1 and spoken[0] != "user":
         raise RowError(f"the first turn after the system's is the {spoken[0]}'s", "begin with a user turn")

@@ -1,9 +1,9 @@
 """From examples to the tensors a model takes: the collator of both trainers, and the one place that decides which
 tokens are trained on.
 
-A batch is rendered (``datasets/rendering.py``), tokenized with character offsets (pictures expanded by the model's own
+A batch is rendered (``datasets/rendering.py``), tokenized with character offsets (images expanded by the model's own
 processor), and labeled: a token is trained on if and only if it holds a character of an answer. It runs in the data
-loader's workers, so that a picture is decoded when its batch is made and dropped with it.
+loader's workers, so that an image is decoded when its batch is made and dropped with it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Batch = dict[str, torch.Tensor]
 
 class Collator:
     """The collator: a list of examples -> input_ids, attention_mask, labels (each batch x length) and what the model's
-    processor makes of the pictures.
+    processor makes of the images.
 
     Args:
         processor: the model's tokenizer, or for a vision model its processor.
-        vision: whether content is a list of parts with pictures.
+        vision: whether content is a list of parts with images.
         train_on: ``responses`` trains on answers, ``all`` on all text.
         selective_loss: which tokens of a JSON answer carry none.
-        min_pixels, max_pixels: a picture's area is brought between them, its shape kept; the processor's own bounds
+        min_pixels, max_pixels: an image's area is brought between them, its shape kept; the processor's own bounds
             hold besides.
     """
 
@@ -66,8 +66,8 @@ class Collator:
         if not self.tokenizer.is_fast:
             raise TrainingError(
                 "InvalidModel",
-                f"{type(self.tokenizer).__name__} gives no character offsets, which answers are found by; "
-                "use a model with a tokenizer.json",
+                f"the tokenizer ({type(self.tokenizer).__name__}) gives no character offsets, which are needed to find "
+                "the answers; use a model with a tokenizer.json",
             )
         if self.tokenizer.pad_token is None:  # any will do: padding is masked
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.convert_ids_to_tokens(0)
@@ -116,7 +116,7 @@ class Collator:
             raise TrainingError("InvalidDataset", error.at(example.origin)) from error
 
     def _tokenize(self, texts: list[str], images: list[list[Image.Image]]) -> tuple[list[str], Batch]:
-        """The texts as the tokenizer saw them (pictures expanded), and what tokenizer and processor made of them."""
+        """The texts as the tokenizer saw them (images expanded), and what tokenizer and processor made of them."""
         options: dict[str, Any] = {
             "return_offsets_mapping": True,
             "return_tensors": "pt",
@@ -132,10 +132,10 @@ class Collator:
         return expanded, dict(encoded)
 
     def _placeholder(self, text: str, pictures: int, example: Example) -> str:
-        """What stands for a picture in the rendered text; empty where there is none.
+        """What stands for an image in the rendered text; empty where there is none.
 
         Raises:
-            TrainingError: InvalidDataset where the text has not one for each picture.
+            TrainingError: InvalidDataset where the text has not one for each image.
         """
         names = ("image_token", "boi_token")
         tokens: list[str] = [token for name in names if (token := getattr(self.processor, name, None))]
@@ -146,16 +146,16 @@ class Collator:
             return tokens[counts.index(pictures)]
         raise TrainingError(
             "InvalidDataset",
-            f"{example.origin}: its text has {max(counts, default=0)} placeholder(s) such as {tokens[:1]} for "
-            f"{pictures} picture(s); a text may not write the model's own placeholder",
+            f"{example.origin} has {pictures} image(s), but its text has {max(counts, default=0)} placeholder(s) such "
+            f"as {tokens[:1]}; remove the model's image placeholder from the text",
         )
 
     def _spans_in(self, text: str, item: Rendered, placeholder: str, example: Example) -> tuple[list[Span], list[Span]]:
-        """Where answers and pictures stand in the text as the tokenizer saw it."""
+        """Where answers and images stand in the text as the tokenizer saw it."""
         if not placeholder:
             return item.spans, []
         try:
-            if self.train_on == "all":  # all text but the pictures, so no span may be asked to hold none
+            if self.train_on == "all":  # all text but the images, so no span may be asked to hold none
                 _, pictures = expanded_spans([], item.text, text, placeholder)
                 return [(0, len(text))], pictures
             return expanded_spans(item.spans, item.text, text, placeholder)
@@ -204,7 +204,7 @@ class Collator:
         try:
             return decode(image, self.min_pixels, self.max_pixels)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            source = image.source if not isinstance(image.source, bytes) else "picture"
+            source = image.source if not isinstance(image.source, bytes) else "image"
             raise TrainingError("InvalidDataset", f"{example.origin}: {source} cannot be read: {error}") from error
 
     def _ids_of_picture_tokens(self) -> torch.Tensor:
@@ -219,7 +219,7 @@ class Collator:
 @contextmanager
 def _capture_tokenizer_input(processor: Any, texts: list[str]) -> Iterator[None]:
     """Within it, ``texts`` gets the texts that ``processor`` hands its tokenizer: the only public seam through which
-    every processor shows how it expands a picture."""
+    every processor shows how it expands an image."""
     tokenizer = processor.tokenizer
     processor.tokenizer = _CapturingTokenizer(tokenizer, texts)
     try:

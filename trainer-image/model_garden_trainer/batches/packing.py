@@ -31,7 +31,7 @@ MOST_MORE_ROWS = 31
 """How many more rows than the fewest are considered."""
 
 RopeIndex = Callable[..., tuple[torch.Tensor, torch.Tensor]]
-"""Qwen's ``get_rope_index``: a sample's tokens and picture grids -> its three rotary positions (3, 1, length)."""
+"""Qwen's ``get_rope_index``: a sample's tokens and image grids -> its three rotary positions (3, 1, length)."""
 
 
 class PackedStep(TypedDict):
@@ -55,12 +55,12 @@ def refusal(model_type: str, attention: str | None) -> str | None:
     if family is None or not family.packs:
         shown = ", ".join(sorted(name for name, each in FAMILIES.items() if each.packs))
         return (
-            f"spec.hyperparameters.packing: samples of a row must not see each other, and for models of type "
-            f"{model_type!r} that was not shown; set packing: false (shown for {shown})"
+            f"spec.hyperparameters.packing: packing is not tested for models of type {model_type!r} and may mix rows; "
+            f"set packing: false (tested types: {shown})"
         )
     if attention not in (None, "sdpa"):
         return (
-            f"spec.hyperparameters.packing: was shown for PyTorch's own attention (sdpa) only, and the model runs with "
+            f"spec.hyperparameters.packing: packing works only with PyTorch's attention (sdpa), but the model uses "
             f"{attention!r}; set packing: false, or backend: transformers"
         )
     return None
@@ -190,8 +190,8 @@ class PackedSteps:
             if length > self._capacity:
                 raise TrainingError(
                     "InvalidDataset",
-                    f"{example.origin}: {length} tokens, a packed row holds {self._capacity}; "
-                    "raise hyperparameters.maxSeqLength, shorten the row or make its pictures smaller",
+                    f"{example.origin} has {length} tokens, more than maxSeqLength ({self._capacity}); "
+                    "raise hyperparameters.maxSeqLength, shorten the row or make its images smaller",
                 )
         layout = lay_out(lengths, capacity=self._capacity, rows=self._rows, hidden_size=self._hidden_size)
         rows = [[samples[index] for index in row] for row in layout.rows]
@@ -205,12 +205,12 @@ class PackedSteps:
 
 
 def split(batch: Batch, images: Sequence[int]) -> Iterator[Batch]:
-    """The samples of an encoded batch, each (1, its own length) without its padding, with its own pictures.
+    """The samples of an encoded batch, each (1, its own length) without its padding, with its own images.
 
     Args:
-        batch: input_ids, attention_mask, labels and, where there are pictures, mm_token_type_ids (each batch x length),
-            pixel_values (patches of all pictures x values) and image_grid_thw (pictures x 3).
-        images: how many pictures each sample has.
+        batch: input_ids, attention_mask, labels and, where there are images, mm_token_type_ids (each batch x length),
+            pixel_values (patches of all images x values) and image_grid_thw (images x 3).
+        images: how many images each sample has.
     """
     grids = batch["image_grid_thw"].split(list(images)) if "image_grid_thw" in batch else None
     patches = None

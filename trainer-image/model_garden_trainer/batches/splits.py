@@ -65,7 +65,7 @@ class Data:
     validation: Subset
     sources: tuple[Examples, ...]
     bounds: Bounds = (None, None)
-    """The area in pixels that pictures are scaled to."""
+    """The area in pixels that images are scaled to."""
 
 
 def open_data(spec: EffectiveSpec, seed: int, warn: Callable[[str], None] = log) -> Data:
@@ -85,8 +85,8 @@ def open_data(spec: EffectiveSpec, seed: int, warn: Callable[[str], None] = log)
     if held_out >= len(rows):
         raise TrainingError(
             "InvalidDataset",
-            f"spec.validationFraction: {spec.validation_fraction} of {len(rows)} row(s) leaves none to train on; "
-            "add rows or lower it",
+            f"spec.validationFraction: {spec.validation_fraction} holds out all of {len(rows)} row(s); add rows, or "
+            "lower validationFraction",
         )
     random.Random(seed).shuffle(everything)
     held, kept = everything[:held_out], everything[held_out:]
@@ -203,9 +203,9 @@ def _refuse_longer(lengths: list[tuple[int, Example]], max_length: int) -> None:
         more = f"; and {len(longer) - LISTED} more" if longer[LISTED:] else ""
         raise TrainingError(
             "InvalidDataset",
-            f"{len(longer)} of {len(lengths)} examples are longer than maxSeqLength {max_length}, and nothing is ever "
-            f"cut: {listed}{more}; raise hyperparameters.maxSeqLength to {max(longer, key=lambda e: e[0])[0]}, shorten "
-            "them, or lower imageOptions.maxPixels",
+            f"{len(longer)} of {len(lengths)} rows are longer than maxSeqLength ({max_length}); rows are never "
+            f"truncated: {listed}{more}; raise hyperparameters.maxSeqLength to {max(longer, key=lambda e: e[0])[0]}, "
+            "shorten them, or lower imageOptions.maxPixels",
         )
 
 

@@ -69,7 +69,9 @@ def world_of(spec: EffectiveSpec, environment: Mapping[str, str] = os.environ) -
     nodes = _number(environment, "NNODES", 1, 1)
     per_node = _number(environment, "NPROC_PER_NODE", max(1, spec.gpus), 1)
     if nodes > 1 and not environment.get("MASTER_ADDR"):
-        raise TrainingError("InvalidSpec", "MASTER_ADDR is not set: with several nodes it names the host of the first")
+        raise TrainingError(
+            "InvalidSpec", "MASTER_ADDR is not set; with NNODES above 1, set it to the host name of node 0"
+        )
     port = _number(environment, "MASTER_PORT", 0, 0) or (29500 if nodes > 1 else _free_port())
     address = environment.get("MASTER_ADDR") or "127.0.0.1"
     return World(nodes, _number(environment, "NODE_RANK", 0, 0), per_node, address, port)
@@ -140,14 +142,14 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[tuple[int, int]]
 
 
 def _outcome(world: World, local: int, code: int, reported: Sequence[Outcome | None]) -> Outcome:
-    """The outcome of the process that counts, with the figures of this pod's first; in words where it left none."""
+    """The outcome of the process that counts, with the figures of this pod's first; one is made if it wrote none."""
     outcome, first = reported[local], reported[0]
     if outcome is None or outcome.exit_code != code:
         rank = world.node_rank * world.per_node + local
         how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
-        message = f"the process of rank {rank} {how} and left no word"
+        message = f"the process of rank {rank} {how} before it could report why"
         if code == 128 + signal.SIGKILL:
-            message += "; memory may have run out: raise resources.limits.memory"
+            message += "; the pod may have run out of memory: raise resources.limits.memory"
         outcome = Outcome(result="Failed", exit_code=code, reason="TrainerError", message=message)
     if first is not None:
         figures = {"progress": first.progress, "checkpoint_step": first.checkpoint_step}
@@ -162,7 +164,7 @@ def _number(environment: Mapping[str, str], name: str, default: int, least: int)
     if not text:
         return default
     if not text.isdecimal() or int(text) < least:
-        raise TrainingError("InvalidSpec", f"{name}: {text!r} is no whole number from {least}")
+        raise TrainingError("InvalidSpec", f"{name}: {text!r} is not valid; use a whole number of at least {least}")
     return int(text)
 
 

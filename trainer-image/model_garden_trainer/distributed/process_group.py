@@ -137,7 +137,7 @@ def join(health: EffectiveHealth) -> ProcessGroup:
 
     Raises:
         TrainingError: InvalidSpec where there are fewer GPUs than processes; StepTimeout where not all came;
-            TrainerError where they met and cannot talk.
+            TrainerError if they connected but cannot communicate.
     """
     size = processes()
     if size == 1:
@@ -149,8 +149,8 @@ def join(health: EffectiveHealth) -> ProcessGroup:
         if gpus < per_node:
             raise TrainingError(
                 "InvalidSpec",
-                f"spec.resources: {per_node} processes need a GPU each, and this machine shows {gpus}; ask for "
-                f"{gpus} in resources.limits nvidia.com/gpu",
+                f"spec.resources: {per_node} processes need one GPU each, but this machine has {gpus} visible GPUs; "
+                f"request {gpus} in resources.limits nvidia.com/gpu",
             )
         torch.cuda.set_device(local)
     else:
@@ -169,7 +169,7 @@ def join(health: EffectiveHealth) -> ProcessGroup:
     except RuntimeError as error:
         raise TrainingError(
             "TrainerError",
-            f"the {size} processes met and cannot talk ({str(error).splitlines()[0]}); look at the network "
+            f"the {size} processes connected but cannot communicate ({str(error).splitlines()[0]}); check the network "
             "between the nodes (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME)",
         ) from error
     log(f"{size} processes train together")
@@ -214,6 +214,6 @@ def _meet(rank: int, size: int, deadline: float) -> Any:
         time.sleep(1.0)
     raise TrainingError(
         "StepTimeout",
-        f"not all {size} processes of the job met at {address}:{port} in time{why}; see whether all its pods run, and "
-        "raise health.firstStepSeconds where they start at very different times",
+        f"not all {size} processes of the job connected to {address}:{port} in time{why}; check that all pods of the "
+        "job run; if they start at very different times, raise health.firstStepSeconds",
     )

@@ -32,7 +32,7 @@ def arguments(
         accumulation: micro-batches of one optimizer step.
         workers: processes that make batches.
         some_may_be_unused: whether a process may skip adapters that another one trains, such as those of a vision
-            tower in rows without pictures. Unsloth's gradient checkpointing does not allow it.
+            tower in rows without images. Unsloth's gradient checkpointing does not allow it.
     """
     return {
         **_optimization(h),

@@ -58,7 +58,7 @@ def largest_that_fits(
         everywhere: of several processes, whether something holds in all; a size has to fit in each.
 
     Raises:
-        TrainingError: OutOfMemory where a single sample does not fit. Any other error of ``attempt`` is let through.
+        TrainingError: OutOfMemory if one row does not fit. Any other error of ``attempt`` is let through.
     """
     size = effective
     while not everywhere(_fits(attempt, size)):
@@ -66,14 +66,14 @@ def largest_that_fits(
         if smaller is None:
             raise TrainingError(
                 "OutOfMemory",
-                "a single sample does not fit in memory; lower hyperparameters.maxSeqLength or imageOptions.maxPixels "
-                "and drop longer rows, use quantization: 4bit, a smaller model, or a GPU with more memory",
+                "one row does not fit into memory; lower hyperparameters.maxSeqLength or imageOptions.maxPixels and "
+                "remove the rows that are longer, or use quantization: 4bit, a smaller model, or a larger GPU",
             )
         accumulation = effective // smaller
         report(
             WarningEvent(
-                message=f"out of memory with {size} sample(s) at once; trying {smaller} x {accumulation} accumulation "
-                f"steps (the effective batch stays {effective})"
+                message=f"a batch of {size} rows does not fit into memory; trying a batch of {smaller} row(s) with "
+                f"{accumulation} accumulation steps ({effective} rows per step, as before)"
             )
         )
         size = smaller

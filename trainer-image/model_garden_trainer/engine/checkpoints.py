@@ -52,7 +52,7 @@ def newest(root: Path) -> Checkpoint | None:
         if problem is None:
             content = json.loads((folder / SEAL).read_text())
             return Checkpoint(folder, content["step"], content["fingerprint"], content["notes"])
-        log(f"{folder}: not resumed from: {problem}")
+        log(f"{folder}: training does not resume from this checkpoint: {problem}")
     return None
 
 

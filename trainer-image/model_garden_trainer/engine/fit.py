@@ -128,10 +128,10 @@ def _smaller(run: Run, split: Split, error: RuntimeError) -> Split:
             smaller = "" if split.micro_batch == 1 else "set hyperparameters.autoBatchSize: false and batchSize: 1, "
         raise TrainingError(
             "OutOfMemory",
-            f"memory ran out at {split.micro_batch} row(s) at once ({str(error).splitlines()[0]}); {smaller}lower "
-            "hyperparameters.maxSeqLength or imageOptions.maxPixels, use quantization: 4bit, or a larger GPU",
+            f"a batch of {split.micro_batch} row(s) ran out of memory ({str(error).splitlines()[0]}); {smaller}lower "
+            "hyperparameters.maxSeqLength or imageOptions.maxPixels, use quantization: 4bit, or use a larger GPU",
         ) from error
-    message = f"memory ran out at {split.micro_batch} row(s) at once; training continues with {size}"
+    message = f"a batch of {split.micro_batch} row(s) ran out of memory; training continues with batches of {size}"
     run.report(WarningEvent(message=message))
     log(message)
     return split_of(effective, size)
@@ -144,8 +144,8 @@ def _resumable(run: Run) -> checkpoints.Checkpoint | None:
     if checkpoint.fingerprint != run.fingerprint:
         raise TrainingError(
             "OutputNotWritable",
-            f"spec.outputDir: {checkpoint.folder} is of a run with other settings or other data, and would neither be "
-            "resumed nor overwritten; choose another outputDir, or delete that folder",
+            f"spec.outputDir: {checkpoint.folder} holds a checkpoint of a run with other settings or other data, so "
+            "this run cannot resume from it and does not overwrite it; choose another outputDir, or delete that folder",
         )
     run.report(ResumedEvent(step=checkpoint.step))
     log(f"{checkpoint.folder}: training resumes from step {checkpoint.step}")
@@ -161,7 +161,7 @@ def _ended(checkpoint: checkpoints.Checkpoint, run: Run) -> bool:
 
 def _left_off(checkpoint: checkpoints.Checkpoint, run: Run, model: Any) -> Trained:
     """The result of an earlier attempt that finished training and ended before it saved the model."""
-    log(f"{checkpoint.folder}: training ended there; only saving is left")
+    log(f"{checkpoint.folder}: the training of this run is complete; the model is saved from this checkpoint")
     state = _state(checkpoint)
     _load_adapter(model, Path(state["best_model_checkpoint"] or checkpoint.folder))
     finished = state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] == "patience"

@@ -170,12 +170,12 @@ class Instrumented(Trainer):
             self.window.loss += loss
             self.window.steps += 1
             return norm
-        message = f"step {self.state.global_step + 1}: loss {loss}, gradient norm {self.grad_norm}"
+        message = f"step {self.state.global_step + 1}: the loss is {loss} and the gradient norm {self.grad_norm}"
         if not self._skip_non_finite:
             raise TrainingError(
                 "LossIsNaN",
-                f"{message}; the update was not made and the last checkpoint is kept. Lower "
-                f"hyperparameters.learningRate ({self.args.learning_rate:g}) or maxGradNorm, look at the rows, or set "
+                f"{message}. The weights were not updated, and the last checkpoint is kept. Lower "
+                f"hyperparameters.learningRate ({self.args.learning_rate:g}) or maxGradNorm, check the data, or set "
                 "health.nonFiniteLoss: Skip",
             )
         model.zero_grad()  # an optimizer skips parameters without a gradient

@@ -44,7 +44,7 @@ class Programs:
 
 def check(spec: EffectiveSpec, base: Path) -> None:
     """See that llama.cpp's programs are here, run, and know the model: they convert the base model's vocabulary, and
-    rehearse the conversion of its picture encoder.
+    rehearse the conversion of its image encoder.
 
     Raises:
         TrainingError: InvalidSpec.
@@ -59,9 +59,9 @@ def check(spec: EffectiveSpec, base: Path) -> None:
         log(tried.stderr)
         raise TrainingError(
             "InvalidSpec",
-            f"spec.saveMethod: gguf, but {CONVERTER} cannot convert {spec.base_model}: {_tail(tried.stderr, 1)}; "
-            "install what it misses (pip install gguf sentencepiece), use a newer llama.cpp where it does not know the "
-            "model, or use merged_16bit and convert elsewhere",
+            f"spec.saveMethod: {CONVERTER} cannot convert {spec.base_model}: {_tail(tried.stderr, 1)}; install the "
+            "packages that the converter needs (pip install gguf sentencepiece), or use a newer llama.cpp if it does "
+            "not support the model, or use merged_16bit and convert the model yourself",
         )
 
 
@@ -92,7 +92,7 @@ def programs(spec: EffectiveSpec) -> Programs:
 
 
 def convert(config: TrainerConfig, merged: Path, output: Path) -> Exports:
-    """The merged model as one GGUF file below ``output``; of a vision model also its picture encoder as another.
+    """The merged model as one GGUF file below ``output``; of a vision model also its image encoder as another.
 
     Raises:
         TrainingError: ExportFailed; the adapter is kept.
@@ -121,9 +121,9 @@ def answer(
 
     Args:
         spec: the job's.
-        made: with a GGUF file, of a vision model also the picture encoder's.
+        made: with a GGUF file, of a vision model also the image encoder's.
         prompt: of a text model the rendered prompt; of a vision model the user's text, which llama.cpp renders itself.
-        pictures: files of the row's pictures.
+        pictures: files of the row's images.
         context: tokens that prompt and answer have room for.
         new_tokens: longest answer.
 
@@ -156,7 +156,7 @@ def tensors(path: Path) -> int:
     except (OSError, struct.error):
         magic, version, count = b"", 0, 0
     if magic != b"GGUF" or version < 2 or not count:
-        raise TrainingError("ExportFailed", f"{path}: is no GGUF file with weights; the adapter is kept")
+        raise TrainingError("ExportFailed", f"{path} is not a valid GGUF file; the adapter is kept")
     return int(count)
 
 

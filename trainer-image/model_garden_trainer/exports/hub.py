@@ -17,7 +17,7 @@ _REFUSED = (401, 403)
 
 
 def check(target: PushToHub, report: Report) -> None:
-    """See before training that there is a token, and ask the Hub whether it may write; one out of reach is a warning.
+    """Check before training that the token can write to the repository; warn if the Hub does not answer.
 
     Raises:
         TrainingError: InvalidSpec.
@@ -28,23 +28,26 @@ def check(target: PushToHub, report: Report) -> None:
     if not _token():
         raise TrainingError(
             "InvalidSpec",
-            f"spec.pushToHub: {TOKEN_ENV} is not set, so nothing can be pushed to {target.repo}; name the Secret with "
-            f"a token that may write in hubTokenSecret (on your own machine: export {TOKEN_ENV}=…)",
+            f"spec.pushToHub: {TOKEN_ENV} is not set, so nothing can be pushed to {target.repo}; set hubTokenSecret "
+            f"to a Secret that holds a token with write access (on your own machine: export {TOKEN_ENV}=…)",
         )
     try:
         account = _api().whoami()
         _refuse_unless_writing(target, account)
         _api().auth_check(target.repo, write=True)
     except RepositoryNotFoundError:
-        return  # it will be made
+        return  # the push creates it
     except (httpx.HTTPError, OSError) as error:
         if isinstance(error, HfHubHTTPError) and error.response.status_code in _REFUSED:
             raise TrainingError(
                 "InvalidSpec",
-                f"spec.pushToHub: the token in {TOKEN_ENV} may not write to {target.repo} ({_words(error)}); name a "
-                "Secret with a token that may write in hubTokenSecret",
+                f"spec.pushToHub: the token in {TOKEN_ENV} may not write to {target.repo} ({_words(error)}); set "
+                "hubTokenSecret to a Secret that holds a token with write access",
             ) from None
-        message = f"whether {target.repo} can be pushed to is not known: the Hub cannot be asked ({_words(error)})"
+        message = (
+            f"the Hub does not answer ({_words(error)}), so write access to {target.repo} was not checked; "
+            "training continues"
+        )
         report(WarningEvent(message=message))
         log(message)
 
@@ -75,8 +78,9 @@ def push(target: PushToHub, name: str, output: Path, record: str) -> str:
     except Exception as error:
         raise TrainingError(
             "ExportFailed",
-            f"spec.pushToHub: the upload to {target.repo} failed and {output} is kept: {_words(error)}; mend that and "
-            "run the job again, which only saves and pushes, or upload the folder with: hf upload",
+            f"spec.pushToHub: the upload to {target.repo} failed: {_words(error)}; the model is kept at {output}. "
+            "Fix the problem, then run a job with the same spec and the same outputDir: it saves and pushes without "
+            f"training. Or run: hf upload {target.repo} {output}",
         ) from None
     return str(page)
 

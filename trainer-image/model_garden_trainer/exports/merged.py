@@ -29,7 +29,7 @@ def check_4bit(*, gpu: bool) -> None:
     if not gpu:
         raise TrainingError(
             "InvalidSpec",
-            "spec.saveMethod: merged_4bit is quantized on a GPU and this machine shows none; use merged_16bit, which "
+            "spec.saveMethod: merged_4bit needs a GPU, but torch finds none on this machine; use merged_16bit, which "
             "can be loaded in 4 bit too, or run where there is a GPU",
         )
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -55,8 +55,8 @@ def check_tied(spec: EffectiveSpec, config: Mapping[str, Any]) -> None:
     if tied and found:
         raise TrainingError(
             "InvalidSpec",
-            f"spec.loraConfig.targetModules: {found[0]} shares its weights in this model ({' and '.join(_TIED)} are "
-            f"tied), so saveMethod {spec.save_method} cannot merge its adapter; remove it, or use saveMethod: lora",
+            f"spec.loraConfig.targetModules: {' and '.join(_TIED)} share their weights in this model, so an adapter "
+            f"of {found[0]} cannot be merged; remove {found[0]} from targetModules, or use saveMethod: lora",
         )
 
 

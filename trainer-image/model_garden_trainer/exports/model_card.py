@@ -28,7 +28,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         "Base model": spec.base_model + (f" at {spec.base_model_revision}" if spec.base_model_revision else ""),
         "Data set": f"{spec.dataset_path}: {dataset.rows} rows"
         + (f", {dataset.validation_rows} for validation" if dataset.validation_rows else "")
-        + (f", {dataset.images} pictures" if dataset.images else ""),
+        + (f", {dataset.images} images" if dataset.images else ""),
         "Tokens a row": f"median {tokens.median}, 95th percentile {tokens.p95}, longest {tokens.maximum}"
         if tokens
         else "-",
@@ -40,7 +40,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         "Backend": f"{record['backend']['name']} ({record['backend']['reason']})",
     }
     if spec.vision and spec.image_options:
-        figures["Picture area"] = f"{spec.image_options.min_pixels} to {spec.image_options.max_pixels} pixels"
+        figures["Image area"] = f"{spec.image_options.min_pixels} to {spec.image_options.max_pixels} pixels"
     table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in figures.items())]
     return "\n".join(
         [

@@ -30,7 +30,7 @@ _PACKAGES = ("model-garden", "torch", "transformers", "peft", "accelerate", "trl
 @dataclass(frozen=True)
 class Exports:
     """What a run exported beside its adapter: the folder of a merged model, a GGUF file, and of a vision model the GGUF
-    file of its picture encoder."""
+    file of its image encoder."""
 
     merged: Path | None = None
     gguf: Path | None = None

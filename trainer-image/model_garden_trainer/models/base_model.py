@@ -60,8 +60,8 @@ def look(spec: EffectiveSpec, warn: Warn = log) -> Path:
         if not folder.is_dir():
             raise TrainingError(
                 "ModelNotFound",
-                f"spec.baseModel: {spec.base_model} is no folder (looked at {folder}); "
-                "give the folder of a model, or a Hub id such as Qwen/Qwen2.5-VL-3B-Instruct",
+                f"spec.baseModel: {spec.base_model} does not exist ({folder} is not a folder); "
+                "use a model folder, or a Hub id such as Qwen/Qwen2.5-VL-3B-Instruct",
             )
     else:
         folder = _fetch(spec, [*_SMALL_FILES], None, warn)
@@ -94,7 +94,7 @@ def check_weights(spec: EffectiveSpec, folder: Path) -> None:
         except (SafetensorError, OSError) as error:
             raise TrainingError(
                 "InvalidModel",
-                f"spec.baseModel: {file.name} of {spec.base_model} is missing or cut short ({error}); "
+                f"spec.baseModel: {file.name} of {spec.base_model} is missing or incomplete ({error}); "
                 "download it again",
             ) from error
 
@@ -133,21 +133,21 @@ def check_kind(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
         raise TrainingError(
             "InvalidModel",
             f"spec.isVision: false, but {spec.base_model} is a vision-language model (model_type {kind!r}); "
-            "set isVision: true, which also takes rows without pictures",
+            "set isVision: true, which also takes rows without images",
         )
     _check_quantization(spec, config)
     return config
 
 
 def _check_quantization(spec: EffectiveSpec, config: dict[str, Any]) -> None:
-    """Weights that come quantised (``…-bnb-4bit``) stay so: no setting brings the lost digits back."""
+    """Weights that are stored quantized (``…-bnb-4bit``) stay so: no setting brings the lost digits back."""
     given = config.get("quantization_config") or {}
     held = "4bit" if given.get("load_in_4bit") else "8bit" if given.get("load_in_8bit") else None
     if held and spec.quantization != held:
         raise TrainingError(
             "InvalidSpec",
-            f"spec.quantization: {spec.quantization}, but the weights of {spec.base_model} come in {held}; set "
-            f"quantization: {held} (which needs a GPU), or choose the model that was not quantised",
+            f"spec.quantization: {spec.quantization}, but the weights of {spec.base_model} are stored in {held}; set "
+            f"quantization: {held} (which needs a GPU), or choose the unquantized model",
         )
 
 
@@ -199,7 +199,9 @@ def _read_config(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise TrainingError("InvalidModel", f"spec.baseModel: {path} cannot be read: {error}") from error
     if not isinstance(config, dict) or "model_type" not in config:
-        raise TrainingError("InvalidModel", f"spec.baseModel: {path} names no model_type, so it is no model's config")
+        raise TrainingError(
+            "InvalidModel", f'spec.baseModel: {path} has no "model_type", so it is not the config.json of a model'
+        )
     return config
 
 
@@ -229,12 +231,14 @@ def _fetch(spec: EffectiveSpec, patterns: list[str], tell: Bytes | None, warn: W
             "Secret with your token in hubTokenSecret; a folder is written as ./models/…",
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
-        why = str(error).splitlines()[0]
-        raise TrainingError(
-            "ModelNotFound",
-            f"spec.baseModel: {spec.base_model} is not in the cache ({os.environ.get('HF_HOME', 'HF_HOME')}) and was "
-            f"not downloaded: {why}; give the folder of a model (./models/…), or allow access to the Hub",
-        ) from error
+        why, cache = str(error).splitlines()[0], os.environ.get("HF_HOME", "HF_HOME")
+        message = (
+            f"is not in the cache ({cache}) and cannot be downloaded: {why}; use a model folder (./models/…), or give "
+            "the pod access to the Hub"
+        )
+        if isinstance(error, OSError) and error.errno:  # of a file system, not of the Hub
+            message = f"cannot be saved in the cache ({cache}): {why}; check its free space and its permissions"
+        raise TrainingError("ModelNotFound", f"spec.baseModel: {spec.base_model} {message}") from error
     return Path(folder).resolve()
 
 
@@ -256,7 +260,7 @@ def _download(spec: EffectiveSpec, patterns: list[str], bar: type[Any] | None) -
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
         if not (constants.HF_HUB_OFFLINE and PREFLIGHT_DONE_ENV in os.environ):
             raise
-    log(f"{spec.base_model} was in the cache and is no longer whole there; it is fetched from the Hub again")
+    log(f"files of {spec.base_model} are missing from the cache since the preflight; downloading them again")
     constants.HF_HUB_OFFLINE = False
     try:
         return download()

@@ -31,7 +31,7 @@ class TextTrainer:
 
 
 class VisionLanguageTrainer:
-    """A model that reads pictures and text, and its processor; content is a list of parts."""
+    """A model that reads images and text, and its processor; content is a list of parts."""
 
     MODEL: Any = AutoModelForImageTextToText
 
@@ -40,7 +40,7 @@ class VisionLanguageTrainer:
         return AutoProcessor.from_pretrained(folder, local_files_only=True)
 
     def encoder(self, processor: Any, spec: EffectiveSpec) -> Collator:
-        """The collator of a run, which brings pictures within ``imageOptions``."""
+        """The collator of a run, which brings images within ``imageOptions``."""
         min_pixels, max_pixels = spec.pixel_bounds
         return Collator(
             processor,

@@ -45,7 +45,7 @@ def choose(
     if not wanted:
         raise TrainingError(
             "InvalidSpec",
-            "spec.loraConfig: its finetune… switches leave no layer to train; there are "
+            "spec.loraConfig: the finetune… fields select no layer to train; the model has "
             + ", ".join(sorted({name.rpartition(".")[2] for name in linears})),
         )
     targets = sorted(config.target_modules or {name.rpartition(".")[2] for name in wanted})

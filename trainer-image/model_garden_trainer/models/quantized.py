@@ -26,8 +26,8 @@ def assert_quantized(model: Any, quantization: str | None) -> None:
     if kind and not any(type(module).__name__ == kind for module in model.modules()):
         raise TrainingError(
             "InvalidModel",
-            f"spec.quantization: {quantization}, but the model was loaded without a {kind} layer, so bitsandbytes does "
-            "not work here; use quantization: 16bit, or repair it (python -m bitsandbytes shows what is wrong)",
+            f"spec.quantization: {quantization}, but bitsandbytes did not quantize any layer of the model (no {kind}); "
+            "use quantization: 16bit, or repair bitsandbytes (python -m bitsandbytes shows what is wrong)",
         )
 
 

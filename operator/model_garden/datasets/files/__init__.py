@@ -37,5 +37,5 @@ def open_file(path: Path) -> Rows:
         return _OPENERS[suffix](path)
     except OSError as error:
         raise DatasetError(
-            [f"{path}: cannot be read: {error.strerror or error}; check the path and its rights"]
+            [f"{path}: cannot be read: {error.strerror or error}; check the path and the permissions of the file"]
         ) from error

@@ -11,7 +11,7 @@ from model_garden.datasets.origin import Origin
 
 
 class ArrowRows:
-    """Rows of a data set of the ``datasets`` library, read as plain values; pictures stay encoded."""
+    """Rows of a data set of the ``datasets`` library, read as plain values; images stay encoded."""
 
     blank = 0
 

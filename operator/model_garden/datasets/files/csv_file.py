@@ -11,7 +11,7 @@ from pathlib import Path
 from model_garden.datasets.errors import DatasetError, RowError, shown
 from model_garden.datasets.files.rows import TextRows, text_start
 
-csv.field_size_limit(2**31 - 1)  # the usual 128 KiB is less than a picture as a data URI
+csv.field_size_limit(2**31 - 1)  # the usual 128 KiB is less than an image as a data URI
 
 
 def open_csv(path: Path) -> TextRows:
@@ -54,7 +54,12 @@ def _csv_header(reader: Iterator[list[str]], path: Path) -> list[str]:
     header = [name.strip() for name in next(reader, [])]
     twice = {name for name in header if header.count(name) > 1}
     if twice or not all(header):
-        raise DatasetError([f"{path} row 1: a column has no name or two have the same ({header}); name each once"])
+        raise DatasetError(
+            [
+                f"{path} row 1: a column has no name, or two columns have the same name ({header}); give each column a "
+                "unique name"
+            ]
+        )
     return header
 
 
@@ -69,7 +74,7 @@ class CsvRecord:
         record = next(csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True))
         if len(record) != len(self.header):
             raise RowError(
-                f"{len(record)} cells, and the header names {len(self.header)}",
-                "quote cells that hold commas or quotes",
+                f"the row has {len(record)} cells, but the header has {len(self.header)} columns",
+                "quote cells that contain commas or quotes",
             )
         return {name: cell or None for name, cell in zip(self.header, record, strict=True)}

@@ -132,7 +132,9 @@ def _element_starts(text: str, path: Path) -> Iterator[int]:
         separator = text[at : at + 1]
         if separator not in (",", "]") or not separator:
             found = shown(separator) if separator else "the end of the file"
-            raise DatasetError([f"{path} row {number}: {found} after it, not a comma or ]; fix the file"])
+            raise DatasetError(
+                [f"{path} row {number}: expected a comma or ] after the row, found {found}; fix the file"]
+            )
     rest = _SPACE.match(text, at + 1).end()  # type: ignore[union-attr]
     if rest < len(text):
         raise DatasetError([f"{path}: {shown(text[rest:], 20)} after the end of the JSON array; remove it"])

@@ -46,7 +46,7 @@ def format_of(fields: Mapping[str, Any], *, vision: bool) -> Format:
 def accepted(*, vision: bool) -> str:
     """The formats for a kind of model, for messages."""
     *shapes, last = [one.shape for one in FORMATS if ("vision" if vision else "text") in one.models]
-    return f"{', '.join(shapes)} or {last}" + (', with pictures in "image" or "images"' if vision else "")
+    return f"{', '.join(shapes)} or {last}" + (', with images in "image" or "images"' if vision else "")
 
 
 def markdown_table() -> str:

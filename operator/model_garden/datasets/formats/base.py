@@ -22,9 +22,9 @@ class Row:
 
     Args:
         fields: its columns, without those that are null.
-        locator: finds its pictures.
+        locator: finds its images.
         vision: whether a vision-language model is trained.
-        pictures: the pictures of the image column.
+        pictures: the images of the image column.
         ignored: receives the keys of turns and parts that are not read, such as ``messages[].name``.
     """
 
@@ -99,7 +99,7 @@ class Row:
     def _image(self, given: Mapping[str, Any], name: str) -> Part:
         sources = [key for key in _IMAGE_SOURCES if key in given]
         if len(sources) > 1:
-            raise RowError(f"{name} names its picture twice ({' and '.join(sources)})", 'give "image" alone')
+            raise RowError(f"{name} has several keys for one image ({' and '.join(sources)})", "keep one of them")
         return self.locator.locate(given[sources[0]], f"{name}.{sources[0]}") if sources else Slot(given.get("index"))
 
 
@@ -117,8 +117,8 @@ class Format:
         about: a description for the documentation, in Markdown.
         models: the kinds of models that it can train.
         read: returns the kind of the example and its turns; raises RowError.
-        lists_turns: whether one column lists the turns. Such rows must mark the place of each picture; in others,
-            pictures without a mark are put at the start of the first user turn.
+        lists_turns: whether one column lists the turns. Such rows must mark the place of each image; in others,
+            images without a mark are put at the start of the first user turn.
     """
 
     required: tuple[str, ...]
@@ -149,8 +149,9 @@ def as_text(value: Any, name: str, *, empty: bool = False) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise RowError(
-            f"{name} holds half a character ({value[error.start]!a} at position {error.start})",
-            "write the text again as UTF-8",
+            f"{name} contains an invalid character ({value[error.start]!a}, an unpaired surrogate, at position "
+            f"{error.start})",
+            "save the text as UTF-8",
         ) from None
     return value
 

@@ -16,7 +16,7 @@ def _read(row: Row) -> tuple[Kind, list[Turn]]:
 FORMAT = Format(
     required=("conversations",),
     shape='{"conversations": [{"from", "value"}, …]}',
-    about="ShareGPT: the same with the roles `human` and `gpt`; `<image>` in a text marks the place of a picture",
+    about="ShareGPT: the same with the roles `human` and `gpt`; `<image>` in a text marks the place of an image",
     read=_read,
     lists_turns=True,
 )

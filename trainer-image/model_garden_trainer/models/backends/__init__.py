@@ -19,25 +19,25 @@ def choose(spec: EffectiveSpec, *, gpu: bool) -> tuple[str, str]:
     if spec.backend == "unsloth" and not gpu:
         raise TrainingError(
             "InvalidSpec",
-            "spec.backend: unsloth needs a GPU and this machine shows none; use backend: transformers "
+            "spec.backend: unsloth needs a GPU, but torch finds none on this machine; use backend: transformers "
             "(with resources.limits nvidia.com/gpu: 0), or run where there is a GPU",
         )
     if spec.quantization in ("4bit", "8bit") and not gpu:
         raise TrainingError(
             "InvalidSpec",
-            f"spec.quantization: {spec.quantization} needs a GPU and this machine shows none; use quantization: none, "
-            "or run where there is a GPU",
+            f"spec.quantization: {spec.quantization} needs a GPU, but torch finds none on this machine; use "
+            "quantization: none, or run where there is a GPU",
         )
     h = spec.hyperparameters
     if h and h.optim and h.optim.endswith("bit") and not gpu:  # these are bitsandbytes' optimizers
         raise TrainingError(
             "InvalidSpec",
-            f"spec.hyperparameters.optim: {h.optim} needs a GPU and this machine shows none; use adamw_torch",
+            f"spec.hyperparameters.optim: {h.optim} needs a GPU, but torch finds none on this machine; use adamw_torch",
         )
     # an effective spec always names a backend: only one that is not the default was surely chosen by its author
     if spec.backend == "unsloth":
-        return "unsloth", "a GPU is asked for"
-    return "transformers", "spec.backend" if spec.gpus else "no GPU is asked for"
+        return "unsloth", "default with a GPU"
+    return "transformers", "spec.backend" if spec.gpus else "default without a GPU"
 
 
 def import_first(spec: EffectiveSpec) -> None:

@@ -48,8 +48,8 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
         missing = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
         raise TrainingError(
             "InvalidModel",
-            f"spec.baseModel: {spec.base_model} lacks {len(missing)} of its weights or has them in another shape "
-            f"(such as {missing[0]}); they would be random numbers; download the model again",
+            f"spec.baseModel: {len(missing)} weights of {spec.base_model} are missing or have another shape (such "
+            f"as {missing[0]}), and training would start from random numbers there; download the model again",
         )
     assert_quantized(model, spec.quantization)
     model.config.use_cache = False
