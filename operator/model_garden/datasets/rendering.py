@@ -205,7 +205,7 @@ def check_trained(text: str, offsets: Sequence[Span], trained: Sequence[bool], s
         lost = "".join(text[at] for at in range(start, end) if not covered[at] and not text[at].isspace())
         if lost:
             raise RowError(
-                f"the model's tokenizer has no token for {shown(lost, _SHOWN)} in an answer; it would not be trained",
+                f"the model's tokenizer has no token for {shown(lost, _SHOWN)} in an answer, so training would skip it",
                 "use a model with another tokenizer, or remove those characters",
             )
 
