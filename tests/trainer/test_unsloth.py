@@ -66,14 +66,14 @@ def _elsewhere(spec: EffectiveSpec, name: str) -> EffectiveSpec:
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ({"backend": "unsloth"}, "spec.backend: unsloth needs a GPU .* use backend: transformers"),
+        ({"backend": "unsloth"}, "spec.backend: unsloth needs a GPU, .* use backend: transformers"),
         (
             {"backend": "transformers", "quantization": "8bit"},
-            "spec.quantization: 8bit needs a GPU .* use quantization: none",
+            "spec.quantization: 8bit needs a GPU, .* use quantization: none",
         ),
         (
             {"backend": "transformers", "quantization": "none", "hyperparameters": {"optim": "adamw_8bit"}},
-            "optim: adamw_8bit needs a GPU .* use adamw_torch",
+            "optim: adamw_8bit needs a GPU, .* use adamw_torch",
         ),
     ],
 )
