@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -15,6 +17,25 @@ from tests.cluster import TestCluster
 from tests.controller.harness import OperatorHarness
 
 CHROMIUM = shutil.which("chromium")
+CONFIG = {
+    "model_type": "qwen2_5_vl",
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+    "vision_config": {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": 2048,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+    },
+}
 PATIENCE = 60_000
 """Milliseconds that a condition of a page may take on a busy two-core machine."""
 
@@ -40,9 +61,37 @@ def kubeconfig(harness: OperatorHarness, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def address(kubeconfig: Path) -> Iterator[str]:
+def hub() -> Iterator[str]:
+    """A Hub whose every model has the shape of Qwen2.5-VL-3B; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(CONFIG).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def address(kubeconfig: Path, hub: str) -> Iterator[str]:
     """A server for this machine alone."""
-    with serving(kubeconfig) as found:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", hub)
+        with serving(kubeconfig) as found:
+            yield found
+
+
+@pytest.fixture(scope="session")
+def public(kubeconfig: Path) -> Iterator[str]:
+    """A server that other machines can reach."""
+    with serving(kubeconfig, "--host", "0.0.0.0") as found:
         yield found
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.api.conftest import NAMESPACE, serving, token
 from tests.controller.harness import OperatorHarness
 from tests.web.conftest import PATIENCE
 
@@ -63,7 +67,7 @@ def test_defaults_follow_the_type_and_the_size_of_the_model(page: Page) -> None:
     expect(accumulation).to_have_attribute("placeholder", "16")
     expect(rate).to_have_value("5e-5")
     expect(page.locator("#preview")).to_contain_text("1 setting changed from the default")
-    page.get_by_label("Use the default for Learning rate").click()
+    page.get_by_label("Use the default for Learning rate", exact=True).click()
     expect(page.locator("#preview")).to_contain_text("All settings are defaults")
     expect(page.locator("#preview")).to_contain_text("Choose a data set to start")
 
@@ -78,6 +82,87 @@ def test_a_wrong_value_is_shown_at_its_field_and_nothing_is_created(page: Page, 
     expect(field.locator(".problem")).to_contain_text("'fast'")
     expect(page.get_by_role("textbox", name="Data set")).to_have_value("./data/rows.jsonl")
     assert harness.get("trainingjob", "wrong") is None
+
+
+def test_the_form_shows_the_same_job_in_four_spellings_and_its_memory(page: Page) -> None:
+    page.goto("/training/new")
+    page.get_by_role("textbox", name="Data set").fill("./data/receipts.jsonl")
+    expect(page.locator("#as-yaml")).to_contain_text("datasetPath: ./data/receipts.jsonl")
+    page.get_by_role("textbox", name="Epochs").fill("2")
+    expect(page.locator("#as-yaml")).to_contain_text("numEpochs: 2")
+    expect(page.locator("#as-curl")).to_contain_text("/api/v1/training/jobs")
+    expect(page.locator("#as-command")).to_contain_text("--epochs 2")
+    expect(page.locator("#as-python")).to_contain_text("'num_epochs': 2")
+    expect(page.locator("#estimate")).to_contain_text("GiB")
+    expect(page.locator("#estimate")).to_contain_text("GPU node")
+
+
+def test_a_job_that_is_deleted_and_a_server_that_restarts_are_seen_on_the_page(
+    browser: Browser, kubeconfig: Path, harness: OperatorHarness
+) -> None:
+    harness.submit("watched", suspend=True)
+    context = browser.new_context()
+    page = context.new_page()
+    with serving(kubeconfig) as first:
+        page.goto(f"{first}/training/watched")
+        expect(page.locator(".badge").first).to_have_text("Suspended")
+    with serving(kubeconfig, "--port", first.rpartition(":")[2]):  # the last --port counts
+        harness.patch("trainingjob", "watched", {"metadata": {"annotations": {"model-garden.dev/cancel": "true"}}})
+        expect(page.locator(".badge").first).to_have_text("Cancelled")
+    context.close()
+
+
+def test_the_list_is_live(page: Page, harness: OperatorHarness) -> None:
+    page.goto("/training?search=newcomer")
+    harness.submit("newcomer", suspend=True)
+    expect(page.get_by_role("row", name=re.compile("newcomer"))).to_contain_text("Suspended")
+    page.get_by_role("searchbox").fill("nothing-like-it")
+    expect(page.get_by_text("No job matches")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_an_accessibility_violation(
+    browser: Browser, address: str, harness: OperatorHarness, scheme: Literal["light", "dark"]
+) -> None:
+    """By axe-core; its script is injected past the pages' policy, which allows none but their own."""
+    harness.submit("axe", {"EXIT_CODE": 3, "FAIL_AT_STEP": 3})
+    harness.until("axe", "Failed")
+    context = browser.new_context(base_url=address, color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    for path in ("/training", "/training/new?more=a&hyperparameters.optim=sgd", "/training/axe", "/training/axe/logs"):
+        page.goto(path)
+        page.evaluate((Path(__file__).parent / "axe-4.14.1.min.js").read_text())
+        violations = page.evaluate("axe.run()")["violations"]
+        assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in violations] == [], path
+        width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width[0] <= width[1], f"{path} scrolls sideways"
+    context.close()
+
+
+def test_a_public_server_asks_for_a_token_and_keeps_it_to_itself(
+    browser: Browser, public: str, harness: OperatorHarness
+) -> None:
+    harness.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    secret = token(harness.cluster, "page-reader", "get", "list", "watch")
+    context = browser.new_context(base_url=public)
+    page = context.new_page()
+    answer = page.goto("/training")
+    assert answer and answer.status == 401
+    page.get_by_label("Token").fill("not-a-token")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not accept these credentials")
+    page.get_by_label("Token").fill(secret)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="No training jobs yet")).to_be_visible()
+    assert secret not in page.content() + json.dumps(context.cookies()) + page.url
+    page.goto("/training/new")
+    page.get_by_role("textbox", name="Data set").fill("./data/rows.jsonl")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("alert")).to_contain_text("cannot create resource")
+    page.get_by_role("button", name="Log out").click()
+    answer = page.goto("/training")
+    assert answer and answer.status == 401
+    context.close()
 
 
 def test_a_running_job_is_stopped_from_its_page_and_keeps_its_model(page: Page, harness: OperatorHarness) -> None:
@@ -96,7 +181,7 @@ def test_a_failed_job_shows_why_and_is_rerun_with_changes(page: Page, harness: O
     page.goto("/training/broken")
     failure = page.get_by_role("region", name="Failure")
     expect(failure).to_contain_text("InvalidDataset")
-    expect(failure).to_contain_text("it was told to fail")
+    expect(failure).to_contain_text("it was asked to fail")
     expect(failure).to_contain_text("Fix the listed rows")
     page.get_by_role("link", name="Rerun with changes").click()
     expect(page.get_by_role("textbox", name="Data set")).to_have_value("./data/rows.jsonl")

@@ -47,6 +47,23 @@ OWN_INPUTS = ("is_vision", "model_type", "base_model", "dataset_path", "suspend"
 """Fields with an input of their own, or that a job is not created with."""
 WRITTEN_AS_YAML = ("resources", "pod_template")
 LABELS = {
+    "base_model_revision": "Model revision",
+    "dataset_split": "Data set split",
+    "validation_dataset_path": "Validation data set",
+    "output_dir": "Output folder",
+    "num_nodes": "Pods",
+    "ttl_seconds_after_finished": "Keep finished Job (seconds)",
+    "active_deadline_seconds": "Deadline (seconds)",
+    "hyperparameters.warmup_steps": "Warmup",
+    "hyperparameters.lr_scheduler_type": "Learning rate schedule",
+    "hyperparameters.optim": "Optimizer",
+    "hyperparameters.max_seq_length": "Longest row (tokens)",
+    "hyperparameters.save_total_limit": "Checkpoints to keep",
+    "hyperparameters.max_grad_norm": "Gradient clipping",
+    "lora_config.finetune_vision_layers": "Adapt vision tower",
+    "lora_config.finetune_language_layers": "Adapt language model",
+    "lora_config.finetune_attention_modules": "Adapt attention",
+    "lora_config.finetune_mlp_modules": "Adapt MLP",
     "lora_config.r": "LoRA rank",
     "lora_config.lora_alpha": "LoRA alpha",
     "lora_config.lora_dropout": "LoRA dropout",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import AsyncIterator
 from typing import get_args
 
 from fastapi import APIRouter, Request
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.responses import Response
 
+from model_garden.api.live import RETRY_MILLISECONDS, Held, open_feed
 from model_garden.contract.status import Phase
+from model_garden.services.feed import Feed
 from model_garden.services.queries import list_jobs
 from model_garden.web import views
 from model_garden.web.pages import PageRoute, page
@@ -15,6 +21,8 @@ from model_garden.web.security import PageCaller
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 MAX_ROWS = 200
+SECONDS_BETWEEN_EVENTS = 1.0
+EVENT_STREAM = "text/event-stream"
 
 
 @router.get("/training")
@@ -36,3 +44,23 @@ async def show_jobs(request: Request, caller: PageCaller, search: str = "", phas
         phases=get_args(Phase),
         in_namespace=caller.namespace,
     )
+
+
+@router.get("/live/training")
+async def follow_jobs(request: Request, caller: PageCaller) -> Response:
+    """The event ``jobs`` when a job of the namespace has changed, at most once a second."""
+    feed, held = await open_feed(request, caller)
+    return Held(held, _changes(feed), EVENT_STREAM)
+
+
+async def _changes(feed: Feed) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=RETRY_MILLISECONDS)
+    sent = time.monotonic()
+    async for seen in feed.follow():
+        if seen is None:
+            yield KEEPALIVE_COMMENT
+            continue
+        if (rest := sent + SECONDS_BETWEEN_EVENTS - time.monotonic()) > 0:
+            await asyncio.sleep(rest)
+        sent = time.monotonic()
+        yield format_sse_event(event="jobs", data_str="{}")

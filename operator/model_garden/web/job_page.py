@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from typing import Annotated, TypeVar
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.responses import RedirectResponse, Response
 
+from model_garden.api.live import RETRY_MILLISECONDS, Held, open_feed
 from model_garden.services.actions import Change, change_job, delete_job
 from model_garden.services.errors import NotFound
+from model_garden.services.feed import Feed, job_changes
 from model_garden.services.job_view import has_ended
 from model_garden.services.logs import read_log
-from model_garden.services.queries import find_job, watch_job
+from model_garden.services.queries import find_job
 from model_garden.services.repeatable import create_once
 from model_garden.services.submission import job_to_rerun
+from model_garden.services.trainer_log import log_line
 from model_garden.web import views
 from model_garden.web.pages import PageRoute, page, problem_of, text
-from model_garden.web.security import HEADERS, SENT_BY_A_PAGE, PageCaller
-
-Item = TypeVar("Item")
+from model_garden.web.security import SENT_BY_A_PAGE, PageCaller
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 Name = Annotated[str, Path(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
 LOG_LINES = 500
-HEARTBEAT_SECONDS = 15.0
-RETRY_MILLISECONDS = 2000
+EVENT_STREAM = "text/event-stream"
 
 
 @router.get("/training/{name}")
@@ -42,50 +41,28 @@ async def show_job(request: Request, caller: PageCaller, name: Name) -> Response
 async def follow_job(request: Request, caller: PageCaller, name: Name) -> Response:
     """The changing part of the page after each change, as server-sent events; the event ``end`` is the last one."""
     job = await find_job(caller.cluster, caller.namespace, name)
-
-    async def events() -> AsyncIterator[str]:
-        yield f"retry: {RETRY_MILLISECONDS}\n\n"
-        try:
-            async with aclosing(_with_heartbeat(watch_job(caller.cluster, job))) as states:
-                async for state in states:
-                    if state is None:
-                        yield ": heartbeat\n\n"
-                        continue
-                    html = text(request, "job_live.html", job=views.details(state, views.now()))
-                    yield event("job", html, state["metadata"]["resourceVersion"])
-        except NotFound:
-            yield event("job", text(request, "job_gone.html", name=name))
-        except Exception as failed:  # the browser connects again
-            yield event("trouble", text(request, "job_trouble.html", problem=problem_of(failed)))
-            return
-        yield event("end", "")
-
-    headers = {**HEADERS, "X-Accel-Buffering": "no"}
-    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+    feed, held = await open_feed(request, caller)
+    return Held(held, _job_events(request, feed, job), EVENT_STREAM)
 
 
-def event(name: str, data: str, event_id: str | None = None) -> str:
-    """One server-sent event. Format: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
-    lines = [f"event: {name}", *([f"id: {event_id}"] if event_id else [])]
-    return "\n".join([*lines, *(f"data: {line}" for line in data.splitlines() or [""])]) + "\n\n"
-
-
-async def _with_heartbeat(items: AsyncIterator[Item]) -> AsyncGenerator[Item | None]:
-    """``items``, and None whenever none came for a while."""
-    following = asyncio.ensure_future(anext(items))
+async def _job_events(request: Request, feed: Feed, job: dict[str, Any]) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=RETRY_MILLISECONDS)
     try:
-        while True:
-            done, _ = await asyncio.wait([following], timeout=HEARTBEAT_SECONDS)
-            if not done:
-                yield None
-                continue
-            try:
-                yield following.result()
-            except StopAsyncIteration:
-                return
-            following = asyncio.ensure_future(anext(items))
-    finally:
-        following.cancel()
+        async for change in job_changes(feed, job):
+            if change is None:
+                yield KEEPALIVE_COMMENT
+            elif change.type == "DELETED":
+                yield format_sse_event(
+                    event="job", data_str=text(request, "job_gone.html", name=job["metadata"]["name"])
+                )
+            else:
+                html = text(request, "job_live.html", job=views.details(change.object, views.now()))
+                yield format_sse_event(event="job", id=change.object["metadata"]["resourceVersion"], data_str=html)
+    except Exception as failed:  # the browser connects again
+        html = text(request, "job_trouble.html", problem=problem_of(failed))
+        yield format_sse_event(event="trouble", data_str=html)
+        return
+    yield format_sse_event(event="end", data_str="{}")
 
 
 @router.get("/training/{name}/logs")
@@ -94,7 +71,8 @@ async def show_logs(request: Request, caller: PageCaller, name: Name, search: st
     job = await find_job(caller.cluster, caller.namespace, name)
     try:
         log = await read_log(caller.cluster, job, LOG_LINES)
-        lines, note = log.lines, "These are the last lines that the status kept." if log.from_status else ""
+        lines = [words for line in log.lines if (words := log_line(line)) is not None]
+        note = "The pod is gone; these are the last lines that the status kept." if log.from_status else ""
     except NotFound as nothing:
         lines, note = [], str(nothing)
     template = "log_lines.html" if request.headers.get("hx-request") else "log_page.html"

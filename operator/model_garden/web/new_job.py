@@ -11,10 +11,13 @@ from starlette.responses import RedirectResponse, Response
 from model_garden.api.access import Caller
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.resource import InvalidResource
-from model_garden.services.errors import Conflict
+from model_garden.services.errors import Conflict, Unavailable
 from model_garden.services.job_document import read_document
+from model_garden.services.manifest import Job
+from model_garden.services.planning import Question, estimate_memory
 from model_garden.services.queries import find_job, list_jobs
 from model_garden.services.repeatable import Created, create_once
+from model_garden.services.spellings import as_command, as_curl, as_python, as_yaml
 from model_garden.services.submission import next_name
 from model_garden.web import catalog, examples, form
 from model_garden.web.pages import PageRoute, page, problem_of
@@ -72,7 +75,32 @@ async def _create(caller: Caller, document: dict[str, Any]) -> Created:
 @router.post("/training/new/preview", dependencies=[Depends(page_caller)])
 async def preview_form(request: Request, values: Form) -> Response:
     """What the job would be, for the form as it stands."""
-    return page(request, "preview.html", run=run_card(values), **_shared(values, {}))
+    run = run_card(values)
+    return page(request, "preview.html", run=run, spellings=spellings(request, run["job"]), **_shared(values, {}))
+
+
+@router.post("/training/new/estimate")
+async def estimate_form(request: Request, caller: PageCaller, values: Form) -> Response:
+    """The memory that the job needs, for the form as it stands."""
+    found, problem = None, ""
+    if form.base_model(values):
+        try:
+            document = {"dataset_path": "./data/rows.jsonl", **form.document(values)}
+            found = await estimate_memory(caller.cluster, Question(read_document(document), None, None))
+        except (InvalidResource, Unavailable):
+            problem = "The preflight estimates the memory of this job once it is created."
+    return page(request, "estimate.html", found=found, problem=problem)
+
+
+def spellings(request: Request, job: Job | None) -> list[tuple[str, str, str]]:
+    """The job in each front door's words: an id, a title and the text, which is empty without a job."""
+    address = str(request.base_url).rstrip("/")
+    return [
+        ("yaml", "YAML", as_yaml(job) if job else ""),
+        ("curl", "curl", as_curl(job, address) if job else ""),
+        ("command", "Command line", as_command(job) if job else ""),
+        ("python", "Python", as_python(job, address) if job else ""),
+    ]
 
 
 def _field_of(path: str) -> str:
@@ -134,12 +162,14 @@ def _form_page(
     ):  # the type was changed, and with it the list
         chosen = next(iter(catalog.suggestions(vision=vision).values()))[0].id
     values = {**values, "base_model": chosen}
+    run = run_card(values)
     return page(
         request,
         "new_job.html",
         status,
         **{**shared, "values": values},
-        run=run_card(values),
+        run=run,
+        spellings=spellings(request, run["job"]),
         families=catalog.suggestions(vision=vision),
         listed=catalog.is_listed(chosen, vision=vision),
         formats=examples.formats(vision=vision),

@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from model_garden.contract.declaration import shown
 from model_garden.contract.names import ANNOTATION_CANCEL, ANNOTATION_STOP
 from model_garden.contract.pod import GPU_RESOURCE
-from model_garden.contract.progress import Stage as TrainerStage
 from model_garden.contract.reasons import REASONS
 from model_garden.services import format
 from model_garden.services.job_view import explanation, has_ended, is_vision, log_tail, losses, phase
+from model_garden.services.trainer_log import STAGES
 
 Object = dict[str, Any]
 StepState = Literal["done", "current", "failed", "next"]
@@ -101,13 +101,14 @@ def details(job: Object, now: datetime) -> dict[str, Any]:
         **row(job, now),
         "ended": ended,
         "suspended": bool(job["spec"].get("suspend")),
-        "explanation": explanation(job),
+        "explanation": "" if explanation(job) in STAGES else explanation(job),
         "asked": asked(job),
         "stages": stages(job, now),
         "tiles": tiles(progress, left),
         "curve": curve(job),
         "facts": facts(job),
         "estimate": status.get("estimate"),
+        "measured": progress.get("gpuMemoryGiB"),
         "output": output(job),
         "failure": failure(job),
         "attempts": [attempt(one, now) for one in status.get("attempts") or ()],
@@ -137,7 +138,7 @@ def stages(job: Object, now: datetime) -> list[StageView]:
     prepared, completed = status.get("preflightCompletionTime"), status.get("completionTime")
     current = _position(job)
     has_preflight = bool(prepared) or phase(job) == "Preparing" or (not started and _wants_preflight(job))
-    titles = ["Created", *(["Preflight"] if has_preflight else []), "Waiting for a node", *_TRAINER.values()]
+    titles = ["Created", *(["Preflight"] if has_preflight else []), "Waiting for a node", *STAGES.values()]
     times: dict[str, tuple[str | None, str | None]] = {
         "Preflight": (created, prepared),
         "Waiting for a node": (prepared or created, started),
@@ -157,17 +158,6 @@ def stages(job: Object, now: datetime) -> list[StageView]:
     return found
 
 
-_TRAINER = {
-    "dataset": "Reading data",
-    "model": "Loading model",
-    "training": "Training",
-    "saving": "Saving",
-    "exporting": "Exporting",
-    "verifying": "Verifying",
-}
-assert set(_TRAINER) == set(get_args(TrainerStage))
-
-
 def _position(job: Object) -> str:
     """The title of the stage that the job is in, or in which it ended; '' for one that succeeded."""
     status, now_phase = job.get("status") or {}, phase(job)
@@ -177,7 +167,7 @@ def _position(job: Object) -> str:
         return "Preflight"
     if now_phase == "Running":
         said = explanation(job).removeprefix("stopping early and saving; ").partition(":")[0]
-        return _TRAINER.get(said, "Training" if status.get("progress") else "Loading model")
+        return STAGES.get(said, "Training" if status.get("progress") else "Loading model")
     if status.get("progress") and has_ended(job):
         return "Training"
     if has_ended(job) and not status.get("preflightCompletionTime") and _wants_preflight(job):
@@ -196,7 +186,6 @@ def tiles(progress: Mapping[str, Any], left: float | None) -> list[tuple[str, st
     figures: tuple[tuple[str, str, str], ...] = (
         ("Loss", "loss", "{:.4f}"),
         ("Evaluation loss", "evalLoss", "{:.4f}"),
-        ("Learning rate", "learningRate", "{:.2e}"),
         ("Gradient norm", "gradNorm", "{:.2f}"),
         ("Epoch", "epoch", "{:.2f}"),
         ("Seconds per step", "secondsPerStep", "{:.2f}"),
@@ -204,6 +193,8 @@ def tiles(progress: Mapping[str, Any], left: float | None) -> list[tuple[str, st
         ("GPU memory", "gpuMemoryGiB", "{:.1f} GiB"),
     )
     found = [("Step", format.steps(progress))] if progress.get("totalSteps") else []
+    if progress.get("learningRate") is not None:
+        found.append(("Learning rate", f"{progress['learningRate']:.2g}"))
     found += [(label, text.format(progress[key])) for label, key, text in figures if progress.get(key) is not None]
     return found + ([("Time left", format.duration(left))] if left and left >= 1 else [])
 
@@ -252,7 +243,7 @@ def output(job: Object) -> dict[str, Any] | None:
     made = (job.get("status") or {}).get("output")
     if not made:
         return None
-    scored = made.get("samples")
+    scored = made.get("samples") or {}
     return {
         "path": made["path"],
         "size": format.size(made.get("sizeBytes")),
@@ -261,16 +252,20 @@ def output(job: Object) -> dict[str, Any] | None:
         "adapter": made.get("adapterPath"),
         "usage": format.load_hint(made, vision=is_vision(job)),
         "serve": f"vllm serve {made.get('mergedPath')}" if made.get("mergedPath") else "",
-        "samples": scored
-        and {
-            "rows": scored["rows"],
-            "held_out": scored["heldOut"],
-            "scores": [
-                ("Exact answers", scored["exactMatchBefore"], scored["exactMatchAfter"]),
-                ("Similarity", scored["similarityBefore"], scored["similarityAfter"]),
-            ],
-        },
+        "samples": [
+            (title, scored[key]["rows"], _scores(scored[key]))
+            for key, title in (("validation", "validation"), ("train", "training"))
+            if scored.get(key)
+        ],
     }
+
+
+def _scores(scored: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """What is scored, and the score before and after training, from 0 to 1."""
+    return [
+        ("Exact answers", scored["exactMatchBefore"], scored["exactMatchAfter"]),
+        ("Similarity", scored["similarityBefore"], scored["similarityAfter"]),
+    ]
 
 
 def failure(job: Object) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ function marks(curve) {
     context.setLineDash([4, 4]);
     for (const step of [...curve.attempts, ...(curve.checkpoint === null ? [] : [curve.checkpoint])]) {
       const x = Math.round(chart.valToPos(step, "x", true));
+      if (x < chart.bbox.left || x > chart.bbox.left + chart.bbox.width) continue;
       context.beginPath();
       context.moveTo(x, chart.bbox.top);
       context.lineTo(x, chart.bbox.top + chart.bbox.height);
@@ -49,7 +50,7 @@ function draw(place) {
       scales: { x: { time: false } },
       legend: { show: false },
       cursor: { y: false },
-      axes: [axis, { ...axis, size: 56 }],
+      axes: [{ ...axis, size: 32 }, { ...axis, size: 44 }],
       series: [
         { label: "step" },
         line("loss", "--line-strong", 1),
@@ -93,8 +94,8 @@ document.addEventListener("click", (event) => {
   }
   const copy = event.target.closest("[data-copy]");
   if (copy) {
-    navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent);
-    copy.textContent = "Copied";
+    const done = () => (copy.textContent = "Copied");
+    navigator.clipboard?.writeText(document.getElementById(copy.dataset.copy).textContent).then(done);
   }
 });
 
