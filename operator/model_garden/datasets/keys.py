@@ -186,7 +186,7 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("tool_calls", "function_call", "refusal"),
         (*_ROW, "turn"),
-        "it is part of an answer, which is not read from there and would be lost",
+        "it is part of an answer, but this key is not read, so that part would be lost",
         "write it into the answer's text as the model's chat template does, or remove it",
         _lost,
     ),
@@ -200,14 +200,14 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("tools", "functions", "documents"),
         _ROW,
-        "it is part of the prompt, which is not read from there and would be lost",
+        "it is part of the prompt, but this key is not read, so that part would be lost",
         "write it into the system prompt as the model's chat template does, or remove it",
         _lost,
     ),
     Meaning(
         ("history", "system", "system_prompt"),
         _ROW,
-        "it is part of the prompt, which is not read from there and would be lost",
+        "it is part of the prompt, but this key is not read, so that part would be lost",
         'write the row as "messages", or remove it',
         _lost,
     ),
@@ -228,7 +228,7 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("image", "images", "image_url"),
         (*_ROW, "turn"),
-        "it holds images, which are not read from there and would be lost",
+        "it holds images, but this key is not read, so they would be lost",
         "write them as parts of the turn's content, or into the row's column \"images\"",
         _lost,
     ),

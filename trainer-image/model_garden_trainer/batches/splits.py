@@ -94,7 +94,7 @@ def open_data(spec: EffectiveSpec, seed: int, warn: Callable[[str], None] = log)
 
 
 def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tuple[DatasetStatus, Example, str | None]:
-    """Check every row and measure its length, which nothing is ever cut to; then encode rows as training will.
+    """Check every row and measure its length (no row is truncated), then encode rows as training will.
 
     Rows are counted without torch, by all cores; a model whose files do not allow that is measured by its own
     processor, row by row. Up to ``ENCODED`` rows are encoded here and the others when their batch is made: the

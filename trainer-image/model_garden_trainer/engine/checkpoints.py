@@ -86,7 +86,7 @@ def _problem(folder: Path) -> str | None:
     try:
         files = json.loads((folder / SEAL).read_text())["files"]
     except (OSError, ValueError, KeyError):
-        return f"{SEAL} is missing or unreadable, so it was not written to its end"
+        return f"{SEAL} is missing or unreadable, so the checkpoint is incomplete"
     for name, (size, digest) in files.items():
         path = folder / name
         if not path.is_file():

@@ -193,7 +193,7 @@ def _read_config(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise TrainingError(
             "InvalidModel",
-            f"spec.baseModel: {spec.base_model} holds no config.json, so it is no model folder; "
+            f"spec.baseModel: {spec.base_model} has no config.json, so it is not a model folder; "
             "give the folder that holds config.json and *.safetensors",
         ) from None
     except (OSError, ValueError) as error:
