@@ -312,7 +312,7 @@ def test_a_run_of_one_step_trains(workspace: Workspace, schedule: str) -> None:
 
 REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("no such model", {"baseModel": "./models/none"}, 4, "does not exist"),
-    ("a folder without a model", {"baseModel": "./data"}, 4, "holds no config.json"),
+    ("a folder without a model", {"baseModel": "./data"}, 4, "has no config.json"),
     ("a text model asked to see", {"isVision": True}, 4, "is a text model"),
     ("no such data", {"datasetPath": "./data/none.jsonl"}, 3, "none.jsonl"),
     ("rows that are too long", {"hyperparameters": {"maxSeqLength": 64}}, 3, "never truncated"),
