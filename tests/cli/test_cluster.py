@@ -127,7 +127,7 @@ def test_every_format_is_what_it_says(jobs: TestCluster, mg: Callable[..., Done]
     assert mg("list", "-o", "name").stdout == "trainingjob.model-garden.dev/a\n"
     assert "kind: TrainingJobList" in mg("list", "-o", "yaml").stdout
     assert mg("list", "-o", "wide").stdout.split("\n")[0].split()[6:8] == ["MODEL", "GPUS"]
-    assert mg("list", "-A").stdout.splitlines()[1].split()[0] == NAMESPACE
+    assert NAMESPACE in [line.split()[0] for line in mg("list", "-A").stdout.splitlines()[1:]]
     printed = mg("get", "a", "-o", "yaml").stdout
     jobs.kubectl("replace", "--dry-run=server", "-f", "-", content=printed)
 
