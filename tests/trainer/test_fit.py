@@ -63,7 +63,7 @@ def test_a_vision_model_learns_and_leaves_a_model_that_loads_elsewhere(workspace
     assert AutoModelForImageTextToText.from_pretrained(elsewhere / "merged").dtype == torch.bfloat16
     assert tensor_dtypes(elsewhere / "merged") == {"BF16"}
     card = (elsewhere / "README.md").read_text()
-    assert "| Base model | ./models/qwen2_5_vl |" in card and "10 rows, 10 pictures" in card
+    assert "| Base model | ./models/qwen2_5_vl |" in card and "10 rows, 10 images" in card
     adapted = json.loads((elsewhere / "adapter_config.json").read_text())
     assert adapted["base_model_name_or_path"] == "./models/qwen2_5_vl"
 
