@@ -184,7 +184,7 @@ def test_a_failed_job_shows_why_and_is_rerun_with_changes(page: Page, harness: O
     expect(failure).to_contain_text("it was asked to fail")
     expect(failure).to_contain_text("Fix the listed rows")
     page.get_by_role("link", name="Rerun with changes").click()
-    expect(page.get_by_role("textbox", name="Data set")).to_have_value("./data/rows.jsonl")
+    expect(page.locator("#dataset_path")).to_have_value("./data/rows.jsonl")
     expect(page.get_by_role("textbox", name="YAML")).to_have_value(re.compile("pod_template"))
 
 

@@ -7,6 +7,7 @@ import json
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
 
 from model_garden.api.problems import BadRequest
 
@@ -31,6 +32,8 @@ async def read_body(request: Request, content_type: str) -> bytes:
                 text += chunk
                 if len(text) > MAX_BYTES:
                     raise BadRequest(f"the body is larger than {MAX_BYTES:,} bytes", 413)
+    except ClientDisconnect as gone:
+        raise BadRequest("the connection ended before the body arrived") from gone
     except TimeoutError as slow:
         raise BadRequest(f"the body did not arrive within {MAX_SECONDS:.0f} seconds", 408) from slow
     return bytes(text)

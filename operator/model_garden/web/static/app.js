@@ -112,3 +112,20 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 });
+
+// The form is drawn again when type or model change; what was typed or opened since the request stays.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const old = event.detail.target;
+  if (old.id !== "form-fields") return;
+  const typed = [...old.querySelectorAll("input[id]:not([type=radio]), select[id]:not(#base_model), textarea[id]")];
+  const values = typed.map((input) => [input.id, input.value]);
+  const open = [...old.querySelectorAll("details")].map((one) => one.open);
+  const restore = () => {
+    for (const [id, value] of values) {
+      const input = document.getElementById(id);
+      if (input && input.value !== value) input.value = value;
+    }
+    document.querySelectorAll("#form-fields details").forEach((one, number) => (one.open = one.open || open[number]));
+  };
+  document.addEventListener("htmx:afterSettle", restore, { once: true });
+});
