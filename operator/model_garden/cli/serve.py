@@ -89,7 +89,9 @@ async def _listen_and_serve(host: str, port: int, access: Access | LocalAccess, 
 
     with _listen(host, port) as listener:
         address = f"[{host}]" if ":" in host else host
-        print(f"Model Garden serves http://{address}:{listener.getsockname()[1]}/api/v1", flush=True)
+        server = f"http://{address}:{listener.getsockname()[1]}"
+        print(f"Model Garden serves {server}/api/v1", flush=True)
+        print(f"The web pages start at {server}/training", flush=True)
         config = uvicorn.Config(
             add_pages(create_app(access, loopback=loopback)),
             log_level="warning",
