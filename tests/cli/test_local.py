@@ -69,7 +69,8 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(workspace: Path,
     done = cli("run", "job.yaml", "-o", "json")
     assert done.returncode == 0, done.stderr
     assert f"Resumed from the checkpoint of step {step}" in done.stderr
-    assert json.loads(done.stdout)["output"]["trainedSteps"] == 200
+    steps = int(example.split("maxSteps: ")[1].split()[0])
+    assert json.loads(done.stdout)["output"]["trainedSteps"] == steps
 
 
 def interrupted_in_a_terminal(command: list[str], folder: Path) -> tuple[str, int]:
