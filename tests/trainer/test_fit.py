@@ -153,7 +153,7 @@ def test_memory_that_runs_out_in_mid_training_halves_the_batch_and_goes_on(
     monkeypatch.setattr(AnswerTrainer, "training_step", short_of_memory)
     part["hyperparameters"]["autoBatchSize"] = True
     _, told = workspace.train(config("short", TEXT, QUICK, part))
-    assert "continues with 2" in told.warnings[0]
+    assert "continues with batches of 2" in told.warnings[0]
     assert list(told.losses.values()) == pytest.approx(list(plain.losses.values()), abs=1e-4)
     part["hyperparameters"]["autoBatchSize"] = False
     with pytest.raises(TrainingError, match="autoBatchSize: true") as raised:

@@ -140,7 +140,7 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
     h = {"maxSteps": 2, "batchSize": 2, "gradientAccumulationSteps": 2, "autoBatchSize": True}
     _, told = workspace.train(config("auto", VISION, QUICK, {"hyperparameters": h}))
     assert sizes[:3] == [4, 4, 2] and max(widths) < 0.5  # tried, trained, trained in smaller batches
-    assert "continues with 2" in told.warnings[0]
+    assert "continues with batches of 2" in told.warnings[0]
     assert workspace.record("auto")["batch"]["microBatch"] == 2
 
 
@@ -159,5 +159,5 @@ def test_packed_rows_that_do_not_fit_are_taken_fewer_at_once(
     monkeypatch.setattr(sft.AnswerTrainer, "compute_loss", short_of_memory)
     h["autoBatchSize"] = True
     _, told = workspace.train(config("short", VISION, QUICK, {"hyperparameters": h}))
-    assert "continues with 2" in told.warnings[0]
+    assert "continues with batches of 2" in told.warnings[0]
     assert list(told.losses.values()) == pytest.approx(list(plain.losses.values()), abs=1e-4)
