@@ -42,7 +42,7 @@ REFUSED: dict[str | Option, str] = {
     ("quantization", "4bit"): "quantization: 4bit needs a GPU",
     ("quantization", "8bit"): "quantization: 8bit needs a GPU",
     ("backend", "unsloth"): "backend: unsloth needs a GPU",
-    ("saveMethod", "merged_4bit"): "merged_4bit is quantized on a GPU",
+    ("saveMethod", "merged_4bit"): "merged_4bit needs a GPU",
     ("saveMethod", "gguf"): "needs convert_hf_to_gguf.py",
     ("hyperparameters.optim", "adamw_8bit"): "adamw_8bit needs a GPU",
     ("hyperparameters.optim", "paged_adamw_8bit"): "paged_adamw_8bit needs a GPU",

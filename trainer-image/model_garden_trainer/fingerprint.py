@@ -40,6 +40,6 @@ def shaping_values(spec: dict[str, Any], fields: Iterable[SpecField] | None = No
         value = get(spec, field.dotted)
         if field.declaration is None or not field.declaration.shapes_weights or value is None:
             continue
-        if field.default is None or value != field.default.value:
+        if field.default is None or value != field.default.plain:
             found[field.dotted] = value
     return found

@@ -31,6 +31,11 @@ class Default:
     large_vision: Any = None
     gpu: Any = None
 
+    @property
+    def plain(self) -> Any:
+        """The default where nothing makes it another; that of a vision model for a field that only those have."""
+        return self.vision if self.value is None else self.value
+
     def of(self, *, vision: bool, large: bool, gpu: bool) -> Any:
         """The default of one job."""
         if gpu and self.gpu is not None:
