@@ -66,8 +66,10 @@ def job(resource: Object, plan: Plan, attempts: Sequence[AttemptState]) -> Objec
     }
 
 
-def pod(plan: Plan, attempt: AttemptState) -> Object:
-    """The Pod of an attempt."""
+def pod(training_job: Object, attempt: AttemptState) -> Object:
+    """The Pod of an attempt; ``training_job`` is the metadata of its TrainingJob."""
+    name, uid = training_job["name"], training_job["uid"]
+    job_name = names.job_name(name)
     running = attempt.exit_code is None
     state: Object = {"running": {"startedAt": attempt.started}}
     if not running:
@@ -81,13 +83,13 @@ def pod(plan: Plan, attempt: AttemptState) -> Object:
         }
     return {
         "metadata": {
-            "name": pod_name(plan.job_name, attempt.number),
-            "namespace": plan.namespace,
-            "uid": f"{plan.uid}-{attempt.number}",
+            "name": pod_name(job_name, attempt.number),
+            "namespace": training_job["namespace"],
+            "uid": f"{uid}-{attempt.number}",
             "creationTimestamp": attempt.started,
-            "labels": {names.LABEL_JOB: names.label_value(plan.name)},
+            "labels": {names.LABEL_JOB: names.label_value(name)},
             "annotations": {names.ANNOTATION_STOP: "save"} if attempt.save_requested else {},
-            "ownerReferences": [{"kind": "Job", "name": plan.job_name, "uid": f"{plan.uid}-job"}],
+            "ownerReferences": [{"kind": "Job", "name": job_name, "uid": f"{uid}-job"}],
         },
         "spec": {"nodeName": platform.node(), "containers": [{"name": names.TRAINER_CONTAINER}]},
         "status": {

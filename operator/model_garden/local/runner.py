@@ -29,7 +29,7 @@ from model_garden.controller.trainer_events import Training, fold, recorded
 from model_garden.controller.verdict import Now, Observation, judge, now_for
 from model_garden.local import objects, process
 from model_garden.local.process import Attempt
-from model_garden.local.store import NAMESPACE, LocalStore, Stale
+from model_garden.local.store import NAMESPACE, LocalStore
 
 _log = logging.getLogger(__name__)
 
@@ -101,10 +101,7 @@ class Runner:
             mine = busy == plan.name
             if busy is None and not plan.spec.suspend and not plan.cancelled:
                 busy, mine = plan.name, True
-            try:
-                self._advance(job, plan, status, None if mine else busy)
-            except Stale:
-                _log.debug("%s has changed meanwhile: the next round reads it again", plan.name)
+            self._advance(job, plan, status, None if mine else busy)
 
     def _plan(self, job: Object) -> Plan:
         metadata, spec = job["metadata"], parse_spec(job["spec"])
@@ -136,7 +133,7 @@ class Runner:
 
     def _facts(self, job: Object, plan: Plan, attempts: list[Attempt], waits_for: str | None) -> Facts:
         states = [state_of(attempt) for attempt in attempts]
-        pods = [objects.pod(plan, state) for state in states]
+        pods = [objects.pod(job["metadata"], state) for state in states]
         if plan.cancelled and not any(state.exit_code is None for state in states):
             return derive_facts(job["metadata"], None, pods)
         facts = derive_facts(job["metadata"], objects.job(job, plan, states), pods)

@@ -13,11 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from model_garden.builders.plan import Plan
 from model_garden.cluster import PODS, TRAINING_JOBS, Cluster, Resource
 from model_garden.contract import names
 from model_garden.contract.crd import MUTABLE
-from model_garden.contract.defaults import effective_spec
 from model_garden.contract.resource import InvalidResource, parse_resource, parse_spec
 from model_garden.local import objects, process
 from model_garden.local.runner import state_of
@@ -145,7 +143,7 @@ class _Transport:
 
     def _patch(self, name: str, change: Object) -> Object:
         before = self._get(name)
-        after = merge_patch(before, change)
+        after = apply_merge_patch(before, change)
         after["status"] = before.get("status")  # a subresource, which the runner alone writes
         if after["spec"] != before["spec"]:
             self._check_change(before["spec"], after["spec"])
@@ -185,11 +183,8 @@ class _Transport:
     def _all_pods(self) -> list[tuple[Object, process.Attempt]]:
         found = []
         for job in self._store.all():
-            metadata = job["metadata"]
-            spec = effective_spec(parse_spec(job["spec"]), metadata["name"], local_gpus=0)
-            plan = Plan(metadata["name"], NAMESPACE, metadata["uid"], spec, {}, {})
-            for attempt in process.attempts(self._folder / metadata["uid"]):
-                found.append((objects.pod(plan, state_of(attempt)), attempt))
+            for attempt in process.attempts(self._folder / job["metadata"]["uid"]):
+                found.append((objects.pod(job["metadata"], state_of(attempt)), attempt))
         return found
 
     async def _log(self, attempt: process.Attempt, query: dict[str, str]) -> AsyncIterator[bytes]:
@@ -239,7 +234,7 @@ class _Response:
         """Nothing is held."""
 
 
-def merge_patch(target: Any, change: Any) -> Any:
+def apply_merge_patch(target: Any, change: Any) -> Any:
     """``target`` after an RFC 7386 merge patch."""
     if not isinstance(change, dict):
         return change
@@ -248,7 +243,7 @@ def merge_patch(target: Any, change: Any) -> Any:
         if value is None:
             result.pop(key, None)
         else:
-            result[key] = merge_patch(result.get(key), value)
+            result[key] = apply_merge_patch(result.get(key), value)
     return result
 
 
