@@ -1,9 +1,9 @@
-"""The demo's base models: a vision model that has learned to name what it sees, and random models of other kinds.
+"""Base models for a demo that learns to see: a vision model that names what it sees, and random models of other kinds.
 
-The vision model is trained here, from nothing and in about a minute on two cores, on pictures of shapes that are drawn
-for it: asked ``shape?`` it answers ``circle``. The demo's job then teaches it other questions and whole sentences.
-(Adapters of a random model can learn answers by heart, but not to see.) ``recipe.json`` in its folder holds a hash
-of the code that made it: a model of the same recipe is not made again.
+``make demo`` does not use them yet: it takes the random models of ``testing.tiny_models``, whose adapters memorize
+answers but do not learn to see. The vision model is trained here, from nothing, on images of shapes that are drawn for
+it: asked ``shape?`` it answers ``circle``. ``recipe.json`` in its folder holds a hash of the code that made it: a model
+of the same recipe is not made again.
 
     python -m demo.tiny_models ./models/tiny-qwen2.5-vl --kind qwen2_5_vl
 """
