@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse, Response
 
 from model_garden.api.access import Caller, CallerOf
 from model_garden.api.body import Json
-from model_garden.api.jobs import Id
-from model_garden.api.openapi import PREFIX, answers, takes
+from model_garden.api.jobs import Id, created_answer
+from model_garden.api.openapi import answers, takes
 from model_garden.services.actions import Change, change_job
 from model_garden.services.job_document import document_of, read_changes
 from model_garden.services.submission import create_job, job_to_rerun
@@ -52,8 +52,7 @@ async def rerun_training_job(caller: CallerOf, name: Id, body: Json) -> Response
     new_name, changes = read_changes(body)
     job = await job_to_rerun(caller.cluster, caller.namespace, name, changes, new_name=new_name)
     created = document_of(await create_job(caller.cluster, job, caller.namespace))
-    location = f"{PREFIX}/training/jobs/{created['id']}?namespace={created['namespace']}"
-    return JSONResponse(created, 201, headers={"Location": location})
+    return created_answer(created, 201)
 
 
 async def _change(caller: Caller, name: str, change: Change) -> Response:

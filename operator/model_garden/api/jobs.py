@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import JSONResponse, Response
@@ -55,8 +55,13 @@ async def create_training_job(caller: CallerOf, body: Json, key: Key = None, dry
     named = body.get("name") is not None
     created = await create_once(caller.cluster, job, caller.namespace, named=named, key=key)
     document = document_of(created.job)
+    return created_answer(document, 201 if created.new else 200)
+
+
+def created_answer(document: dict[str, Any], status: int) -> Response:
+    """A job with its address in ``Location``."""
     location = f"{PREFIX}/training/jobs/{document['id']}?namespace={document['namespace']}"
-    return JSONResponse(document, 201 if created.new else 200, headers={"Location": location})
+    return JSONResponse(document, status, headers={"Location": location})
 
 
 @router.get("/training/jobs", responses=answers({200: "TrainingJobList"}, 400, 410, 422))
