@@ -10,12 +10,16 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, Any, Self, cast
 
 from fastapi import Depends, Query, Request
 
 from model_garden.api.problems import Unauthorized
 from model_garden.cluster import Cluster, connect, in_pod
+from model_garden.services.errors import Unavailable
+from model_garden.storage.folder import FolderStorage
+from model_garden.storage.interface import Storage
 
 LOG_IN = (
     "log in to the cluster and send a token as Authorization: Bearer TOKEN; "
@@ -27,13 +31,25 @@ Namespace = Annotated[
 ]
 
 
+class _NoStorage:
+    def __getattr__(self, name: str) -> Any:
+        raise Unavailable("data sets and models of a cluster cannot be reached by this server; use kubectl cp")
+
+
+NO_STORAGE = cast(Storage, _NoStorage())
+
+
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a client with the caller's credentials, a namespace, and a key that is the same for the same caller."""
+    """Who asks: a client with the caller's credentials, a namespace, and a key that is the same for the same caller.
+
+    ``storage`` has the data sets and models that jobs of the namespace use.
+    """
 
     cluster: Cluster
     namespace: str
     identity: str
+    storage: Storage
 
 
 class Access:
@@ -69,26 +85,27 @@ class Access:
         if authorization is None:
             if not self._own_allowed:
                 raise Unauthorized(f"no token was sent; {LOG_IN}")
-            return Caller(self._own, namespace or self._own.namespace, "own")
+            return Caller(self._own, namespace or self._own.namespace, "own", NO_STORAGE)
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token or not token.isascii() or " " in token:
             raise Unauthorized(f"the Authorization header holds no bearer token; {LOG_IN}")
         cluster = self._anonymous.with_token(token)
         identity = hashlib.sha256(token.encode()).hexdigest()
-        return Caller(cluster, namespace or namespace_of(token) or cluster.namespace, identity)
+        return Caller(cluster, namespace or namespace_of(token) or cluster.namespace, identity, NO_STORAGE)
 
 
 class LocalAccess:
     """The TrainingJobs of this machine: whoever reaches its loopback address may use them."""
 
-    def __init__(self, own: Cluster) -> None:
+    def __init__(self, own: Cluster, workspace: Path) -> None:
         self._own = own
+        self._storage = FolderStorage(workspace)
 
     def caller(self, authorization: str | None, namespace: str | None) -> Caller:
         """The one caller; a token is not looked at."""
         del authorization
-        return Caller(self._own, namespace or self._own.namespace, "own")
+        return Caller(self._own, namespace or self._own.namespace, "own", self._storage)
 
 
 def namespace_of(token: str) -> str | None:

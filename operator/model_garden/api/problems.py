@@ -32,6 +32,7 @@ from model_garden.services.errors import (
     Unavailable,
     cluster_problems,
 )
+from model_garden.storage.interface import BrokenDataset, InvalidPath, StorageFailed, UploadRefused
 
 MEDIA_TYPE = "application/problem+json"
 _FIELD = re.compile(r"((?:spec|metadata)[^\s:]*): (.*)", re.DOTALL)
@@ -117,6 +118,10 @@ _SERVICE: dict[type[ServiceError], tuple[int, str]] = {
     BadToken: (400, "BadToken"),
     Unavailable: (424, "Unavailable"),
     MissingPackages: (501, "NotImplemented"),
+    InvalidPath: (422, "InvalidPath"),
+    UploadRefused: (422, "UploadRefused"),
+    BrokenDataset: (422, "BrokenDataset"),
+    StorageFailed: (507, "StorageFailed"),
 }
 
 

@@ -67,9 +67,11 @@ async def _local(host: str, port: int) -> None:
     from model_garden.api.access import LocalAccess
     from model_garden.local.home import local_home
 
-    with local_home(Path.cwd()) as home:
+    workspace = Path.cwd()
+    with local_home(workspace) as home:
         running = asyncio.create_task(home.runner.run())
-        serving = asyncio.create_task(_listen_and_serve(host, port, LocalAccess(home.cluster), loopback=True))
+        access = LocalAccess(home.cluster, workspace)
+        serving = asyncio.create_task(_listen_and_serve(host, port, access, loopback=True))
         done, _ = await asyncio.wait((running, serving), return_when=asyncio.FIRST_COMPLETED)
         running.cancel()
         for task in done:

@@ -23,11 +23,11 @@ class ServiceError(Exception):
 
 
 class NotFound(ServiceError):
-    """There is no such TrainingJob, or it has no log."""
+    """There is no such TrainingJob, data set or model, or the job has no log."""
 
 
 class Conflict(ServiceError):
-    """The request conflicts with the state of the cluster: the name exists, or the TrainingJob has ended."""
+    """The request conflicts with what there is: the name exists, or the TrainingJob has ended."""
 
 
 class KeyReused(ServiceError):

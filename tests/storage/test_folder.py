@@ -1,0 +1,127 @@
+"""What a folder of this machine lists, and what may be deleted."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from model_garden.services.errors import Conflict, NotFound
+from model_garden.storage.folder import FolderStorage
+from model_garden.storage.interface import InvalidPath
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FolderStorage:
+    """A workspace with data sets, a model of a finished run, and things that are neither."""
+    write(
+        tmp_path / "data",
+        **{
+            "rows.jsonl": "{}\n",
+            "receipts/receipts.jsonl": "{}\n{}\n",
+            "receipts/images/1.png": "png",
+            "splits/train.jsonl": "{}\n",
+            "splits/test.jsonl": "{}\n",
+            "notes.txt": "no data set",
+            ".upload-1/rows.jsonl": "{}\n",
+            ".hidden.jsonl": "{}\n",
+            "receipts/.hidden/secret.png": "png",
+        },
+    )
+    write(
+        tmp_path / "models",
+        **{
+            "receipts/adapter_config.json": '{"base_model_name_or_path": "a/b"}',
+            "receipts/adapter_model.safetensors": "weights",
+            "receipts/merged/config.json": "{}",
+            "receipts/receipts-q4_k_m.gguf": "gguf",
+            "receipts/checkpoints/checkpoint-1/adapter_model.safetensors": "weights",
+            "receipts/training_config.json": json.dumps(
+                {
+                    "spec": {"baseModel": "a/b", "datasetPath": "./data/rows.jsonl"},
+                    "output": {"trainedSteps": 7, "finalLoss": 0.5, "verified": True},
+                }
+            ),
+            "running/checkpoints/checkpoint-1/adapter_model.safetensors": "weights",
+            "base/config.json": "{}",
+            "base/model.safetensors": "weights",
+        },
+    )
+    write(tmp_path, **{"secret/rows.jsonl": "{}\n"})
+    (tmp_path / "data/linked").symlink_to(tmp_path / "secret")
+    (tmp_path / "data/receipts/linked.jsonl").symlink_to(tmp_path / "secret/rows.jsonl")
+    (tmp_path / "models/linked").symlink_to(tmp_path / "secret")
+    return FolderStorage(tmp_path)
+
+
+def test_data_sets_are_listed_with_the_path_for_a_job(storage: FolderStorage) -> None:
+    listed = {one.name: one for one in asyncio.run(storage.datasets())}
+    assert {name: one.path for name, one in listed.items()} == {
+        "receipts": "./data/receipts/receipts.jsonl",
+        "rows.jsonl": "./data/rows.jsonl",
+        "splits": "./data/splits",
+    }
+    assert (listed["receipts"].files, listed["receipts"].size) == (2, 9)
+    assert listed["splits"].data_files == ["./data/splits/test.jsonl", "./data/splits/train.jsonl"]
+
+
+def test_models_are_listed_with_what_they_hold(storage: FolderStorage) -> None:
+    listed = {one.name: one for one in asyncio.run(storage.models())}
+    assert {name: one.kinds for name, one in listed.items()} == {
+        "base": ["model"],
+        "receipts": ["adapter", "merged", "gguf"],
+        "running": [],
+    }
+    model = listed["receipts"]
+    assert (model.base_model, model.dataset_path, model.trained_steps, model.verified) == (
+        "a/b",
+        "./data/rows.jsonl",
+        7,
+        True,
+    )
+    assert model.files == 5, "checkpoints are not a part of the model"
+
+
+def test_a_workspace_without_folders_is_empty(tmp_path: Path) -> None:
+    storage = FolderStorage(tmp_path)
+    assert asyncio.run(storage.datasets()) == [] and asyncio.run(storage.models()) == []
+
+
+def test_a_data_set_or_model_is_deleted_as_a_whole(storage: FolderStorage, tmp_path: Path) -> None:
+    for path in ("./data/receipts/receipts.jsonl", "./data/splits", "./data/rows.jsonl", "./models/receipts"):
+        asyncio.run(storage.remove(path))
+    assert asyncio.run(storage.datasets()) == []
+    assert {one.name for one in asyncio.run(storage.models())} == {"base", "running"}
+    assert (tmp_path / "data/notes.txt").exists() and (tmp_path / "secret/rows.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "words"),
+    [
+        ("./data/splits/train.jsonl", Conflict, r"is a part of \./data/splits; .* name \./data/splits"),
+        ("./models/receipts/merged", Conflict, r"is a part of \./models/receipts"),
+        ("./data/linked", InvalidPath, "a symbolic link leads out of ./data"),
+        ("./data/receipts/linked.jsonl", InvalidPath, "a symbolic link leads out of ./data"),
+        ("./data/nowhere", NotFound, "there is no ./data/nowhere"),
+    ],
+)
+def test_nothing_else_is_deleted(storage: FolderStorage, path: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        asyncio.run(storage.remove(path))
+
+
+@pytest.mark.parametrize("name", ["data", "models"])
+def test_a_root_may_be_a_link_to_another_disk(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "disk", **{"one/rows.jsonl": "{}\n"})
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / name).symlink_to(tmp_path / "disk")
+    storage = FolderStorage(tmp_path / "work")
+    listed = asyncio.run(storage.datasets() if name == "data" else storage.models())
+    assert [one.name for one in listed] == ["one"]
