@@ -21,9 +21,13 @@ from model_garden.services.errors import Unavailable
 from model_garden.storage.folder import FolderStorage
 from model_garden.storage.interface import Storage
 
+PROXY_HEADER = "X-Forwarded-Access-Token"
 LOG_IN = (
     "log in to the cluster and send a token as Authorization: Bearer TOKEN; "
     "kubectl create token SERVICEACCOUNT prints one"
+)
+NO_PROXY_TOKEN = (
+    f"the proxy in front of this server sent no token; let it set Authorization: Bearer TOKEN or {PROXY_HEADER}"
 )
 NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 Namespace = Annotated[
@@ -55,19 +59,26 @@ class Caller:
 class Access:
     """The API server that all requests go to. Use as an async context manager."""
 
-    def __init__(self, own: Cluster, *, own_allowed: bool) -> None:
+    def __init__(self, own: Cluster, *, own_allowed: bool, proxy_auth: bool = False) -> None:
+        self.proxy_auth = proxy_auth
         self._own = own
         self._own_allowed = own_allowed
         self._anonymous = own.anonymous()
 
     @classmethod
-    async def open(cls, context: str | None, *, loopback: bool) -> Self:
+    async def open(cls, context: str | None, *, loopback: bool, proxy_auth: bool = False) -> Self:
         """Read the kubeconfig, or in a pod the address of its API server.
+
+        Args:
+            context: a context of the kubeconfig, or None for its current one.
+            loopback: whether this machine alone can reach the server.
+            proxy_auth: whether a proxy in front sends each caller's token.
 
         Raises:
             ClusterError: no cluster is configured.
         """
-        return cls(await connect(context), own_allowed=loopback and not in_pod(context))
+        own_allowed = loopback and not proxy_auth and not in_pod(context)
+        return cls(await connect(context), own_allowed=own_allowed, proxy_auth=proxy_auth)
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,7 +95,7 @@ class Access:
         """
         if authorization is None:
             if not self._own_allowed:
-                raise Unauthorized(f"no token was sent; {LOG_IN}")
+                raise Unauthorized(NO_PROXY_TOKEN if self.proxy_auth else f"no token was sent; {LOG_IN}")
             return Caller(self._own, namespace or self._own.namespace, "own", NO_STORAGE)
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
@@ -97,6 +108,8 @@ class Access:
 
 class LocalAccess:
     """The TrainingJobs of this machine: whoever reaches its loopback address may use them."""
+
+    proxy_auth = False
 
     def __init__(self, own: Cluster, workspace: Path) -> None:
         self._own = own
@@ -122,10 +135,23 @@ def namespace_of(token: str) -> str | None:
         return None
 
 
+def sent_authorization(request: Request) -> str | None:
+    """The ``Authorization`` header, or the token that a trusted proxy sent in its place.
+
+    What a client sends as ``Impersonate-User`` and the like is never passed on: the cluster's client writes its own
+    headers.
+    """
+    access: Access | LocalAccess = request.app.state.access
+    sent = request.headers.get("authorization")
+    if sent is None and access.proxy_auth and (token := request.headers.get(PROXY_HEADER)):
+        return f"Bearer {token}"
+    return sent
+
+
 def caller_of(request: Request, namespace: Namespace = None) -> Caller:
     """The request's caller, for ``Depends``."""
     access: Access | LocalAccess = request.app.state.access
-    return access.caller(request.headers.get("authorization"), namespace)
+    return access.caller(sent_authorization(request), namespace)
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]

@@ -1,4 +1,4 @@
-"""The web application: routers, error handlers, and protection of a server on a laptop.
+"""The web application: routers, error handlers, and protection from pages elsewhere.
 
 ``model-garden serve`` runs it. A further front door, such as web pages, adds its router to ``ROUTERS``.
 """
@@ -13,19 +13,19 @@ from model_garden.api import about, changes, jobs, live, planning
 from model_garden.api.access import Access, LocalAccess
 from model_garden.api.openapi import PREFIX, TAGS, document
 from model_garden.api.problems import add_handlers
-from model_garden.api.protection import LoopbackOnly
+from model_garden.api.protection import Addresses, Protected
 from model_garden.services.feed import Feeds
 
 ROUTERS: tuple[APIRouter, ...] = (jobs.router, changes.router, live.router, planning.router)
 """What is served below ``/api/v1``."""
 
 
-def create_app(access: Access | LocalAccess | None = None, *, loopback: bool = False) -> FastAPI:
+def create_app(access: Access | LocalAccess | None = None, addresses: Addresses | None = None) -> FastAPI:
     """The application.
 
     Args:
         access: the cluster and whose credentials are used; None only to read the OpenAPI document.
-        loopback: whether it listens on this machine alone; requests that a web page elsewhere sends are then refused.
+        addresses: the addresses of the server; requests to others, and from pages of others, are refused.
     """
     app = FastAPI(
         title="Model Garden",
@@ -43,8 +43,7 @@ def create_app(access: Access | LocalAccess | None = None, *, loopback: bool = F
         app.include_router(router, prefix=PREFIX)
     app.include_router(about.router)
     add_handlers(app)
-    if loopback:
-        app.add_middleware(LoopbackOnly)
+    app.add_middleware(Protected, addresses=addresses or Addresses())
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
 

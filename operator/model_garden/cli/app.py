@@ -330,12 +330,30 @@ def serve(
     local: Annotated[
         bool, typer.Option("--local", help="Run jobs on this machine, in the current folder, without a cluster.")
     ] = False,
+    urls: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="Address that people open, such as https://garden.example.com, if it is not that of --host. "
+            "Repeatable. Requests to other addresses are refused.",
+        ),
+    ] = None,
+    proxy_auth: Annotated[
+        bool,
+        typer.Option(
+            "--proxy-auth",
+            help="An authenticating proxy in front sends each person's token, as Authorization or as "
+            "X-Forwarded-Access-Token.",
+        ),
+    ] = False,
     context: Context = None,
 ) -> None:
-    """Serve the REST API on this machine. If there is no kubeconfig, --local is the default."""
+    """Serve the REST API and the web pages. If there is no kubeconfig, --local is the default."""
+    from model_garden.cli.serve import Place
     from model_garden.cli.serve import serve as run_server
 
-    run_server(host, port, local=local, context=context)
+    run_server(Place(host, port, urls or (), proxy_auth), local=local, context=context)
 
 
 @app.command("version", rich_help_panel=ABOUT, cls=Command)

@@ -1,4 +1,4 @@
-"""``serve``: the REST API on this machine's own address, of a cluster or of this machine's own TrainingJobs."""
+"""``serve``: the REST API and the web pages, of a cluster or of this machine's own TrainingJobs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +19,21 @@ if TYPE_CHECKING:
     from model_garden.api.access import Access, LocalAccess
 
 
-def serve(host: str, port: int, *, local: bool, context: str | None) -> None:
+@dataclass(frozen=True)
+class Place:
+    """Where the server listens, and the addresses that people open where those are others."""
+
+    host: str
+    port: int
+    urls: Sequence[str] = ()
+    proxy_auth: bool = False
+
+
+def serve(place: Place, *, local: bool, context: str | None) -> None:
     """Serve until the process is asked to end.
 
     Raises:
-        CommandError: the address cannot be used, or another server has the current folder open.
+        CommandError: an address cannot be used, or another server has the current folder open.
         MissingPackages: the packages of the REST API are not installed.
         ClusterError: no cluster is configured, though one was named.
     """
@@ -34,35 +46,38 @@ def serve(host: str, port: int, *, local: bool, context: str | None) -> None:
         raise MissingPackages(
             f"serve needs the packages of the REST API ({missing.name} is missing): pip install 'model-garden[api]'"
         ) from missing
-    if local and not is_loopback(host):
+    loopback = is_loopback(place.host)
+    if local and not loopback:
         raise CommandError(
-            f"--local has no authentication, so --host must be a loopback address such as 127.0.0.1; got {host}"
+            f"--local has no authentication, so --host must be a loopback address such as 127.0.0.1; got {place.host}"
         )
+    if loopback and place.urls:  # whoever reached it there would act with the kubeconfig's credentials
+        raise CommandError(f"--url needs a --host that other machines can reach, such as 0.0.0.0; got {place.host}")
     try:
-        asyncio.run(_local(host, port) if local else _cluster(host, port, context, loopback=is_loopback(host)))
+        asyncio.run(_local(place) if local else _cluster(place, context, loopback=loopback))
     except KeyboardInterrupt:  # the usual way to end it
         return
     except FolderInUse as error:
         raise CommandError(str(error), FAILED) from error
 
 
-async def _cluster(host: str, port: int, context: str | None, *, loopback: bool) -> None:
+async def _cluster(place: Place, context: str | None, *, loopback: bool) -> None:
     from model_garden.api.access import Access
     from model_garden.cluster import ClusterError
 
     try:
-        access = await Access.open(context, loopback=loopback)
+        access = await Access.open(context, loopback=loopback, proxy_auth=place.proxy_auth)
     except ClusterError as error:
         if error.reason != NOT_CONFIGURED or context or os.environ.get("KUBECONFIG") or not loopback:
             raise
         print("There is no kubeconfig, so jobs run on this machine.", file=sys.stderr)
-        await _local(host, port)
+        await _local(place)
         return
     async with access:
-        await _listen_and_serve(host, port, access, loopback=loopback)
+        await _listen_and_serve(place, access)
 
 
-async def _local(host: str, port: int) -> None:
+async def _local(place: Place) -> None:
     """Serve and run the jobs of the current folder."""
     from model_garden.api.access import LocalAccess
     from model_garden.local.home import local_home
@@ -71,7 +86,7 @@ async def _local(host: str, port: int) -> None:
     with local_home(workspace) as home:
         running = asyncio.create_task(home.runner.run())
         access = LocalAccess(home.cluster, workspace)
-        serving = asyncio.create_task(_listen_and_serve(host, port, access, loopback=True))
+        serving = asyncio.create_task(_listen_and_serve(place, access))
         done, _ = await asyncio.wait((running, serving), return_when=asyncio.FIRST_COMPLETED)
         running.cancel()
         for task in done:
@@ -83,22 +98,28 @@ async def _local(host: str, port: int) -> None:
             )
 
 
-async def _listen_and_serve(host: str, port: int, access: Access | LocalAccess, *, loopback: bool) -> None:
+async def _listen_and_serve(place: Place, access: Access | LocalAccess) -> None:
     import uvicorn
 
     from model_garden.api.app import create_app
+    from model_garden.api.protection import Addresses, is_loopback
     from model_garden.web.app import add_pages
 
-    with _listen(host, port) as listener:
-        address = f"[{host}]" if ":" in host else host
+    try:
+        addresses = Addresses(place.urls, loopback=is_loopback(place.host))
+    except ValueError as wrong:
+        raise CommandError(f"--url: {wrong}") from wrong
+    with _listen(place.host, place.port) as listener:
+        address = f"[{place.host}]" if ":" in place.host else place.host
         server = f"http://{address}:{listener.getsockname()[1]}"
         print(f"Model Garden serves {server}/api/v1", flush=True)
         print(f"The web pages start at {server}/training", flush=True)
         config = uvicorn.Config(
-            add_pages(create_app(access, loopback=loopback)),
+            add_pages(create_app(access, addresses)),
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=3,
         )
         await uvicorn.Server(config).serve(sockets=[listener])

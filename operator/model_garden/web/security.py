@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from fastapi import Depends, Request
 from starlette.responses import Response
 
-from model_garden.api.access import Access, Caller, Namespace
+from model_garden.api.access import Access, Caller, Namespace, sent_authorization
 from model_garden.api.body import read_body
 from model_garden.api.problems import BadRequest
 
@@ -110,7 +110,7 @@ def page_caller(request: Request, namespace: Namespace = None) -> Caller:
     """
     access: Access = request.app.state.access
     token = request.app.state.sessions.token(request.cookies.get(SESSION_COOKIE))
-    return access.caller(f"Bearer {token}" if token else request.headers.get("authorization"), namespace)
+    return access.caller(f"Bearer {token}" if token else sent_authorization(request), namespace)
 
 
 PageCaller = Annotated[Caller, Depends(page_caller)]
