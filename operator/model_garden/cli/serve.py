@@ -103,6 +103,7 @@ async def _listen_and_serve(place: Place, access: Access | LocalAccess) -> None:
 
     from model_garden.api.app import create_app
     from model_garden.api.protection import Addresses, is_loopback
+    from model_garden.openai_api.app import add_openai_api
     from model_garden.web.app import add_pages
 
     try:
@@ -114,8 +115,9 @@ async def _listen_and_serve(place: Place, access: Access | LocalAccess) -> None:
         server = f"http://{address}:{listener.getsockname()[1]}"
         print(f"Model Garden serves {server}/api/v1", flush=True)
         print(f"The web pages start at {server}/training", flush=True)
+        print(f"OpenAI clients use base_url={server}/v1", flush=True)
         config = uvicorn.Config(
-            add_pages(create_app(access, addresses)),
+            add_openai_api(add_pages(create_app(access, addresses))),
             log_level="warning",
             access_log=False,
             server_header=False,
