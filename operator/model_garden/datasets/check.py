@@ -69,6 +69,8 @@ class CheckReport:
     images: int
     problem_count: int
     problems: list[str]
+    broken_rows: list[int]
+    """Positions of the first broken rows in the data set, from 0."""
     ignored_columns: dict[str, int]
     """Columns and keys that no format reads, with the number of rows that have them."""
     dropped: dict[str, int]
@@ -139,6 +141,7 @@ def check_examples(
         images=total.images,
         problem_count=count,
         problems=problems,
+        broken_rows=total.broken_rows,
         ignored_columns=dict(sorted(total.ignored.items())),
         dropped={"blank line": blank} if blank else {},
         text_tokens=sum(total.text) if measure else None,
@@ -155,6 +158,7 @@ class _Tally:
     images: int = 0
     problem_count: int = 0
     problems: list[str] = field(default_factory=list)
+    broken_rows: list[int] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     text: array[int] = field(default_factory=lambda: array("I"))
     image: array[int] = field(default_factory=lambda: array("I"))
@@ -167,16 +171,18 @@ class _Tally:
         self.images += other.images
         self.problem_count += other.problem_count
         self.problems += other.problems[: LISTED - len(self.problems)]
+        self.broken_rows += other.broken_rows[: LISTED - len(self.broken_rows)]
         self.ignored.update(other.ignored)
         self.text.extend(other.text)
         self.image.extend(other.image)
         self.too_long_count += other.too_long_count
         self.too_long = heapq.nlargest(LISTED, self.too_long + other.too_long, key=lambda row: row[0])
 
-    def broken(self, problem: str) -> None:
+    def broken(self, row: int, problem: str) -> None:
         self.problem_count += 1
         if len(self.problems) < LISTED:
             self.problems.append(problem)
+            self.broken_rows.append(row)
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,7 @@ class _Checker:
             try:
                 self._row(index, tally)
             except RowError as error:
-                tally.broken(error.at(self.examples.origin(index)))
+                tally.broken(index, error.at(self.examples.origin(index)))
         return tally
 
     def _row(self, index: int, tally: _Tally) -> None:

@@ -8,6 +8,7 @@ is the same as a missing key, since Parquet writes None for one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,12 @@ from model_garden.datasets.turns import Slot, Turn, check_turns, place_pictures
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """The example of a row, and its ignored keys: of columns, of turns (``messages[].name``) and of parts."""
+    """The example of a row, its ignored keys (of columns, of turns as ``messages[].name``, of parts), and the shape of
+    its format."""
 
     example: Example
     ignored: tuple[str, ...]
+    format: str
 
 
 def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool) -> Converted:
@@ -62,7 +65,7 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool) -> Conv
     messages = tuple(
         Message(role, tuple(part for part in parts if not isinstance(part, Slot))) for role, parts in turns
     )
-    return Converted(Example(kind, messages, origin), (*reading.ignored, *sorted(ignored)))
+    return Converted(Example(kind, messages, origin), (*reading.ignored, *sorted(ignored)), found.shape)
 
 
 def has_pictures(row: Any) -> bool:
@@ -75,6 +78,25 @@ def has_pictures(row: Any) -> bool:
     except RowError:
         vision_only = False
     return vision_only or bool(fields.keys() & set(IMAGE_COLUMNS)) or any(map(_is_image_part, _nested(fields)))
+
+
+def images_named(row: Any, locator: Locator) -> list[ImageRef]:
+    """The images that a row names, even one that is broken otherwise; those that cannot be found are left out."""
+    if not isinstance(row, dict):
+        return []
+    columns = [row.get(column) for column in IMAGE_COLUMNS]
+    values = [one for column in columns for one in (column if isinstance(column, list) else [column])]
+    values += [_source_of_part(part) for part in _nested(row) if _is_image_part(part)]
+    found = []
+    for value in values:
+        with suppress(RowError):
+            found.append(locator.locate(value, "the image"))
+    return found
+
+
+def _source_of_part(part: dict[str, Any]) -> Any:
+    source = next((part[key] for key in ("image", "path", "url", "base64", "image_url") if part.get(key)), None)
+    return source.get("url") if isinstance(source, dict) else source
 
 
 def _nested(value: Any) -> Iterator[Any]:

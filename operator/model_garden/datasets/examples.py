@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
-from model_garden.datasets.convert import Converted, convert
+from model_garden.datasets.convert import Converted, convert, images_named
 from model_garden.datasets.errors import DatasetError, RowError
-from model_garden.datasets.example import Example
+from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.files.rows import Rows
 from model_garden.datasets.locate import Locator
 from model_garden.datasets.origin import Origin
@@ -85,6 +85,18 @@ class Examples(Sequence[Example]):
         file, at = self._find(index)
         rows = self._files[file]
         return convert(rows.read(at), rows.origin(at), self._locators[file], vision=self._vision)
+
+    def read(self, index: int) -> Any:
+        """The value of a row as it is in the file; raises RowError if it cannot be parsed."""
+        file, at = self._find(index)
+        return self._files[file].read(at)
+
+    def images_named(self, index: int) -> list[ImageRef]:
+        """The images that a row names and that can be found, even if the row is broken."""
+        try:
+            return images_named(self.read(index), self._locators[self._find(index)[0]])
+        except RowError:
+            return []
 
     def _find(self, index: int) -> tuple[int, int]:
         """The file that holds a row, and the row's index in it."""

@@ -90,13 +90,34 @@ def verify(image: ImageRef) -> Size:
     return _verify_file(source) if isinstance(source, Path) else _verify(source, name_of(image))
 
 
+def thumbnail(image: ImageRef, side: int) -> bytes | None:
+    """A JPEG of an image, upright, neither side longer than ``side`` pixels; None if it cannot be decoded.
+
+    An image that cannot be trained on, such as one that is too thin, is shown all the same.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(_opened(image.source), formats=FORMATS) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    return None
+                opened.draft("RGB", (2 * side, 2 * side))
+                ImageOps.exif_transpose(opened, in_place=True)
+                small = _on_white(opened)
+    except Exception:  # Pillow's plugins raise errors of a dozen unrelated classes; ``verify`` says what is wrong
+        return None
+    small.thumbnail((side, side))
+    content = io.BytesIO()
+    small.save(content, "JPEG", quality=80)
+    return content.getvalue()
+
+
 def name_of(image: ImageRef) -> str:
     """An image as messages name it."""
     source = image.source
     return f"the image {source}" if isinstance(source, Path) else f"the {len(source)} embedded bytes"
 
 
-@lru_cache(maxsize=4096)
 def _verify_file(path: Path) -> Size:
     name = name_of(ImageRef(path))
     try:
@@ -112,7 +133,13 @@ def _verify_file(path: Path) -> Size:
         raise RowError(f"{name} is not a regular file", "give the path of an image")
     if not status.st_size:
         raise RowError(f"{name} is empty (0 bytes)", "copy it again or remove the row")
-    return _verify(path, name)
+    return _verify_content(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _verify_content(path: Path, *_content: int) -> Size:
+    """The size of a file with this content, which its inode, size and time stand for."""
+    return _verify(path, name_of(ImageRef(path)))
 
 
 def _verify(source: Path | bytes, name: str) -> Size:

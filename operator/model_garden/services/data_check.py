@@ -48,6 +48,7 @@ class Check:
         min_pixels: the smallest area of an image.
         max_pixels: the largest area of an image.
         train_on: which tokens carry loss.
+        root: the folder that data files and images may not leave; None allows any path.
     """
 
     path: str
@@ -58,6 +59,7 @@ class Check:
     min_pixels: int | None = None
     max_pixels: int | None = None
     train_on: Literal["responses", "all"] = "responses"
+    root: Path | None = None
 
 
 def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
@@ -96,7 +98,7 @@ def check_data(check: Check) -> dict[str, Any]:
 
     try:
         vision = has_images(check) if check.vision is None else check.vision
-        examples = open_examples(check.path, vision=vision, split=check.split)
+        examples = open_examples(check.path, vision=vision, split=check.split, root=check.root)
         counter, notes = _token_counter(check, vision)
         report = check_examples(
             examples,
@@ -117,7 +119,7 @@ def has_images(check: Check) -> bool:
     from model_garden.datasets.errors import RowError
     from model_garden.datasets.source import open_source
 
-    for rows in open_source(check.path, check.split, None):
+    for rows in open_source(check.path, check.split, check.root):
         for number in range(min(len(rows), SAMPLED_ROWS)):
             try:
                 row = rows.read(number)

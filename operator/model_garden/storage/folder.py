@@ -5,77 +5,107 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from model_garden.services.errors import Conflict, NotFound, Unavailable
+from model_garden.services.errors import Conflict, NotFound
+from model_garden.storage import preview
+from model_garden.storage.archive import tar_blocks
+from model_garden.storage.disk import storage_errors
 from model_garden.storage.interface import (
     DatasetQuestion,
     InvalidPath,
     Preview,
     PreviewRequest,
-    StorageFailed,
     StoredDataset,
     StoredModel,
     Upload,
 )
-from model_garden.storage.listing import is_inside, list_datasets, list_models
-from model_garden.storage.paths import DATA, stored_path
+from model_garden.storage.listing import (
+    files_of_entry,
+    is_inside,
+    list_datasets,
+    list_models,
+    model_files,
+)
+from model_garden.storage.paths import DATA, MODELS, folder_name, spell, stored_path
+from model_garden.storage.uploading import FolderUpload
 
 
 class FolderStorage:
     """The ``Storage`` of a workspace, the folder that holds ``data`` and ``models``."""
 
     def __init__(self, workspace: Path) -> None:
-        self._workspace = workspace
+        self._workspace = workspace.absolute()
+        self._data = self._workspace / DATA
 
     async def datasets(self) -> list[StoredDataset]:
         """The data sets by name."""
-        with storage_errors("./data"):
+        with self._errors():
             return await asyncio.to_thread(list_datasets, self._workspace)
 
     async def models(self) -> list[StoredModel]:
         """The models by name."""
-        with storage_errors("./models"):
+        with self._errors():
             return await asyncio.to_thread(list_models, self._workspace)
 
     async def preview(self, request: PreviewRequest) -> Preview:
-        """Rows of a data set."""
-        del request
-        raise Unavailable("preview is not written yet")
+        """Rows of a data set, broken ones among them."""
+        with self._errors():
+            path = existing(self._workspace, request.path, DATA)
+            return await asyncio.to_thread(preview.preview, request, path, self._data, self._spell)
 
     async def check(self, question: DatasetQuestion) -> dict[str, Any]:
-        """The report of ``model-garden validate``."""
-        del question
-        raise Unavailable("check is not written yet")
+        """The report of ``check_data``, with the first broken rows."""
+        with self._errors():
+            path = existing(self._workspace, question.path, DATA)
+            return await asyncio.to_thread(preview.check, question, path, self._data, self._spell)
 
-    def upload(self, folder: str) -> AbstractAsyncContextManager[Upload]:
-        """Begin an upload."""
-        del folder
-        raise Unavailable("upload is not written yet")
+    @contextlib.asynccontextmanager
+    async def upload(self, folder: str) -> AsyncIterator[Upload]:
+        """Begin an upload into ``./data/FOLDER``."""
+        upload = FolderUpload(self._data, folder_name(folder))
+        await upload.begin()
+        try:
+            yield upload
+        finally:
+            await upload.discard()
 
     async def remove(self, path: str) -> None:
         """Delete a data set or a model."""
-        target = removable(self._workspace, path)
-        with storage_errors(path):
-            await asyncio.to_thread(shutil.rmtree if target.is_dir() else Path.unlink, target)
+        with self._errors():
+            entry = whole_entry(self._workspace, path)
+            await asyncio.to_thread(shutil.rmtree if entry.is_dir() else Path.unlink, entry)
 
-    def archive(self, path: str) -> AsyncIterator[bytes]:
-        """A tar stream."""
-        del path
-        raise Unavailable("archive is not written yet")
+    async def archive(self, path: str) -> AsyncIterator[bytes]:
+        """A tar stream of a model or a data set."""
+        with self._errors():
+            entry = whole_entry(self._workspace, path)
+            files = await asyncio.to_thread(files_of_entry, entry)
+            if entry.parent.name == MODELS:
+                files = model_files(files)
+            if not files:
+                raise NotFound(f"{path} has no file to download yet")
+            blocks = tar_blocks(entry, files)
+            while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+                yield block
+
+    def _spell(self, text: str) -> str:
+        return spell(text, self._workspace, ".")
+
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return storage_errors(self._spell)
 
 
-def existing(workspace: Path, path: str) -> Path:
+def existing(workspace: Path, path: str, *roots: str) -> Path:
     """The file or folder that a path names.
 
     Raises:
         InvalidPath: the path breaks a rule, or a link in it leads elsewhere.
         NotFound: there is none.
     """
-    root, rest = stored_path(path)
+    root, rest = stored_path(path, *roots)
     found = workspace / root / rest
     if not is_inside(found, workspace / root):
         raise InvalidPath(f"{path}: a symbolic link leads out of ./{root}; copy the files into ./{root}")
@@ -84,31 +114,22 @@ def existing(workspace: Path, path: str) -> Path:
     return found
 
 
-def removable(workspace: Path, path: str) -> Path:
-    """The file or folder to delete for the data set or model that a path names.
+def whole_entry(workspace: Path, path: str) -> Path:
+    """The file or folder, directly in ``data`` or ``models``, of the data set or model that a path names.
 
     Raises:
         InvalidPath, NotFound: as ``existing``.
-        Conflict: it is a link, or one file of a folder that holds more data files.
+        Conflict: it is a link, or the path names only a part of it.
     """
     found = existing(workspace, path)
     root, rest = stored_path(path)
     name = rest.split("/")[0]
-    whole = workspace / root / name
-    if whole.is_symlink():
-        raise Conflict(f"./{root}/{name} is a symbolic link to {whole.readlink()}; delete the link itself")
-    if found == whole:
-        return whole
+    entry = workspace / root / name
+    if entry.is_symlink():
+        raise Conflict(f"./{root}/{name} is a symbolic link to {entry.readlink()}; name what it points to")
+    if found == entry:
+        return entry
     listed = next((one for one in list_datasets(workspace) if one.name == name), None) if root == DATA else None
     if listed is None or Path(listed.path) != Path(root, rest):
-        raise Conflict(f"{path} is a part of ./{root}/{name}; to delete all of it, name ./{root}/{name}")
-    return whole
-
-
-@contextlib.contextmanager
-def storage_errors(path: str) -> Iterator[None]:
-    """Turn an error of the file system into ``StorageFailed``, which names the file."""
-    try:
-        yield
-    except OSError as failed:
-        raise StorageFailed(f"{failed.filename or path}: {failed.strerror or failed}") from failed
+        raise Conflict(f"{path} is a part of ./{root}/{name}; name ./{root}/{name} for all of it")
+    return entry

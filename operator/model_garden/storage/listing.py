@@ -41,6 +41,14 @@ def files_below(folder: Path, root: Path) -> Iterator[Found]:
             yield Found(entry.name, status.st_size, status.st_mtime)
 
 
+def files_of_entry(entry: Path) -> list[Found]:
+    """The files of a folder directly in ``data`` or ``models``, or such a file itself, which is its own path."""
+    if entry.is_dir():
+        return list(files_below(entry, entry.parent))
+    status = entry.stat()
+    return [Found(entry.name, status.st_size, status.st_mtime)]
+
+
 def is_inside(path: str | Path, root: Path) -> bool:
     """Whether a path is inside ``root`` once all links are followed."""
     real = os.path.realpath(root)
@@ -49,14 +57,15 @@ def is_inside(path: str | Path, root: Path) -> bool:
 
 def list_datasets(workspace: Path) -> list[StoredDataset]:
     """The data files and the folders with data files in ``./data``, by name."""
-    listed = (_dataset(name, files) for name, files in _by_name(workspace / DATA))
+    root = workspace / DATA
+    listed = (stored_dataset(name, files, folder=(root / name).is_dir()) for name, files in _by_name(root))
     return [one for one in listed if one is not None]
 
 
 def list_models(workspace: Path) -> list[StoredModel]:
     """The folders in ``./models``, by name."""
     root = workspace / MODELS
-    return [_model(root / name, list(files)) for name, files in _by_name(root) if (root / name).is_dir()]
+    return [_model(root / name, files) for name, files in _by_name(root) if (root / name).is_dir()]
 
 
 def model_files(files: Iterable[Found]) -> list[Found]:
@@ -70,13 +79,10 @@ def _is_of_training(path: str) -> bool:
 
 
 def _by_name(root: Path) -> Iterator[tuple[str, list[Found]]]:
-    """Each entry of a folder with its files; a file's own path is empty."""
+    """Each entry of a folder with its files."""
     for entry in _visible(root, root):
-        if entry.is_dir():
-            yield entry.name, list(files_below(Path(entry.path), root))
-        elif entry.is_file():
-            status = entry.stat()
-            yield entry.name, [Found("", status.st_size, status.st_mtime)]
+        if entry.is_dir() or entry.is_file():
+            yield entry.name, files_of_entry(Path(entry.path))
 
 
 def _visible(folder: Path, root: Path) -> list[os.DirEntry[str]]:
@@ -89,9 +95,10 @@ def _visible(folder: Path, root: Path) -> list[os.DirEntry[str]]:
     return sorted((one for one in found if not one.is_symlink() or is_inside(one.path, root)), key=lambda one: one.name)
 
 
-def _dataset(name: str, files: list[Found]) -> StoredDataset | None:
-    base = f"./{DATA}/{name}"
-    paths = [f"{base}/{one.path}".rstrip("/") for one in files]
+def stored_dataset(name: str, files: list[Found], *, folder: bool = True) -> StoredDataset | None:
+    """The data set of an entry of ``./data``, a folder or a file; None where no file holds rows."""
+    base = f"./{DATA}/{name}" if folder else f"./{DATA}"
+    paths = [f"{base}/{one.path}" for one in files]
     rows = [path for path in paths if path.lower().endswith(SUFFIXES)]
     if not rows:
         return None

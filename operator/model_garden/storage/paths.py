@@ -6,7 +6,9 @@ contain a control character or a backslash, which separates folders on Windows.
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from pathlib import PurePath
 
 from model_garden.storage.interface import InvalidPath
 
@@ -45,16 +47,27 @@ def folder_name(folder: str) -> str:
     return relative_path(name)
 
 
-def stored_path(path: str) -> tuple[str, str]:
+def stored_path(path: str, *roots: str) -> tuple[str, str]:
     """``data`` or ``models``, and the path below it, of ``./data/receipts/receipts.jsonl``.
 
+    Args:
+        path: the path.
+        roots: which of the two are allowed; both if none is named.
+
     Raises:
-        InvalidPath: the path is not below ``./data`` or ``./models``, or a part of it breaks a rule.
+        InvalidPath: the path is not below one of them, or a part of it breaks a rule.
     """
+    roots = roots or (DATA, MODELS)
     root, _, rest = path.rstrip("/").removeprefix("./").removeprefix("/workspace/").partition("/")
-    if root not in (DATA, MODELS) or not rest:
-        raise InvalidPath(f"{_short(path)}: is not in ./{DATA} or ./{MODELS}; give a path such as ./{DATA}/receipts")
+    if root not in roots or not rest:
+        folders = " or ".join(f"./{one}" for one in roots)
+        raise InvalidPath(f"{_short(path)}: is not in {folders}; give a path such as ./{roots[0]}/receipts")
     return root, relative_path(rest)
+
+
+def spell(text: str, place: str | PurePath, name: str) -> str:
+    """``text`` with the path ``place`` of this machine written as ``name``."""
+    return re.sub(re.escape(str(place)) + r"(?![\w.-])", lambda _: name, text)
 
 
 def _problem_of(part: str) -> str | None:

@@ -1,0 +1,176 @@
+"""Rows of a data set for people: turns, thumbnails, what is trained on, and what is wrong with a broken row."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_garden.services.data_check import Check, check_data, has_images, trainer_packages
+from model_garden.storage.interface import (
+    THUMBNAIL,
+    DatasetQuestion,
+    Preview,
+    PreviewPart,
+    PreviewRequest,
+    PreviewRow,
+    PreviewTurn,
+)
+
+if TYPE_CHECKING:
+    from model_garden.datasets import Example, Examples, ImageRef
+
+MAX_TEXT = 10_000
+"""Characters of a text that are shown."""
+MAX_THUMBNAILS = 8
+"""Thumbnails of one row."""
+BROKEN = 5
+"""Broken rows that a check shows."""
+Spell = Callable[[str], str]
+"""Turns the paths of this machine in a text into those of the workspace."""
+
+
+def preview(question: PreviewRequest, path: Path, root: Path, spell: Spell) -> Preview:
+    """The rows that are asked for.
+
+    Args:
+        question: which rows.
+        path: the data set on this machine.
+        root: the folder that its files may not leave.
+        spell: applied to every path and message.
+
+    Raises:
+        MissingPackages: the packages that read data sets are not installed.
+    """
+    with trainer_packages():
+        from model_garden.datasets import DatasetError, open_examples
+    check = _check(question, path, root)
+    try:
+        vision = has_images(check) if check.vision is None else check.vision
+        examples = open_examples(path, vision=vision, split=check.split, root=root)
+    except DatasetError as broken:
+        return Preview(path=question.path, rows=[], total=0, images=0, problems=[spell(one) for one in broken.problems])
+    wanted = range(question.start, min(question.start + question.count, len(examples)))
+    rows = [_Shower(examples, question.train_on == "all", spell).row(index) for index in wanted]
+    parts = [part for row in rows for turn in row.turns for part in turn.parts]
+    return Preview(
+        path=question.path,
+        kind="vision" if vision else "text",
+        rows=rows,
+        total=len(examples),
+        images=sum(part.name is not None for part in parts),
+        problems=[],
+    )
+
+
+def check(question: DatasetQuestion, path: Path, root: Path, spell: Spell) -> dict[str, Any]:
+    """``check_data``'s report, with ``broken``: the first broken rows as ``preview`` shows them.
+
+    Raises:
+        MissingPackages: the packages that read data sets are not installed.
+    """
+    asked = _check(question, path, root)
+    report = spelled(check_data(asked), spell)
+    rows: list[PreviewRow] = []
+    if broken := report.get("broken_rows"):
+        from model_garden.datasets import open_examples
+
+        examples = open_examples(path, vision=report["kind"] == "vision", split=asked.split, root=root)
+        rows = [_Shower(examples, question.train_on == "all", spell).row(index) for index in broken[:BROKEN]]
+    return report | {"broken": [row.model_dump(mode="json") for row in rows]}
+
+
+def spelled(report: dict[str, Any], spell: Spell) -> dict[str, Any]:
+    """A report with the workspace's paths."""
+    texts = {key: [spell(line) for line in report[key]] for key in ("problems", "notes")}
+    return report | texts | {"path": spell(report["path"])}
+
+
+def _check(question: DatasetQuestion, path: Path, root: Path) -> Check:
+    return Check(str(path), question.vision, question.split, train_on=question.train_on, root=root)
+
+
+@dataclass(frozen=True)
+class _Shower:
+    examples: Examples
+    all_text: bool
+    spell: Spell
+
+    def row(self, index: int) -> PreviewRow:
+        """One row; a broken one with its problem and its images."""
+        from model_garden.datasets.errors import RowError
+        from model_garden.datasets.pictures import verify
+
+        origin = self.examples.origin(index)
+        place = {"file": self.spell(origin.file), "row": origin.row}
+        try:
+            converted = self.examples.convert(index)
+        except RowError as broken:
+            images = [self._image(image) for image in self.examples.images_named(index)[:MAX_THUMBNAILS]]
+            turns = [PreviewTurn(role="user", trained=False, parts=images)] if images else []
+            words = self.spell(broken.at(origin))
+            return PreviewRow(**place, problem=words, turns=turns, ignored=[], raw=self._raw(index))
+        problem = raw = None
+        try:
+            for image in converted.example.images:
+                verify(image)
+        except RowError as broken:
+            problem, raw = self.spell(broken.at(origin)), self._raw(index)
+        return PreviewRow(
+            **place,
+            format=converted.format,
+            problem=problem,
+            turns=self._turns(converted.example),
+            ignored=list(converted.ignored),
+            raw=raw,
+        )
+
+    def _turns(self, example: Example) -> list[PreviewTurn]:
+        left = MAX_THUMBNAILS
+        turns = []
+        for message in example.messages:
+            parts = []
+            for part in message.parts:
+                if isinstance(part, str):
+                    parts.append(PreviewPart(text=cut(part)))
+                else:
+                    parts.append(self._image(part, shown=left > 0))
+                    left -= 1
+            role = "text" if example.kind == "text" else message.role
+            trained = self.all_text or message.role == "assistant"
+            turns.append(PreviewTurn(role=role, trained=trained, parts=parts))
+        return turns
+
+    def _image(self, image: ImageRef, *, shown: bool = True) -> PreviewPart:
+        from model_garden.datasets.errors import RowError
+        from model_garden.datasets.pictures import name_of, thumbnail, verify
+
+        small = thumbnail(image, THUMBNAIL) if shown else None
+        uri = f"data:image/jpeg;base64,{base64.b64encode(small).decode()}" if small else None
+        try:
+            width, height = verify(image)
+        except RowError:
+            return PreviewPart(image=uri, name=self.spell(name_of(image)))
+        return PreviewPart(image=uri, name=self.spell(name_of(image)), width=width, height=height)
+
+    def _raw(self, index: int) -> str | None:
+        """The row as JSON; None for one that is not JSON, whose problem quotes it."""
+        from model_garden.datasets.errors import RowError
+
+        try:
+            return cut(json.dumps(self.examples.read(index), ensure_ascii=False, default=_bytes))
+        except RowError:
+            return None
+
+
+def _bytes(value: Any) -> str:
+    return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+
+
+def cut(text: str) -> str:
+    """``text``, cut where it is too long to show."""
+    more = len(text) - MAX_TEXT
+    return text if more <= 0 else f"{text[:MAX_TEXT]}… ({more:,} more characters)"

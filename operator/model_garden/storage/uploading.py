@@ -1,0 +1,237 @@
+"""Files on their way into a folder of ``data``: collected in a hidden folder beside it, checked, then swapped in.
+
+The new folder has hard links to those files of the old one that stay, so that nothing is copied and a reader sees
+either the old folder or the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO, Any
+
+from model_garden.services.data_check import Check, check_data, trainer_packages
+from model_garden.services.errors import Conflict
+from model_garden.storage.disk import storage_errors, swap
+from model_garden.storage.interface import BrokenDataset, FileDigest, StoredDataset, UploadRefused, UploadReport
+from model_garden.storage.listing import files_below, stored_dataset
+from model_garden.storage.paths import DATA, STAGING, relative_path, spell
+from model_garden.storage.preview import spelled
+
+BLOCK = 1024 * 1024
+STALE = 24 * 3600.0
+"""Seconds after which an upload that wrote nothing is one whose process was killed."""
+
+
+class FolderUpload:
+    """The ``Upload`` into a folder of this machine.
+
+    Args:
+        data: the data folder.
+        name: the folder in it.
+    """
+
+    def __init__(self, data: Path, name: str) -> None:
+        self._data, self._name = data, name
+        self._final = data / name
+        self._staging = data / f"{STAGING}{secrets.token_hex(8)}"
+        self._digests: dict[str, FileDigest] = {}
+        self._added: dict[str, int] = {}
+        self._skipped: set[str] = set()
+        self._finishing: asyncio.Future[UploadReport] | None = None
+
+    async def begin(self) -> None:
+        """Make the hidden folder.
+
+        Raises:
+            Conflict: something else has the folder's name.
+            MissingPackages: the packages that read data sets are not installed.
+            StorageFailed: nothing can be written.
+        """
+        with storage_errors(self._spell):
+            await asyncio.to_thread(self._begin)
+
+    def _begin(self) -> None:
+        with trainer_packages():
+            from model_garden.datasets import pictures  # noqa: F401
+        if self._final.is_symlink() or (self._final.exists() and not self._final.is_dir()):
+            raise Conflict(f"./{DATA}/{self._name} is a file or a symbolic link; choose another folder")
+        self._data.mkdir(exist_ok=True)
+        discard_stale(self._data)
+        self._staging.mkdir()
+
+    async def discard(self) -> None:
+        """Remove what is not stored. A ``finish`` whose caller was cancelled comes to its end before."""
+        if self._finishing:
+            await asyncio.wait((self._finishing,))
+        await asyncio.to_thread(shutil.rmtree, self._staging, ignore_errors=True)
+
+    async def missing(self, files: list[FileDigest]) -> list[FileDigest]:
+        """Those that the folder does not hold with this content."""
+        for file in files:
+            relative_path(file.path)
+        self._digests |= {file.path: file for file in files}
+        with storage_errors(self._spell):
+            there = await asyncio.to_thread(lambda: [_holds(self._final, file) for file in files])
+        self._skipped |= {file.path for file, held in zip(files, there, strict=True) if held}
+        return [file for file, held in zip(files, there, strict=True) if not held]
+
+    async def add(self, path: str, size: int, content: AsyncIterator[bytes]) -> None:
+        """Receive one file."""
+        target = self._staging / relative_path(path)
+        if path in self._added:
+            raise UploadRefused(f"{path}: was sent twice; send each file once")
+        with storage_errors(self._spell):
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file = target.open("xb", buffering=0)
+            except (FileExistsError, NotADirectoryError) as both:
+                raise UploadRefused(f"{path}: the name is that of a file and of a folder; rename one of them") from both
+            with file:
+                digest = await _receive(file, path, size, content)
+        wanted = self._digests.get(path)
+        if wanted and wanted.sha256 != digest:
+            raise UploadRefused(f"{path}: the SHA-256 is {digest}, not {wanted.sha256}; send the file again")
+        self._added[path] = size
+        self._skipped.discard(path)
+
+    async def finish(self, *, keep_invalid: bool = False) -> UploadReport:
+        """Check the data set, then make the folder visible at once."""
+        self._finishing = asyncio.ensure_future(asyncio.to_thread(self._finish, keep_invalid))
+        return await asyncio.shield(self._finishing)
+
+    def _finish(self, keep_invalid: bool) -> UploadReport:
+        with storage_errors(self._spell):
+            return self._checked_and_published(keep_invalid)
+
+    def _checked_and_published(self, keep_invalid: bool) -> UploadReport:
+        kept = _identities(self._final)
+        if self._skipped - kept.keys():
+            raise self._changed()
+        for path in kept:
+            _keep(self._final / path, self._staging / path, path)
+        dataset = self._dataset()
+        checks = [spelled(check, self._spell) for check in _checks_of(self._staging, dataset, self._data)]
+        stored = keep_invalid or all(check["ok"] for check in checks)
+        report = UploadReport(
+            folder=f"./{DATA}/{self._name}",
+            path=dataset.path if dataset else f"./{DATA}/{self._name}",
+            stored=stored,
+            added=len(self._added),
+            skipped=len(self._skipped),
+            size=sum(self._added.values()),
+            checks=checks,
+        )
+        if not stored:
+            raise BrokenDataset(report)
+        self._publish(kept)
+        return report
+
+    def _publish(self, kept: dict[str, int]) -> None:
+        """Give the folder its name; what was there before is deleted.
+
+        Raises:
+            Conflict: another upload gave the folder other files since ``kept`` was read.
+        """
+        if not self._final.exists():
+            try:
+                self._staging.rename(self._final)
+            except OSError as taken:
+                raise self._changed() from taken
+            return
+        swap(self._staging, self._final)
+        if _identities(self._staging) != kept:
+            swap(self._staging, self._final)
+            raise self._changed()
+
+    def _changed(self) -> Conflict:
+        return Conflict(f"./{DATA}/{self._name} was changed by someone else during the upload; upload again")
+
+    def _dataset(self) -> StoredDataset | None:
+        return stored_dataset(self._name, list(files_below(self._staging, self._data)))
+
+    def _spell(self, text: str) -> str:
+        text = spell(text, self._staging, f"./{DATA}/{self._name}")
+        return spell(text, self._data, f"./{DATA}")
+
+
+def _checks_of(folder: Path, dataset: StoredDataset | None, data: Path) -> list[dict[str, Any]]:
+    """The report of each data file. Relative paths of images mean the same here as in the final folder."""
+    if dataset is None:
+        from model_garden.datasets.files import SUFFIXES
+
+        problem = f"{folder}: has no data file; accepted: {', '.join(SUFFIXES)}"
+        return [{"path": str(folder), "ok": False, "problem_count": 1, "problems": [problem], "notes": []}]
+    files = (folder / Path(file).relative_to(f"{DATA}/{dataset.name}") for file in dataset.data_files)
+    return [check_data(Check(str(file), None, root=data)) for file in files]
+
+
+def discard_stale(data: Path, now: float | None = None) -> None:
+    """Remove what uploads left whose process was killed: nothing in it changed for ``STALE`` seconds."""
+    limit = (time.time() if now is None else now) - STALE
+    for folder in data.glob(f"{STAGING}*"):
+        inside = (path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+        if max(inside) < limit:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _receive(file: IO[bytes], path: str, size: int, content: AsyncIterator[bytes]) -> str:
+    """Write the content; its SHA-256."""
+    digest, arrived = hashlib.sha256(), 0
+    async for block in content:
+        arrived += len(block)
+        if arrived > size:
+            raise UploadRefused(f"{path}: has more than the announced {size:,} bytes; send the file again")
+        await asyncio.to_thread(_write, file, digest, block)
+    if arrived < size:
+        raise UploadRefused(f"{path}: only {arrived:,} of {size:,} bytes arrived; send the file again")
+    return digest.hexdigest()
+
+
+def _write(file: IO[bytes], digest: hashlib._Hash, block: bytes) -> None:
+    digest.update(block)
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _holds(folder: Path, file: FileDigest) -> bool:
+    """Whether the folder has the file with this content."""
+    path = folder / file.path
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
+            return False
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+    except NotADirectoryError:
+        return False
+
+
+def _identities(folder: Path) -> dict[str, int]:
+    """Every file of a folder, hidden ones and links too, with its inode."""
+    inside = sorted(folder.rglob("*"))
+    return {
+        path.relative_to(folder).as_posix(): path.lstat().st_ino
+        for path in inside
+        if path.is_symlink() or not path.is_dir()
+    }
+
+
+def _keep(old: Path, new: Path, path: str) -> None:
+    """Link a file of the old folder into the new one, unless the upload has it too."""
+    try:
+        new.parent.mkdir(parents=True, exist_ok=True)
+        os.link(old, new, follow_symlinks=False)
+    except (FileExistsError, NotADirectoryError) as taken:
+        if not new.is_file():
+            raise Conflict(
+                f"{path}: the name is that of a file and of a folder, one of them stored and one uploaded; rename one"
+            ) from taken
+    except PermissionError:  # a file system without hard links
+        shutil.copy2(old, new, follow_symlinks=False)

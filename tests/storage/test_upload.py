@@ -1,0 +1,354 @@
+"""An upload is checked, and becomes visible at once or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from model_garden.datasets.samples import create_text_samples, create_vision_samples
+from model_garden.services.errors import Conflict
+from model_garden.storage import disk, uploading
+from model_garden.storage.folder import FolderStorage
+from model_garden.storage.interface import (
+    BrokenDataset,
+    FileDigest,
+    InvalidPath,
+    StorageFailed,
+    Upload,
+    UploadRefused,
+    UploadReport,
+)
+
+Steps = Callable[[Upload], Awaitable[UploadReport | None]]
+
+
+async def blocks(content: bytes, block: int = 1000) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), block):
+        yield content[start : start + block]
+
+
+async def send(upload: Upload, folder: Path) -> None:
+    """Add every file of a folder that is missing."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    wanted = await upload.missing([digest(path, folder) for path in files])
+    for file in wanted:
+        await upload.add(file.path, file.size, blocks((folder / file.path).read_bytes()))
+
+
+def digest(path: Path, folder: Path) -> FileDigest:
+    content = path.read_bytes()
+    name = path.relative_to(folder).as_posix()
+    return FileDigest(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def upload(workspace: Path, steps: Steps, folder: str = "shapes") -> UploadReport | None:
+    async def run() -> UploadReport | None:
+        async with FolderStorage(workspace).upload(folder) as receiving:
+            return await steps(receiving)
+
+    return asyncio.run(run())
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    """A data set of three rows and three images, outside the workspace."""
+    folder = tmp_path / "sample"
+    folder.mkdir()
+    create_vision_samples(folder / "shapes.jsonl", 3)
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def whole(folder: Path, *, keep_invalid: bool = False) -> Steps:
+    async def steps(receiving: Upload) -> UploadReport:
+        await send(receiving, folder)
+        return await receiving.finish(keep_invalid=keep_invalid)
+
+    return steps
+
+
+def test_a_data_set_arrives_with_its_images_and_report(workspace: Path, sample: Path) -> None:
+    report = upload(workspace, whole(sample))
+    assert report and (report.folder, report.path) == ("./data/shapes", "./data/shapes/shapes.jsonl")
+    assert (report.stored, report.added, report.skipped) == (True, 4, 0)
+    [check] = report.checks
+    assert (check["path"], check["kind"], check["rows"], check["images"]) == (report.path, "vision", 3, 3)
+    assert files_of(workspace / "data") == {f"shapes/{name}": text for name, text in files_of(sample).items()}
+
+
+def test_the_folder_can_be_read_by_others(workspace: Path, sample: Path) -> None:
+    upload(workspace, whole(sample))
+    plain = workspace / "plain"
+    plain.mkdir()
+    assert (workspace / "data/shapes").stat().st_mode == plain.stat().st_mode
+
+
+def test_what_is_there_already_is_skipped_and_what_else_is_there_stays(workspace: Path, sample: Path) -> None:
+    upload(workspace, whole(sample))
+    (workspace / "data/shapes/.notes").write_text("mine")
+    (workspace / "data/shapes/more").mkdir()
+    create_text_samples(workspace / "data/shapes/more/other.jsonl", 2)
+    create_vision_samples(sample / "more.jsonl", 1)
+    before = (workspace / "data/shapes/shapes.jsonl").stat().st_ino
+    report = upload(workspace, whole(sample))
+    assert report and (report.added, report.skipped) == (2, 4)
+    assert (workspace / "data/shapes/shapes.jsonl").stat().st_ino == before, "nothing was copied"
+    assert (workspace / "data/shapes/.notes").read_text() == "mine"
+    assert report.path == "./data/shapes" and len(report.checks) == 3
+
+
+def test_a_changed_file_is_sent_again_and_replaced(workspace: Path, sample: Path) -> None:
+    upload(workspace, whole(sample))
+    lines = (sample / "shapes.jsonl").read_text().splitlines()
+    (sample / "shapes.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    report = upload(workspace, whole(sample))
+    assert report and (report.added, report.skipped) == (1, 3)
+    assert report.checks[0]["rows"] == 2
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_broken_data_set_is_stored_only_if_that_is_asked(workspace: Path, sample: Path, keep: bool) -> None:
+    with (sample / "shapes.jsonl").open("a") as file:
+        file.write('{"text": "What is it?", "image": "nowhere.png", "response": "A circle."}\n')
+    line = (
+        "./data/shapes/shapes.jsonl row 4: the image './data/shapes/nowhere.png' cannot be read: No such file or "
+        "directory; check the path; a relative path starts from the data file's folder"
+    )
+    if keep:
+        report = upload(workspace, whole(sample, keep_invalid=True))
+        assert report and report.stored and report.checks[0]["problems"] == [line]
+        return
+    with pytest.raises(BrokenDataset) as refused:
+        upload(workspace, whole(sample))
+    assert refused.value.problems == [line] and not refused.value.report.stored
+    assert names(workspace / "data") == []
+
+
+def test_a_folder_without_rows_is_no_data_set(workspace: Path, sample: Path) -> None:
+    (sample / "shapes.jsonl").unlink()
+    with pytest.raises(BrokenDataset, match=r"\./data/shapes: has no data file; accepted: \.jsonl"):
+        upload(workspace, whole(sample))
+
+
+@pytest.mark.parametrize("image", ["/etc/passwd", "../../secret.png", "../linked/secret.png", "file:///etc/passwd"])
+def test_a_row_cannot_name_a_file_outside_the_data_folder(workspace: Path, sample: Path, image: str) -> None:
+    (workspace / "data").mkdir()
+    (workspace / "data/linked").symlink_to(workspace)
+    (sample / "shapes_images/0001.png").rename(workspace / "secret.png")
+    (sample / "shapes.jsonl").write_text(f'{{"text": "What is it?", "image": "{image}", "response": "A secret."}}\n')
+    with pytest.raises(BrokenDataset, match=r"shapes\.jsonl row 1: .* is outside \./data;"):
+        upload(workspace, whole(sample))
+
+
+def test_rows_may_name_images_of_another_data_set(workspace: Path, sample: Path) -> None:
+    upload(workspace, whole(sample))
+    row = '{"text": "What is it?", "image": "../shapes/shapes_images/0001.png", "response": "A shape."}\n'
+    for path in sample.rglob("*.png"):
+        path.unlink()
+    (sample / "shapes.jsonl").write_text(row)
+    report = upload(workspace, whole(sample), "again")
+    assert report and report.checks[0]["images"] == 1
+
+
+def test_a_broken_off_upload_leaves_nothing(workspace: Path, sample: Path) -> None:
+    class GoneError(Exception):
+        pass
+
+    async def half(receiving: Upload) -> None:
+        await send(receiving, sample)
+
+        async def breaks() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise GoneError
+
+        await receiving.add("late.png", 100, breaks())
+
+    with pytest.raises(GoneError):
+        upload(workspace, half)
+    assert names(workspace / "data") == []
+
+
+def test_an_upload_cancelled_while_it_is_checked_is_whole(workspace: Path, sample: Path) -> None:
+    checking, go_on = threading.Event(), threading.Event()
+
+    async def run(patch: pytest.MonkeyPatch) -> None:
+        def slowly(folder: Path) -> dict[str, int]:
+            checking.set()
+            go_on.wait()
+            return {}
+
+        patch.setattr(uploading, "_identities", slowly)
+        task = asyncio.ensure_future(receive())
+        await asyncio.to_thread(checking.wait)
+        task.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def receive() -> None:
+        async with FolderStorage(workspace).upload("shapes") as receiving:
+            await whole(sample)(receiving)
+
+    with pytest.MonkeyPatch.context() as patch:
+        asyncio.run(run(patch))
+    assert files_of(workspace / "data/shapes") == files_of(sample)
+    assert names(workspace / "data") == ["shapes"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_reader_sees_the_old_folder_or_the_new_one(
+    workspace: Path, sample: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(disk, "_exchange", lambda *_: False)
+    create_text_samples(sample / "rows.jsonl", 400)
+    upload(workspace, whole(sample))
+    old = (sample / "rows.jsonl").read_bytes()
+    create_text_samples(sample / "new.jsonl", 300)
+    (sample / "new.jsonl").rename(sample / "rows.jsonl")
+    new = (sample / "rows.jsonl").read_bytes()
+    seen: list[bytes | None] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                seen.append((workspace / "data/shapes/rows.jsonl").read_bytes())
+            except FileNotFoundError:
+                seen.append(None)
+        seen.append((workspace / "data/shapes/rows.jsonl").read_bytes())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with (workspace / "data/shapes/rows.jsonl").open("rb") as opened:
+        upload(workspace, whole(sample))
+        assert opened.read() == old, "a reader that has the file open keeps it"
+    done.set()
+    reader.join()
+    assert set(seen) <= ({old, new} if exchange else {old, new, None})
+    assert seen[-1] == new
+    assert names(workspace / "data") == ["shapes"]
+
+
+def test_two_uploads_into_one_folder_lose_nothing(workspace: Path, sample: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    create_text_samples(other / "text.jsonl", 2)
+    upload(workspace, whole(sample))
+
+    async def run(patch: pytest.MonkeyPatch) -> None:
+        storage = FolderStorage(workspace)
+        found = uploading._checks_of
+
+        def meanwhile(*arguments: object) -> object:
+            patch.setattr(uploading, "_checks_of", found)
+            upload(workspace, whole(other))
+            return found(*arguments)  # type: ignore[arg-type]
+
+        async with storage.upload("shapes") as first:
+            await first.missing([])
+            create_text_samples(sample / "late.jsonl", 1)
+            await send(first, sample)
+            patch.setattr(uploading, "_checks_of", meanwhile)
+            with pytest.raises(Conflict, match=r"\./data/shapes was changed by someone else"):
+                await first.finish()
+
+    with pytest.MonkeyPatch.context() as patch:
+        asyncio.run(run(patch))
+    assert "text.jsonl" in files_of(workspace / "data/shapes")
+    assert "late.jsonl" not in files_of(workspace / "data/shapes")
+
+
+@pytest.mark.parametrize(
+    ("size", "content", "words"),
+    [
+        (3, b"four", r"a\.jsonl: has more than the announced 3 bytes"),
+        (5, b"four", r"a\.jsonl: only 4 of 5 bytes arrived"),
+        (4, b"five", r"a\.jsonl: the SHA-256 is \w+, not \w+; send the file again"),
+    ],
+)
+def test_a_file_is_what_was_announced(workspace: Path, size: int, content: bytes, words: str) -> None:
+    async def steps(receiving: Upload) -> None:
+        announced = FileDigest(path="a.jsonl", size=4, sha256=hashlib.sha256(b"four").hexdigest())
+        await receiving.missing([announced])
+        await receiving.add("a.jsonl", size, blocks(content))
+
+    with pytest.raises(UploadRefused, match=words):
+        upload(workspace, steps)
+    assert names(workspace / "data") == []
+
+
+@pytest.mark.parametrize("path", ["../x.jsonl", "/etc/x.jsonl", ".hidden", "a\\b", "a\0b", "a" * 300])
+def test_a_file_cannot_leave_the_folder(workspace: Path, path: str) -> None:
+    async def added(receiving: Upload) -> None:
+        await receiving.add(path, 1, blocks(b"x"))
+
+    async def announced(receiving: Upload) -> None:
+        await receiving.missing([FileDigest(path=path, size=1, sha256="0" * 64)])
+
+    for steps in (added, announced):
+        with pytest.raises(InvalidPath):
+            upload(workspace, steps)
+
+
+def test_a_name_is_a_file_or_a_folder(workspace: Path, sample: Path) -> None:
+    async def both(receiving: Upload) -> None:
+        await receiving.add("a", 1, blocks(b"x"))
+        await receiving.add("a/b", 1, blocks(b"x"))
+
+    async def other(receiving: Upload) -> None:
+        await receiving.add("shapes_images", 1, blocks(b"x"))
+        await receiving.finish()
+
+    with pytest.raises(UploadRefused, match="a/b: the name is that of a file and of a folder"):
+        upload(workspace, both)
+    upload(workspace, whole(sample))
+    with pytest.raises(Conflict, match=r"shapes_images/0001\.png: the name is that of a file and of a folder"):
+        upload(workspace, other)
+
+
+def test_a_folder_that_is_a_link_or_a_file_is_not_replaced(workspace: Path, sample: Path, tmp_path: Path) -> None:
+    (workspace / "data").mkdir()
+    (workspace / "data/linked").symlink_to(tmp_path)
+    (workspace / "data/file").write_text("mine")
+    for name in ("linked", "file"):
+        with pytest.raises(Conflict, match=rf"\./data/{name} is a file or a symbolic link"):
+            upload(workspace, whole(sample), name)
+
+
+def test_a_storage_that_cannot_be_written_is_named(workspace: Path, sample: Path) -> None:
+    (workspace / "data").write_text("no folder")
+    with pytest.raises(StorageFailed, match=r"^\./data/?.*: (Not a directory|File exists)"):
+        upload(workspace, whole(sample))
+
+
+def test_what_a_killed_process_left_is_removed_later(workspace: Path, sample: Path) -> None:
+    for name in ("old", "new"):
+        folder = workspace / "data" / f".upload-{name}"
+        folder.mkdir(parents=True)
+        (folder / "half.png").write_bytes(b"half")
+    long_ago = 1_000_000_000
+    for path in (workspace / "data/.upload-old/half.png", workspace / "data/.upload-old"):
+        os.utime(path, (long_ago, long_ago))
+    os.utime(workspace / "data/.upload-new", (long_ago, long_ago))
+    upload(workspace, whole(sample))
+    assert names(workspace / "data") == [".upload-new", "shapes"]
