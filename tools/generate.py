@@ -1,8 +1,8 @@
 """Rewrites, or with --check compares, every file that is generated from another one.
 
 Every file that names the version gets it from ``model_garden.__version__``. ``manifests/crd.yaml``, the chart's copy
-and docs/reference/spec.md come from the models, ``manifests/operator.yaml`` from the chart, and two tables in guides
-from the registry of row formats and from the table of failure reasons.
+and docs/reference/spec.md come from the models, ``manifests/operator.yaml`` from the chart, and three tables in guides
+from the registry of row formats, the form's use cases and the table of failure reasons.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from devcluster.binaries import ensure_binaries
 from model_garden import __version__
 from model_garden.contract import reasons
 from model_garden.contract.crd import custom_resource_definition
+from model_garden.web.examples import use_case_table
 from tools.reference.cli import cli_reference
 from tools.reference.environment import environment_reference
 from tools.reference.events import events_reference
@@ -36,6 +37,7 @@ CRD_HEADER = "# Generated from the models by `make generate`; change operator/mo
 OPERATOR_HEADER = "# Rendered from charts/model-garden by `make generate`; change the chart, not this file.\n"
 NAMESPACE = "model-garden"
 FORMATS = re.compile(r"(<!-- formats:begin -->\n).*?(<!-- formats:end -->)", re.DOTALL)
+USE_CASES = re.compile(r"(<!-- use-cases:begin -->\n).*?(<!-- use-cases:end -->)", re.DOTALL)
 REASONS = re.compile(r"(<!-- reasons:begin -->\n).*?(<!-- reasons:end -->)", re.DOTALL)
 VERSION = re.compile(r"(^(?:version|appVersion): |/(?:operator|trainer):)\d+\.\d+\.\d+\S*?(?=[`\s)])", re.MULTILINE)
 WITH_VERSION = [CHART / "Chart.yaml", ROOT / "demo" / "manifests" / "job.yaml", ROOT / "docs" / "install.md"]
@@ -64,10 +66,11 @@ def operator() -> str:
 
 
 def vision_guide() -> str:
-    """The guide to vision-language training with a current table of row formats."""
+    """The guide to vision-language training with current tables of row formats and use cases."""
     from model_garden.datasets import formats  # reads tokenizers, which the other files do not need
 
-    return FORMATS.sub(lambda found: found[1] + formats.markdown_table() + "\n" + found[2], VISION_GUIDE.read_text())
+    text = FORMATS.sub(lambda found: found[1] + formats.markdown_table() + "\n" + found[2], VISION_GUIDE.read_text())
+    return USE_CASES.sub(lambda found: found[1] + use_case_table() + "\n" + found[2], text)
 
 
 def output_folder() -> str:

@@ -15,6 +15,8 @@ from model_garden.datasets.locate import Locator
 from model_garden.datasets.origin import Origin
 from model_garden.services.job_document import read_document
 from model_garden.web import catalog, examples, form
+from model_garden.web.advice import ADVICE
+from model_garden.web.form_file import from_file
 
 VALUES = {"model_type": "vision", "base_model": "a/b", "dataset_path": "./data/rows.jsonl"}
 
@@ -74,6 +76,48 @@ def test_each_example_row_trains_a_model_of_its_type(vision: bool, tmp_path: Pat
         convert(json.loads(one.row), Origin("rows.jsonl", 1), Locator(tmp_path, tmp_path), vision=vision)
     found = {format_of(json.loads(one.row), vision=vision).shape for one in examples.FORMATS}
     assert found == {one.shape for one in FORMATS}, "the form shows a row of every format"
+
+
+@pytest.mark.parametrize(
+    "one", [one for cases in examples.USE_CASES.values() for one in cases], ids=lambda one: one.key
+)
+def test_each_use_case_has_a_row_and_settings_that_train(one: examples.UseCase, tmp_path: Path) -> None:
+    (tmp_path / one.image).parent.mkdir()
+    (tmp_path / one.image).touch()
+    convert(json.loads(one.row), Origin("rows.jsonl", 1), Locator(tmp_path, tmp_path), vision=True)
+    read_document(form.document(VALUES | dict(one.settings)))
+    changed = {field.name for field in form.form_fields(VALUES | dict(one.settings)) if field.is_changed}
+    assert changed == set(one.settings), "a setting of a use case is no default"
+
+
+def test_every_input_says_when_to_change_it() -> None:
+    assert {one.name for one in form.form_fields({"model_type": "vision"})} == set(ADVICE)
+
+
+@pytest.mark.parametrize(
+    ("value", "changed"), [("2e-5", False), ("0.00002", False), (" ", False), ("3e-5", True), ("fast", True)]
+)
+def test_a_setting_is_changed_where_its_value_differs(value: str, changed: bool) -> None:
+    fields = form.form_fields(VALUES | {"hyperparameters.learning_rate": value})
+    assert next(one for one in fields if one.name == "hyperparameters.learning_rate").is_changed is changed
+
+
+def test_a_file_fills_the_whole_form_and_what_it_cannot_take_is_named() -> None:
+    metadata = "{name: receipts, namespace: other, labels: {team: a}, annotations: {b: c}}"
+    spec = "{modelType: vision, baseModel: a/b, datasetPath: ./data/rows.jsonl, podTemplate: {nodeSelector: {gpu: x}}}"
+    text = f"apiVersion: model-garden.dev/v1alpha1\nkind: TrainingJob\nmetadata: {metadata}\nspec: {spec}\n"
+    values, notices = from_file(text, "default")
+    job = read_document(form.document(values))
+    assert (job.name, job.metadata) == ("receipts", {"labels": {"team": "a"}})
+    assert job.spec.pod_template and job.spec.pod_template.node_selector == {"gpu": "x"}
+    assert [("annotations" in line, "namespace other" in line) for line in notices] == [(True, False), (False, True)]
+
+
+def test_a_body_of_the_rest_api_fills_the_form_too() -> None:
+    values, notices = from_file(json.dumps(VALUES | {"name": "receipts"}), "default")
+    assert (values, notices) == (VALUES | {"name": "receipts"}, [])
+    with pytest.raises(InvalidResource, match=r"YAML:2: hyperparameters\.learningRate"):
+        from_file('base_model: a/b\nhyperparameters: {learning_rate: "x"}\ndataset_path: ./data/a.jsonl', "default")
 
 
 def test_each_suggested_model_is_one_that_the_spec_takes() -> None:

@@ -28,8 +28,8 @@ def start_job(page: Page, name: str) -> None:
     page.get_by_label("Vision model").select_option("Qwen/Qwen2.5-VL-3B-Instruct")
     page.get_by_role("textbox", name="Data set").fill("./data/rows.jsonl")
     page.get_by_role("textbox", name="Name of the job").fill(name)
-    page.get_by_text("Advanced settings").click()
     page.get_by_role("textbox", name="GPUs").fill("0")
+    page.get_by_text("Resources").click()
     page.get_by_role("textbox", name="CPU request").fill("10m")
     page.get_by_role("textbox", name="Memory request").fill("16Mi")
     page.get_by_role("button", name="Start training").click()
@@ -67,7 +67,7 @@ def test_defaults_follow_the_type_and_the_size_of_the_model(page: Page) -> None:
     expect(accumulation).to_have_attribute("placeholder", "16")
     expect(rate).to_have_value("5e-5")
     expect(page.locator("#preview")).to_contain_text("1 setting changed from the default")
-    page.get_by_label("Use the default for Learning rate", exact=True).click()
+    page.get_by_label("Use the default for Learning rate: 1e-5").click()
     expect(page.locator("#preview")).to_contain_text("All settings are defaults")
     expect(page.locator("#preview")).to_contain_text("Choose a data set to start")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -56,6 +57,16 @@ TEXT: dict[str, tuple[Model, ...]] = {
 def suggestions(*, vision: bool) -> dict[str, tuple[Model, ...]]:
     """The models of one type, by family; the first one is the form's first choice."""
     return VISION if vision else TEXT
+
+
+def chosen(model: str, values: Mapping[str, str], *, vision: bool) -> str:
+    """The model that the form shows: the first one while none is given, or where the list changed with the type."""
+    other_type = (
+        values.get("base_model") and is_listed(model, vision=not vision) and not is_listed(model, vision=vision)
+    )
+    if other_type or (not model and "other_model" not in values):
+        return next(iter(suggestions(vision=vision).values()))[0].id
+    return model
 
 
 def is_listed(model: str, *, vision: bool) -> bool:

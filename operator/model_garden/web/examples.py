@@ -1,8 +1,12 @@
-"""One row of each format, and what each use case trains on: what the form shows beside the data set's path."""
+"""A row of each format, and a row and settings for each use case: what the form and the vision guide show."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from model_garden.contract.model import field_path
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class FormatExample:
 
 FORMATS: tuple[FormatExample, ...] = (
     FormatExample(
-        "Question, picture, answer",
+        "Question, image, answer",
         '{"text": "What is in this image?", "image": "images/cat.jpg", "response": "A cat on a table."}',
         vision=True,
         text=False,
@@ -29,7 +33,7 @@ FORMATS: tuple[FormatExample, ...] = (
         text=True,
     ),
     FormatExample(
-        "Messages with pictures",
+        "Messages with images",
         '{"messages": [{"role": "user", "content": [{"type": "image", "image": "images/cat.jpg"}, '
         '{"type": "text", "text": "What is this?"}]}, {"role": "assistant", "content": "A cat."}]}',
         vision=True,
@@ -42,7 +46,7 @@ FORMATS: tuple[FormatExample, ...] = (
         text=True,
     ),
     FormatExample(
-        "ShareGPT with pictures",
+        "ShareGPT with images",
         '{"conversations": [{"from": "human", "value": "<image>What is this?"}, {"from": "gpt", "value": "A cat."}], '
         '"image": "images/cat.jpg"}',
         vision=True,
@@ -66,32 +70,185 @@ FORMATS: tuple[FormatExample, ...] = (
 
 @dataclass(frozen=True)
 class UseCase:
-    """What people train a vision-language model for, and a row of it."""
+    """What people train a vision-language model for.
 
-    group: str
+    Attributes:
+        key: its name in a link to the form.
+        about: what the model does.
+        question: ``text`` of the example row.
+        answer: ``response`` of the example row.
+        image: ``image`` of the example row.
+        why: why the settings suit it, or what to know about its rows.
+        settings: values that suit it better than the defaults, by their fields in the REST API.
+    """
+
+    key: str
     title: str
+    about: str
     question: str
     answer: str
+    image: str
+    why: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def row(self) -> str:
+        """The example as a line of a JSONL file."""
+        row = {"text": self.question, "image": self.image, "response": self.answer}
+        return json.dumps(row, ensure_ascii=False)
 
 
-USE_CASES: tuple[UseCase, ...] = (
-    UseCase("Image understanding", "OCR", "Read the text.", "EXIT ONLY"),
-    UseCase("Image understanding", "Question answering", "How many dogs are there?", "Two."),
-    UseCase("Image understanding", "Captioning", "Describe the image.", "A red kite above a beach."),
-    UseCase(
-        "Image understanding", "Object detection", "List the objects.", '[{"label": "cup", "bbox": [40, 12, 96, 80]}]'
+_SMALL_PRINT = {"image_options.max_pixels": "2007040"}
+_NO_DETAIL = {"image_options.max_pixels": "200704"}
+_VARIED = {"hyperparameters.num_epochs": "2", "lora_config.lora_dropout": "0.05"}
+_VALUES = {"selective_loss": "conservative"}
+USE_CASES: dict[str, tuple[UseCase, ...]] = {
+    "Image understanding": (
+        UseCase(
+            "ocr",
+            "OCR",
+            "Extract text from images.",
+            "Read the text.",
+            "EXIT ONLY",
+            "images/sign.jpg",
+            "Small print needs more pixels. An image then takes up to 2,560 tokens with Qwen2.5-VL.",
+            _SMALL_PRINT,
+        ),
+        UseCase(
+            "question-answering",
+            "Visual question answering",
+            "Answer questions about images.",
+            "How many dogs are there?",
+            "Two.",
+            "images/park.jpg",
+            "The defaults suit it. Ask several questions about each image, with short answers in one style.",
+        ),
+        UseCase(
+            "captioning",
+            "Image captioning",
+            "Generate descriptions of images.",
+            "Describe the image.",
+            "A red kite above a beach.",
+            "images/kite.jpg",
+            "A caption needs no fine detail. An image of 448 x 448 has a fifth of the default's pixels and tokens.",
+            _NO_DETAIL,
+        ),
+        UseCase(
+            "object-detection",
+            "Object detection",
+            "Identify objects in images.",
+            "List the objects as JSON.",
+            '[{"label": "cup", "bbox_2d": [40, 12, 96, 80]}]',
+            "images/desk.jpg",
+            "Boxes count pixels of the image as the model sees it. Scale images to at most maxPixels yourself, so that "
+            "boxes stay right. The loss leaves out the brackets of the JSON.",
+            _SMALL_PRINT | _VALUES,
+        ),
     ),
-    UseCase("Document analysis", "Invoices", "Extract the invoice as JSON.", '{"number": "A-17", "total": 120.50}'),
-    UseCase("Document analysis", "Forms", "Which boxes are ticked?", "Single; no children."),
-    UseCase("Document analysis", "Charts", "Which month sold most?", "June."),
-    UseCase("Document analysis", "Tables", "Extract the table as CSV.", "name,price\\npen,1.20"),
-    UseCase("Creative", "Image to story", "Tell a story.", "Once the lighthouse had a keeper."),
-    UseCase("Creative", "Style", "Describe the style.", "Impressionist, with short, thick strokes."),
-    UseCase("Creative", "Product description", "Write a product text.", "A light rain jacket for every day."),
-    UseCase("Creative", "Scene understanding", "Describe the scene in detail.", "A kitchen at dawn; a kettle steams."),
-)
+    "Document analysis": (
+        UseCase(
+            "invoices",
+            "Invoice processing",
+            "Extract data from invoices.",
+            "Extract the invoice as JSON.",
+            '{"number": "A-17", "date": "2025-03-01", "total": 120.50}',
+            "images/invoice.png",
+            "Small print needs more pixels, and the loss leaves out the brackets of the JSON. Give every row the same "
+            "keys.",
+            _SMALL_PRINT | _VALUES,
+        ),
+        UseCase(
+            "forms",
+            "Form understanding",
+            "Parse forms and documents.",
+            "Extract the form as JSON.",
+            '{"name": "Ada Lovelace", "married": false, "children": null}',
+            "images/form.png",
+            "As for invoices. Write null for a field that is left empty, so that the model does not invent a value.",
+            _SMALL_PRINT | _VALUES,
+        ),
+        UseCase(
+            "charts",
+            "Chart analysis",
+            "Understand graphs and charts.",
+            "Which month sold most?",
+            "June, with 410 units.",
+            "images/sales.png",
+            "Labels of axes are small print.",
+            _SMALL_PRINT,
+        ),
+        UseCase(
+            "tables",
+            "Table extraction",
+            "Extract tabular data from images.",
+            "Extract the table as CSV.",
+            "name,price\npen,1.20\nbook,9.90",
+            "images/prices.png",
+            "Small print needs more pixels, and a long table is a long answer.",
+            _SMALL_PRINT | {"hyperparameters.max_seq_length": "8192"},
+        ),
+    ),
+    "Creative applications": (
+        UseCase(
+            "image-to-story",
+            "Image to story",
+            "Generate stories from images.",
+            "Tell a story.",
+            "Once the lighthouse had a keeper who counted the ships.",
+            "images/lighthouse.jpg",
+            "No answer is the only right one: fewer passes and dropout keep the model from repeating the stories.",
+            _NO_DETAIL | _VARIED,
+        ),
+        UseCase(
+            "style",
+            "Style analysis",
+            "Describe artistic styles.",
+            "Describe the style.",
+            "Impressionist, with short, thick strokes.",
+            "images/painting.jpg",
+            "The default size of images keeps brush strokes. Fewer passes and dropout keep descriptions varied.",
+            _VARIED,
+        ),
+        UseCase(
+            "product-description",
+            "Product description",
+            "Generate product descriptions from photos.",
+            "Write a product description.",
+            "A light rain jacket for every day, with a hood that folds away.",
+            "images/jacket.jpg",
+            "A product fills its photo, so that 448 x 448 is enough. Write all descriptions in the tone of your shop.",
+            _NO_DETAIL | _VARIED,
+        ),
+        UseCase(
+            "scene",
+            "Scene understanding",
+            "Describe scenes in detail.",
+            "Describe the scene in detail.",
+            "A kitchen at dawn. A kettle steams on the stove, and two cups stand beside it.",
+            "images/kitchen.jpg",
+            "The defaults suit it: details need the default size of images.",
+        ),
+    ),
+}
+
+
+def use_case(key: str) -> UseCase | None:
+    """The use case of that key; None if there is none."""
+    return next((one for cases in USE_CASES.values() for one in cases if one.key == key), None)
 
 
 def formats(*, vision: bool) -> list[FormatExample]:
     """The formats that a model can be trained on."""
     return [one for one in FORMATS if (one.vision if vision else one.text)]
+
+
+def use_case_table() -> str:
+    """The table of use cases for the vision guide, in Markdown."""
+    lines = ["| use case | row | settings | why |", "|---|---|---|---|"]
+    for group, cases in USE_CASES.items():
+        lines.append(f"| **{group}** | | | |")
+        for one in cases:
+            row = one.row.replace("|", "\\|")
+            pairs = [f"`{field_path(tuple(name.split('.')))}: {value}`" for name, value in one.settings.items()]
+            lines.append(f"| {one.title} | `{row}` | {', '.join(pairs) or 'defaults'} | {one.why} |")
+    return "\n".join(lines)

@@ -19,6 +19,7 @@ from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.resource import InvalidResource
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.services.manifest import parse_document, plain
+from model_garden.web.advice import ADVICE
 
 Values = Mapping[str, str]
 Kind = Literal["text", "integer", "number", "boolean", "choice", "list"]
@@ -30,6 +31,9 @@ SIMPLE = (
     "hyperparameters.gradient_accumulation_steps",
     "lora_config.r",
     "lora_config.lora_alpha",
+    "hyperparameters.max_steps",
+    "quantization",
+    "gpus",
 )
 """Settings that most people look at."""
 GROUPS = {
@@ -87,7 +91,10 @@ YAML_FIELD = "more"
 
 @dataclass
 class FormField:
-    """One input: ``name`` is the field's path in the REST API, ``default`` what an empty input means."""
+    """One input.
+
+    ``name`` is the field's path in the REST API, ``default`` what an empty input means, ``advice`` when to change it.
+    """
 
     name: str
     label: str
@@ -95,6 +102,7 @@ class FormField:
     kind: Kind
     group: str
     default: str
+    advice: str
     value: str = ""
     choices: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
@@ -103,6 +111,13 @@ class FormField:
     def id(self) -> str:
         """The input's id in the page."""
         return "field-" + self.name.replace(".", "-")
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the value differs from the default."""
+        kinds: dict[Kind, Any] = {"integer": int, "number": float}
+        kind = kinds.get(self.kind, str)
+        return bool(self.value.strip()) and _read(self.value.strip(), kind) != _read(self.default, kind)
 
 
 def is_vision(values: Values) -> bool:
@@ -139,11 +154,12 @@ def form_fields(values: Values, problems: Mapping[str, list[str]] | None = None)
                 _kind(one.type),
                 GROUPS[one.path[0] if len(one.path) > 1 else ""],
                 shown(default) if default is not None else one.default_words,
+                ADVICE.get(name, ""),
                 choices=get_args(one.type) if get_origin(one.type) is Literal else (),
             )
         )
     for name, (_, _, label, meaning, words) in RESOURCES.items():
-        found.append(FormField(name, label, meaning, "text", GROUPS["resources"], words))
+        found.append(FormField(name, label, meaning, "text", GROUPS["resources"], words, ADVICE.get(name, "")))
     for one_field in found:
         one_field.value = values.get(one_field.name, "")
         one_field.problems = list((problems or {}).get(one_field.name, []))
@@ -170,6 +186,20 @@ def _at(table: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
+
+
+NAMES = frozenset(
+    (*(".".join(one.path) for one in _inputs()), *RESOURCES, "name", "model_type", "base_model", "other_model")
+) | {"dataset_path", YAML_FIELD}
+"""The names of all inputs."""
+SETTINGS = NAMES - {"name", "model_type", "base_model", "other_model", "dataset_path"}
+"""Those that have a default."""
+
+
+def without(values: Values, action: str) -> dict[str, str]:
+    """The values after ``undo`` of one setting, or after the action ``reset`` of all."""
+    emptied = SETTINGS if action == "reset" else {values.get("undo", "")}
+    return {name: value for name, value in values.items() if name not in emptied and name != "undo"}
 
 
 def document(values: Values) -> dict[str, Any]:

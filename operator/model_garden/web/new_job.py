@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -20,6 +20,8 @@ from model_garden.services.repeatable import Created, create_once
 from model_garden.services.spellings import as_command, as_curl, as_python, as_yaml
 from model_garden.services.submission import next_name
 from model_garden.web import catalog, examples, form
+from model_garden.web.examples import UseCase, use_case
+from model_garden.web.form_file import from_file
 from model_garden.web.pages import PageRoute, page, problem_of
 from model_garden.web.security import Form, PageCaller, page_caller
 
@@ -36,14 +38,29 @@ async def show_form(request: Request, caller: PageCaller, rerun: str = "") -> Re
         old = await find_job(caller.cluster, caller.namespace, rerun)
         values = form.values_of({key: value for key, value in old["spec"].items() if key != "outputDir"})
     values |= {key: value for key, value in request.query_params.items() if key not in ("rerun", "namespace")}
-    return _form_page(request, caller, values, {})
+    values, chosen = _with_use_case(values)
+    unknown = [f"The link gives {key}, which is no field of the form." for key in values if key not in form.NAMES]
+    return _form_page(request, caller, values, notices=unknown, use_case=chosen)
+
+
+@router.post("/training/new/fill")
+async def fill_form(request: Request, caller: PageCaller, given: Form) -> Response:
+    """The form, filled from a TrainingJob in YAML or JSON; or what is wrong with it, by field and line."""
+    text = given.get("document", "")
+    try:
+        filled, notices = from_file(text, caller.namespace)
+    except InvalidResource as wrong:
+        return _form_page(request, caller, dict(FIRST), status=422, file_text=text, file_problems=wrong.problems)
+    return _form_page(request, caller, filled, notices=notices)
 
 
 @router.post("/training/new")
 async def submit_form(request: Request, caller: PageCaller, values: Form) -> Response:
     """Create the job and show its page, or the form with what is wrong at its fields."""
-    if values.pop("action", "") == "update":
-        return _form_page(request, caller, values, {})
+    action = values.pop("action", "start")
+    if "use_case" in values or "undo" in values or action != "start":
+        values, chosen = _with_use_case(form.without(values, action))
+        return _form_page(request, caller, values, use_case=chosen)
     try:
         created = await _create(caller, form.document(values))
     except Exception as failed:
@@ -53,10 +70,17 @@ async def submit_form(request: Request, caller: PageCaller, values: Form) -> Res
             problems.setdefault(_field_of(error.field), []).append(error.message)
         if not problems or problem.status != 422:
             problems.setdefault("", []).append(problem.detail)
-        return _form_page(request, caller, values, problems, problem.status)
+        return _form_page(request, caller, values, problems, status=problem.status)
     name = created.job["metadata"]["name"]
     query = f"?namespace={caller.namespace}" if "namespace" in request.query_params else ""
     return RedirectResponse(f"/training/{name}{query}", 303)
+
+
+def _with_use_case(values: Mapping[str, str]) -> tuple[dict[str, str], UseCase | None]:
+    """The values with the settings of the use case that they name, and that use case."""
+    rest = dict(values)
+    chosen = use_case(rest.pop("use_case", ""))
+    return rest | dict(chosen.settings if chosen else {}), chosen
 
 
 async def _create(caller: Caller, document: dict[str, Any]) -> Created:
@@ -140,41 +164,43 @@ def _shared(values: Mapping[str, str], problems: Mapping[str, list[str]]) -> dic
         "values": values,
         "simple": [by_name[name] for name in form.SIMPLE],
         "groups": groups,
-        "changed": sum(bool(one.value) for one in fields),
-        "advanced_open": any(one.value or one.problems for one in rest) or bool(values.get(form.YAML_FIELD)),
+        "labels": {one.name: one.label for one in fields},
+        "standard": {name.rpartition(".")[2]: by_name[name].default for name in form.SIMPLE},
+        "changed": sum(one.is_changed for one in fields),
     }
 
 
 def _form_page(
-    request: Request, caller: Caller, values: Mapping[str, str], problems: Mapping[str, list[str]], status: int = 200
+    request: Request,
+    caller: Caller,
+    values: Mapping[str, str],
+    problems: Mapping[str, list[str]] | None = None,
+    *,
+    status: int = 200,
+    notices: Sequence[str] = (),
+    use_case: UseCase | None = None,
+    file_text: str = "",
+    file_problems: Sequence[str] = (),
 ) -> Response:
-    shared = _shared(values, problems)
-    own = {"", "name", "dataset_path", "base_model", "model_type", form.YAML_FIELD}
-    known = own | {one.name for group in shared["groups"].values() for one in group} | set(form.SIMPLE)
-    vision = shared["vision"]
-    chosen = form.base_model(values)
-    if not chosen and "other_model" not in values:
-        chosen = next(iter(catalog.suggestions(vision=vision).values()))[0].id
-    elif (
-        values.get("base_model")
-        and not catalog.is_listed(chosen, vision=vision)
-        and catalog.is_listed(chosen, vision=not vision)
-    ):  # the type was changed, and with it the list
-        chosen = next(iter(catalog.suggestions(vision=vision).values()))[0].id
-    values = {**values, "base_model": chosen}
+    vision, problems = form.is_vision(values), problems or {}
+    values = {**values, "base_model": catalog.chosen(form.base_model(values), values, vision=vision)}
     run = run_card(values)
     return page(
         request,
         "new_job.html",
         status,
-        **{**shared, "values": values},
+        **_shared(values, problems),
         run=run,
         spellings=spellings(request, run["job"]),
         families=catalog.suggestions(vision=vision),
-        listed=catalog.is_listed(chosen, vision=vision),
+        listed=catalog.is_listed(values["base_model"], vision=vision),
         formats=examples.formats(vision=vision),
         use_cases=examples.USE_CASES,
+        use_case=use_case,
         problems=problems,
-        top_problems=[line for name, lines in problems.items() if name not in known or not name for line in lines],
+        top_problems=[line for name, lines in problems.items() if name not in form.NAMES for line in lines],
+        notices=notices,
+        file_text=file_text,
+        file_problems=file_problems,
         in_namespace=caller.namespace,
     )

@@ -1,4 +1,4 @@
-// What pages do beyond htmx: charts, undo, questions before an action. Every page also works without this file.
+// What pages do beyond htmx: charts, copying, questions before an action. Every page also works without this file.
 "use strict";
 
 const charts = new WeakMap();
@@ -78,20 +78,7 @@ window.addEventListener("resize", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(document));
 
-document.addEventListener("input", (event) => {
-  const field = event.target.closest(".grid .field");
-  if (field) field.classList.toggle("changed", event.target.value !== "");
-});
-
 document.addEventListener("click", (event) => {
-  const undo = event.target.closest("[data-undo]");
-  if (undo) {
-    const input = document.getElementById(undo.dataset.undo);
-    input.value = "";
-    input.dispatchEvent(new Event("input", { bubbles: true }));
-    input.dispatchEvent(new Event("change", { bubbles: true }));
-    input.focus();
-  }
   const copy = event.target.closest("[data-copy]");
   if (copy) {
     const done = () => (copy.textContent = "Copied");
@@ -111,21 +98,4 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
-});
-
-// The form is drawn again when type or model change; what was typed or opened since the request stays.
-document.addEventListener("htmx:beforeSwap", (event) => {
-  const old = event.detail.target;
-  if (old.id !== "form-fields") return;
-  const typed = [...old.querySelectorAll("input[id]:not([type=radio]), select[id]:not(#base_model), textarea[id]")];
-  const values = typed.map((input) => [input.id, input.value]);
-  const open = [...old.querySelectorAll("details")].map((one) => one.open);
-  const restore = () => {
-    for (const [id, value] of values) {
-      const input = document.getElementById(id);
-      if (input && input.value !== value) input.value = value;
-    }
-    document.querySelectorAll("#form-fields details").forEach((one, number) => (one.open = one.open || open[number]));
-  };
-  document.addEventListener("htmx:afterSettle", restore, { once: true });
 });

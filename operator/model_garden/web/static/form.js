@@ -1,0 +1,133 @@
+// The form of a new job beyond htmx: marks, undo, what is typed stays, files. The form also works without this file.
+"use strict";
+
+const REDRAWN = "form-fields";
+const KEPT_IN_ADDRESS = 6000; // characters: servers and browsers take an address of this length
+let sent = new Map(); // what the inputs held when the form was sent to be drawn again
+
+const form = () => document.getElementById("new-job");
+
+function inputs() {
+  const all = document.querySelectorAll(`#${REDRAWN} :is(input, select, textarea)[id]`);
+  return [...all].filter((input) => !["radio", "hidden", "file"].includes(input.type));
+}
+
+function announce(text) {
+  document.getElementById("form-news").textContent = text;
+}
+
+// A setting is changed where it holds another value than the default, which an empty input shows.
+function isChanged(input) {
+  const [value, standard] = [input.value.trim(), input.placeholder ?? ""];
+  return value !== "" && value !== standard && (standard === "" || Number(value) !== Number(standard));
+}
+
+function mark(input) {
+  input.closest(".grid .field")?.classList.toggle("changed", isChanged(input));
+  document.getElementById("reset").hidden = !document.querySelector(".grid .changed");
+}
+
+function empty(input) {
+  input.value = "";
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+// The address holds what the form holds: a refresh keeps it, and a copied link fills the form.
+function keepInAddress() {
+  const query = new URLSearchParams();
+  const namespace = new URLSearchParams(location.search).get("namespace");
+  if (namespace) query.set("namespace", namespace);
+  for (const [name, value] of new FormData(form())) {
+    if (typeof value === "string" && value !== "" && name !== "csrf_token") query.set(name, value);
+  }
+  const address = `${form().getAttribute("action").split("?")[0]}?${query}`;
+  if (address.length <= KEPT_IN_ADDRESS) history.replaceState(history.state, "", address);
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  if (form().getAttribute("action").split("?")[0] !== location.pathname) keepInAddress();
+});
+document.addEventListener("input", (event) => {
+  if (!form()?.contains(event.target)) return;
+  mark(event.target);
+  keepInAddress();
+});
+document.addEventListener("change", (event) => {
+  if (form()?.contains(event.target)) keepInAddress();
+});
+
+document.addEventListener("click", (event) => {
+  if (event.target.id === "reset") {
+    event.preventDefault();
+    document.querySelectorAll(".grid .changed :is(input, select)").forEach(empty);
+  }
+  const undo = event.target.closest("[data-undo]");
+  if (undo) {
+    event.preventDefault(); // without this file, the server undoes it
+    const input = document.getElementById(undo.dataset.undo);
+    empty(input);
+    input.focus();
+  }
+});
+
+// The form is drawn again when type, model or use case change. What is typed meanwhile and what is open stays; a default
+// that changed is shown.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.target?.id === REDRAWN) sent = new Map(inputs().map((input) => [input.id, input.value]));
+});
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id !== REDRAWN) return;
+  const typed = inputs().filter((input) => sent.get(input.id) !== input.value && input.id !== "base_model");
+  const values = new Map(typed.map((input) => [input.id, input.value]));
+  const standards = new Map(inputs().map((input) => [input.id, input.placeholder]));
+  const open = [...document.querySelectorAll(`#${REDRAWN} details`)].map((one) => one.open);
+  const restore = () => {
+    const followed = [];
+    for (const input of inputs()) {
+      if (values.has(input.id)) input.value = values.get(input.id);
+      mark(input);
+      const field = input.closest(".grid .field");
+      if (field && standards.has(input.id) && standards.get(input.id) !== input.placeholder) {
+        field.classList.add("follows");
+        followed.push(`${field.querySelector("label").textContent.trim()} ${input.placeholder}`);
+      }
+    }
+    document.querySelectorAll(`#${REDRAWN} details`).forEach((one, number) => (one.open = one.open || open[number]));
+    announce(followed.length ? `New defaults: ${followed.join(", ")}` : "");
+    keepInAddress();
+  };
+  document.addEventListener("htmx:afterSettle", restore, { once: true });
+});
+
+// A YAML file that is dropped or chosen fills the form.
+const isYaml = (file) => /\.(ya?ml|json)$/i.test(file.name);
+
+async function fillFrom(file) {
+  const text = document.getElementById("job-file-text");
+  text.value = await file.text();
+  document.getElementById("job-file").open = true;
+  text.form.requestSubmit();
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.id === "job-file-pick" && event.target.files.length) fillFrom(event.target.files[0]);
+});
+document.addEventListener("dragover", (event) => {
+  if (![...event.dataTransfer.types].includes("Files")) return;
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+for (const kind of ["dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    if (kind === "drop" || event.relatedTarget === null) document.body.classList.remove("dropping");
+  });
+}
+document.addEventListener("drop", (event) => {
+  const files = [...event.dataTransfer.files];
+  if (!files.length) return;
+  event.preventDefault();
+  const yaml = files.find(isYaml);
+  if (yaml) fillFrom(yaml);
+  else announce(`${files[0].name} is no YAML or JSON file of a TrainingJob.`);
+});
