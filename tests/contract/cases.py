@@ -65,7 +65,13 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
     ("a claim with a bad name", {"storage": {"dataClaim": "My Claim"}}, "spec.storage.dataClaim", True),
     ("an unknown toleration field", {"podTemplate": {"tolerations": [{"efect": "NoSchedule"}]}}, "efect", True),
     ("neither Hub id nor path", {"baseModel": "org/some model"}, "spec.baseModel", False),
-    ("a data set on the web", {"datasetPath": "https://example.org/rows.jsonl"}, "spec.datasetPath", False),
+    ("a data set without TLS", {"datasetPath": "http://example.org/rows.jsonl"}, "spec.datasetPath", True),
+    ("a password in an address", {"datasetPath": "https://me:pass@example.org/a.jsonl"}, "spec.datasetPath", True),
+    ("a signature in an address", {"datasetPath": "https://example.org/a.jsonl?sig=1"}, "spec.datasetPath", True),
+    ("a bucket without a key", {"validationDatasetPath": "s3://bucket/"}, "spec.validationDatasetPath", True),
+    ("a key that leaves its folder", {"baseModel": "s3://bucket/models/../x"}, "spec.baseModel", True),
+    ("a bucket of another vendor", {"baseModel": "az://bucket/models/x"}, "spec.baseModel", True),
+    ("an endpoint without scheme", {"storage": {"endpointUrl": "minio:9000"}}, "spec.storage.endpointUrl", True),
     ("half a GPU", {"resources": {"limits": {"nvidia.com/gpu": "500m"}}}, "spec.resources.limits", False),
 ]
 

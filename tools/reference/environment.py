@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model_garden.contract.names import CONFIG_ENV, PREFLIGHT_DONE_ENV, TERMINATION_ENV
+from model_garden.contract.names import CONFIG_ENV, FETCHED_ENV, PREFLIGHT_DONE_ENV, TERMINATION_ENV
 from tools.reference.markdown import page, table
 
 
@@ -26,6 +26,7 @@ BOTH = "operator, `model-garden`"
 TRAINER = "trainer"
 CACHES = "operator, trainer"
 YOU = "you"
+SECRET = "operator, from `storage.credentialsSecret`"
 TABLES = {
     "Trainer": [
         Variable(CONFIG_ENV, BOTH, "Name and effective spec of the job, as JSON. Required."),
@@ -39,6 +40,12 @@ TABLES = {
             OPERATOR,
             "A preflight filled the cache. A file that is missing there all the same is downloaded again.",
         ),
+        Variable(FETCHED_ENV, TRAINER, "Copies of what was fetched from remote storage, as JSON."),
+        Variable("AWS_ACCESS_KEY_ID", SECRET, "Account for `s3://` addresses, as the SDKs of AWS read it."),
+        Variable("AWS_SECRET_ACCESS_KEY", SECRET, "Its secret key."),
+        Variable("AWS_SESSION_TOKEN", SECRET, "Its session token, if it has one."),
+        Variable("GOOGLE_SERVICE_ACCOUNT_KEY", SECRET, "Service account for `gs://` addresses, as JSON."),
+        Variable("GOOGLE_BEARER_TOKEN", SECRET, "Access token for `gs://` addresses, instead of a service account."),
         Variable("HOME", OPERATOR, "Home folder, since the root of the pod is read-only."),
     ],
     "Several processes": [

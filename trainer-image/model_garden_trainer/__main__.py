@@ -27,10 +27,12 @@ from model_garden.contract.progress import (
 from model_garden.contract.reasons import EXIT_CODES, STOPPED, WORKER_LOST
 from model_garden.contract.status import Progress
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
+from model_garden_trainer import fetched
 from model_garden_trainer.distributed import launch
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped, TrainingError, record_traceback
 from model_garden_trainer.events import EventPrinter, Report, log
+from model_garden_trainer.models import base_model
 
 _PR_SET_PDEATHSIG = 1
 _CACHES = {
@@ -117,6 +119,8 @@ def _preflight(config: TrainerConfig, report: Report) -> Outcome:
 
 def _run(config: TrainerConfig, report: EventRecorder, requests: StopRequests) -> Outcome:
     if "RANK" not in os.environ:
+        fetched.fetch_datasets(config, report)
+        base_model.fetch(config, report)
         world = launch.world_of(config.spec)
         if world.per_node > 1:
             return launch.run(world)

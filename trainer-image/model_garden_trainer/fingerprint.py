@@ -14,6 +14,7 @@ from model_garden.contract.fields import SpecField, spec_fields
 from model_garden.contract.rules import get
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.datasets.digest import digest_files, digest_pictures
+from model_garden_trainer import fetched
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.distributed import process_group
 
@@ -23,7 +24,9 @@ def fingerprint(spec: EffectiveSpec, data: Data) -> str:
     content: dict[str, Any] = {"spec": shaping_values(spec.to_dict())}
     if process_group.processes() > 1:  # as many micro-batches make a step
         content["processes"] = process_group.processes()
-    content["data"] = [digest_files(path) for path, _ in spec.datasets]
+    content["data"] = [digest_files(fetched.local(path)) for path, _ in spec.datasets]
+    if digest := fetched.digests(spec).get("baseModel"):
+        content["model"] = digest
     if spec.vision:
         content["pictures"] = [digest_pictures(rows) for rows in data.sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

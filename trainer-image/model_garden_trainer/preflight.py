@@ -12,13 +12,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from model_garden.contract.addresses import is_remote
 from model_garden.contract.memory_estimate import GIB, Estimate, RowShape
 from model_garden.contract.progress import DatasetEvent, Outcome
 from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import CheckReport, TokenCounter, UncountableError, ignored_warning
 from model_garden.estimate.estimate import estimate
-from model_garden_trainer import exports
+from model_garden_trainer import exports, fetched
 from model_garden_trainer.batches.splits import check, described, open_data
 from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.models import base_model
@@ -40,7 +41,9 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
         report_warning(report, message)
 
     report_stage(report, "model", f"looking at {spec.base_model}")
+    base_model.fetch(config, report, weights=False)
     folder = base_model.look(spec, warn)
+    fetched.fetch_datasets(config, report)
     report_stage(report, "dataset", f"checking {spec.dataset_path}")
     data = open_data(spec, h.seed, warn)
     reports = check(data, _counter(spec, folder, report), h.max_seq_length)
@@ -50,8 +53,8 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
         report_warning(report, ignored)
     exports.check(spec, folder, report, gpu=spec.gpus > 0)
     needed = _estimate(spec, folder, reports, report)
-    _bring(spec, report, warn)
-    return Outcome(result="Succeeded", exit_code=0, estimate=needed)
+    _bring(config, report, warn)
+    return Outcome(result="Succeeded", exit_code=0, estimate=needed, fetched=_digests(spec))
 
 
 def _counter(spec: EffectiveSpec, folder: Path, report: Report) -> TokenCounter | None:
@@ -81,17 +84,34 @@ def _estimate(spec: EffectiveSpec, folder: Path, reports: Sequence[CheckReport],
         return None
 
 
-def _bring(spec: EffectiveSpec, report: Report, warn: base_model.Warn) -> None:
+def _digests(spec: EffectiveSpec) -> dict[str, str] | None:
+    """What training has to read; of a model whose weights were not fetched, the digest is not known."""
+    found = fetched.digests(spec)
+    if not _has_cache(spec):
+        found.pop("baseModel", None)
+    return found or None
+
+
+def _has_cache(spec: EffectiveSpec) -> bool:
+    return bool(spec.storage and spec.storage.cache_claim)
+
+
+def _bring(config: TrainerConfig, report: Report, warn: base_model.Warn) -> None:
     """The weights into the cache claim, or where the model is a folder, a look at them."""
+    spec = config.spec
     if is_path(spec.base_model):
         base_model.check_weights(spec, base_model.look(spec, warn))
         return
-    if not (spec.storage and spec.storage.cache_claim):
+    if not _has_cache(spec):
         report_warning(
             report,
             f"the job has no cache claim, so the training pod downloads {spec.base_model} before it can train; set "
             "spec.storage.cacheClaim to download it in the preflight",
         )
+        return
+    if is_remote(spec.base_model):
+        base_model.fetch(config, report)
+        base_model.check_weights(spec, base_model.locate(spec))
         return
     report_stage(report, "model", f"fetching {spec.base_model}")
 

@@ -6,8 +6,9 @@ from model_garden.builders.plan import Object, Plan
 from model_garden.builders.resources import preflight_resources, training_resources
 from model_garden.builders.settings import Settings
 from model_garden.contract import names
+from model_garden.contract.addresses import HUB_DATASET
 from model_garden.contract.reasons import NO_RETRY, WORKER_LOST
-from model_garden.contract.spec import HUB_DATASET, EffectiveSpec, is_path
+from model_garden.contract.spec import EffectiveSpec, is_on_hub
 from model_garden.contract.trainer_config import TrainerConfig
 
 GRACE_SECONDS = 120
@@ -175,8 +176,11 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
     }
-    if "envFrom" in given:
-        container["envFrom"] = given["envFrom"]
+    storage = plan.spec.storage
+    secret = storage and storage.credentials_secret
+    sources = [{"secretRef": {"name": secret}}] if secret else []
+    if sources := sources + (given.get("envFrom") or []):  # of two with the same name, Kubernetes takes the last
+        container["envFrom"] = sources
     return container
 
 
@@ -193,7 +197,7 @@ def _environment(plan: Plan, given: list[Object]) -> list[Object]:
     if (secret := plan.spec.hub_token_secret) and "HF_TOKEN" not in chosen:
         reference = {"name": secret.name, "key": secret.key}
         result.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
-    config = TrainerConfig(name=plan.name, spec=plan.spec)
+    config = TrainerConfig(name=plan.name, spec=plan.spec, fetched=plan.fetched if plan.step == "train" else None)
     result.append({"name": names.CONFIG_ENV, "value": config.model_dump_json(by_alias=True, exclude_none=True)})
     return result
 
@@ -218,7 +222,7 @@ def _is_in_the_cache(plan: Plan) -> bool:
     return bool(
         plan.step == "train"
         and plan.needs_preflight
-        and not is_path(spec.base_model)
+        and is_on_hub(spec.base_model)
         and spec.storage
         and spec.storage.cache_claim
         and not from_hub

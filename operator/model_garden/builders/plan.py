@@ -9,9 +9,10 @@ from typing import Any, Literal
 from model_garden.builders.resources import resource_problems
 from model_garden.builders.settings import Settings
 from model_garden.contract import defaults, names
+from model_garden.contract.addresses import HUB_DATASET
 from model_garden.contract.options import Storage
 from model_garden.contract.resource import InvalidResource, parse_spec
-from model_garden.contract.spec import HUB_DATASET, EffectiveSpec, TrainingJobSpec, outside_workspace
+from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec, outside_workspace
 
 Object = dict[str, Any]
 
@@ -34,6 +35,8 @@ class Plan:
     labels: dict[str, str]
     annotations: dict[str, str]
     step: Step = "train"
+    fetched: dict[str, str] | None = None
+    """``status.fetched``: the digests of what the preflight fetched."""
 
     @property
     def job_name(self) -> str:
@@ -87,6 +90,7 @@ def plan(resource: Object, settings: Settings) -> Plan:
         spec=spec,
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
+        fetched=(resource.get("status") or {}).get("fetched"),
     )
 
 
@@ -118,6 +122,8 @@ def _with_settings(spec: TrainingJobSpec, settings: Settings) -> TrainingJobSpec
         data_claim=given.data_claim or settings.data_claim or None,
         models_claim=given.models_claim or settings.models_claim or None,
         cache_claim=given.cache_claim or settings.cache_claim or None,
+        credentials_secret=given.credentials_secret,
+        endpoint_url=given.endpoint_url,
     )
     return spec.model_copy(update={"image": spec.image or settings.trainer_image, "storage": storage})
 

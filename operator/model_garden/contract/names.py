@@ -40,6 +40,8 @@ TERMINATION_ENV = "MODEL_GARDEN_TERMINATION_LOG"
 """The file for the outcome of a trainer that does not run in a pod."""
 PREFLIGHT_DONE_ENV = "MODEL_GARDEN_PREFLIGHT_DONE"
 """Set with HF_HUB_OFFLINE if a preflight downloaded the model. The trainer goes online if the cache lost the model."""
+FETCHED_ENV = "MODEL_GARDEN_FETCHED"
+"""Where the trainer has put what it fetched from remote storage, for the processes that it starts: JSON."""
 POD_ANNOTATIONS = "podinfo/annotations"
 
 _MAX_LABEL = 63

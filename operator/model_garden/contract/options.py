@@ -128,3 +128,14 @@ class Storage(ContractModel):
         shapes_weights=False,
         default_words="the operator's setting",
     )
+    credentials_secret: ObjectName | None = declare(
+        "Secret whose keys become environment variables of the pods, for s3:// and gs:// addresses: "
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or GOOGLE_SERVICE_ACCOUNT_KEY.",
+        shapes_weights=False,
+        default_words="none; the pod's own identity",
+    )
+    endpoint_url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@]+/?$", max_length=1024)] | None = declare(
+        "URL of the server for s3:// and gs:// addresses, such as https://minio.example.com:9000.",
+        shapes_weights=False,
+        default_words="that of AWS or Google",
+    )

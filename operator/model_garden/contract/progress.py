@@ -102,6 +102,8 @@ class Outcome(Report):
     """Fields of the effective spec that the trainer decides, such as the backend."""
     estimate: Estimate | None = None
     """The preflight's memory estimate, as in `status.estimate`."""
+    fetched: dict[str, str] | None = None
+    """What the preflight fetched, as in `status.fetched`."""
 
 
 def event_line(event: Event) -> str:

@@ -23,6 +23,8 @@ TrainerReason = Literal[
     "InvalidModel",
     "ModelNotFound",
     "HubUnreachable",
+    "StorageAccessDenied",
+    "StorageUnreachable",
     "OutOfMemory",
     "LossIsNaN",
     "ExportFailed",
@@ -63,6 +65,12 @@ REASONS = (
         "Fix the models claim if it is read-only or full. If the folder belongs to another user or another run, "
         "choose another `outputDir`.",
     ),
+    Reason(
+        "StorageAccessDenied",
+        2,
+        "The server refused the credentials. Correct the keys in the Secret of `storage.credentialsSecret`, or give "
+        "its account the right to read what the message names.",
+    ),
     Reason("InvalidDataset", 3, "Fix the listed rows. Up to 20 are listed, each with file, row, reason and fix."),
     Reason(
         "ModelNotFound",
@@ -96,6 +104,13 @@ REASONS = (
         9,
         "The Hub did not answer for a minute. The Job retries `backoffLimit` times. Check the network of the cluster, "
         "or use a model folder and data files in the workspace instead of the Hub.",
+        retried=True,
+    ),
+    Reason(
+        "StorageUnreachable",
+        9,
+        "The server of an `s3://`, `gs://` or `https://` address did not answer. The Job retries `backoffLimit` times, "
+        "and downloads resume. Check the network of the cluster and `storage.endpointUrl`.",
         retried=True,
     ),
     Reason(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from model_garden.contract import addresses
 from model_garden.contract.pod import GPU_RESOURCE
 
 Document = Mapping[str, Any]
@@ -70,6 +71,23 @@ def _validated(spec: Document) -> bool:
     return "validationDatasetPath" in spec or "validationFraction" in spec
 
 
+def _address(field: str) -> Rule:
+    """An address of remote storage in a field has a form that can be read."""
+
+    def broken(spec: Document) -> bool:
+        value = str(spec.get(field) or "")
+        return "://" in value and not value.startswith(addresses.HUB_DATASET) and not addresses.is_readable(value)
+
+    value = f"self.{field}"
+    return Rule(
+        field,
+        broken,
+        f"!has({value}) || !{value}.contains('://') || {value}.startsWith('{addresses.HUB_DATASET}')"
+        f" || ({value}.matches('^{addresses.SOURCE}$') && !{value}.matches('/[.][.]?(/|$)'))",
+        addresses.RULE,
+    )
+
+
 def _without_gpu(spec: Document) -> bool:
     return str(get(spec, "resources.limits") and spec["resources"]["limits"].get(GPU_RESOURCE, 1)) == "0"
 
@@ -82,6 +100,7 @@ _WITHOUT_GPU = (
 )
 
 RULES = (
+    *(_address(field) for field in ("datasetPath", "validationDatasetPath", "baseModel")),
     Rule(
         "modelType",
         lambda s: "isVision" in s and "modelType" in s and s["isVision"] != (s["modelType"] == "vision"),

@@ -17,6 +17,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, model_validator
 
 from model_garden.contract import rules
+from model_garden.contract.addresses import HUB_DATASET, is_remote
 from model_garden.contract.declaration import Default, declare
 from model_garden.contract.hyperparameters import EffectiveHyperparameters, Hyperparameters
 from model_garden.contract.model import ContractModel
@@ -44,26 +45,24 @@ GgufQuantization = Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k
 Backend = Literal["auto", "unsloth", "transformers"]
 Preflight = Literal["Enabled", "Disabled"]
 
-HUB_DATASET = "hf://datasets/"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def is_path(model: str) -> bool:
-    """Whether ``baseModel`` names a folder (``./…``, ``/…``, ``models/…``) rather than a Hub id."""
+    """Whether ``baseModel`` names a folder (``./…``, ``/…``, ``models/…``) rather than a Hub id or an address."""
+    if is_remote(model):
+        return False
     return model.startswith((".", "/", "~", "models/", "cache/")) or model.count("/") > 1
 
 
+def is_on_hub(model: str) -> bool:
+    """Whether ``baseModel`` is a Hub id."""
+    return not is_path(model) and not is_remote(model)
+
+
 def _check_base_model(value: str) -> str:
-    if not is_path(value) and not _HUB_ID.fullmatch(value):
-        raise ValueError(f"{value!r} is neither a Hub id (ORG/NAME) nor a path (./models/…)")
-    return value
-
-
-def _check_dataset(value: str) -> str:
-    if "://" in value and not value.startswith(HUB_DATASET):
-        raise ValueError(
-            f"{value!r} is not {HUB_DATASET}ORG/NAME, the only address that is read; copy the data to the data claim"
-        )
+    if is_on_hub(value) and not _HUB_ID.fullmatch(value):
+        raise ValueError(f"{value!r} is neither a Hub id (ORG/NAME), a path (./models/…) nor an address (s3://…)")
     return value
 
 
@@ -72,7 +71,8 @@ class TrainingJobSpec(ContractModel):
 
     base_model: Annotated[Text, AfterValidator(_check_base_model)] = declare(
         "Base model: a Hub id (ORG/NAME) or a path in the workspace, such as ./models/NAME. The workspace is "
-        "/workspace in a pod, and the current folder on your machine.",
+        "/workspace in a pod, and the current folder on your machine. Or the address of a folder: s3://BUCKET/FOLDER, "
+        "gs://BUCKET/FOLDER or https://HOST/FOLDER.",
         shapes_weights=True,
         required=True,
     )
@@ -89,15 +89,16 @@ class TrainingJobSpec(ContractModel):
         shapes_weights=False,
         default_words="text",
     )
-    dataset_path: Annotated[Text, AfterValidator(_check_dataset)] = declare(
-        "Data set: a file or folder in the workspace (jsonl, json, csv, parquet), or hf://datasets/ORG/NAME.",
+    dataset_path: Text = declare(
+        "Data set: a file or folder in the workspace (jsonl, json, csv, parquet), hf://datasets/ORG/NAME, "
+        "s3://BUCKET/KEY, gs://BUCKET/KEY or https://HOST/FILE.",
         shapes_weights=True,
         required=True,
     )
     dataset_split: Text | None = declare(
         "Split to read, of a Hub data set or of a folder whose file names contain splits.", "train", shapes_weights=True
     )
-    validation_dataset_path: Annotated[Text, AfterValidator(_check_dataset)] | None = declare(
+    validation_dataset_path: Text | None = declare(
         "Data set to evaluate on, in the formats of datasetPath.", shapes_weights=True, default_words="none"
     )
     validation_fraction: float | None = declare(
@@ -230,7 +231,7 @@ def outside_workspace(spec: TrainingJobSpec) -> list[str]:
     return [
         f"{field}: {path!r} is outside the workspace {WORKSPACE}; use a path in it, such as ./data/… or ./models/…"
         for field, path in paths.items()
-        if path is not None and not path.startswith(HUB_DATASET) and _is_outside(path)
+        if path is not None and not path.startswith(HUB_DATASET) and not is_remote(path) and _is_outside(path)
     ]
 
 

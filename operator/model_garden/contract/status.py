@@ -218,6 +218,8 @@ class TrainingJobStatus(Report):
     """Measured sizes of the data set."""
     estimate: Estimate | None = None
     """Estimated peak memory, part by part."""
+    fetched: dict[str, str] | None = None
+    """SHA-256 of what the preflight fetched from remote storage, by field. Training reads the same bytes."""
     attempts: list[Attempt] | None = Field(None, max_length=MAX_ATTEMPTS)
     """The last ten pods that trained."""
     output: OutputStatus | None = None

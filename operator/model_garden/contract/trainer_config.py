@@ -13,11 +13,12 @@ from model_garden.contract.spec import EffectiveSpec
 class TrainerConfig(ContractModel):
     """The name and the effective spec of a job. The trainer applies no defaults.
 
-    ``for_trainer`` is applied to the spec.
+    ``for_trainer`` is applied to the spec. ``fetched`` is ``status.fetched``: what training has to read.
     """
 
     name: str
     spec: EffectiveSpec
+    fetched: dict[str, str] | None = None
 
     @field_validator("spec")
     @classmethod

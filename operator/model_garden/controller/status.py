@@ -71,6 +71,7 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
         history=list(training.history) or None,
         dataset=training.dataset,
         estimate=(outcome.estimate if outcome else None) or previous.estimate,
+        fetched=(outcome.fetched if outcome else None) or previous.fetched,
         attempts=(attempts(seen) or None) if trains else None,
         output=(outcome.output if outcome else None) or previous.output,
         failure=_failure(seen, verdict, log_tail) if verdict.phase == "Failed" else None,

@@ -200,7 +200,7 @@ class _Checker:
             try:
                 self._row(index, tally)
             except RowError as error:
-                tally.broken(index, error.at(self.examples.origin(index)))
+                tally.broken(index, self.examples.problem(index, error))
         return tally
 
     def _row(self, index: int, tally: _Tally) -> None:

@@ -13,11 +13,14 @@ from model_garden.datasets.errors import DatasetError, RowError
 from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.files.rows import Rows
 from model_garden.datasets.locate import Locator
+from model_garden.datasets.mirror import Mirror
 from model_garden.datasets.origin import Origin
 from model_garden.datasets.source import open_source
 
 
-def open_examples(path: str | Path, *, vision: bool, split: str = "train", root: Path | None = None) -> Examples:
+def open_examples(
+    path: str | Path, *, vision: bool, split: str = "train", root: Path | None = None, mirror: Mirror | None = None
+) -> Examples:
     """Open a data set: find its rows, convert none and open no image.
 
     Args:
@@ -26,23 +29,29 @@ def open_examples(path: str | Path, *, vision: bool, split: str = "train", root:
         split: which split of a folder or of the Hub.
         root: the folder that the data files and their images may not leave, symbolic links followed (in a cluster,
             the workspace). None allows any path.
+        mirror: the folder of remote storage that the files were fetched from, and its copy, in which ``path`` is.
 
     Raises:
         DatasetError: it is missing, unreadable, of an unknown kind, or has no rows.
     """
-    files = open_source(path, split, root)
-    examples = Examples(files, vision=vision, root=root)
-    if not len(examples):
-        raise DatasetError([f"{path}: has no rows; add at least one"])
+    try:
+        files = open_source(path, split, root)
+        examples = Examples(files, vision=vision, root=root, mirror=mirror)
+        if not len(examples):
+            raise DatasetError([f"{path}: has no rows; add at least one"])
+    except DatasetError as error:
+        raise DatasetError([mirror.named(problem) if mirror else problem for problem in error.problems]) from error
     return examples
 
 
 class Examples(Sequence[Example]):
     """A data set as a sequence of examples, converted on access; it can be pickled for worker processes."""
 
-    def __init__(self, files: Sequence[Rows], *, vision: bool, root: Path | None = None) -> None:
-        self._files, self._vision = files, vision
-        self._locators = [Locator(rows.base, root) for rows in files]
+    def __init__(
+        self, files: Sequence[Rows], *, vision: bool, root: Path | None = None, mirror: Mirror | None = None
+    ) -> None:
+        self._files, self._vision, self._mirror = files, vision, mirror
+        self._locators = [Locator(rows.base, root, mirror) for rows in files]
         self._ends = list(accumulate(len(rows) for rows in files))
 
     def __len__(self) -> int:
@@ -65,7 +74,7 @@ class Examples(Sequence[Example]):
         try:
             return self.convert(index).example
         except RowError as error:
-            raise DatasetError([error.at(self.origin(index))]) from error
+            raise DatasetError([self.problem(index, error)]) from error
 
     def __iter__(self) -> Iterator[Example]:
         return (self[index] for index in range(len(self)))
@@ -78,13 +87,19 @@ class Examples(Sequence[Example]):
     def origin(self, index: int) -> Origin:
         """File and number of a row, without reading it."""
         file, at = self._find(index)
-        return self._files[file].origin(at)
+        origin = self._files[file].origin(at)
+        return Origin(self._mirror.address_of(origin.file), origin.row) if self._mirror else origin
+
+    def problem(self, index: int, error: RowError) -> str:
+        """What is wrong with a row, in one line; files of remote storage are named by their addresses."""
+        line = error.at(self.origin(index))
+        return self._mirror.named(line) if self._mirror else line
 
     def convert(self, index: int) -> Converted:
         """A row's example and its ignored columns; raises RowError where ``[index]`` raises DatasetError."""
         file, at = self._find(index)
         rows = self._files[file]
-        return convert(rows.read(at), rows.origin(at), self._locators[file], vision=self._vision)
+        return convert(rows.read(at), self.origin(index), self._locators[file], vision=self._vision)
 
     def read(self, index: int) -> Any:
         """The value of a row as it is in the file; raises RowError if it cannot be parsed."""

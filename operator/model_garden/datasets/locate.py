@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from model_garden.datasets.errors import RowError, kind_of, shown
 from model_garden.datasets.example import ImageRef
+from model_garden.datasets.mirror import Mirror
 
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")
@@ -24,11 +25,13 @@ class Locator:
     """Finds the images of one data file.
 
     ``base`` is the folder of the data file; None for a data set of the Hub. ``root`` is the folder in which every path
-    must be, with symbolic links resolved; None allows any path.
+    must be, with symbolic links resolved; None allows any path. ``mirror`` is the folder of remote storage that the
+    data file was fetched from; None for any other data set.
     """
 
     base: Path | None
     root: Path | None = None
+    mirror: Mirror | None = None
 
     def locate(self, value: Any, name: str) -> ImageRef:
         """The image that ``value`` names: a path, a data URI, bytes, or ``{"bytes", "path"}`` as Parquet holds it.
@@ -38,7 +41,8 @@ class Locator:
             name: its field, for messages.
 
         Raises:
-            RowError: the value is none of these, the path is outside ``root``, or it is an address on the web.
+            RowError: the value is none of these, the path is outside ``root``, or it is an address that is not below
+                the data set's own folder.
         """
         if isinstance(value, dict) and {key for key, given in value.items() if given is not None} <= {"bytes", "path"}:
             value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
@@ -56,10 +60,7 @@ class Locator:
         if value[: len(_FILE)].lower() == _FILE:
             value = _local_path(value, name)
         elif _SCHEME.match(value) and "://" in value:
-            raise RowError(
-                f"{name} is {shown(value)}: images are not downloaded during training",
-                "download the image next to the data file and give its path, or embed it as a data URI",
-            )
+            return self._fetched(value, name)
         if self.base is None and not Path(value).is_absolute():
             raise RowError(
                 f"{name} is the path {shown(value)}, and a data set of the Hub has no folder for relative paths",
@@ -67,6 +68,24 @@ class Locator:
             )
         path = (self.base or Path("/")) / value
         self.require_inside(path, name)
+        return path
+
+    def _fetched(self, address: str, name: str) -> Path:
+        """The copy of an image whose address is below the folder of the data set itself.
+
+        No other address is fetched: a row is data, and must not make a pod send requests to any server.
+        """
+        if self.mirror is None:
+            raise RowError(
+                f"{name} is {shown(address)}: images are not downloaded during training",
+                "download the image next to the data file and give its path, or embed it as a data URI",
+            )
+        path = self.mirror.path_of(address)
+        if path is None:
+            raise RowError(
+                f"{name} is {shown(address)}: only images below {self.mirror.address} are fetched",
+                "copy the image next to the data file and give its path, or embed it as a data URI",
+            )
         return path
 
     def require_inside(self, path: Path, name: str) -> None:

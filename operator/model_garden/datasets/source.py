@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from model_garden.contract.spec import HUB_DATASET
+from model_garden.contract.addresses import HUB_DATASET
 from model_garden.datasets.errors import DatasetError, RowError, shown
 from model_garden.datasets.files import SUFFIXES, open_file
 from model_garden.datasets.files.arrow_file import ArrowRows, quietly

@@ -64,8 +64,8 @@ class Check:
 
 def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
     """A check for each data set of a job, and the paths of the data sets that are not on this machine."""
+    from model_garden.contract.addresses import HUB_DATASET
     from model_garden.contract.defaults import effective_spec
-    from model_garden.contract.spec import HUB_DATASET
 
     spec = effective_spec(job.spec, job.name)
     checks, absent = [], []

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from model_garden.contract.spec import TrainingJobSpec, is_path
+from model_garden.contract.spec import TrainingJobSpec, is_on_hub
 from model_garden.services.errors import Unavailable
 
 HUB = "https://huggingface.co"
@@ -25,8 +25,8 @@ async def read_model_config(spec: TrainingJobSpec) -> dict[str, Any]:
     import aiohttp
 
     way_out = "send it as base_model_config"
-    if is_path(spec.base_model):
-        raise Unavailable(f"config.json of {spec.base_model} is in the cluster and cannot be read here; {way_out}")
+    if not is_on_hub(spec.base_model):
+        raise Unavailable(f"config.json of {spec.base_model} is not on the Hub and cannot be read here; {way_out}")
     endpoint = os.environ.get(ENDPOINT_ENV, HUB).rstrip("/")
     url = f"{endpoint}/{spec.base_model}/resolve/{spec.base_model_revision or 'main'}/config.json"
     try:

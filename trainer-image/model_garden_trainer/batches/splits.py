@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from model_garden.contract.addresses import HUB_DATASET
 from model_garden.contract.names import TERMINATION_LOG
-from model_garden.contract.spec import HUB_DATASET, EffectiveSpec
+from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import DatasetStatus, TokenLengths
 from model_garden.datasets import (
     CheckReport,
@@ -25,6 +26,7 @@ from model_garden.datasets import (
 )
 from model_garden.datasets.rendering import Renderer
 from model_garden.datasets.sizes import Bounds
+from model_garden_trainer import fetched
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
 from model_garden_trainer.hub_retry import patiently
@@ -210,7 +212,12 @@ def _refuse_longer(lengths: list[tuple[int, Example]], max_length: int) -> None:
 
 
 def _root(path: str) -> Path | None:
-    """The folder that a data set's files may not leave: in a pod the claim it lies in, elsewhere none."""
+    """The folder that a data set's files may not leave: in a pod the claim it lies in, elsewhere none.
+
+    What was fetched may not leave the copy of its folder.
+    """
+    if copy := fetched.mirror(path):
+        return copy.folder
     if not Path(TERMINATION_LOG).exists() or path.startswith(HUB_DATASET):
         return None
     inside = os.path.relpath(path)
@@ -218,7 +225,11 @@ def _root(path: str) -> Path | None:
 
 
 def _open(path: str, split: str, *, vision: bool, warn: Callable[[str], None]) -> Examples:
+    def open_() -> Examples:
+        place, copy = fetched.local(path), fetched.mirror(path)
+        return open_examples(place, vision=vision, split=split, root=_root(path), mirror=copy)
+
     try:
-        return patiently(lambda: open_examples(path, vision=vision, split=split, root=_root(path)), path, warn)
+        return patiently(open_, path, warn)
     except DatasetError as error:
         raise TrainingError("InvalidDataset", str(error)) from error

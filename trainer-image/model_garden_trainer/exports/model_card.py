@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model_garden.contract.spec import is_path
+from model_garden.contract.spec import is_on_hub
 from model_garden.contract.status import DatasetStatus, OutputStatus, Samples, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.exports.sample_answers import NEW_TOKENS
@@ -17,7 +17,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
     metadata = [
         "---",
         *(
-            [] if is_path(spec.base_model) else [f"base_model: {spec.base_model}"]
+            [f"base_model: {spec.base_model}"] if is_on_hub(spec.base_model) else []
         ),  # the Hub accepts only ids of its own models
         "library_name: peft",
         f"pipeline_tag: {'image-text-to-text' if spec.vision else 'text-generation'}",

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from model_garden.contract.addresses import is_remote
 from model_garden.contract.names import PREFLIGHT_DONE_ENV
 from model_garden.contract.spec import EffectiveSpec, is_path
+from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets.chat_format import DamagedModelFile, check_files, read_json
 from model_garden.families import VISION_CONFIG_KEYS
+from model_garden_trainer import fetched
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.events import log
+from model_garden_trainer.events import Report, log
 from model_garden_trainer.hub_retry import patiently
 
 _INDEX = "model.safetensors.index.json"
@@ -56,7 +59,7 @@ def look(spec: EffectiveSpec, warn: Warn = log) -> Path:
         TrainingError: as ``locate``.
     """
     if _is_local(spec):
-        folder = Path(spec.base_model).expanduser().resolve()
+        folder = Path(fetched.local(spec.base_model)).expanduser().resolve()
         if not folder.is_dir():
             raise TrainingError(
                 "ModelNotFound",
@@ -71,6 +74,23 @@ def look(spec: EffectiveSpec, warn: Warn = log) -> Path:
     except DamagedModelFile as error:
         raise TrainingError("InvalidModel", f"spec.baseModel: {error}") from error
     return folder
+
+
+def fetch(config: TrainerConfig, report: Report, *, weights: bool = True) -> None:
+    """Fetch a base model of remote storage, for ``locate`` and ``look``; with ``weights=False`` its small files alone.
+
+    Raises:
+        TrainingError: as ``fetched.fetch_model``.
+    """
+    if not is_remote(config.spec.base_model):
+        return
+    if not weights:
+        fetched.fetch_model(config, _SMALL_FILES, report, whole=False)
+        return
+    patterns = [*_SMALL_FILES, "model*.safetensors"]
+    if not (config.fetched or {}).get("baseModel"):
+        patterns = [*_SMALL_FILES, *_weight_files(fetched.fetch_model(config, _SMALL_FILES, report, whole=False))]
+    fetched.fetch_model(config, patterns, report)
 
 
 def check_weights(spec: EffectiveSpec, folder: Path) -> None:
@@ -100,7 +120,9 @@ def check_weights(spec: EffectiveSpec, folder: Path) -> None:
 
 
 def _is_local(spec: EffectiveSpec) -> bool:
-    return is_path(spec.base_model) or (Path(spec.base_model).expanduser() / "config.json").is_file()
+    if is_path(spec.base_model) or is_remote(spec.base_model):  # which is fetched before
+        return True
+    return (Path(spec.base_model).expanduser() / "config.json").is_file()
 
 
 def _weight_files(folder: Path) -> list[str]:

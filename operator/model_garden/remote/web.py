@@ -1,0 +1,92 @@
+"""Files of a web server, by https. A server lists no folder, and no credentials are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from model_garden.remote.errors import RemoteError, reason_of
+from model_garden.remote.stores import Found
+
+SECONDS = 60.0
+"""Time without a byte after which a server counts as unreachable."""
+
+
+@contextmanager
+def web_store() -> Iterator[WebStore]:
+    """A context with the store of all web servers."""
+    import httpx
+
+    with httpx.Client(timeout=SECONDS, headers={"Accept-Encoding": "identity"}) as client:
+        yield WebStore(client)
+
+
+class WebStore:
+    """Any web server. A redirect is followed only with ``redirects``."""
+
+    def __init__(self, client: Any, *, redirects: bool = True) -> None:
+        self._client, self._redirects = client, redirects
+
+    def find(self, address: str) -> Found:
+        """The file at an address."""
+        with _errors(address):
+            answer = self._client.head(address, follow_redirects=self._redirects)
+            _check(answer, address)
+            return Found(address, int(answer.headers.get("content-length", -1)), _version(answer))
+
+    def list(self, folder: str, *, deep: bool) -> list[Found]:  # noqa: ARG002
+        """Nothing: web servers have no common way to list files."""
+        return []
+
+    def read(self, found: Found, start: int) -> Iterator[bytes]:
+        """The bytes from ``start`` on; a server without ranges sends all, of which the first ones are skipped."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        request = {"headers": headers, "follow_redirects": self._redirects}
+        with _errors(found.address), self._client.stream("GET", found.address, **request) as answer:
+            _check(answer, found.address)
+            if _version(answer) != found.version:
+                raise RemoteError("Changed", f"{found.address}: changed while it was read; start the job again")
+            skip = 0 if answer.status_code == 206 else start
+            for block in answer.iter_raw():
+                yield block[skip:]
+                skip = max(0, skip - len(block))
+
+    def may_have_md5(self, found: Found, md5: str) -> bool:  # noqa: ARG002
+        """True: a web server gives no MD5."""
+        return True
+
+    def for_rows(self) -> WebStore:
+        """A store that follows no redirect: rows are data, and must not lead to servers inside the cluster."""
+        return WebStore(self._client, redirects=False)
+
+
+def _version(answer: Any) -> str:
+    headers = answer.headers
+    return str(headers.get("etag") or headers.get("last-modified") or "")
+
+
+def _check(answer: Any, address: str) -> None:
+    status = answer.status_code
+    if status in (404, 410):
+        raise RemoteError("NotFound", f"{address}: the server answers {status}; check the address")
+    if status in (401, 403, 407):
+        raise RemoteError(
+            "Denied",
+            f"{address}: the server answers {status}; only public files are read by https, so use s3:// or gs:// with "
+            "storage.credentialsSecret",
+        )
+    if 300 <= status < 400:
+        raise RemoteError("Denied", f"{address}: redirects elsewhere, and an image named in a row may not; copy it")
+    if status >= 400:
+        raise RemoteError("Unreachable", f"{address}: the server answers {status}; try again later")
+
+
+@contextmanager
+def _errors(address: str) -> Iterator[None]:
+    import httpx
+
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise RemoteError("Unreachable", f"{address}: {reason_of(error)}; check the host and the network") from None

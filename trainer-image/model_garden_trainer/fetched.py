@@ -1,0 +1,151 @@
+"""What a job reads from remote storage: fetched once in a pod, before any process that trains is started.
+
+``fetch_datasets`` and ``fetch_model`` fetch; ``local`` and ``mirror`` then tell where the copies are. They are kept in
+an environment variable, so that the processes of all GPUs and the one that verifies read the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from model_garden.contract.addresses import is_remote
+from model_garden.contract.names import FETCHED_ENV
+from model_garden.contract.progress import Stage
+from model_garden.contract.reasons import TrainerReason
+from model_garden.contract.spec import EffectiveSpec
+from model_garden.contract.trainer_config import TrainerConfig
+from model_garden.datasets.mirror import Mirror
+from model_garden.remote.errors import Kind, RemoteError
+from model_garden.remote.fetch import fetch_dataset, mirror_of
+from model_garden.remote.fetch import fetch_model as fetch_model_files
+from model_garden.remote.snapshot import Fetched, Progress
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.events import Report, report_stage
+
+REPORT_SECONDS = 2.0
+_MIB, _GIB = 2**20, 2**30
+_DATASET: dict[Kind, TrainerReason] = {
+    "NotFound": "InvalidDataset",
+    "Changed": "InvalidDataset",
+    "Damaged": "InvalidDataset",
+    "Denied": "StorageAccessDenied",
+    "Unreachable": "StorageUnreachable",
+    "Unwritable": "OutputNotWritable",
+}
+_MODEL = _DATASET | {"NotFound": "ModelNotFound", "Changed": "InvalidModel", "Damaged": "InvalidModel"}
+
+
+def fetch_datasets(config: TrainerConfig, report: Report) -> None:
+    """Fetch the data sets of a job that are in remote storage.
+
+    Raises:
+        TrainingError: InvalidDataset, StorageAccessDenied, StorageUnreachable or OutputNotWritable.
+    """
+    spec = config.spec
+    addresses = dict.fromkeys(path for path, _ in spec.datasets if is_remote(path))
+    for address in addresses:
+        field = "datasetPath" if address == spec.dataset_path else "validationDatasetPath"
+
+        def fetch(address: str = address, field: str = field) -> Fetched:
+            return fetch_dataset(
+                address,
+                vision=spec.vision,
+                splits=[split for path, split in spec.datasets if path == address],
+                endpoint=_endpoint(spec),
+                expected=(config.fetched or {}).get(field),
+                tell=_teller(report, "dataset", address),
+            )
+
+        _remember(_fetched(fetch, field, _DATASET))
+
+
+def fetch_model(config: TrainerConfig, patterns: Sequence[str], report: Report, *, whole: bool = True) -> Path:
+    """Fetch the files of a remote base model whose names match; its folder.
+
+    Args:
+        config: the job's.
+        patterns: as those of ``remote.fetch.fetch_model``.
+        report: gets the progress.
+        whole: whether these are all files of the model, whose digest the preflight knows.
+
+    Raises:
+        TrainingError: ModelNotFound, InvalidModel, StorageAccessDenied, StorageUnreachable or OutputNotWritable.
+    """
+    spec = config.spec
+    fetched = _fetched(
+        lambda: fetch_model_files(
+            spec.base_model,
+            patterns,
+            endpoint=_endpoint(spec),
+            expected=(config.fetched or {}).get("baseModel") if whole else None,
+            tell=_teller(report, "model", spec.base_model),
+        ),
+        "baseModel",
+        _MODEL,
+    )
+    _remember(fetched)
+    return fetched.path
+
+
+def local(path: str) -> str:
+    """Where a path of the spec is on disk: the copy of an address that was fetched, else the path itself."""
+    found = _all().get(path)
+    return found[0] if found else path
+
+
+def mirror(path: str) -> Mirror | None:
+    """The folder of remote storage of a data set that was fetched; None for any other."""
+    found = _all().get(path)
+    return mirror_of(path, Path(found[0])) if found else None
+
+
+def digests(spec: EffectiveSpec) -> dict[str, str]:
+    """The digest of what was fetched, by field of the spec."""
+    found = _all()
+    fields = {
+        "datasetPath": spec.dataset_path,
+        "validationDatasetPath": spec.validation_dataset_path,
+        "baseModel": spec.base_model,
+    }
+    return {field: found[path][1] for field, path in fields.items() if path in found}
+
+
+def _all() -> dict[str, tuple[str, str]]:
+    return {
+        address: (path, digest) for address, (path, digest) in json.loads(os.environ.get(FETCHED_ENV) or "{}").items()
+    }
+
+
+def _remember(fetched: Fetched) -> None:
+    found = _all() | {fetched.address: (str(fetched.path.absolute()), fetched.digest)}
+    os.environ[FETCHED_ENV] = json.dumps(found)
+
+
+def _endpoint(spec: EffectiveSpec) -> str | None:
+    return spec.storage.endpoint_url if spec.storage else None
+
+
+def _fetched(fetch: Callable[[], Fetched], field: str, reasons: dict[Kind, TrainerReason]) -> Fetched:
+    try:
+        return fetch()
+    except RemoteError as error:
+        raise TrainingError(reasons[error.kind], f"spec.{field}: {error}") from None
+
+
+def _teller(report: Report, stage: Stage, address: str) -> Progress:
+    """Reports the bytes every two seconds, and when all are there."""
+    last = time.monotonic()
+    report_stage(report, stage, f"fetching {address}")
+
+    def tell(there: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= REPORT_SECONDS or there == total:
+            last = time.monotonic()
+            unit, name = (_GIB, "GiB") if total >= _GIB else (_MIB, "MiB")
+            report_stage(report, stage, f"fetching {address}: {there / unit:.1f} of {total / unit:.1f} {name}")
+
+    return tell
