@@ -31,31 +31,33 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from model_garden.services.errors import ServiceError
 from model_garden.storage.folder import FolderStorage
-from model_garden.storage.interface import BrokenDataset, DatasetQuestion, PreviewRequest
+from model_garden.storage.interface import BrokenDataset, DatasetQuestion, FileDigest, PreviewRequest, UploadRefused
+
+BLOCK = 1024 * 1024
+_FILES = TypeAdapter(list[FileDigest])
 
 
-async def answer(storage: FolderStorage, verb: str, argument: dict[str, Any]) -> Any:
-    """The answer to a verb that needs no more input than its argument."""
-    match verb:
-        case "datasets":
-            return await storage.datasets()
-        case "models":
-            return await storage.models()
-        case "preview":
-            return await storage.preview(PreviewRequest.model_validate(argument))
-        case "check":
-            return await storage.check(DatasetQuestion.model_validate(argument))
-        case "remove":
-            return await storage.remove(argument["path"])
-    raise ValueError(f"unknown verb {verb}")
+def main(verb: str) -> int:
+    """Carry out one verb; the exit code."""
+    try:
+        asyncio.run(_carry_out(verb))
+    except ServiceError as failed:
+        print(json.dumps(failure(failed)), file=sys.stderr)
+        return 1
+    except (ValidationError, ValueError, KeyError) as unknown:
+        print(json.dumps(failure(ServiceError(f"{verb}: the request is not understood: {unknown}"))), file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever asked is gone
+        return 1
+    return 0
 
 
 def failure(failed: ServiceError) -> dict[str, Any]:
@@ -66,21 +68,70 @@ def failure(failed: ServiceError) -> dict[str, Any]:
     return found
 
 
-def tell(value: BaseModel | Sequence[BaseModel] | dict[str, Any] | None) -> None:
-    """Write one answer."""
-    sys.stdout.buffer.write(TypeAdapter(Any).dump_json(value) + b"\n")
-    sys.stdout.buffer.flush()
+async def _carry_out(verb: str) -> None:
+    storage, argument = FolderStorage(Path.cwd()), await _line()
+    match verb:
+        case "datasets":
+            await _tell(await storage.datasets())
+        case "models":
+            await _tell(await storage.models())
+        case "preview":
+            await _tell(await storage.preview(PreviewRequest.model_validate(argument)))
+        case "check":
+            await _tell(await storage.check(DatasetQuestion.model_validate(argument)))
+        case "remove":
+            await storage.remove(argument["path"])
+            await _tell(None)
+        case "archive":
+            async for block in storage.archive(argument["path"]):
+                await _write(block)
+        case "upload":
+            await _upload(storage, argument["folder"])
+        case _:
+            raise ValueError("there is no such verb")
 
 
-def main(verb: str) -> int:
-    """Carry out one verb; the exit code."""
-    storage = FolderStorage(Path.cwd())
-    try:
-        tell(asyncio.run(answer(storage, verb, json.loads(sys.stdin.buffer.readline()))))
-    except ServiceError as failed:
-        print(json.dumps(failure(failed)), file=sys.stderr)
-        return 1
-    return 0
+async def _upload(storage: FolderStorage, folder: str) -> None:
+    async with storage.upload(folder) as upload:
+        await _tell(None)
+        while True:
+            match await _line():
+                case {"missing": files}:
+                    await _tell(await upload.missing(_FILES.validate_python(files)))
+                case {"add": {"path": str(path), "size": int(size)}}:
+                    await upload.add(path, size, _content(size))
+                case {"finish": {"keep_invalid": bool(keep)}}:
+                    await _tell(await upload.finish(keep_invalid=keep))
+                    return
+                case step:
+                    raise ValueError(f"there is no step {sorted(step)}")
+
+
+async def _line() -> dict[str, Any]:
+    line = await asyncio.to_thread(sys.stdin.buffer.readline)
+    if not line.endswith(b"\n"):
+        raise UploadRefused("the connection ended before the request was complete; send it again")
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError("a line is no JSON object")
+    return value
+
+
+async def _content(size: int) -> AsyncIterator[bytes]:
+    """The next bytes of stdin; fewer than ``size`` if it ends before."""
+    left = size
+    while left and (block := await asyncio.to_thread(sys.stdin.buffer.read, min(BLOCK, left))):
+        left -= len(block)
+        yield block
+
+
+async def _tell(value: Any) -> None:
+    await _write(TypeAdapter(Any).dump_json(value) + b"\n")
+
+
+async def _write(content: bytes) -> None:
+    await asyncio.to_thread(sys.stdout.buffer.write, content)
+    await asyncio.to_thread(sys.stdout.buffer.flush)
 
 
 if __name__ == "__main__":
