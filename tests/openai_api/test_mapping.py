@@ -63,7 +63,7 @@ def test_a_suffix_names_the_job_and_metadata_comes_back() -> None:
     assert job.name == "my-receipts"
     resource = job.resource("default")
     resource["metadata"] |= {"creationTimestamp": "2026-11-27T10:00:00Z", "uid": "0123456789"}
-    document = job_document(resource, {})
+    document = job_document(resource)
     assert (document["id"], document["metadata"], document["seed"]) == ("ftjob-my-receipts", {"team": "vision"}, 7)
     assert (document["status"], document["created_at"]) == ("queued", 1795773600)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from model_garden.openai_api import jobs
+from model_garden.openai_api import files, jobs, models
 from model_garden.openai_api.problems import add_handlers
 
 PREFIX = "/v1"
@@ -17,7 +17,8 @@ def add_openai_api(app: FastAPI) -> FastAPI:
     """
     door = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     door.state = app.state
-    door.include_router(jobs.router)
+    for router in (jobs.router, files.router, models.router):
+        door.include_router(router)
     add_handlers(door)
     app.mount(PREFIX, door)
     return app

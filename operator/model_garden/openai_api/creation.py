@@ -9,8 +9,11 @@ from typing import Any
 from model_garden.api.access import Caller
 from model_garden.cluster import TRAINING_JOBS
 from model_garden.contract.names import LABEL_OPENAI_REQUEST
-from model_garden.openai_api.mapping import training_job
+from model_garden.openai_api.files import dataset_path
+from model_garden.openai_api.mapping import says_kind, training_job
 from model_garden.openai_api.request import CreateJob
+from model_garden.openai_api.vision import trains_vision
+from model_garden.services.manifest import Job
 from model_garden.services.queries import by_age
 from model_garden.services.repeatable import create_once
 
@@ -38,7 +41,7 @@ async def create(caller: Caller, request: CreateJob, *, key: str | None, retried
         KeyReused: the key belongs to another request.
         ClusterError: the API server refused.
     """
-    job = training_job(request, request.training_file, request.validation_file, vision=False)
+    job = await _job(caller, request)
     if key is None:
         digest = hashlib.sha256(request.model_dump_json(exclude_none=True).encode()).hexdigest()[:32]
         equal = f"{LABEL_OPENAI_REQUEST}={digest}"
@@ -49,6 +52,15 @@ async def create(caller: Caller, request: CreateJob, *, key: str | None, retried
         # The retry of a request that is still being answered gets the same key, and so the same name.
         key = f"{digest} after {earlier[-1]['metadata']['uid'] if earlier else 'none'}"
     return (await create_once(caller.cluster, job, caller.namespace, named=False, key=key)).job
+
+
+async def _job(caller: Caller, request: CreateJob) -> Job:
+    dataset = await dataset_path(caller, "training_file", request.training_file)
+    validation = request.validation_file
+    if validation is not None:
+        validation = await dataset_path(caller, "validation_file", validation)
+    vision = not says_kind(request) and await trains_vision(caller, request.model, dataset)
+    return training_job(request, dataset, validation, vision=vision)
 
 
 def _is_recent(job: Object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from model_garden.contract.defaults import effective_spec
@@ -14,10 +15,12 @@ from model_garden.openai_api.mapping import metadata_of, shown_hyperparameters
 from model_garden.openai_api.request import Invalid
 from model_garden.services.errors import NotFound
 from model_garden.services.job_view import has_ended, phase
+from model_garden.storage.interface import StoredDataset
 
 Object = dict[str, Any]
 
 JOB_PREFIX = "ftjob-"
+FILE_PREFIX = "file-"
 _STATUS = {
     "Pending": "queued",
     "Preparing": "validating_files",
@@ -49,13 +52,37 @@ def job_name(identifier: str) -> str:
     return name
 
 
-def job_document(job: Object, files: dict[str, str]) -> Object:
-    """The plain resource ``job`` as a ``fine_tuning.job``.
+def result_id(name: str) -> str:
+    """The id of the result file of the job ``name``."""
+    return f"{FILE_PREFIX}results-{name}"
 
-    Args:
-        job: the resource.
-        files: the ids of uploaded files by their paths.
+
+def file_id(path: str) -> str:
+    """The id of the uploaded file at ``path``; of another data set, its path.
+
+    >>> file_id("./data/file-0123/train.jsonl"), file_id("./data/receipts.jsonl")
+    ('file-0123', './data/receipts.jsonl')
     """
+    folder = PurePosixPath(path).parent
+    uploaded = folder.name.startswith(FILE_PREFIX) and str(folder.parent) == "data"
+    return folder.name if uploaded else path
+
+
+def file_document(stored: StoredDataset) -> Object:
+    """An uploaded data set as OpenAI's ``file``."""
+    return {
+        "id": stored.name,
+        "object": "file",
+        "bytes": stored.size,
+        "created_at": int(stored.modified.timestamp()),
+        "filename": PurePosixPath(stored.data_files[0]).name,
+        "purpose": "fine-tune",
+        "status": "processed",
+    }
+
+
+def job_document(job: Object) -> Object:
+    """The plain resource ``job`` as OpenAI's ``fine_tuning.job``."""
     metadata, status, spec = job["metadata"], job.get("status") or {}, effective(job)
     shown = shown_hyperparameters(spec)
     succeeded = phase(job) == "Succeeded"
@@ -69,9 +96,9 @@ def job_document(job: Object, files: dict[str, str]) -> Object:
         "model": spec.base_model,
         "fine_tuned_model": (status.get("output") or {}).get("path") if succeeded else None,
         "organization_id": metadata["namespace"],
-        "training_file": files.get(spec.dataset_path, spec.dataset_path),
-        "validation_file": validation and files.get(validation, validation),
-        "result_files": [],
+        "training_file": file_id(spec.dataset_path),
+        "validation_file": validation and file_id(validation),
+        "result_files": [result_id(metadata["name"])] if succeeded else [],
         "trained_tokens": None,
         "estimated_finish": seconds((status.get("progress") or {}).get("estimatedCompletionTime")),
         "hyperparameters": shown,

@@ -42,9 +42,7 @@ async def list_fine_tuning_jobs(request: Request, caller: CallerOf, after: After
     jobs = await list_jobs(caller.cluster, caller.namespace)
     found = [job for job in reversed(jobs) if wanted.items() <= metadata_of(job).items()]
     places = page([job_id(job["metadata"]["name"]) for job in found], after, limit)
-    return JSONResponse(
-        listing([job_document(found[place], {}) for place in places], has_more=places.stop < len(found))
-    )
+    return JSONResponse(listing([job_document(found[place]) for place in places], has_more=places.stop < len(found)))
 
 
 @router.get("/{identifier}")
@@ -111,4 +109,4 @@ async def _change(caller: Caller, identifier: str, change: Change) -> Response:
 
 
 def _shown(job: dict[str, Any]) -> Response:
-    return JSONResponse(job_document(job, {}))
+    return JSONResponse(job_document(job))

@@ -39,6 +39,11 @@ def parameter(field: str) -> str:
     return _PARAMETERS.get(field, f"{EXTENSION}.{field}")
 
 
+def says_kind(request: CreateJob) -> bool:
+    """Whether a request says if it is for a vision-language model."""
+    return bool(extension_of(request).keys() & {"is_vision", "model_type"})
+
+
 def extension_of(request: CreateJob) -> dict[str, Any]:
     """The further fields of the TrainingJob that a request gives, in snake_case."""
     found: dict[str, Any] = snake_case(request.model_garden or {}, TrainingJobSpec)
@@ -62,7 +67,7 @@ def training_job(request: CreateJob, dataset: str, validation: str | None, *, vi
     document: dict[str, Any] = {"base_model": request.model, "dataset_path": dataset}
     if validation is not None:
         document["validation_dataset_path"] = validation
-    if not extension.keys() & {"is_vision", "model_type"}:
+    if not says_kind(request):
         document["is_vision"] = vision
     if request.suffix is not None:
         document["name"] = _kubernetes_name(request.suffix)

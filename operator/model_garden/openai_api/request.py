@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 EXTENSION = "model_garden"
 """The field that OpenAI does not have: further fields of the TrainingJob, spelled as in the REST API."""
 MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
+
+
+_OPENAI_MODEL = re.compile(r"(ft:.*|gpt-\d[^/]*|babbage-[^/]*|davinci-[^/]*|o\d(-[^/]*)?)")
 
 
 class Invalid(Exception):
@@ -75,6 +79,12 @@ class CreateJob(_Body):
         Raises:
             Invalid: the first such parameter.
         """
+        if _OPENAI_MODEL.fullmatch(self.model):
+            raise Invalid(
+                "model",
+                f"{self.model!r} is a model of OpenAI, whose weights are not public; give a model of the Hugging Face "
+                "Hub such as Qwen/Qwen2.5-7B-Instruct",
+            )
         if self.integrations:
             raise Invalid("integrations", "is not available; remove it, and read the figures from the job's events")
         if self.method and self.method.type != "supervised":

@@ -1,0 +1,195 @@
+"""``/v1/files``: data sets to train on, and the figures of jobs that have ended.
+
+The id of a file is the name of its folder in ``./data``, made from its name and content: the same file sent again is
+the same data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tarfile
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import PurePosixPath
+from typing import IO, Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from model_garden.api.access import Caller
+from model_garden.api.problems import BadRequest
+from model_garden.openai_api.access import CallerOf
+from model_garden.openai_api.documents import FILE_PREFIX, file_document, listing, page
+from model_garden.openai_api.request import Invalid
+from model_garden.openai_api.results import is_result, result_content, result_document
+from model_garden.services.errors import NotFound
+from model_garden.services.queries import find_job
+from model_garden.storage.interface import StoredDataset
+
+router = APIRouter(prefix="/files")
+
+MAX_BYTES = 512 * 1024 * 1024
+"""OpenAI's own bound of a file."""
+BLOCK = 1024 * 1024
+PURPOSE = "fine-tune"
+
+
+@router.post("")
+async def create_file(request: Request, caller: CallerOf) -> Response:
+    """Check a data set and keep it. A broken one is refused with its rows named, and not kept."""
+    form = await _form(request)
+    try:
+        if (purpose := form.get("purpose")) != PURPOSE:
+            raise Invalid("purpose", f"{purpose!r} is not available; use {PURPOSE}")
+        if other := sorted({str(key) for key in form} - {"file", "purpose"}):
+            raise Invalid(other[0], "is not available; remove it")
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise Invalid("file", "required parameter is missing")
+        return JSONResponse(file_document(await _store(caller, file)))
+    finally:
+        await form.close()
+
+
+@router.get("")
+async def list_files(
+    caller: CallerOf,
+    after: Annotated[str | None, Query(max_length=512)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: str | None = None,
+) -> Response:
+    """The files that were uploaded."""
+    found = [one for one in await caller.storage.datasets() if one.name.startswith(FILE_PREFIX)]
+    found = found if purpose in (None, PURPOSE) else []
+    documents = [file_document(one) for one in sorted(found, key=lambda one: one.modified, reverse=order == "desc")]
+    places = page([document["id"] for document in documents], after, limit)
+    return JSONResponse(listing([documents[place] for place in places], has_more=places.stop < len(documents)))
+
+
+@router.get("/{identifier}")
+async def get_file(caller: CallerOf, identifier: str) -> Response:
+    """Get one file."""
+    if job := is_result(identifier):
+        return JSONResponse(result_document(await find_job(caller.cluster, caller.namespace, job)))
+    return JSONResponse(file_document(await find_file(caller, identifier)))
+
+
+@router.get("/{identifier}/content")
+async def get_content(caller: CallerOf, identifier: str) -> Response:
+    """The content of one file."""
+    if job := is_result(identifier):
+        text = result_content(await find_job(caller.cluster, caller.namespace, job))
+        return Response(text, media_type="text/csv")
+    stored = await find_file(caller, identifier)
+    return StreamingResponse(_content(caller, stored.data_files[0]), media_type="application/octet-stream")
+
+
+@router.delete("/{identifier}")
+async def delete_file(caller: CallerOf, identifier: str) -> Response:
+    """Delete one file."""
+    stored = await find_file(caller, identifier)
+    await caller.storage.remove(stored.path)
+    return JSONResponse({"id": identifier, "object": "file", "deleted": True})
+
+
+async def find_file(caller: Caller, identifier: str) -> StoredDataset:
+    """The data set of an uploaded file.
+
+    Raises:
+        NotFound: there is no such file.
+    """
+    if identifier.startswith(FILE_PREFIX):
+        for one in await caller.storage.datasets():
+            if one.name == identifier:
+                return one
+    raise NotFound(f"there is no file {identifier!r}")
+
+
+async def dataset_path(caller: Caller, param: str, given: str) -> str:
+    """The data set that ``training_file`` names: an id, or as nobody at OpenAI can, a path or ``hf://datasets/…``.
+
+    Raises:
+        Invalid: there is no such file.
+    """
+    if not re.fullmatch(rf"{FILE_PREFIX}[\w-]+", given):
+        return given
+    try:
+        return (await find_file(caller, given)).path
+    except NotFound as missing:
+        raise Invalid(param, f"{missing}; upload it, or give a path such as ./data/receipts.jsonl") from missing
+
+
+async def _form(request: Request) -> Any:
+    """The multipart body; a large file of it is on disk.
+
+    Raises:
+        BadRequest: it is of another content type, is too large, or is cut off.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise BadRequest(f"the Content-Type is {kind or 'missing'}; send multipart/form-data", 415)
+    try:
+        return await MultiPartParser(request.headers, _bounded(request), max_files=1, max_fields=20).parse()
+    except MultiPartException as wrong:
+        raise BadRequest(f"the body is no multipart form: {wrong.message}") from wrong
+    except ClientDisconnect as gone:
+        raise BadRequest("the connection ended before the body arrived") from gone
+
+
+async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
+    arrived = 0
+    async for block in request.stream():
+        arrived += len(block)
+        if arrived > MAX_BYTES:
+            raise BadRequest(f"the file is larger than {MAX_BYTES:,} bytes; split it, or use model-garden upload", 413)
+        yield block
+
+
+async def _store(caller: Caller, file: UploadFile) -> StoredDataset:
+    name = _file_name(file.filename or "")
+    digest = await run_in_threadpool(_digest, file.file)
+    identifier = FILE_PREFIX + hashlib.sha256(f"{name}\0{digest}".encode()).hexdigest()[:24]
+    async with caller.storage.upload(identifier) as upload:
+        await upload.add(name, file.size or 0, _blocks(file))
+        await upload.finish()
+    return await find_file(caller, identifier)
+
+
+def _file_name(name: str) -> str:
+    """The name of an uploaded file without its folders; OpenAI's files are JSON lines, with or without the suffix."""
+    base = name.replace("\\", "/").rpartition("/")[2] or "upload"
+    return base if PurePosixPath(base).suffix else f"{base}.jsonl"
+
+
+def _digest(content: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := content.read(BLOCK):
+        digest.update(block)
+    content.seek(0)
+    return digest.hexdigest()
+
+
+async def _blocks(file: UploadFile) -> AsyncIterator[bytes]:
+    while block := await file.read(BLOCK):
+        yield block
+
+
+async def _content(caller: Caller, path: str) -> AsyncIterator[bytes]:
+    """One file, out of the archive of it."""
+    with tempfile.TemporaryFile() as archive:
+        async for block in caller.storage.archive(path):
+            await run_in_threadpool(archive.write, block)
+        archive.seek(0)
+        with tarfile.open(fileobj=archive) as members:
+            wanted = PurePosixPath(path).name
+            member = next(one for one in members if PurePosixPath(one.name).name == wanted)
+            content = members.extractfile(member)
+            assert content
+            while block := await run_in_threadpool(content.read, BLOCK):
+                yield block
