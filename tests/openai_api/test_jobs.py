@@ -162,12 +162,11 @@ def test_errors_are_those_that_the_package_knows(
     assert (answer.status_code, answer.json()["error"]["message"]) == (404, "there is no /v1/nothing")
 
 
-def test_a_project_is_a_namespace(client: openai.OpenAI, address: str, api_key: str) -> None:
+def test_a_project_is_a_namespace(client: openai.OpenAI) -> None:
     job = client.fine_tuning.jobs.create(**JOB)
-    own = openai.OpenAI(base_url=f"{address}/v1", api_key=api_key, project="proj_of_openai")
+    own = client.with_options(project="proj_of_openai")
     assert own.fine_tuning.jobs.retrieve(job.id).organization_id == NAMESPACE
-    elsewhere = openai.OpenAI(base_url=f"{address}/v1", api_key=api_key, project="kube-system")
     with pytest.raises(openai.PermissionDeniedError):
-        elsewhere.fine_tuning.jobs.list()
+        client.with_options(project="kube-system").fine_tuning.jobs.list()
     with pytest.raises(openai.BadRequestError, match="not the name of a namespace"):
-        openai.OpenAI(base_url=f"{address}/v1", api_key=api_key, project="a/b").fine_tuning.jobs.list()
+        client.with_options(project="a/b").fine_tuning.jobs.list()

@@ -24,8 +24,11 @@ ON_CPU = {"resources": {"limits": {"nvidia.com/gpu": 0}}, "hyperparameters": {"m
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[openai.OpenAI]:
     """A client of a server without a cluster; any key will do."""
-    with serving(tmp_path, "--local") as http:
-        yield openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="any", max_retries=0)
+    with (
+        serving(tmp_path, "--local") as http,
+        openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="any", max_retries=0) as found,
+    ):
+        yield found
 
 
 def row(answer: str = "4", **turn: Any) -> dict[str, Any]:

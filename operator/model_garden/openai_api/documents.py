@@ -111,10 +111,7 @@ def job_document(job: Object) -> Object:
 
 
 def effective(job: Object) -> EffectiveSpec:
-    """The job's spec with its defaults, as far as they are known before the operator has seen it."""
-    known = (job.get("status") or {}).get("effectiveSpec")
-    if known:
-        return EffectiveSpec.model_validate(known)
+    """The job's spec with its defaults."""
     return effective_spec(parse_spec(job["spec"]), job["metadata"]["name"])
 
 

@@ -7,7 +7,6 @@ import re
 from model_garden.api.access import Caller
 from model_garden.cluster import ClusterError
 from model_garden.contract.resource import parse_spec
-from model_garden.contract.spec import HUB_DATASET
 from model_garden.families import VISION_CONFIG_KEYS
 from model_garden.openai_api.request import Invalid
 from model_garden.services.errors import MissingPackages, NotFound, Unavailable
@@ -48,7 +47,7 @@ async def _has_images(caller: Caller, dataset: str) -> bool | None:
     Raises:
         Invalid: the data set is not there.
     """
-    if dataset.startswith(HUB_DATASET):
+    if "://" in dataset:
         return None
     try:
         kind = (await caller.storage.preview(PreviewRequest(path=dataset, count=1))).kind
