@@ -3,6 +3,7 @@
 from model_garden.cluster.client import Cluster, Listing, Object, Propagation, connect
 from model_garden.cluster.configuration import in_pod
 from model_garden.cluster.errors import Cause, ClusterError
+from model_garden.cluster.exec import Execution, execute
 from model_garden.cluster.logs import follow_log
 from model_garden.cluster.resources import CLAIMS, EVENTS, JOBS, LEASES, NODES, PODS, SERVICES, TRAINING_JOBS, Resource
 from model_garden.cluster.watching import Change, Snapshot, list_and_watch
@@ -20,12 +21,14 @@ __all__ = [
     "Change",
     "Cluster",
     "ClusterError",
+    "Execution",
     "Listing",
     "Object",
     "Propagation",
     "Resource",
     "Snapshot",
     "connect",
+    "execute",
     "follow_log",
     "in_pod",
     "list_and_watch",

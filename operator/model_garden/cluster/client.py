@@ -288,13 +288,37 @@ class Cluster:
             else:
                 raise error
 
+    async def web_socket(self, url: str, protocol: str, seconds: float) -> Any:
+        """An ``aiohttp.ClientWebSocketResponse`` that speaks ``protocol``, opened within ``seconds``.
+
+        Raises:
+            ClusterError: nothing answers.
+            aiohttp.WSServerHandshakeError: the API server refused.
+        """
+        import aiohttp
+
+        session = self._rest.pool_manager = self._rest.pool_manager or self._rest._create_pool_manager()
+        proxy = {"proxy": self.configuration.proxy} if self.configuration.proxy else {}
+        if self.configuration.tls_server_name:
+            proxy["server_hostname"] = self.configuration.tls_server_name
+        try:
+            async with asyncio.timeout(seconds):
+                return await session.ws_connect(
+                    url, protocols=(protocol,), headers=await self._authorization(), autoping=True, **proxy
+                )
+        except aiohttp.WSServerHandshakeError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(self.host, error) from error
+
+    async def _authorization(self) -> dict[str, str]:
+        auth = await self.configuration.auth_settings()
+        return {"Authorization": auth["BearerToken"]["value"]} if "BearerToken" in auth else {}
+
     async def _send(self, method: str, url: str, body: Object | None, content_type: str, timeout: Any) -> Any:
         import aiohttp
 
-        headers = {"Content-Type": content_type, "Accept": "application/json"}
-        auth = await self.configuration.auth_settings()
-        if "BearerToken" in auth:
-            headers["Authorization"] = auth["BearerToken"]["value"]
+        headers = {"Content-Type": content_type, "Accept": "application/json"} | await self._authorization()
         timeout = timeout or aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         try:
             answer = await self._rest.request(method, url, headers=headers, body=body, _request_timeout=timeout)

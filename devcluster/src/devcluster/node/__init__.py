@@ -21,6 +21,6 @@ $DEVCLUSTER_ROOTFS.
 
 Pods run with the rights of the user who brought the cluster up. Not done here, on purpose: limits, users, capabilities
 and read-only roots are not enforced; all pods share the machine's network (pod IP 127.0.0.1, no Services, no cluster
-DNS); no exec, attach or port-forward; no preStop or postStart hooks; no restartPolicy of a single container; files of
-a ConfigMap or Secret are those of the pod's start.
+DNS); exec by WebSocket alone, which `kubectl exec` does not speak to a node; no attach or port-forward; no preStop or
+postStart hooks; no restartPolicy of a single container; files of a ConfigMap or Secret are those of the pod's start.
 """

@@ -133,6 +133,7 @@ class ContainerRunner:
             [on_machine(word, roots, rootfs) for word in command],
             process_environment(self.around.image_environment, declared, own, roots, rootfs),
             directory,
+            roots,
         )
         while not (run.started() or run.exit()) and self._child.poll() is None:
             await asyncio.sleep(0.005)

@@ -1,16 +1,13 @@
 """Liveness, readiness and startup probes: httpGet, tcpSocket and exec, asked as a kubelet asks them."""
 
 import asyncio
-import contextlib
-import json
-import os
-import signal
+from asyncio.subprocess import DEVNULL, STDOUT
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 
-from devcluster.node.runs import Run
+from devcluster.node.runs import Run, kill_group
 
 Object = dict[str, Any]
 
@@ -78,19 +75,9 @@ async def _tcp_socket(action: Object, container: Object) -> str:
 
 
 async def _execute(command: list[str], run: Run) -> str:
-    orders = json.loads((run.folder / "launch.json").read_text())
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=orders["directory"],
-        env=orders["environment"],
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
+    process = await run.spawn(command, DEVNULL, STDOUT)
     try:
         output, _ = await process.communicate()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process)
     return "" if process.returncode == 0 else output.decode(errors="replace").strip() or f"exit {process.returncode}"

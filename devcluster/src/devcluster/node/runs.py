@@ -1,15 +1,20 @@
 """One run of a container on disk: what its shim was told, what it started and how it ended. See shim.py."""
 
+import asyncio
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from asyncio.subprocess import PIPE
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from devcluster.cluster import write_whole
+from devcluster.node.environment import on_machine
 from devcluster.processes import Process
 
 SHIM = Path(__file__).with_name("shim.py")
@@ -50,9 +55,14 @@ class Run:
         """How many runs came before: the restart count."""
         return int(self.folder.name)
 
-    def launch(self, command: list[str], environment: dict[str, str], directory: Path) -> "subprocess.Popen[bytes]":
-        """Starts the shim, which starts the container. The result serves only to reap the shim."""
-        orders = {"command": command, "environment": environment, "directory": str(directory)}
+    def launch(
+        self, command: list[str], environment: dict[str, str], directory: Path, roots: list[str]
+    ) -> "subprocess.Popen[bytes]":
+        """Starts the shim, which starts the container. The result serves only to reap the shim.
+
+        `roots` are the container paths that have a place on this machine, for later commands in the container.
+        """
+        orders = {"command": command, "environment": environment, "directory": str(directory), "roots": roots}
         write_whole(self.folder / "launch.json", json.dumps(orders))
         with (self.folder / "shim.log").open("ab") as log:
             return subprocess.Popen(
@@ -62,6 +72,22 @@ class Run:
                 stderr=log,
                 start_new_session=True,
             )
+
+    async def spawn(self, command: list[str], stdin: int, stderr: int) -> asyncio.subprocess.Process:
+        """Starts another command in the container, as the leader of a process group, with its stdout to be read.
+
+        Raises OSError, or ValueError for a command with a NUL.
+        """
+        orders = json.loads((self.folder / "launch.json").read_text())
+        return await asyncio.create_subprocess_exec(
+            *(on_machine(word, orders["roots"], str(self.rootfs)) for word in command),
+            cwd=orders["directory"],
+            env=orders["environment"],
+            stdin=stdin,
+            stdout=PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
 
     def is_beginning(self) -> bool:
         """Whether a shim was started a moment ago and has yet to say what it did."""
@@ -98,6 +124,12 @@ class Run:
     def _process(self, which: str) -> Process | None:
         found = _read(self.folder / "run.json")
         return Process(**found[which]) if found else None
+
+
+def kill_group(process: asyncio.subprocess.Process) -> None:
+    """SIGKILL to what `Run.spawn` started, and to all that it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def runs_of(container_folder: Path) -> list[Run]:

@@ -1,4 +1,4 @@
-"""The node's HTTPS endpoint, which the API server asks for logs: what `kubectl logs` ends up at."""
+"""The node's HTTPS endpoint, which the API server asks for logs and commands: what `kubectl logs` ends up at."""
 
 import contextlib
 import datetime
@@ -9,6 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from devcluster.cluster import Cluster
+from devcluster.node.exec import exec_in
 from devcluster.node.logs import LogOptions, read_log
 from devcluster.node.runs import Run, runs_of
 
@@ -23,6 +24,7 @@ async def serve(cluster: Cluster, find_pod: FindPod) -> web.AppRunner:
         [
             web.get("/healthz", _healthz),
             web.get("/containerLogs/{namespace}/{pod}/{container}", _logs_of(find_pod)),
+            web.route("*", "/exec/{namespace}/{pod}/{container}", exec_in(lambda request: _running(find_pod, request))),
             web.route("*", "/{rest:.*}", _not_here),
         ]
     )
@@ -56,7 +58,7 @@ async def _healthz(_: web.Request) -> web.Response:
 
 
 async def _not_here(request: web.Request) -> web.Response:
-    text = f"devcluster runs pods as processes and has no {request.path.split('/')[1]} (exec, attach and port-forward)"
+    text = f"devcluster runs pods as processes and has no {request.path.split('/')[1]} (attach and port-forward)"
     return web.Response(status=501, text=text)
 
 
@@ -82,6 +84,13 @@ def has_ended(run: Run) -> bool:
     """Whether nothing will be added to a run's log any more."""
     shim = run.shim()
     return run.exit() is not None or (shim is not None and not shim.alive)
+
+
+def _running(find_pod: FindPod, request: web.Request) -> Run:
+    run = _chosen_run(find_pod, request.match_info, previous=False)
+    if run.container() is None or has_ended(run):
+        raise web.HTTPNotFound(text=f'container "{request.match_info["container"]}" is not running')
+    return run
 
 
 def _chosen_run(find_pod: FindPod, wanted: Mapping[str, str], previous: bool) -> Run:
