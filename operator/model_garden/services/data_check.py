@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from model_garden.datasets import TokenCounter
     from model_garden.services.manifest import Job
 
+DATA_PACKAGES = ("PIL", "datasets", "jinja2", "numpy", "pyarrow", "tokenizers")
+"""What the extra ``data`` installs, as it is imported."""
 SAMPLED_ROWS = 20
 """The rows of each file that are read to find out whether a data set has images."""
 
@@ -30,9 +32,9 @@ def trainer_packages() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as missing:
-        raise MissingPackages(
-            f"this needs the trainer's packages ({missing.name} is missing): pip install 'model-garden[trainer]'"
-        ) from missing
+        extra = "data" if missing.name in DATA_PACKAGES else "trainer"
+        what = f"the packages of the extra {extra} ({missing.name} is missing)"
+        raise MissingPackages(f"this needs {what}: pip install 'model-garden[{extra}]'") from missing
 
 
 @dataclass(frozen=True)
