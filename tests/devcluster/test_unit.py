@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import doctest
+import shutil
 
 import pytest
 
@@ -11,7 +12,8 @@ from devcluster.control_plane import ORDER, commands
 from devcluster.node import environment, images, status, volumes
 from devcluster.node.logs import LogOptions, read_log
 from devcluster.node.provisioner import volume_for
-from devcluster.node.runs import Exit
+from devcluster.node.runs import Exit, Run
+from devcluster.node.server import has_ended
 
 NOW = 1_700_000_000.0
 
@@ -236,6 +238,20 @@ def test_what_of_a_log_is_shown(tmp_path, query, expected):
         return b"".join([chunk async for chunk in read_log(log, LogOptions.of(query, now), lambda: True)])
 
     assert asyncio.run(read()).decode() == expected
+
+
+def test_a_log_that_is_followed_ends_when_its_pod_is_removed(tmp_path):
+    run = Run(tmp_path / "0")
+    run.folder.mkdir()
+    run.log.write_text(LOG)
+
+    async def read():
+        log = read_log(run.log, LogOptions(follow=True), lambda: has_ended(run))
+        first = await anext(log)
+        shutil.rmtree(run.folder)
+        return first + b"".join([chunk async for chunk in log])
+
+    assert asyncio.run(asyncio.wait_for(read(), 60)).decode() == "one\ntwo\n\n"
 
 
 def test_the_folder_of_a_claim_can_be_found_by_a_person(tmp_path):

@@ -81,9 +81,9 @@ def _logs_of(find_pod: FindPod) -> Callable[[web.Request], Awaitable[web.StreamR
 
 
 def has_ended(run: Run) -> bool:
-    """Whether nothing will be added to a run's log any more."""
+    """Whether nothing will be added to a run's log any more; the folder goes with its pod."""
     shim = run.shim()
-    return run.exit() is not None or (shim is not None and not shim.alive)
+    return run.exit() is not None or (shim is not None and not shim.alive) or not run.folder.exists()
 
 
 def _running(find_pod: FindPod, request: web.Request) -> Run:
