@@ -59,12 +59,16 @@ def suggestions(*, vision: bool) -> dict[str, tuple[Model, ...]]:
     return VISION if vision else TEXT
 
 
+OTHER_MODEL = "other"
+"""The choice of a model that is not listed. Not an empty value: a form that is sent has none of those."""
+
+
 def chosen(model: str, values: Mapping[str, str], *, vision: bool) -> str:
     """The model that the form shows: the first one while none is given, or where the list changed with the type."""
     other_type = (
         values.get("base_model") and is_listed(model, vision=not vision) and not is_listed(model, vision=vision)
     )
-    if other_type or (not model and "other_model" not in values):
+    if other_type or (not model and values.get("base_model") != OTHER_MODEL):
         return next(iter(suggestions(vision=vision).values()))[0].id
     return model
 

@@ -20,6 +20,7 @@ from model_garden.contract.resource import InvalidResource
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.services.manifest import parse_document, plain
 from model_garden.web.advice import ADVICE
+from model_garden.web.catalog import OTHER_MODEL
 
 Values = Mapping[str, str]
 Kind = Literal["text", "integer", "number", "boolean", "choice", "list"]
@@ -127,7 +128,8 @@ def is_vision(values: Values) -> bool:
 
 def base_model(values: Values) -> str:
     """The model chosen from the list, else the one that was typed."""
-    return values.get("base_model") or values.get("other_model", "")
+    listed = values.get("base_model", OTHER_MODEL)
+    return values.get("other_model", "") if listed == OTHER_MODEL else listed
 
 
 def gpus(values: Values) -> int:
