@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.api.conftest import BODY, NAMESPACE, ROUTE, set_status
+from tests.api.conftest import BODY, NAMESPACE, ROUTE, bearer, set_status, token
 from tests.cluster import TestCluster
 
 pytestmark = pytest.mark.cluster
@@ -49,6 +49,27 @@ def test_pages_show_the_jobs_as_they_were_at_the_first_page(jobs: httpx.Client) 
     jobs.post(ROUTE, json=BODY | {"name": "f"})
     params = {"limit": 9, "sort": "-name", "continue": first["continue"]}
     assert [job["name"] for job in jobs.get(ROUTE, params=params).json()["items"]] == ["c", "b", "a"]
+
+
+def test_a_sorted_list_shows_a_job_as_soon_as_it_is_created_and_none_that_is_deleted(api: httpx.Client) -> None:
+    for number in range(20):
+        api.post(ROUTE, json=BODY | {"name": f"job-{number}"})
+        assert names(api, sort="-creation_timestamp", limit=500).count(f"job-{number}") == 1
+    for number in range(20):
+        api.delete(f"{ROUTE}/job-{number}")
+        assert f"job-{number}" not in names(api, sort="-creation_timestamp")
+
+
+def test_a_sorted_list_is_for_those_who_may_list(jobs: httpx.Client, garden: TestCluster) -> None:
+    """Whatever another caller has read, and also for those who may not watch."""
+    newest = {"sort": "-creation_timestamp"}
+    assert len(jobs.get(ROUTE, params=newest).json()["items"]) == 5
+    lister, getter = token(garden, "lister", "list"), token(garden, "not-lister", "get", "watch")
+    for _ in range(2):
+        assert len(jobs.get(ROUTE, params=newest, headers=bearer(lister)).json()["items"]) == 5
+        assert jobs.get(ROUTE, params=newest, headers=bearer(getter)).status_code == 403
+    garden.kubectl("delete", "rolebinding", "lister", "-n", NAMESPACE)
+    garden.until(lambda: jobs.get(ROUTE, params=newest, headers=bearer(lister)).status_code == 403)
 
 
 def test_a_token_that_is_not_one_is_refused(jobs: httpx.Client) -> None:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
 from fastapi import Depends, Query, Request
 
 from model_garden.api.problems import Unauthorized
-from model_garden.cluster import Cluster, connect, in_pod
+from model_garden.cluster import Cluster, Listing, connect, in_pod
 from model_garden.services.errors import Unavailable
+from model_garden.services.feed import Feeds
 from model_garden.storage.folder import FolderStorage
 from model_garden.storage.interface import Storage
 
@@ -155,3 +158,9 @@ def caller_of(request: Request, namespace: Namespace = None) -> Caller:
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+def reader_of_all(request: Request, caller: Caller) -> Callable[[], Awaitable[Listing]]:
+    """Reads all jobs of the caller's namespace."""
+    feeds: Feeds = request.app.state.feeds
+    return partial(feeds.jobs, caller.cluster, caller.namespace, caller.identity)

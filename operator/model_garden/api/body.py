@@ -1,4 +1,4 @@
-"""The body of a request: of a bounded size, and it arrives in bounded time."""
+"""The body of a request, which is of a bounded size and arrives in bounded time; and that of an answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 
 from model_garden.api.problems import BadRequest
@@ -14,6 +16,15 @@ from model_garden.api.problems import BadRequest
 MAX_BYTES = 1024 * 1024
 """More than the API server stores of one object."""
 MAX_SECONDS = 30.0
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+class JsonAnswer(JSONResponse):
+    """A JSON document, written several times as fast as by the standard library."""
+
+    def render(self, content: Any) -> bytes:
+        """The document as JSON."""
+        return _JSON.dump_json(content)
 
 
 async def read_body(request: Request, content_type: str) -> bytes:

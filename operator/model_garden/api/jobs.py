@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import Response
 
-from model_garden.api.access import CallerOf
-from model_garden.api.body import Json
+from model_garden.api.access import CallerOf, reader_of_all
+from model_garden.api.body import Json, JsonAnswer
 from model_garden.api.openapi import PREFIX, answers, takes
 from model_garden.contract.status import Phase
 from model_garden.services import actions, queries
@@ -51,7 +51,7 @@ async def create_training_job(caller: CallerOf, body: Json, key: Key = None, dry
     """Create a job. The same name and body again return the job that exists, with 200."""
     job = read_document(body)
     if dry_run:
-        return JSONResponse(document_of(await create_job(caller.cluster, job, caller.namespace, dry_run=True)))
+        return JsonAnswer(document_of(await create_job(caller.cluster, job, caller.namespace, dry_run=True)))
     named = body.get("name") is not None
     created = await create_once(caller.cluster, job, caller.namespace, named=named, key=key)
     document = document_of(created.job)
@@ -61,11 +61,12 @@ async def create_training_job(caller: CallerOf, body: Json, key: Key = None, dry
 def created_answer(document: dict[str, Any], status: int) -> Response:
     """A job with its address in ``Location``."""
     location = f"{PREFIX}/training/jobs/{document['id']}?namespace={document['namespace']}"
-    return JSONResponse(document, status, headers={"Location": location})
+    return JsonAnswer(document, status, headers={"Location": location})
 
 
 @router.get("/training/jobs", responses=answers({200: "TrainingJobList"}, 400, 410, 422))
 async def list_training_jobs(
+    request: Request,
     caller: CallerOf,
     limit: Annotated[int, Query(ge=1, le=500, description="The most jobs of a page.")] = 100,
     token: Annotated[
@@ -79,23 +80,24 @@ async def list_training_jobs(
     all_namespaces: AllNamespaces = False,
 ) -> Response:
     """List jobs. Pages that follow from one another show the jobs as they were at the first page."""
-    namespace = None if all_namespaces else caller.namespace
-    page = await list_page(caller.cluster, Selection(namespace, labels, tuple(phase or ()), sort, limit, token))
+    selection = Selection(None if all_namespaces else caller.namespace, labels, tuple(phase or ()), sort, limit, token)
+    page = await list_page(caller.cluster, selection, None if all_namespaces else reader_of_all(request, caller))
     found = {"items": [document_of(job) for job in page.jobs]}
-    return JSONResponse(found | ({"continue": page.token} if page.token else {}))
+    return JsonAnswer(found | ({"continue": page.token} if page.token else {}))
 
 
 @router.get("/training/queue", responses=answers({200: "TrainingQueue"}, 422))
-async def get_training_queue(caller: CallerOf, all_namespaces: AllNamespaces = False) -> Response:
+async def get_training_queue(request: Request, caller: CallerOf, all_namespaces: AllNamespaces = False) -> Response:
     """The jobs that wait, the oldest first, and why."""
-    jobs = await queries.list_jobs(caller.cluster, None if all_namespaces else caller.namespace)
-    return JSONResponse(training_queue(jobs))
+    if all_namespaces:
+        return JsonAnswer(training_queue(await queries.list_jobs(caller.cluster, None)))
+    return JsonAnswer(training_queue(queries.by_age((await reader_of_all(request, caller)()).items)))
 
 
 @router.get("/training/jobs/{id}", responses=answers({200: "TrainingJob"}, 422))
 async def get_training_job(caller: CallerOf, name: Id) -> Response:
     """Get one job."""
-    return JSONResponse(document_of(await queries.find_job(caller.cluster, caller.namespace, name)))
+    return JsonAnswer(document_of(await queries.find_job(caller.cluster, caller.namespace, name)))
 
 
 @router.delete("/training/jobs/{id}", status_code=204, responses=answers({204: None}, 422))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated
@@ -13,6 +12,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from model_garden.api.access import Caller, CallerOf
+from model_garden.api.body import JsonAnswer
 from model_garden.api.jobs import Id
 from model_garden.api.openapi import answers
 from model_garden.api.problems import response_to
@@ -86,7 +86,7 @@ def _event(change: Change) -> bytes:
     return format_sse_event(
         event="deleted" if change.type == "DELETED" else "job",
         id=change.object["metadata"]["resourceVersion"],
-        data_str=json.dumps(document_of(change.object), ensure_ascii=False),
+        data_str=bytes(JsonAnswer(document_of(change.object)).body).decode(),
     )
 
 

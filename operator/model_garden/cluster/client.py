@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import asyncio.sslproto
 import copy
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
+
+from pydantic import TypeAdapter
 
 from model_garden.cluster.configuration import load, remove_credentials
 from model_garden.cluster.errors import UNREACHABLE, ClusterError, from_body
@@ -27,15 +28,22 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 PAGE = 500
 REQUEST_SECONDS = 30
 _TOO_MANY_REQUESTS_TRIES = 4
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
+"""Reads a list of hundreds of jobs several times as fast as the standard library."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some objects of a collection, the version of the whole, and the token of the next page; None on the last one."""
+    """Some objects of a collection, the version of the whole, and the token of the next page; None on the last one.
+
+    Attributes:
+        remaining: how many objects follow; None where the API server does not say, as with a selector.
+    """
 
     items: list[Object]
     resource_version: str
     token: str | None
+    remaining: int | None
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,9 @@ class Cluster:
             query |= {"resourceVersion": version, "resourceVersionMatch": "Exact"}
         found = await self._json("GET", resource, resource.path(namespace), query)
         metadata = found["metadata"]
-        return Page(found.get("items") or [], metadata["resourceVersion"], metadata.get("continue") or None)
+        token = metadata.get("continue") or None
+        remaining = metadata.get("remainingItemCount") if token else 0
+        return Page(found.get("items") or [], metadata["resourceVersion"], token, remaining)
 
     async def list(
         self,
@@ -248,7 +258,7 @@ class Cluster:
         content_type: str = "application/json",
     ) -> Object:
         async with self.open(method, resource, path, query or {}, body, content_type) as response:
-            answer: Object = json.loads(await _read(response))
+            answer: Object = _JSON.validate_json(await _read(response))
             return answer
 
     @asynccontextmanager

@@ -88,18 +88,20 @@ def camel_case(value: Any, kind: Any) -> Any:
 
 
 def _respelled(value: Any, kind: Any, spelling: int) -> Any:
-    if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
-        table = _spellings(kind)
-        unknown = (to_snake, to_camel)[spelling]
-        result = {}
-        for key, inner in value.items():
-            known = table.get(key)
-            name = known[spelling] if known else unknown(str(key))
-            result[name] = _respelled(inner, known[2] if known else None, spelling)
-        return result
     if isinstance(value, list) and get_origin(kind) is list:
-        return [_respelled(item, get_args(kind)[0], spelling) for item in value]
-    return value
+        (item_kind,) = get_args(kind)
+        return [_respelled(item, item_kind, spelling) for item in value]
+    if not (isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return value
+    table = _spellings(kind)
+    unknown = (to_snake, to_camel)[spelling]
+    result = {}
+    for key, inner in value.items():
+        known = table.get(key)
+        name = known[spelling] if known else unknown(str(key))
+        nested = known is not None and isinstance(inner, (dict, list))  # most values of a long list are not
+        result[name] = _respelled(inner, known[2], spelling) if known and nested else inner
+    return result
 
 
 def plain_type(annotation: Any) -> Any:

@@ -114,6 +114,7 @@ class _Transport:
         metadata: Object = {"resourceVersion": str(self._store.version)}
         limit = int(query.get("limit") or 0)
         if limit and len(items) > limit:
+            metadata["remainingItemCount"] = len(items) - limit
             items = items[:limit]
             metadata["continue"] = items[-1]["metadata"]["name"]
         return {"metadata": metadata, "items": items}

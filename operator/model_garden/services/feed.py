@@ -1,17 +1,29 @@
-"""One watch for a caller and namespace, shared by every page and stream that shows its TrainingJobs.
+"""One watch for a caller and namespace, shared by every page, stream and list that shows its TrainingJobs.
 
 A follower holds no queue of its own: it reads from the feed's latest changes, and gets a snapshot when it fell behind
-them. Memory is therefore the same for one follower and for hundreds.
+them. Feeds share each state of a job. Memory is therefore the same for one follower and for hundreds, and grows with
+the jobs, not with the callers who see them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
+from weakref import WeakValueDictionary
 
-from model_garden.cluster import TRAINING_JOBS, Change, Cluster, Object, Snapshot, list_and_watch
+from model_garden.cluster import (
+    TRAINING_JOBS,
+    Change,
+    Cluster,
+    ClusterError,
+    Listing,
+    Object,
+    Snapshot,
+    list_and_watch,
+)
 from model_garden.contract.names import KIND
 from model_garden.services.errors import NotFound
 from model_garden.services.job_view import has_ended
@@ -21,12 +33,17 @@ KEPT_CHANGES = 256
 HEARTBEAT_SECONDS = 15.0
 LINGER_SECONDS = 60.0
 """How long a watch continues after its last follower left, so that a follower who returns gets the missed events."""
+BEHIND_SECONDS = 0.5
+"""How long a list waits for a feed that has not yet seen all the jobs there are."""
 
 
 class Feed:
     """The TrainingJobs of a namespace as one caller sees them, and what changed of late."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, share: Callable[[Object], Object]) -> None:
+        self.version = "0"
+        """``metadata.resourceVersion`` of the latest change."""
+        self._share = share
         self._cluster = cluster
         self._namespace = namespace
         self._jobs: dict[str, Object] = {}
@@ -57,6 +74,16 @@ class Feed:
         await self._listed.wait()
         if self._failure:
             raise self._failure
+
+    async def complete(self, count: int) -> list[Object] | None:
+        """All jobs, once there are ``count`` of them; None if the feed does not get there soon."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEHIND_SECONDS):
+                while not self.failed:
+                    if len(self._jobs) == count:
+                        return list(self._jobs.values())
+                    await self._moved.wait()
+        return None
 
     async def follow(self, after: str | None = None) -> AsyncIterator[Snapshot | Change | None]:
         """A snapshot, then every change, for ever; another snapshot when changes were missed; None as a heartbeat.
@@ -92,7 +119,7 @@ class Feed:
 
     async def _watch(self) -> None:
         try:
-            async for seen in list_and_watch(self._cluster, TRAINING_JOBS, self._namespace, trim=_trim):
+            async for seen in list_and_watch(self._cluster, TRAINING_JOBS, self._namespace, trim=self._share):
                 for change in self._since(seen.items) if isinstance(seen, Snapshot) else [seen]:
                     self._add(change)
                 self._listed.set()
@@ -118,19 +145,27 @@ class Feed:
             self._jobs.pop(uid, None)
         else:
             self._jobs[uid] = change.object
+        self.version = max(self.version, change.object["metadata"]["resourceVersion"], key=int)
         self._changes.append(change)
         self._count += 1
         self._moved.set()
         self._moved = asyncio.Event()
 
 
+class _State(dict[str, Any]):
+    """A job in one state. Unlike a plain dict it can be referenced weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Feeds:
     """The feeds in use, one for each caller and namespace."""
 
     def __init__(self) -> None:
+        self._states: WeakValueDictionary[tuple[str, str], _State] = WeakValueDictionary()
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._followers: dict[Feed, int] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[Feed, asyncio.Task[None]] = {}
 
     @asynccontextmanager
     async def open(self, cluster: Cluster, namespace: str, identity: str) -> AsyncIterator[Feed]:
@@ -142,26 +177,48 @@ class Feeds:
         key = (identity, namespace)
         feed = self._feeds.get(key)
         if feed is None or feed.failed:
-            feed = self._feeds[key] = Feed(cluster, namespace)
+            feed = self._feeds[key] = Feed(cluster, namespace, self._shared)
         self._followers[feed] = self._followers.get(feed, 0) + 1
+        if closing := self._closing.pop(feed, None):
+            closing.cancel()
         try:
             await feed.ready()
             yield feed
         finally:
             self._followers[feed] -= 1
             if not self._followers[feed]:
-                closing = asyncio.create_task(self._close_unused(key, feed))
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
+                self._closing[feed] = asyncio.create_task(self._close_unused(key, feed))
+
+    async def jobs(self, cluster: Cluster, namespace: str, identity: str) -> Listing:
+        """All jobs of a namespace, as ``Cluster.list``, from the caller's feed where it has them all.
+
+        The API server lists one job, which shows that the caller may list them now, and how many there are.
+
+        Raises:
+            ClusterError: the API server refused.
+        """
+        with suppress(ClusterError):  # the caller may list but not watch; what else is wrong, the list below raises
+            async with self.open(cluster, namespace, identity) as feed:
+                first = await cluster.page(TRAINING_JOBS, namespace, limit=1)
+                if first.remaining is not None:
+                    jobs = await feed.complete(len(first.items) + first.remaining)
+                    if jobs is not None:
+                        return Listing(jobs, max(first.resource_version, feed.version, key=int))
+        return await cluster.list(TRAINING_JOBS, namespace)
+
+    def _shared(self, job: Object) -> Object:
+        """The one copy of this state of a job."""
+        job["metadata"].pop("managedFields", None)
+        key = (job["metadata"]["uid"], job["metadata"]["resourceVersion"])
+        return self._states.setdefault(key, _State(job))
 
     async def _close_unused(self, key: tuple[str, str], feed: Feed) -> None:
         if not feed.failed:
             await asyncio.sleep(LINGER_SECONDS)
-        if not self._followers.get(feed, 0):
-            self._followers.pop(feed, None)
-            if self._feeds.get(key) is feed:
-                del self._feeds[key]
-            await feed.close()
+        del self._closing[feed], self._followers[feed]
+        if self._feeds.get(key) is feed:
+            del self._feeds[key]
+        await feed.close()
 
 
 async def job_changes(feed: Feed, job: Object, after: str | None = None) -> AsyncIterator[Change | None]:
@@ -210,8 +267,3 @@ async def job_states(feed: Feed, job: Object) -> AsyncIterator[Object]:
 def same_version(job: Object, other: Object | None) -> bool:
     """Whether both are the same job in the same state."""
     return other is not None and job["metadata"]["resourceVersion"] == other["metadata"]["resourceVersion"]
-
-
-def _trim(job: Object) -> Object:
-    job["metadata"].pop("managedFields", None)
-    return job

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.responses import Response
 
+from model_garden.api.access import reader_of_all
 from model_garden.api.live import RETRY_MILLISECONDS, Held, open_feed
 from model_garden.contract.status import Phase
 from model_garden.services.feed import Feed
-from model_garden.services.queries import list_jobs
+from model_garden.services.queries import by_age
 from model_garden.web import views
 from model_garden.web.pages import PageRoute, page
 from model_garden.web.security import PageCaller
@@ -28,7 +29,7 @@ EVENT_STREAM = "text/event-stream"
 @router.get("/training")
 async def show_jobs(request: Request, caller: PageCaller, search: str = "", phase: str = "") -> Response:
     """The newest jobs first; the same address with ``HX-Request`` answers the table alone."""
-    jobs = list(reversed(await list_jobs(caller.cluster, caller.namespace)))
+    jobs = list(reversed(by_age((await reader_of_all(request, caller)()).items)))
     found = [job for job in jobs if views.matches(job, search.strip(), phase)]
     now = views.now()
     template = "job_rows.html" if request.headers.get("hx-request") else "job_list.html"

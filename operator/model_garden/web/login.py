@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from model_garden.api.access import Access
-from model_garden.services.queries import list_jobs
+from model_garden.services.listing import Selection, list_page
 from model_garden.web.pages import PageRoute, page
 from model_garden.web.security import SENT_BY_A_PAGE, SESSION_COOKIE, Form, set_cookie
 
@@ -30,7 +30,7 @@ async def log_in(request: Request, form: Form) -> Response:
     access: Access = request.app.state.access
     token = form.get("token", "").strip()
     caller = access.caller(f"Bearer {token}", None)
-    await list_jobs(caller.cluster, caller.namespace)
+    await list_page(caller.cluster, Selection(caller.namespace, limit=1))
     response = RedirectResponse("/training", 303)
     set_cookie(request, response, SESSION_COOKIE, request.app.state.sessions.open(token))
     return response
