@@ -10,12 +10,15 @@ A test asks for the fixture `cluster` (tests/conftest.py):
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from devcluster.processes import Process
 
 Object = dict[str, Any]
 
@@ -91,6 +94,13 @@ class TestCluster:
             assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what or condition}"
             time.sleep(0.05)
         return value
+
+    def kill_api_server(self) -> None:
+        """As a lost node does; ``up`` starts it again."""
+        server = Process.read(self.directory / "run" / "kube-apiserver.json")
+        assert server
+        server.signal(signal.SIGKILL)
+        self.until(lambda: not server.alive)
 
     def serve_training_jobs(self) -> None:
         """Applies the CRD and waits until TrainingJobs are served."""

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -35,13 +37,19 @@ curl -X POST http://localhost:8000/api/v1/training/jobs \\
   }'"""
 
 
-def test_the_documented_curl_creates_the_job(api: httpx.Client, address: str, garden: TestCluster) -> None:
+def run_documented_curl(address: str) -> dict[str, Any]:
+    """The job that a shell creates with ``CURL``, word for word; only the connection goes to ``address``."""
     port = address.rsplit(":", 1)[1]
     command = f"{CURL} --silent --write-out '%{{http_code}}' --connect-to localhost:8000:127.0.0.1:{port}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     answer, status = done.stdout[:-3], done.stdout[-3:]
     assert status == "201", answer
-    job = json.loads(answer)
+    job: dict[str, Any] = json.loads(answer)
+    return job
+
+
+def test_the_documented_curl_creates_the_job(api: httpx.Client, address: str, garden: TestCluster) -> None:
+    job = run_documented_curl(address)
     sent = json.loads(CURL.split("-d '")[1].removesuffix("'"))
     assert {key: job[key] for key in sent} == sent
     assert (job["id"], job["namespace"], job["phase"]) == ("my-vision-model", NAMESPACE, "Pending")
@@ -61,6 +69,16 @@ def test_the_same_request_again_returns_the_same_job(api: httpx.Client) -> None:
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["uid"] == again.json()["uid"]
     assert api.get(first.headers["Location"]).json()["uid"] == first.json()["uid"]
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "once"}], ids=["by its name", "by a key"])
+def test_a_request_that_is_sent_twenty_times_at_once_makes_one_job(api: httpx.Client, key: dict[str, str]) -> None:
+    body = {field: value for field, value in BODY.items() if not key or field != "name"}
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: api.post(ROUTE, json=body, headers=key), range(20)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
+    assert len({answer.json()["uid"] for answer in answers}) == 1
+    assert len(api.get(ROUTE).json()["items"]) == 1
 
 
 def test_the_same_request_is_the_same_also_once_the_job_is_suspended(api: httpx.Client) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from devcluster.processes import Process
 from tests.cluster import Object, TestCluster
 from tests.controller.harness import OperatorHarness
 
@@ -168,9 +167,7 @@ def test_an_operator_whose_lease_is_taken_exits_with_one_sentence(own: OperatorH
 def test_training_continues_while_the_api_server_restarts(harness: OperatorHarness) -> None:
     harness.submit("steady", {"STEPS": 60, "STEP_SECONDS": 0.1})
     harness.until_step("steady", 5)
-    server = Process.read(harness.cluster.directory / "run/kube-apiserver.json")
-    assert server
-    server.signal(signal.SIGKILL)
+    harness.cluster.kill_api_server()
     harness.cluster.up()
     status = harness.until("steady", "Succeeded")
     assert [(a["reason"], a["toStep"]) for a in status["attempts"]] == [("Completed", 60)]

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.test_jobs import CURL
+from tests.api.test_jobs import run_documented_curl
 from tests.cli.conftest import COMMAND, environment
 from tests.tiny import tiny_model
 
@@ -74,10 +74,7 @@ def test_a_job_trains_on_this_machine_across_a_restart_and_the_documented_curl_i
     with serving(tmp_path) as client:  # there is no kubeconfig in this HOME
         assert client.post(ROUTE, json=TINY).status_code == 201
         until(client, "shapes", lambda job: job["status"].get("phase") == "Running")
-        body = CURL.partition("-d '")[2].rpartition("'")[0]
-        answer = client.post(ROUTE, content=body, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 201
-        name = answer.json()["name"]
+        name = run_documented_curl(str(client.base_url).rstrip("/"))["name"]
         until(client, name, lambda job: job["status"].get("phase") == "Pending")
     with serving(tmp_path, "--local") as client:
         job = until(client, "shapes", lambda job: job["status"].get("phase") in ("Succeeded", "Failed"))

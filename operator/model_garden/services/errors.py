@@ -47,10 +47,15 @@ class MissingPackages(ServiceError):
 
 
 def cluster_problems(refused: ClusterError) -> list[str]:
-    """The problems that the API server found, one line for each field. A missing CRD has a message of its own."""
+    """The problems that the API server found, one line for each field. A missing CRD has a message of its own.
+
+    A missing right on TrainingJobs is named with the role that holds it, which the chart extends.
+    """
     if refused.status == 404 and refused.reason != "NotFound":
         return [
             f"the {KIND} CRD ({GROUP}) is not installed in this cluster: install Model Garden with its Helm chart or "
             "with kubectl apply -f manifests/operator.yaml"
         ]
+    if refused.status == 403 and f'API group "{GROUP}"' in refused.message:
+        return [f"{refused.message}; an administrator can grant this right with the ClusterRole edit"]
     return refused.problems()

@@ -83,6 +83,10 @@ class PageRoute(APIRoute):
             except Exception as failed:
                 problem = problem_of(failed)
                 template = "login.html" if problem.status == 401 else "error.html"
-                return page(request, template, problem.status, problem=problem)
+                again = problem.status == 503 and request.method == "GET"
+                response = page(request, template, problem.status, problem=problem, again=again)
+                if again:
+                    response.headers["Refresh"] = "5"
+                return response
 
         return answer
