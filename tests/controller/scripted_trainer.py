@@ -23,6 +23,7 @@ from model_garden.contract.progress import (
     ProgressEvent,
     ResumedEvent,
     StageEvent,
+    WarningEvent,
     event_line,
     termination_message,
 )
@@ -41,6 +42,8 @@ class Stop(Exception):
 
 
 def report(event: Event) -> None:
+    if isinstance(event, StageEvent | WarningEvent):
+        event = event.model_copy(update={"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
     print(event_line(event), flush=True)
 
 

@@ -1,12 +1,30 @@
 """Folding the events of trainers: none is lost, and none counts twice when it is read again."""
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_garden.contract.progress import CheckpointEvent, DatasetEvent, Event, ProgressEvent, ResumedEvent
-from model_garden.contract.status import MAX_HISTORY, Attempt, DatasetStatus, HistoryPoint, Progress, TrainingJobStatus
+from model_garden.contract.progress import (
+    CheckpointEvent,
+    DatasetEvent,
+    Event,
+    ProgressEvent,
+    ResumedEvent,
+    StageEvent,
+    WarningEvent,
+)
+from model_garden.contract.status import (
+    MAX_HISTORY,
+    Attempt,
+    DatasetStatus,
+    HistoryPoint,
+    Progress,
+    Stage,
+    TrainingJobStatus,
+)
 from model_garden.controller.history import add_point
 from model_garden.controller.trainer_events import Steps, Training, fold, recorded
 
@@ -86,11 +104,18 @@ def test_a_later_attempt_replaces_the_steps_it_repeats() -> None:
     assert (second.steps_of("one"), second.steps_of("two")) == (Steps(0, 7), Steps(5, 6))
 
 
+def clock(second: int) -> str:
+    return f"2026-01-01T00:{second // 60:02}:{second % 60:02}Z"
+
+
+at = st.integers(1, 200)
 events = st.lists(
     st.one_of(
         st.integers(1, 200).map(reached),
         st.integers(1, 200).map(lambda step: CheckpointEvent(step=step)),
         st.just(DatasetEvent(dataset=DatasetStatus(rows=3))),
+        st.builds(lambda stage, at: StageEvent(stage=stage, time=clock(at)), st.sampled_from(get_args(Stage)), at),
+        st.builds(lambda number, at: WarningEvent(message=f"row {number}: cut", time=clock(at)), at, at),
     ),
     max_size=60,
 ).map(lambda found: sorted(found, key=_step))
@@ -102,6 +127,8 @@ def _step(event: Event) -> int:
             return event.progress.step
         case CheckpointEvent():
             return event.step
+        case StageEvent() | WarningEvent():
+            return int(event.time[14:16]) * 60 + int(event.time[17:19]) if event.time else 0
     return 0
 
 
@@ -110,7 +137,25 @@ def test_an_operator_restarted_at_any_event_has_the_same_figures(found: list[Eve
     """It read up to ``cut``, its last patch held what it had read up to ``kept``; then all is read again."""
     whole = training_after("one", *found)
     status = as_status(training_after("one", *found[: min(cut, kept)]))
-    assert training_after("one", *found, training=recorded(status)) == whole
+    again = training_after("one", *found, training=recorded(status))
+    assert replace(again, stage=whole.stage, warning=whole.warning) == whole
+
+
+def test_time_in_a_stage_adds_up_over_its_visits() -> None:
+    visits = (("training", 10), ("evaluating", 30), ("training", 34), ("evaluating", 50), ("training", 55))
+    found = [StageEvent(stage=stage, time=clock(second)) for stage, second in visits]  # type: ignore[arg-type]
+    spent = {one.stage: (one.seconds, one.entered_time) for one in training_after("one", *found).stages}
+    assert spent == {"evaluating": (9, clock(50)), "training": (36, clock(55))}
+    assert training_after("one", *found, *found).stages == training_after("one", *found).stages, "read again"
+
+
+def test_warnings_are_counted_by_kind() -> None:
+    def warned(message: str, second: int) -> WarningEvent:
+        return WarningEvent(message=message, time=clock(second))
+
+    found = [warned("step 3: the loss is nan", 1), warned("slow data", 2), warned("step 7: the loss is nan", 9)]
+    kept = [(one.message, one.count) for one in training_after("one", *found, *found).warnings]
+    assert kept == [("step 7: the loss is nan", 2), ("slow data", 1)]
 
 
 @given(events, st.integers(0, 60))
@@ -134,5 +179,8 @@ def as_status(training: Training) -> TrainingJobStatus:
         history=list(training.history) or None,
         dataset=training.dataset,
         last_checkpoint_step=training.checkpoint,
+        checkpoint_steps=list(training.checkpoints) or None,
+        stages=list(training.stages) or None,
+        warnings=list(training.warnings) or None,
         attempts=[Attempt(pod=pod, from_step=s.first, to_step=s.last) for pod, s in training.steps] or None,
     )

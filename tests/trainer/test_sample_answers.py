@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from model_garden.contract.progress import SampleEvent, event_line
 from model_garden_trainer.exports import sample_answers
 from model_garden_trainer.exports.sample_answers import Sample, first_exchange, scores
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 
 def test_scores_are_means_of_exact_matches_and_of_likeness() -> None:
-    rows = (("r1", "red", "red", "red"), ("r2", "blue", "", "blue"), ("r3", "abcd", "xx", "abxd"))
+    rows = (("r1", "?", "red", "red", "red"), ("r2", "?", "blue", "", "blue"), ("r3", "?", "abcd", "xx", "abxd"))
     scored = scores([Sample("train", *row) for row in rows]).train
     assert scored.rows == 3
     assert (scored.exact_match_before, scored.exact_match_after) == (0.3333, 0.6667)
@@ -21,7 +25,7 @@ def test_scores_are_means_of_exact_matches_and_of_likeness() -> None:
 
 
 def test_training_rows_and_validation_rows_are_scored_apart() -> None:
-    learned, unknown = Sample("train", "r1", "red", "", "red"), Sample("validation", "r2", "blue", "", "red")
+    learned, unknown = Sample("train", "r1", "?", "red", "", "red"), Sample("validation", "r2", "?", "blue", "", "red")
     found = scores([learned, unknown])
     assert found.validation is not None
     assert (found.train.exact_match_after, found.validation.exact_match_after) == (1.0, 0.0)
@@ -46,6 +50,12 @@ def test_training_shows_in_the_answers(workspace: Workspace, kind: dict[str, Any
     written = json.loads((folder / "samples.json").read_text())
     assert written["scores"] == scored.to_dict() and len(written["samples"]) == 10
     assert all(sample["row"] and sample["expected"] for sample in written["samples"])
+    shown = [event.sample for event in told.events if isinstance(event, SampleEvent)]
+    assert [(one.row, one.after) for one in shown] == [(one["row"], one["after"]) for one in written["samples"]]
+    assert all(len(event_line(SampleEvent(sample=one))) < 16_000 for one in shown), "containerd splits longer lines"
+    for one in shown if kind is VISION else ():
+        assert one.question and one.thumbnail
+        assert Image.open(io.BytesIO(base64.b64decode(one.thumbnail))).format == "JPEG"
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["step"] == 40 and last["samples"] == written["samples"]
     card = (folder / "README.md").read_text()

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from model_garden.contract.progress import Event, ProgressEvent, Stage, StageEvent, WarningEvent, event_line
-from model_garden.contract.status import Progress
+from model_garden.contract.progress import Event, ProgressEvent, StageEvent, WarningEvent, event_line
+from model_garden.contract.status import Progress, Stage
 
 Report = Callable[[Event], None]
 METRICS_FILE = "metrics.jsonl"
@@ -64,10 +64,14 @@ class EventPrinter:
         if self._stream is None:
             return
         try:
-            self._stream.write(event_line(event) + "\n")
+            self._stream.write(event_line(_timed(event)) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             self._stream = None
+
+
+def _timed(event: Event) -> Event:
+    return event.model_copy(update={"time": now()}) if isinstance(event, StageEvent | WarningEvent) else event
 
 
 class Metrics:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from model_garden.contract.progress import DatasetEvent, Outcome
+from model_garden.contract.progress import DatasetEvent, Outcome, SampleAnswer, SampleEvent
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Samples
 from model_garden.contract.trainer_config import TrainerConfig, for_record
@@ -235,6 +235,8 @@ def _report_samples(
     if "scores" not in found:
         return
     status.samples = Samples.model_validate(found["scores"])
+    for sample, thumbnail in zip(found["samples"], found.pop("thumbnails"), strict=True):
+        report(SampleEvent(sample=SampleAnswer.model_validate(sample | {"thumbnail": thumbnail})))
     for kind, scored in (("training", status.samples.train), ("validation", status.samples.validation)):
         if scored:
             log(

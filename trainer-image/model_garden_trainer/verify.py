@@ -38,7 +38,7 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
 
     Returns:
         ``row`` and ``answer``; ``difference`` between merged and adapted logits and ``ggufAnswer`` where there are such
-        outputs; ``samples`` and their ``scores``, or ``samplesFailed``, which is no fault of an output.
+        outputs; ``samples``, their ``scores`` and ``thumbnails``, or ``samplesFailed``, which is no fault of an output.
 
     Raises:
         TrainingError: ExportFailed, saying which output is at fault.
@@ -64,12 +64,15 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
 
 def _samples(model: Any, data: Data, encoder: Collator) -> dict[str, Any]:
     try:
-        samples = ask(questions(data, encoder), model, encoder.tokenizer)
+        asked = questions(data, encoder)
+        samples = ask(asked, model, encoder.tokenizer)
+        thumbnails = [question.thumbnail() for _, question in asked]
     except Exception as error:  # the outputs passed their check; this is only to look at
         return {"samplesFailed": f"{type(error).__name__}: {error}"}
     return {
         "samples": [sample.to_dict() for sample in samples],
         "scores": scores(samples).to_dict(),
+        "thumbnails": thumbnails,
     }
 
 

@@ -22,7 +22,7 @@ from model_garden.services import format
 PLAIN_SECONDS = 10.0
 """Without a terminal, a step is printed when the percentage changed or when this many seconds have passed."""
 CURVE_WIDTH = 24
-TRAINING = ("Training", "Running")
+TRAINING = ("Training", "Evaluating", "Running")
 """Stages that show the bar alone. In other stages, and after the last step, the detail is shown too."""
 
 

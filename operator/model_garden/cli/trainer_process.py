@@ -18,8 +18,9 @@ from typing import IO, Any, get_args
 from model_garden.cli.display import Display
 from model_garden.cli.events import show_event
 from model_garden.cli.trainer_run import TrainerRun
-from model_garden.contract.progress import ProgressEvent, Stage, parse_event, parse_outcome
+from model_garden.contract.progress import ProgressEvent, parse_event, parse_outcome
 from model_garden.contract.reasons import EXIT_CODES
+from model_garden.contract.status import Stage
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.local.process import COMMAND, environment
 

@@ -13,13 +13,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from model_garden.contract.memory_estimate import Estimate
 from model_garden.contract.model import Report
-from model_garden.contract.status import DatasetStatus, OutputStatus, Progress
+from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Stage
 
 TERMINATION_MESSAGE_BYTES = 4096
 EVENT_PREFIX = '{"event":'
-
-
-Stage = Literal["dataset", "model", "training", "saving", "exporting", "verifying"]
 
 
 class StageEvent(Report):
@@ -30,6 +27,8 @@ class StageEvent(Report):
     """The stage."""
     detail: str | None = None
     """More about it for people, such as bytes fetched or rows read."""
+    time: str | None = None
+    """When it was reported."""
 
 
 class DatasetEvent(Report):
@@ -64,16 +63,49 @@ class ResumedEvent(Report):
     """The step of the checkpoint."""
 
 
+class SampleAnswer(Report):
+    """A row's question, its expected answer, and the answers of the base model and of the trained one."""
+
+    split: Literal["train", "validation"]
+    """Whether the model was trained on the row."""
+    row: str
+    """File and number of the row."""
+    question: str
+    """Text of the question; long ones are cut."""
+    expected: str
+    """The answer in the data set."""
+    before: str
+    """The base model's answer."""
+    after: str
+    """The trained model's answer."""
+    similarity_before: float
+    """Similarity of the base model's answer to the expected one, from 0 to 1."""
+    similarity_after: float
+    """Similarity of the trained model's answer to the expected one, from 0 to 1."""
+    thumbnail: str | None = None
+    """The row's first image as a small JPEG in base64."""
+
+
 class WarningEvent(Report):
     """A problem that does not end the run."""
 
     event: Literal["warning"] = "warning"
     message: str
     """What to know, and what to do about it."""
+    time: str | None = None
+    """When it was reported."""
+
+
+class SampleEvent(Report):
+    """A row that the model answered before and after training."""
+
+    event: Literal["sample"] = "sample"
+    sample: SampleAnswer
+    """The row and its answers."""
 
 
 Event = Annotated[
-    StageEvent | DatasetEvent | ProgressEvent | CheckpointEvent | ResumedEvent | WarningEvent,
+    StageEvent | DatasetEvent | ProgressEvent | CheckpointEvent | ResumedEvent | SampleEvent | WarningEvent,
     Field(discriminator="event"),
 ]
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)

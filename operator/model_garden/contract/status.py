@@ -17,6 +17,11 @@ EndReason = Literal["Completed", "Preempted", "Evicted", "Error", "Stopped"]
 
 MAX_ATTEMPTS = 10
 MAX_HISTORY = 64
+MAX_STAGES = 24
+MAX_WARNINGS = 20
+MAX_CHECKPOINTS = 32
+
+Stage = Literal["dataset", "model", "training", "evaluating", "saving", "exporting", "verifying"]
 
 
 class Condition(Report):
@@ -88,6 +93,36 @@ class HistoryPoint(Report):
     """Loss of an evaluation."""
     learning_rate: float | None = None
     """Learning rate."""
+    grad_norm: float | None = None
+    """Norm of the gradients before clipping."""
+    tokens_per_second: float | None = None
+    """Tokens trained per second."""
+
+
+class StageTime(Report):
+    """How long a pod has been in a stage. The last one of a pod is where it is, or where it ended."""
+
+    pod: str
+    """Name of the pod."""
+    stage: Stage
+    """The stage."""
+    entered_time: str
+    """When the pod entered the stage last."""
+    seconds: float = 0
+    """Seconds in the stage before that, or in all when the pod has left it."""
+    detail: str | None = None
+    """More about it, such as bytes fetched."""
+
+
+class CountedWarning(Report):
+    """A problem that did not end the run, and how often it was reported."""
+
+    message: str
+    """The last message. Messages that differ only in their numbers are counted as one."""
+    count: int = 1
+    """How often it was reported, at most once a second."""
+    last_time: str
+    """When it was reported last."""
 
 
 class TokenLengths(Report):
@@ -232,6 +267,12 @@ class TrainingJobStatus(Report):
     """Name of the current pod."""
     last_checkpoint_step: int | None = None
     """Step of the last complete checkpoint, from which a retry resumes."""
+    checkpoint_steps: list[int] | None = Field(None, max_length=MAX_CHECKPOINTS)
+    """Steps of the last 32 checkpoints. Older ones may have been deleted (saveTotalLimit)."""
+    stages: list[StageTime] | None = Field(None, max_length=MAX_STAGES)
+    """How long the last pods were in each stage."""
+    warnings: list[CountedWarning] | None = Field(None, max_length=MAX_WARNINGS)
+    """Problems that did not end the run."""
     preflight_completion_time: str | None = None
     """When the preflight succeeded."""
     start_time: str | None = None

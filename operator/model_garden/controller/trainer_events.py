@@ -6,7 +6,9 @@ nothing, and figures of a pod never go back while its log is read again.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from model_garden.contract.progress import (
     CheckpointEvent,
@@ -14,10 +16,21 @@ from model_garden.contract.progress import (
     Event,
     ProgressEvent,
     ResumedEvent,
+    SampleEvent,
     StageEvent,
     WarningEvent,
 )
-from model_garden.contract.status import DatasetStatus, HistoryPoint, Progress, TrainingJobStatus
+from model_garden.contract.status import (
+    MAX_CHECKPOINTS,
+    MAX_STAGES,
+    MAX_WARNINGS,
+    CountedWarning,
+    DatasetStatus,
+    HistoryPoint,
+    Progress,
+    StageTime,
+    TrainingJobStatus,
+)
 from model_garden.controller.history import add_point
 
 
@@ -37,6 +50,9 @@ class Training:
     history: tuple[HistoryPoint, ...] = ()
     dataset: DatasetStatus | None = None
     checkpoint: int | None = None
+    checkpoints: tuple[int, ...] = ()
+    stages: tuple[StageTime, ...] = ()
+    warnings: tuple[CountedWarning, ...] = ()
     steps: tuple[tuple[str, Steps], ...] = ()
     stage: str | None = None
     warning: str | None = None
@@ -53,6 +69,9 @@ def recorded(status: TrainingJobStatus) -> Training:
         history=tuple(status.history or ()),
         dataset=status.dataset,
         checkpoint=status.last_checkpoint_step,
+        checkpoints=tuple(status.checkpoint_steps or ()),
+        stages=tuple(status.stages or ()),
+        warnings=tuple(status.warnings or ()),
         steps=tuple((attempt.pod, Steps(attempt.from_step, attempt.to_step)) for attempt in status.attempts or ()),
     )
 
@@ -63,15 +82,19 @@ def fold(training: Training, pod: str, event: Event) -> Training:
         case ProgressEvent():
             return _reached(training, pod, event.progress)
         case CheckpointEvent():
-            return replace(training, checkpoint=max(event.step, training.checkpoint or 0))
+            written = tuple(sorted({*training.checkpoints, event.step}))[-MAX_CHECKPOINTS:]
+            return replace(training, checkpoint=max(event.step, training.checkpoint or 0), checkpoints=written)
         case ResumedEvent():
             return _resumed(training, pod, event.step)
         case DatasetEvent():
             return replace(training, dataset=event.dataset)
         case StageEvent():
-            return replace(training, stage=f"{event.stage}: {event.detail}" if event.detail else event.stage)
+            stage = f"{event.stage}: {event.detail}" if event.detail else event.stage
+            return replace(training, stage=stage, stages=_entered(training.stages, pod, event))
         case WarningEvent():
-            return replace(training, warning=event.message)
+            return replace(training, warning=event.message, warnings=_warned(training.warnings, event))
+        case SampleEvent():
+            return training
 
 
 def _reached(training: Training, pod: str, progress: Progress) -> Training:
@@ -80,7 +103,12 @@ def _reached(training: Training, pod: str, progress: Progress) -> Training:
     if steps.last is not None and progress.step < steps.last:
         return training
     point = HistoryPoint(
-        step=progress.step, loss=progress.loss, eval_loss=progress.eval_loss, learning_rate=progress.learning_rate
+        step=progress.step,
+        loss=progress.loss,
+        eval_loss=progress.eval_loss,
+        learning_rate=progress.learning_rate,
+        grad_norm=progress.grad_norm,
+        tokens_per_second=progress.tokens_per_second,
     )
     reported = point.loss is not None or point.eval_loss is not None
     return replace(
@@ -95,7 +123,53 @@ def _resumed(training: Training, pod: str, step: int) -> Training:
     """The checkpoint resumed from is the last valid one, even if a later one was written and found broken."""
     if training.steps_of(pod).first is not None:
         return training
-    return replace(training, checkpoint=step, steps=_with(training, pod, Steps(step, step)))
+    kept = tuple(one for one in training.checkpoints if one <= step)
+    return replace(training, checkpoint=step, checkpoints=kept, steps=_with(training, pod, Steps(step, step)))
+
+
+def _entered(stages: tuple[StageTime, ...], pod: str, event: StageEvent) -> tuple[StageTime, ...]:
+    """``stages`` after ``pod`` entered a stage. What it reported before that it reports again if its log is reread."""
+    own = [one for one in stages if one.pod == pod]
+    now = own[-1] if own else None
+    if event.time is None or (now and event.time < now.entered_time):
+        return stages
+    if now and now.stage == event.stage:
+        return (*_without(stages, now), now.model_copy(update={"detail": event.detail}))
+    if now:
+        spent = datetime.fromisoformat(event.time) - datetime.fromisoformat(now.entered_time)
+        left = now.model_copy(update={"seconds": now.seconds + spent.total_seconds()})
+        stages = tuple(left if one is now else one for one in stages)
+    before = next((one for one in own if one.stage == event.stage), None)
+    entered = StageTime(
+        pod=pod,
+        stage=event.stage,
+        entered_time=event.time,
+        seconds=before.seconds if before else 0,
+        detail=event.detail,
+    )
+    return (*_without(stages, before), entered)[-MAX_STAGES:]
+
+
+def _without(stages: tuple[StageTime, ...], removed: StageTime | None) -> tuple[StageTime, ...]:
+    return tuple(one for one in stages if one is not removed)
+
+
+def _warned(warnings: tuple[CountedWarning, ...], event: WarningEvent) -> tuple[CountedWarning, ...]:
+    """``warnings`` and one more; one that is not newer than the last of its kind was counted before."""
+    if event.time is None:
+        return warnings
+    before = next((one for one in warnings if _kind(one.message) == _kind(event.message)), None)
+    if before is None:
+        return (*warnings, CountedWarning(message=event.message, last_time=event.time))[-MAX_WARNINGS:]
+    if event.time <= before.last_time:
+        return warnings
+    again = CountedWarning(message=event.message, count=before.count + 1, last_time=event.time)
+    return tuple(again if one is before else one for one in warnings)
+
+
+def _kind(message: str) -> str:
+    """A message without its numbers: those of steps and values differ each time."""
+    return re.sub(r"\d+", "#", message)
 
 
 def _with(training: Training, pod: str, steps: Steps) -> tuple[tuple[str, Steps], ...]:

@@ -8,6 +8,7 @@ from model_garden.contract.progress import (
     Event,
     ProgressEvent,
     ResumedEvent,
+    SampleEvent,
     StageEvent,
     WarningEvent,
     parse_event,
@@ -18,6 +19,7 @@ STAGES = {
     "dataset": "Reading data",
     "model": "Loading model",
     "training": "Training",
+    "evaluating": "Evaluating",
     "saving": "Saving",
     "exporting": "Exporting",
     "verifying": "Verifying",
@@ -37,6 +39,8 @@ def event_words(event: Event) -> str:
             return f"Checkpoint at step {event.step}"
         case ResumedEvent():
             return f"Resumed from the checkpoint of step {event.step}"
+        case SampleEvent():
+            return f"Row {event.sample.row} was answered before and after training"
         case WarningEvent():
             return f"warning: {event.message}"
 

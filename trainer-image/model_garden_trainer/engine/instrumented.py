@@ -18,7 +18,7 @@ from peft.helpers import disable_input_dtype_casting
 from transformers import Trainer, TrainingArguments
 
 from model_garden.contract.options import EffectiveHealth
-from model_garden.contract.progress import WarningEvent
+from model_garden.contract.progress import StageEvent, WarningEvent
 from model_garden_trainer.batches.loading import raise_if_failed
 from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine.clock import Clock, Window
@@ -118,7 +118,9 @@ class Instrumented(Trainer):
         Raises:
             TrainingError: LossIsNaN for a loss that is not finite, unless ``health.nonFiniteLoss`` is ``Skip``.
         """
+        self._report(StageEvent(stage="evaluating"))
         output = super().evaluation_loop(*args, **options)
+        self._report(StageEvent(stage="training"))
         loss = output.metrics[f"{options.get('metric_key_prefix', 'eval')}_loss"]
         if not math.isfinite(loss):
             self._judge_evaluation(loss)

@@ -6,7 +6,9 @@ what the saved files answer, and training itself is not touched by it.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -17,6 +19,7 @@ import torch
 
 from model_garden.contract.status import Samples, SampleScores
 from model_garden.datasets import Example
+from model_garden.datasets.pictures import decode
 from model_garden_trainer.batches.collator import IGNORED, Batch, Collator
 from model_garden_trainer.batches.splits import Data, Subset
 
@@ -26,18 +29,44 @@ ROWS = 10
 """Rows of each split that are answered."""
 NEW_TOKENS = 64
 """Longest answer; of a longer expected one this many tokens are compared."""
+QUESTION_CHARACTERS = 400
+THUMBNAIL = 160
+"""Pixels: a thumbnail is about 4 KB, so that its event stays below the 16 KB at which containerd splits a line."""
 _BEYOND = 4
 """Tokens that an answer may have beyond the expected one: enough to see that it does not end there."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A row up to its first answer: the prompt, a batch of one, and the expected answer."""
+    """A row up to its first answer: the question, as a batch of one, and the expected answer."""
 
-    origin: str
+    example: Example
     prompt: Batch
     expected: str
     new_tokens: int
+
+    @property
+    def origin(self) -> str:
+        """File and number of the row."""
+        return str(self.example.origin)
+
+    @property
+    def text(self) -> str:
+        """The last turn before the answer, at most ``QUESTION_CHARACTERS`` of it; '' for a row of plain text."""
+        turns = [message for message in self.example.messages if message.role != "assistant"]
+        parts = turns[-1].parts if turns and self.example.kind != "text" else ()
+        text = "".join(part for part in parts if isinstance(part, str)).strip()
+        return text if len(text) <= QUESTION_CHARACTERS else text[: QUESTION_CHARACTERS - 1] + "…"
+
+    def thumbnail(self) -> str | None:
+        """The row's first image as a JPEG in base64, at most ``THUMBNAIL`` pixels wide and high."""
+        if not self.example.images:
+            return None
+        picture = decode(self.example.images[0])
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=70)
+        return base64.b64encode(file.getvalue()).decode()
 
     @classmethod
     def of(cls, example: Example, encoder: Collator) -> Question:
@@ -55,7 +84,7 @@ class Question:
             if key != "labels"
         }
         expected = encoder.tokenizer.decode(batch["input_ids"][0, first:end], skip_special_tokens=True)
-        return cls(str(example.origin), prompt, expected.strip(), min(NEW_TOKENS, end - first + _BEYOND))
+        return cls(first_exchange(example), prompt, expected.strip(), min(NEW_TOKENS, end - first + _BEYOND))
 
     def answer(self, model: Any, tokenizer: Any) -> str:
         """The answer of ``model`` by greedy decoding."""
@@ -74,6 +103,7 @@ class Sample:
 
     split: Split
     row: str
+    question: str
     expected: str
     before: str
     after: str
@@ -102,7 +132,7 @@ def ask(asked: list[tuple[Split, Question]], model: Any, tokenizer: Any) -> list
         before = [question.answer(model, tokenizer) for _, question in asked]
     after = [question.answer(model, tokenizer) for _, question in asked]
     return [
-        Sample(split, question.origin, question.expected, *answers)
+        Sample(split, question.origin, question.text, question.expected, *answers)
         for (split, question), *answers in zip(asked, before, after, strict=True)
     ]
 
