@@ -6,7 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from model_garden.contract.status import OutputStatus, Samples, SampleScores
-from model_garden.web import views
+from model_garden.services.format import duration
+from model_garden.web.views import figures, rows
+from model_garden.web.views.job import details, plain_text, stop_choices
+from model_garden.web.views.output import usage
+from model_garden.web.views.stages import StageView, stages
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
 
@@ -21,45 +25,107 @@ def running(message: str) -> dict[str, Any]:
     return {"phase": "Running", "conditions": [{"type": "Running", "status": "True", "message": message}]}
 
 
-def stage_states(found: dict[str, Any]) -> dict[str, str]:
-    return {one.title: one.state for one in views.stages(found, NOW)}
+def flat(found: list[StageView]) -> list[StageView]:
+    return [one for stage in found for one in (stage, *flat(list(stage.within)))]
+
+
+def states(found: dict[str, Any]) -> dict[str, str]:
+    return {one.title: one.state for one in flat(stages(found, NOW))}
+
+
+def seen(pod: str, stage: str, second: int, spent: float = 0, detail: str | None = None) -> dict[str, Any]:
+    entered = f"2026-01-01T12:00:{second:02}Z"
+    return {"pod": pod, "stage": stage, "enteredTime": entered, "seconds": spent, "detail": detail}
+
+
+PREPARED = {"startTime": "2026-01-01T12:00:10Z", "preflightCompletionTime": "2026-01-01T12:00:05Z"}
+PREFLIGHT = [seen("p", "model", 1, 3, "2 of 2 GiB"), seen("p", "dataset", 4)]
+ATTEMPT = {"pod": "t", "startTime": "2026-01-01T12:00:10Z"}
 
 
 def test_a_job_that_no_operator_has_seen_has_a_page() -> None:
-    found = views.details(job(), NOW)
+    found = details(job(), NOW)
     assert (found["phase"], found["percent"], found["output"], found["failure"]) == ("Pending", 0.0, None, None)
 
 
-def test_stages_follow_what_the_trainer_reports() -> None:
-    started = {"startTime": "2026-01-01T12:00:10Z", "preflightCompletionTime": "2026-01-01T12:00:05Z"}
-    states = stage_states(job(**running("model: 1 of 2 GiB"), **started))
-    assert (states["Preflight"], states["Loading model"], states["Training"]) == ("done", "current", "next")
-    assert stage_states(job(**running("stopping early and saving; saving"), **started))["Saving"] == "current"
-    assert set(stage_states(job(phase="Succeeded", **started)).values()) == {"done"}
-    failed = job(phase="Failed", progress={"step": 3, "totalSteps": 9}, **started)
-    assert stage_states(failed)["Training"] == "failed"
+def test_each_stage_has_its_time() -> None:
+    reported = [*PREFLIGHT, seen("t", "model", 10, 4), seen("t", "evaluating", 20, 3), seen("t", "training", 23, 6)]
+    found = job(**running("training"), **PREPARED, attempts=[ATTEMPT], stages=reported)
+    assert [(one.title, one.state, one.duration) for one in flat(stages(found, NOW))] == [
+        ("Preparing", "done", "5s"),
+        ("Reading data", "done", "1s"),
+        ("Loading model", "done", "3s"),
+        ("Waiting for a GPU", "done", "5s"),
+        ("Training run", "current", "20s"),
+        ("Reading data", "next", ""),
+        ("Loading model", "done", "4s"),
+        ("Training", "current", duration(6 + 7)),
+        ("Evaluating", "done", "3s"),
+        ("Saving", "next", ""),
+        ("Verifying", "next", ""),
+    ]
+
+
+def test_the_stage_in_which_a_job_failed_says_why() -> None:
+    ended = ATTEMPT | {"endTime": "2026-01-01T12:00:25Z", "reason": "Error"}
+    reported = [seen("t", "model", 10, 4), seen("t", "training", 14)]
+    why = {"reason": "LossIsNaN", "message": "step 3: the loss is nan"}
+    failed = job(phase="Failed", failure=why, attempts=[ended], stages=reported, **PREPARED)
+    at = next(one for one in flat(stages(failed, NOW)) if one.state == "failed" and not one.within)
+    assert (at.title, at.detail, at.duration) == ("Training", "LossIsNaN: step 3: the loss is nan", "11s")
 
 
 def test_a_preflight_that_found_broken_rows_is_the_stage_that_failed() -> None:
-    assert stage_states(job(phase="Failed", failure={"reason": "InvalidDataset", "message": "row 7"})) == {
-        "Created": "done",
-        "Preflight": "failed",
-        **dict.fromkeys(
-            ["Waiting for a node", "Reading data", "Loading model", "Training", "Saving", "Exporting", "Verifying"],
-            "next",
-        ),
-    }
+    found = states(job(phase="Failed", failure={"reason": "InvalidDataset", "message": "row 7"}))
+    assert (found["Preparing"], found["Waiting for a GPU"], found["Training run"]) == ("failed", "next", "next")
+
+
+def test_all_stages_of_a_job_that_succeeded_are_done() -> None:
+    found = job(phase="Succeeded", attempts=[ATTEMPT], stages=[seen("t", "training", 10)], **PREPARED)
+    assert set(states(found).values()) == {"done"}
+
+
+def test_stopping_offers_to_keep_a_model_only_while_there_is_one() -> None:
+    assert [one["change"] for one in stop_choices(job(phase="Queued"))] == ["cancel"]
+    choices = stop_choices(job(**running("training"), lastCheckpointStep=25))
+    assert [one["change"] for one in choices] == ["stop", "cancel"]
+    assert "checkpoint of step 25" in choices[1]["then"]
+
+
+def test_shares_of_a_step_and_of_memory_fill_their_bars() -> None:
+    progress = {"secondsPerStep": 2.0, "dataSeconds": 0.5, "forwardSeconds": 1.0, "backwardSeconds": 0.25}
+    parts = figures.step_parts(progress)
+    assert [(one["title"], one["share"]) for one in parts] == [
+        ("Data", 25.0), ("Forward", 50.0), ("Backward", 12.5), ("Optimizer", 0.0), ("Other", 12.5),
+    ]  # fmt: skip
+    assert figures.memory(job()) is None
+    measured = figures.memory(job(progress={"gpuMemoryGiB": 12.0}))
+    assert measured and (measured["measured"], measured["measured_share"]) == ("12.0 GiB", 100.0)
+
+
+def test_an_adapter_and_a_merged_model_are_used_differently() -> None:
+    made = {"path": "models/receipts", "adapterPath": "models/receipts"}
+    found = {id: words for id, _, words in usage(job(output=made, effectiveSpec={"loraConfig": {"r": 24}}))}
+    assert "--enable-lora --max-lora-rank 32" in found["vllm"] and "receipts=models/receipts" in found["vllm"]
+    assert "PeftModel" in found["transformers"] and "kserve" not in found
+    merged = {id: words for id, _, words in usage(job(output=made | {"mergedPath": "models/receipts/merged"}))}
+    assert merged["vllm"].startswith("vllm serve models/receipts/merged")
+    assert "pvc://model-garden-models/receipts/merged" in merged["kserve"]
+
+
+def test_what_to_do_is_shown_without_markdown() -> None:
+    assert plain_text("Raise `backoffLimit` ([guide](guide.md)).") == "Raise backoffLimit (guide)."
 
 
 def test_answers_to_validation_rows_come_first() -> None:
     scores = SampleScores(rows=4, exact_match_before=0, exact_match_after=1, similarity_before=0.5, similarity_after=1)
     made = OutputStatus(path="models/receipts", samples=Samples(train=scores, validation=scores)).to_dict()
-    found = views.details(job(phase="Succeeded", output=made), NOW)["output"]
+    found = details(job(phase="Succeeded", output=made), NOW)["output"]
     assert [(title, rows) for title, rows, _ in found["samples"]] == [("validation", 4), ("training", 4)]
-    assert views.details(job(phase="Succeeded", output={"path": "m"}), NOW)["output"]["samples"] == []
+    assert details(job(phase="Succeeded", output={"path": "m"}), NOW)["output"]["samples"] == []
 
 
 def test_a_curve_stays_inside_its_box() -> None:
-    points = [tuple(map(float, point.split(","))) for point in views.spark_points([3.0, 1.0, 2.0]).split()]
-    assert all(0 <= x <= views.SPARK_WIDTH and 0 <= y <= views.SPARK_HEIGHT for x, y in points)
-    assert (views.spark_points([1.0]), views.spark_points([2.0, 2.0]) != "") == ("", True)
+    points = [tuple(map(float, point.split(","))) for point in rows.spark_points([3.0, 1.0, 2.0]).split()]
+    assert all(0 <= x <= rows.SPARK_WIDTH and 0 <= y <= rows.SPARK_HEIGHT for x, y in points)
+    assert (rows.spark_points([1.0]), rows.spark_points([2.0, 2.0]) != "") == ("", True)

@@ -19,8 +19,14 @@ class JobLog:
     from_status: bool = False
 
 
-async def read_log(cluster: Cluster, job: Object, tail: int | None = None) -> JobLog:
+async def read_log(cluster: Cluster, job: Object, tail: int | None = None, pod: str | None = None) -> JobLog:
     """The log of the job's latest pod, or its last ``tail`` lines.
+
+    Args:
+        cluster: the client.
+        job: the job.
+        tail: the most lines; None for all.
+        pod: one of the job's pods instead of the latest.
 
     Raises:
         NotFound: the job has no log yet, or its log is gone.
@@ -28,15 +34,19 @@ async def read_log(cluster: Cluster, job: Object, tail: int | None = None) -> Jo
     """
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
     pods = await cluster.list(PODS, namespace, labels=f"{LABEL_JOB}={label_value(name)}")
-    if pods.items:
-        latest = max(pods.items, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]["name"]
+    found = [item for item in pods.items if pod in (None, item["metadata"]["name"])]
+    if found:
+        latest = max(found, key=lambda item: item["metadata"]["creationTimestamp"])["metadata"]["name"]
         try:
             text = await cluster.read_log(latest, namespace, container=TRAINER_CONTAINER, tail_lines=tail)
             return JobLog(text.splitlines())
         except ClusterError as refused:
             if refused.status not in (400, 404):  # not started yet, or deleted since it was listed
                 raise
-    kept: list[str] = ((job.get("status") or {}).get("failure") or {}).get("logTail") or []
+    status = job.get("status") or {}
+    if pod not in (None, status.get("podName")):
+        raise NotFound(f"{name} has no pod {pod}, or its log is gone with it")
+    kept: list[str] = (status.get("failure") or {}).get("logTail") or []
     if not kept:
         why = f" ({explanation(job)})" if explanation(job) else ""
         when = "no log any more" if has_ended(job) else "no log yet"

@@ -6,7 +6,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
-from model_garden.web import job_list, job_page, login, new_job
+from model_garden.web import job_actions, job_list, job_log, job_page, login, new_job
 from model_garden.web.pages import FOLDER
 from model_garden.web.security import Sessions
 
@@ -24,6 +24,14 @@ def add_pages(app: FastAPI) -> FastAPI:
     app.state.sessions = Sessions()
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     # The page of a job takes any name, so that it comes last.
-    for router in (_router, login.router, job_list.router, new_job.router, job_page.router):
+    for router in (
+        _router,
+        login.router,
+        job_list.router,
+        new_job.router,
+        job_page.router,
+        job_log.router,
+        job_actions.router,
+    ):
         app.include_router(router)
     return app

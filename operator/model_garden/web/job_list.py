@@ -16,9 +16,9 @@ from model_garden.api.live import RETRY_MILLISECONDS, Held, open_feed
 from model_garden.contract.status import Phase
 from model_garden.services.feed import Feed
 from model_garden.services.queries import by_age
-from model_garden.web import views
 from model_garden.web.pages import PageRoute, page
 from model_garden.web.security import PageCaller
+from model_garden.web.views import rows as views
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 MAX_ROWS = 200

@@ -1,40 +1,44 @@
-"""``/training/{name}``: one job, live; what may be asked of it; its log."""
+"""``/training/{name}``: one job, live; its curves, its sample answers."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from model_garden.api.live import RETRY_MILLISECONDS, Held, open_feed
-from model_garden.services.actions import Change, change_job, delete_job
 from model_garden.services.errors import NotFound
 from model_garden.services.feed import Feed, job_changes
-from model_garden.services.job_view import has_ended
 from model_garden.services.logs import read_log
-from model_garden.services.queries import find_job
-from model_garden.services.repeatable import create_once
-from model_garden.services.submission import job_to_rerun
-from model_garden.services.trainer_log import log_line
-from model_garden.web import views
+from model_garden.services.queries import find_job, list_jobs
 from model_garden.web.pages import PageRoute, page, problem_of, text
-from model_garden.web.security import SENT_BY_A_PAGE, PageCaller
+from model_garden.web.security import HEADERS, PageCaller
+from model_garden.web.views import figures
+from model_garden.web.views.job import details
+from model_garden.web.views.output import answers
+from model_garden.web.views.rows import now
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 Name = Annotated[str, Path(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
-LOG_LINES = 500
 EVENT_STREAM = "text/event-stream"
+ANSWER_LINES = 200
+"""Lines from the end of a log among which the answers are: the trainer writes few after them."""
+
+
+@router.get("/training/new/page")
+async def show_job_named_new(request: Request, caller: PageCaller) -> Response:
+    """The page of the job named ``new``, whose own address is the form's."""
+    return await show_job(request, caller, "new")
 
 
 @router.get("/training/{name}")
 async def show_job(request: Request, caller: PageCaller, name: Name) -> Response:
     """The page of one job."""
     job = await find_job(caller.cluster, caller.namespace, name)
-    return page(request, "job_page.html", job=views.details(job, views.now()), in_namespace=caller.namespace)
+    return page(request, "job_page.html", job=details(job, now()), in_namespace=caller.namespace)
 
 
 @router.get("/training/{name}/live")
@@ -56,7 +60,7 @@ async def _job_events(request: Request, feed: Feed, job: dict[str, Any]) -> Asyn
                     event="job", data_str=text(request, "job_gone.html", name=job["metadata"]["name"])
                 )
             else:
-                html = text(request, "job_live.html", job=views.details(change.object, views.now()))
+                html = text(request, "job_live.html", job=details(change.object, now()))
                 yield format_sse_event(event="job", id=change.object["metadata"]["resourceVersion"], data_str=html)
     except Exception as failed:  # the browser connects again
         html = text(request, "job_trouble.html", problem=problem_of(failed))
@@ -65,51 +69,30 @@ async def _job_events(request: Request, feed: Feed, job: dict[str, Any]) -> Asyn
     yield format_sse_event(event="end", data_str="{}")
 
 
-@router.get("/training/{name}/logs")
-async def show_logs(request: Request, caller: PageCaller, name: Name, search: str = "") -> Response:
-    """The last lines of the job's log; with ``HX-Request`` they alone."""
+@router.get("/training/{name}/curve")
+async def show_curve(caller: PageCaller, name: Name) -> Response:
+    """The curves of a job as JSON, which the chart of another job's page draws beside its own."""
+    job = await find_job(caller.cluster, caller.namespace, name)
+    return JSONResponse(figures.points(job), headers=HEADERS)
+
+
+@router.get("/training/{name}/others")
+async def list_others(request: Request, caller: PageCaller, name: Name) -> Response:
+    """The other jobs that have a curve, the newest first, as options."""
+    jobs = reversed(await list_jobs(caller.cluster, caller.namespace))
+    names = [job["metadata"]["name"] for job in jobs if len((job.get("status") or {}).get("history") or ()) > 1]
+    return page(request, "job_others.html", names=[one for one in names if one != name])
+
+
+@router.get("/training/{name}/answers")
+async def show_answers(request: Request, caller: PageCaller, name: Name) -> Response:
+    """The rows that the model answered before and after training; with ``HX-Request`` they alone."""
     job = await find_job(caller.cluster, caller.namespace, name)
     try:
-        log = await read_log(caller.cluster, job, LOG_LINES)
-        lines = [words for line in log.lines if (words := log_line(line)) is not None]
-        note = "The pod is gone; these are the last lines that the status kept." if log.from_status else ""
-    except NotFound as nothing:
-        lines, note = [], str(nothing)
-    template = "log_lines.html" if request.headers.get("hx-request") else "log_page.html"
-    return page(
-        request,
-        template,
-        name=name,
-        ended=has_ended(job),
-        lines=[line for line in lines if search.lower() in line.lower()],
-        note=note,
-        search=search,
-        most=LOG_LINES,
-    )
-
-
-@router.post("/training/{name}/delete", dependencies=SENT_BY_A_PAGE)
-async def delete(request: Request, caller: PageCaller, name: Name) -> Response:
-    """Delete the job and show the list."""
-    await delete_job(caller.cluster, caller.namespace, name)
-    return _to("/training", request)
-
-
-@router.post("/training/{name}/rerun", dependencies=SENT_BY_A_PAGE)
-async def rerun(request: Request, caller: PageCaller, name: Name) -> Response:
-    """Create a job with the same spec and show its page."""
-    job = await job_to_rerun(caller.cluster, caller.namespace, name, {})
-    created = await create_once(caller.cluster, job, caller.namespace, named=True)
-    return _to(f"/training/{created.job['metadata']['name']}", request)
-
-
-@router.post("/training/{name}/{change}", dependencies=SENT_BY_A_PAGE)
-async def ask(request: Request, caller: PageCaller, name: Name, change: Change) -> Response:
-    """Ask for a change and show the job."""
-    await change_job(caller.cluster, caller.namespace, name, change)
-    return _to(f"/training/{name}", request)
-
-
-def _to(path: str, request: Request) -> Response:
-    namespace = request.query_params.get("namespace")
-    return RedirectResponse(f"{path}?{urlencode({'namespace': namespace})}" if namespace else path, 303)
+        log = await read_log(caller.cluster, job, ANSWER_LINES)
+        found = answers(log.lines)
+    except NotFound:
+        found = []
+    path = ((job.get("status") or {}).get("output") or {}).get("path", "")
+    template = "job_answers.html" if request.headers.get("hx-request") else "job_answers_page.html"
+    return page(request, template, name=name, answers=found, path=path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -32,18 +33,25 @@ _templates = Environment(
 _templates.filters["shown"] = shown
 
 
+def job_path(name: str) -> str:
+    """The address of a job's page. That of a job named ``new`` is the form's, so that it has one of its own."""
+    return "/training/new/page" if name == "new" else f"/training/{name}"
+
+
+def address(request: Request, path: str, **query: str) -> str:
+    """``path`` with a query, and with the request's namespace where it names one."""
+    namespace = request.query_params.get("namespace", "")
+    found = urlencode({key: value for key, value in {**query, "namespace": namespace}.items() if value})
+    return f"{path}?{found}" if found else path
+
+
 def text(request: Request, template: str, **values: Any) -> str:
     """A template as HTML."""
-    namespace = request.query_params.get("namespace", "")
-
-    def link(path: str, **query: str) -> str:
-        found = urlencode({key: value for key, value in {**query, "namespace": namespace}.items() if value})
-        return f"{path}?{found}" if found else path
-
     html: str = _templates.get_template(template).render(
         values,
-        link=link,
-        namespace=namespace,
+        link=partial(address, request),
+        job_path=job_path,
+        namespace=request.query_params.get("namespace", ""),
         csrf_token=csrf_token(request),
         logged_in=SESSION_COOKIE in request.cookies,
         version=__version__,

@@ -1,0 +1,1 @@
+"""PURE: what the pages show of a TrainingJob, from the plain resource."""
