@@ -41,7 +41,7 @@ def test_a_vision_job_is_started_in_the_form_and_watched_to_its_end(page: Page, 
     expect(page.get_by_role("heading", name="receipts")).to_be_visible()
     expect(page.locator(".badge").first).to_have_text("Succeeded")  # by itself: the page is not loaded again
     expect(page.locator("#output-path")).to_contain_text("models/receipts")
-    expect(page.locator(".chart canvas")).to_be_visible()
+    expect(page.locator(".main-chart canvas")).to_be_visible()
     spec = harness.get("trainingjob", "receipts")["spec"]
     assert (spec["modelType"], spec["baseModel"]) == ("vision", "Qwen/Qwen2.5-VL-3B-Instruct")
     assert "hyperparameters" not in spec, "what the form left empty is not set in the job"

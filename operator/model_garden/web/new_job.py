@@ -22,7 +22,7 @@ from model_garden.services.submission import next_name
 from model_garden.web import catalog, examples, form
 from model_garden.web.examples import UseCase, use_case
 from model_garden.web.form_file import from_file
-from model_garden.web.pages import PageRoute, page, problem_of
+from model_garden.web.pages import PageRoute, job_path, page, problem_of
 from model_garden.web.security import Form, PageCaller, page_caller
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -73,7 +73,7 @@ async def submit_form(request: Request, caller: PageCaller, values: Form) -> Res
         return _form_page(request, caller, values, problems, status=problem.status)
     name = created.job["metadata"]["name"]
     query = f"?namespace={caller.namespace}" if "namespace" in request.query_params else ""
-    return RedirectResponse(f"/training/{name}{query}", 303)
+    return RedirectResponse(f"{job_path(name)}{query}", 303)
 
 
 def _with_use_case(values: Mapping[str, str]) -> tuple[dict[str, str], UseCase | None]:
