@@ -14,9 +14,9 @@ from pathlib import Path
 
 from model_garden.contract.addresses import is_remote
 from model_garden.contract.names import FETCHED_ENV
-from model_garden.contract.progress import Stage
 from model_garden.contract.reasons import TrainerReason
 from model_garden.contract.spec import EffectiveSpec
+from model_garden.contract.status import Stage
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets.mirror import Mirror
 from model_garden.remote.errors import Kind, RemoteError
