@@ -73,8 +73,13 @@ def test_claims_come_from_the_job_then_from_the_operator() -> None:
     assert data == {"name": "data", "mountPath": "/workspace/data", "readOnly": True}
 
 
-def test_all_caches_are_on_a_volume_unless_the_job_sets_another_path() -> None:
-    assert env()["HF_HOME"] == "/workspace/cache/huggingface"
+def test_the_home_is_on_a_volume_unless_the_job_sets_another_path() -> None:
+    assert env()["HOME"] == "/workspace/tmp"
+    assert env(podTemplate={"env": [{"name": "HOME", "value": "/elsewhere"}]})["HOME"] == "/elsewhere"
+
+
+def test_the_places_of_caches_are_the_trainers_unless_the_job_sets_them() -> None:
+    assert "HF_HOME" not in env()
     assert env(podTemplate={"env": [{"name": "HF_HOME", "value": "/elsewhere"}]})["HF_HOME"] == "/elsewhere"
 
 

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from model_garden.contract.progress import StageEvent, parse_event
 from model_garden.contract.status import Progress
-from model_garden_trainer.__main__ import set_environment
+from model_garden_trainer.__main__ import _CACHES, set_environment
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.events import EventPrinter, Metrics
@@ -116,7 +118,7 @@ def test_metrics_hold_each_step_once_after_a_crash(tmp_path: Path) -> None:
 
 
 def test_caches_lie_in_the_workspace_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_HOME", "TORCH_HOME", "TRITON_CACHE_DIR", "HF_HUB_DISABLE_TELEMETRY"):
+    for name in (*_CACHES, "HF_HUB_DISABLE_TELEMETRY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     set_environment(tmp_path)
@@ -125,3 +127,11 @@ def test_caches_lie_in_the_workspace_where_there_is_one(tmp_path: Path, monkeypa
     os.environ["TORCH_HOME"] = "/mine"
     set_environment(tmp_path)
     assert os.environ["HF_HOME"] == str(tmp_path / "cache/huggingface") and os.environ["TORCH_HOME"] == "/mine"
+    for compiled in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "UNSLOTH_COMPILE_LOCATION"):
+        assert Path(os.environ[compiled]).parent == tmp_path / "cache"
+
+
+def test_no_library_that_reads_the_places_of_caches_is_imported_before_they_are_set() -> None:
+    libraries = "huggingface_hub", "torch", "triton", "transformers", "datasets", "matplotlib"
+    code = f"import sys, model_garden_trainer.__main__; print([name for name in {libraries} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -24,7 +24,6 @@ class Variable:
 OPERATOR = "operator"
 BOTH = "operator, `model-garden`"
 TRAINER = "trainer"
-CACHES = "operator, trainer"
 YOU = "you"
 SECRET = "operator, from `storage.credentialsSecret`"
 TABLES = {
@@ -62,12 +61,12 @@ TABLES = {
         Variable("ACCELERATE_TORCH_DEVICE", TRAINER, "Device of accelerate. `cpu` where there is no GPU."),
     ],
     "Caches": [
-        Variable("HF_HOME", CACHES, "Downloads from the Hub: `cache/huggingface`."),
-        Variable("XDG_CACHE_HOME", CACHES, "Other caches."),
+        Variable("HF_HOME", TRAINER, "Downloads from the Hub: `cache/huggingface`."),
+        Variable("XDG_CACHE_HOME", TRAINER, "Other caches."),
         Variable("TORCH_HOME", TRAINER, "Downloads of torch."),
-        Variable("TORCHINDUCTOR_CACHE_DIR", CACHES, "Graphs that torch.compile made."),
-        Variable("TRITON_CACHE_DIR", CACHES, "Kernels that Triton made."),
-        Variable("UNSLOTH_COMPILE_LOCATION", CACHES, "Modules that Unsloth made."),
+        Variable("TORCHINDUCTOR_CACHE_DIR", TRAINER, "Graphs that torch.compile made."),
+        Variable("TRITON_CACHE_DIR", TRAINER, "Kernels that Triton made."),
+        Variable("UNSLOTH_COMPILE_LOCATION", TRAINER, "Modules that Unsloth made."),
         Variable("MPLCONFIGDIR", TRAINER, "Cache of matplotlib."),
     ],
     "Libraries": [

@@ -17,14 +17,8 @@ RENDEZVOUS_PORT = 29500
 """The default port of torchrun."""
 
 _TRAINER_USER = 1000
-_READ_ONLY_ROOT_NEEDS = {
-    "HOME": f"{names.WORKSPACE}/tmp",
-    "HF_HOME": f"{names.WORKSPACE}/cache/huggingface",
-    "XDG_CACHE_HOME": f"{names.WORKSPACE}/cache",
-    "TORCHINDUCTOR_CACHE_DIR": f"{names.WORKSPACE}/cache/torchinductor",
-    "TRITON_CACHE_DIR": f"{names.WORKSPACE}/cache/triton",
-    "UNSLOTH_COMPILE_LOCATION": f"{names.WORKSPACE}/tmp/unsloth",
-}
+_HOME = {"name": "HOME", "value": f"{names.WORKSPACE}/tmp"}
+"""The root is read-only. The trainer itself puts the caches of libraries into the cache claim."""
 _PASSED_ON = ("serviceAccountName", "imagePullSecrets", "priorityClassName")
 _PASSED_ON_TO_GPUS = ("nodeSelector", "tolerations", "affinity", "runtimeClassName", "schedulerName")
 """The fields that select a node with a GPU. A preflight has none of them, since it needs no such node."""
@@ -185,11 +179,9 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
 
 
 def _environment(plan: Plan, given: list[Object]) -> list[Object]:
-    """The variables: places of the caches, which a job may replace, those of the job, the token, and the config."""
+    """The variables: the home, which a job may replace, those of the job, the token, and the config."""
     chosen = {variable.get("name") for variable in given}
-    result: list[Object] = [
-        {"name": name, "value": value} for name, value in _READ_ONLY_ROOT_NEEDS.items() if name not in chosen
-    ]
+    result: list[Object] = [] if "HOME" in chosen else [_HOME]
     result += given
     result += [variable for variable in _rendezvous(plan) if variable["name"] not in chosen]
     if _is_in_the_cache(plan) and "HF_HUB_OFFLINE" not in chosen:
