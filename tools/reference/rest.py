@@ -108,7 +108,8 @@ def _operation(method: str, path: str, operation: Schema) -> str:
     if parameters := operation.get("parameters"):
         text += "\n" + table(["parameter", "in", "type", "meaning"], (_parameter(each) for each in parameters)) + "\n"
     if body := operation.get("requestBody"):
-        text += f"\nBody: {type_of(body['content']['application/json']['schema'])}.\n"
+        [(kind, media)] = body["content"].items()
+        text += f"\nBody: {type_of(media['schema']) if 'json' in kind else f'`{kind}`'}.\n"
     answers = ((status, answer) for status, answer in operation["responses"].items() if status not in _LEFT_OUT)
     return text + "\n" + table(["status", "content", "meaning"], (_answer(*each) for each in sorted(answers)))
 

@@ -9,14 +9,21 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from model_garden import __version__
-from model_garden.api import about, changes, jobs, live, planning
+from model_garden.api import about, changes, datasets, jobs, live, models, planning
 from model_garden.api.access import Access, LocalAccess
 from model_garden.api.openapi import PREFIX, TAGS, document
 from model_garden.api.problems import add_handlers
 from model_garden.api.protection import Addresses, Protected
 from model_garden.services.feed import Feeds
 
-ROUTERS: tuple[APIRouter, ...] = (jobs.router, changes.router, live.router, planning.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    jobs.router,
+    changes.router,
+    live.router,
+    planning.router,
+    datasets.router,
+    models.router,
+)
 """What is served below ``/api/v1``."""
 
 

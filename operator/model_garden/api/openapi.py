@@ -21,9 +21,12 @@ TAGS = [
     {"name": "changes", "description": "What may be asked of a job that exists; the operator carries it out."},
     {"name": "live", "description": "What happens to a job, while it happens."},
     {"name": "planning", "description": "Before a job exists: its defaults, its memory, and how to write it."},
+    {"name": "data", "description": "Data sets and models of the workspace: what jobs read and write."},
     {"name": "server", "description": "About the server itself."},
 ]
 _SCHEMAS = "#/components/schemas/"
+STORAGE = (424, 501, 507)
+"""Statuses of every route that uses data sets or models."""
 
 
 _NAMES = {model.__name__: name for name, model in MODELS.items()}
@@ -33,6 +36,13 @@ def takes(schema: str, example: Any = None) -> dict[str, Any]:
     """``openapi_extra`` of a route whose body is the schema."""
     content = {"schema": {"$ref": _SCHEMAS + schema}} | ({"example": example} if example else {})
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def takes_files() -> dict[str, Any]:
+    """``openapi_extra`` of a route whose body is files."""
+    files = {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+    schema = {"type": "object", "properties": {"files": files}, "required": ["files"]}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def answers(good: dict[int, str | None], *bad: int, text: str | None = None) -> dict[int | str, dict[str, Any]]:
@@ -64,17 +74,19 @@ _WORDS = {
     400: "The request cannot be read.",
     401: "Credentials are missing or not accepted.",
     403: "The caller may not do this.",
-    404: "There is no such job or namespace.",
-    409: "The state of the job, or another job of the name, forbids it.",
+    404: "There is no such job, data set, model or namespace.",
+    409: "The state of the job, data set or model, or another job of the name, forbids it.",
     408: "The body did not arrive in time.",
     410: "The continue token expired; start from the first page.",
     413: "The body is too large.",
-    415: "The body is not application/json.",
+    415: "The body is of another content type.",
     422: "A field or parameter is wrong; errors names each.",
     424: "Something that the request needs from elsewhere cannot be read.",
     429: "Too many requests; Retry-After says when to try again.",
+    501: "Packages that this needs are not installed on the server.",
     502: "The API server failed.",
     503: "The API server does not answer, or the CRD is not installed.",
+    507: "Data sets and models cannot be read or written: the storage is full or read-only.",
 }
 
 

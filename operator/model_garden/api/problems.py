@@ -22,6 +22,7 @@ from starlette.routing import Match
 from model_garden.cluster import ClusterError
 from model_garden.cluster.errors import NOT_CONFIGURED, UNREACHABLE
 from model_garden.contract.resource import InvalidResource
+from model_garden.services import format
 from model_garden.services.errors import (
     BadToken,
     Conflict,
@@ -43,7 +44,7 @@ class FieldError(BaseModel):
     """One field that is wrong."""
 
     field: str
-    """Path of the field as this API spells it."""
+    """Path of the field as this API spells it; of data, its file and row."""
     reason: str
     """One CamelCase word for programs."""
     message: str
@@ -103,6 +104,13 @@ def response_to(failed: Exception) -> JSONResponse:
             return problem(failed.status, "BadRequest", str(failed))
         case InvalidResource():
             return _of_lines(422, "Invalid", failed.problems)
+        case BrokenDataset():
+            count = sum(check["problem_count"] for check in failed.report.checks)
+            found = format.count(count, "problem")
+            detail = f"{failed.report.folder} is not stored: {found}; fix the data, or send keep_invalid=true"
+            return problem(422, "BrokenDataset", detail, [_file_error(line) for line in failed.problems])
+        case InvalidPath() | UploadRefused():
+            return problem(422, type(failed).__name__, str(failed), [_file_error(line) for line in failed.problems])
         case ServiceError():
             return _of_lines(*_SERVICE[type(failed)], failed.problems)
         case ClusterError():
@@ -118,9 +126,6 @@ _SERVICE: dict[type[ServiceError], tuple[int, str]] = {
     BadToken: (400, "BadToken"),
     Unavailable: (424, "Unavailable"),
     MissingPackages: (501, "NotImplemented"),
-    InvalidPath: (422, "InvalidPath"),
-    UploadRefused: (422, "UploadRefused"),
-    BrokenDataset: (422, "BrokenDataset"),
     StorageFailed: (507, "StorageFailed"),
 }
 
@@ -138,6 +143,12 @@ def _field_error(path: str, message: str, reason: str | None = None) -> FieldErr
         missing, unknown = message.startswith("required field"), message.startswith("unknown field")
         reason = "FieldValueRequired" if missing else "FieldUnknown" if unknown else "FieldValueInvalid"
     return FieldError(field=field_name(path), reason=reason, message=message)
+
+
+def _file_error(line: str) -> FieldError:
+    """The error of ``FILE row N: reason; fix``."""
+    place, _, message = line.partition(": ")
+    return FieldError(field=place, reason="FieldValueInvalid", message=message)
 
 
 def field_name(path: str) -> str:

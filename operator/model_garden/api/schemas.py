@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -11,6 +11,14 @@ from model_garden.contract.spec import TrainingJobSpec
 from model_garden.services.job_document import TrainingJobDocument, TrainingJobRequest
 from model_garden.services.planning import EstimateRequest, EstimateResponse
 from model_garden.services.waiting import TrainingQueue
+from model_garden.storage.interface import (
+    DatasetQuestion,
+    Preview,
+    PreviewRow,
+    StoredDataset,
+    StoredModel,
+    UploadReport,
+)
 
 _NEXT: dict[str, Any] = {
     "continue": (str | None, Field(None, description="Token of the next page; missing on the last one."))
@@ -47,6 +55,35 @@ class Rendered(BaseModel):
     python: str = Field(description="A script that posts it to this API.")
 
 
+class DatasetList(BaseModel):
+    """The data sets of the workspace."""
+
+    items: list[StoredDataset] = Field(description="Data sets by name.")
+
+
+class ModelList(BaseModel):
+    """The models of the workspace."""
+
+    items: list[StoredModel] = Field(description="Models by name.")
+
+
+class DatasetReport(BaseModel):
+    """What a check of every row found, as ``model-garden validate`` prints it."""
+
+    path: str = Field(description="The data set.")
+    ok: bool = Field(description="Whether it can be trained on.")
+    problem_count: int = Field(description="Number of problems.")
+    problems: list[str] = Field(description="The first problems: file, row, reason and fix.")
+    notes: list[str] = Field(description="What was not checked, and why.")
+    broken: list[PreviewRow] = Field(description="The first broken rows.")
+    kind: Literal["text", "vision"] | None = Field(None, description="Missing if the data set cannot be read at all.")
+    rows: int | None = Field(None, description="Rows.")
+    turns: int | None = Field(None, description="Turns of all rows.")
+    images: int | None = Field(None, description="Images of all rows.")
+    ignored_columns: dict[str, int] | None = Field(None, description="Keys that no format reads, and in how many rows.")
+    dropped: dict[str, int] | None = Field(None, description="Skipped lines by reason.")
+
+
 MODELS: dict[str, type[BaseModel]] = {
     "TrainingJobRequest": TrainingJobRequest,
     "TrainingJob": TrainingJobDocument,
@@ -57,6 +94,12 @@ MODELS: dict[str, type[BaseModel]] = {
     "EstimateResponse": EstimateResponse,
     "RerunRequest": RerunRequest,
     "Rendered": Rendered,
+    "DatasetList": DatasetList,
+    "DatasetQuestion": DatasetQuestion,
+    "DatasetReport": DatasetReport,
+    "Preview": Preview,
+    "UploadReport": UploadReport,
+    "ModelList": ModelList,
     "Problem": Problem,
 }
 """The schemas that routes name."""

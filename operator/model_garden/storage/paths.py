@@ -65,6 +65,17 @@ def stored_path(path: str, *roots: str) -> tuple[str, str]:
     return root, relative_path(rest)
 
 
+def model_path(name: str) -> str:
+    """The path of the model with this name.
+
+    Raises:
+        InvalidPath: it is no name of one folder in ``./models``.
+    """
+    if "/" in name:
+        raise InvalidPath(f"{_short(name)}: give the name of one folder in ./{MODELS}, such as receipts")
+    return f"./{MODELS}/{relative_path(name)}"
+
+
 def spell(text: str, place: str | PurePath, name: str) -> str:
     """``text`` with the path ``place`` of this machine written as ``name``."""
     return re.sub(re.escape(str(place)) + r"(?![\w.-])", lambda _: name, text)

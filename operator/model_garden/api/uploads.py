@@ -1,0 +1,187 @@
+"""The files of a multipart/form-data body (RFC 7578), one by one, each in a temporary file while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from model_garden.api.body import MAX_SECONDS
+from model_garden.api.problems import BadRequest
+from model_garden.storage.interface import FileDigest
+from model_garden.storage.paths import relative_path
+
+MAX_BYTES = 100 * 1024**3
+"""Of the whole body."""
+MAX_FILES = 100_000
+MIN_RATE = 16 * 1024
+"""Bytes a second that a client must send on average."""
+IN_MEMORY = 1024 * 1024
+"""A larger file is on disk while it arrives."""
+BLOCK = 1024 * 1024
+
+
+@dataclass
+class ReceivedFile:
+    """A file that has arrived as a whole."""
+
+    digest: FileDigest
+    file: SpooledTemporaryFile[bytes]
+
+    async def content(self) -> AsyncIterator[bytes]:
+        """Its blocks."""
+        self.file.seek(0)
+        while block := await asyncio.to_thread(self.file.read, BLOCK):
+            yield block
+
+
+async def received_files(request: Request) -> AsyncGenerator[ReceivedFile]:
+    """The files of the body. Each is closed when the next one is asked for.
+
+    Raises:
+        BadRequest: the body is no multipart/form-data, is too large, has too many files or a part without a file name,
+            or does not arrive in time.
+        InvalidPath: a file name breaks a rule.
+    """
+    parser = _Parser(_boundary(request))
+    part: _Part | None = None
+    count = 0
+    try:
+        async for chunk in _chunks(request):
+            for event, data in parser.feed(chunk):
+                if event == "headers":
+                    count += 1
+                    if count > MAX_FILES:
+                        raise BadRequest(f"the body has more than {MAX_FILES:,} files; send several requests", 413)
+                    part = _Part(_file_name(data))
+                elif event == "data" and part:
+                    await asyncio.to_thread(part.write, data)
+                elif part:
+                    yield part.received()
+                    part.file.close()
+    finally:
+        if part:
+            part.file.close()
+    if not parser.ended:
+        raise BadRequest("the body ends before its last boundary; send it again")
+    if not count:
+        raise BadRequest("the body has no file; send at least one", 422)
+
+
+class _Part:
+    """A file that is arriving."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.size, self.sha256 = path, 0, hashlib.sha256()
+        self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.sha256.update(data)
+        self.size += len(data)
+
+    def received(self) -> ReceivedFile:
+        digest = FileDigest(path=self.path, size=self.size, sha256=self.sha256.hexdigest())
+        return ReceivedFile(digest, self.file)
+
+
+class _Parser:
+    """Turns chunks into events: ``headers`` with Content-Disposition, ``data``, and ``end`` of each part."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.ended = False
+        self._events: list[tuple[str, bytes]] = []
+        self._name, self._value, self._disposition = b"", b"", b""
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": lambda: self._events.append(("headers", self._disposition)),
+                "on_part_data": lambda data, start, end: self._events.append(("data", data[start:end])),
+                "on_part_end": lambda: self._events.append(("end", b"")),
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> list[tuple[str, bytes]]:
+        self._events = []
+        try:
+            self._parser.write(chunk)
+        except FormParserError as wrong:
+            raise BadRequest(f"the body is not multipart/form-data: {wrong}") from wrong
+        return self._events
+
+    def _begin(self) -> None:
+        self._name, self._value, self._disposition = b"", b"", b""
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._name, self._value = b"", b""
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+def _boundary(request: Request) -> bytes:
+    given = request.headers.get("content-type", "")
+    kind, options = parse_options_header(given)
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise BadRequest(f"the Content-Type is {given or 'missing'}; send multipart/form-data with a boundary", 415)
+    return options[b"boundary"]
+
+
+def _file_name(disposition: bytes) -> str:
+    """The path of a part's file, such as ``images/cat.jpg``."""
+    _, options = parse_options_header(disposition)
+    if b"filename" not in options:
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        raise BadRequest(f"the part {name!r} has no file name; send each file with its path as its file name", 422)
+    return relative_path(options[b"filename"].decode("utf-8", "surrogateescape"))
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it arrives. Only the time in which the client is waited for counts."""
+    announced = request.headers.get("content-length", "")
+    too_large = BadRequest(f"the body is larger than {MAX_BYTES:,} bytes; send the files in several requests", 413)
+    if announced.isdecimal() and int(announced) > MAX_BYTES:
+        raise too_large
+    arrived, waited = 0, 0.0
+    stream = request.stream()
+    while True:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(min(MAX_SECONDS, MAX_SECONDS + arrived / MIN_RATE - waited)):
+                chunk = await anext(stream, None)
+        except ClientDisconnect as gone:
+            raise BadRequest("the connection ended before the body arrived; send it again") from gone
+        except TimeoutError as slow:
+            raise BadRequest(
+                f"the body did not arrive in time: for {MAX_SECONDS:.0f} seconds nothing came, or less than "
+                f"{MIN_RATE:,} bytes a second",
+                408,
+            ) from slow
+        waited += time.monotonic() - started
+        if chunk is None:
+            return
+        arrived += len(chunk)
+        if arrived > MAX_BYTES:
+            raise too_large
+        yield chunk
