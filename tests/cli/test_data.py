@@ -7,7 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import JOB, Done
+from tests.remote.conftest import bucket, s3_endpoint
+from tests.remote.servers import Bucket
+
+__all__ = ["bucket", "s3_endpoint"]
 
 ROW = '{"text": "What is it?", "image": "nowhere.png", "response": "A circle."}\n'
 
@@ -81,3 +87,24 @@ def test_validate_needs_no_torch(cli: Callable[..., Done], tmp_path: Path) -> No
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_data_set_in_a_bucket_is_checked_with_its_images(
+    cli: Callable[..., Done], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.endpoint)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cli("create-vision-dataset", "--output", "sets/sample.jsonl", "--num-examples", "2")
+    bucket.upload(tmp_path / "sets", "sets")
+    bucket.put("sets/broken.jsonl", (tmp_path / "sets/sample.jsonl").read_bytes() + ROW.encode())
+    checked = json.loads(cli("validate", bucket.url("sets/sample.jsonl"), "-o", "json").stdout)
+    assert (checked["path"], checked["ok"], checked["images"]) == (bucket.url("sets/sample.jsonl"), True, 2)
+    done = cli("validate", bucket.url("sets/broken.jsonl"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {bucket.url('sets/broken.jsonl')} row 3: ")
+    assert bucket.url("sets/nowhere.png") in done.stderr
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    refused = cli("validate", bucket.url("sets/sample.jsonl"))
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr and "wrong-secret" not in refused.stderr
+    assert bucket.environment()["AWS_ACCESS_KEY_ID"] not in refused.stderr + refused.stdout

@@ -71,6 +71,8 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
     ("a bucket without a key", {"validationDatasetPath": "s3://bucket/"}, "spec.validationDatasetPath", True),
     ("a key that leaves its folder", {"baseModel": "s3://bucket/models/../x"}, "spec.baseModel", True),
     ("a bucket of another vendor", {"baseModel": "az://bucket/models/x"}, "spec.baseModel", True),
+    ("an output on a web server", {"pushTo": "https://example.org/models"}, "spec.pushTo", True),
+    ("an output that leaves its prefix", {"pushTo": "s3://bucket/models/.."}, "spec.pushTo", True),
     ("an endpoint without scheme", {"storage": {"endpointUrl": "minio:9000"}}, "spec.storage.endpointUrl", True),
     ("half a GPU", {"resources": {"limits": {"nvidia.com/gpu": "500m"}}}, "spec.resources.limits", False),
 ]

@@ -30,7 +30,7 @@ PACKAGES = {
     "fake-gcs-server": "github.com/fsouza/fake-gcs-server",
 }
 ACCESS, SECRET = "AKIDTESTSADMIN", "secret-of-the-tests-3141592653"
-READER, READER_SECRET = "AKIDTESTSREADER", "secret-of-a-reader-2718281828"
+STRANGER, STRANGER_SECRET = "AKIDTESTSSTRANGER", "secret-of-a-stranger-2718281828"
 
 
 def program(name: str) -> Path:
@@ -94,7 +94,11 @@ def s3_server(folder: Path) -> Iterator[str]:
     with (folder / "server.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             wait_for_port(port, server)
-            yield f"http://127.0.0.1:{port}"
+            url = f"http://127.0.0.1:{port}"
+            admin = (str(program("versitygw")), "admin", "-a", ACCESS, "-s", SECRET, "--endpoint-url", url)
+            user = ("create-user", "--access", STRANGER, "--secret", STRANGER_SECRET, "--role", "user")
+            subprocess.run([*admin, *user], check=True, stdout=log, stderr=log)
+            yield url
         finally:
             server.terminate()
 

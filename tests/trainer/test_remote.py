@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from typing import Any
 
-from model_garden.contract.names import CONFIG_ENV
-from model_garden.contract.progress import Outcome, parse_outcome
+import pytest
+
+from model_garden.contract.names import CONFIG_ENV, FETCHED_ENV
+from model_garden.contract.progress import Outcome, event_line, parse_outcome
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer import fetched
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.models import base_model
 from tests.remote.conftest import bucket, s3_endpoint, web
-from tests.remote.servers import Web
-from tests.trainer.workspace import QUICK, VISION, Workspace, config
+from tests.remote.servers import SECRET, STRANGER, STRANGER_SECRET, Bucket, Web
+from tests.trainer.workspace import QUICK, TEXT, VISION, Told, Workspace, config
 
 __all__ = ["bucket", "s3_endpoint", "web"]
 
@@ -46,3 +54,120 @@ def test_a_data_set_of_a_web_server_is_checked_and_trained_on(workspace: Workspa
     trained, told = ran(workspace, job.model_copy(update={"fetched": checked.fetched}))
     assert trained.result == "Succeeded", told
     assert workspace.record("shapes")["verification"]["row"].startswith(f"{web.url}/sets/")
+
+
+def trained(workspace: Workspace, job: TrainerConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, Told]:
+    """Fetch and train in this process, as ``__main__`` does."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace.folder / "cache"))
+    monkeypatch.setenv(FETCHED_ENV, "{}")
+    fetched.fetch_datasets(job, Told())
+    base_model.fetch(job, Told())
+    return workspace.train(job)
+
+
+def stored(bucket: Bucket, workspace: Workspace) -> dict[str, Any]:
+    """Put the test data and the tiny vision model into a bucket; the fields of a job that reads them there."""
+    bucket.upload(workspace.folder / "data", "sets")
+    bucket.upload(workspace.folder / "models" / "qwen2_5_vl", "models/tiny")
+    return {
+        "datasetPath": bucket.url("sets/vision_test_dataset.jsonl"),
+        "baseModel": bucket.url("models/tiny"),
+        "pushTo": bucket.url("trained/shapes"),
+        "storage": {"cacheClaim": "cache", "endpointUrl": bucket.endpoint},
+    }
+
+
+def test_data_and_model_come_from_a_bucket_and_the_output_goes_there(
+    workspace: Workspace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = config("shapes", VISION, QUICK, STEPS, stored(bucket, workspace))
+    checked, said = ran(workspace, job, "preflight")
+    assert checked.result == "Succeeded", said
+    assert checked.fetched and set(checked.fetched) == {"datasetPath", "baseModel"}
+    outcome, told = trained(workspace, job.model_copy(update={"fetched": checked.fetched}), monkeypatch)
+    assert outcome.output and outcome.output.remote_url == bucket.url("trained/shapes/")
+    output = workspace.folder / "models" / "shapes"
+    for name in ("adapter_model.safetensors", "README.md"):
+        assert (bucket.folder / "trained/shapes" / name).read_bytes() == (output / name).read_bytes()
+    assert json.loads((bucket.folder / "trained/shapes/training_config.json").read_text()) == workspace.record("shapes")
+    assert not (bucket.folder / "trained/shapes/checkpoints").exists()
+    kept = said + "".join(event_line(event) for event in told.events)
+    kept += "".join(path.read_text() for path in output.glob("*.json"))
+    assert SECRET not in kept and bucket.environment()["AWS_ACCESS_KEY_ID"] not in kept
+
+
+def test_data_that_changed_after_the_preflight_ends_the_run(
+    workspace: Workspace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = config("job", TEXT, {"datasetPath": bucket.url("rows.jsonl"), "storage": {"endpointUrl": bucket.endpoint}})
+    bucket.put("rows.jsonl", (workspace.folder / "data/text_test_dataset.jsonl").read_bytes())
+    checked, said = ran(workspace, job, "preflight")
+    assert checked.result == "Succeeded", said
+    bucket.put("rows.jsonl", b'{"text": "other"}\n')
+    shutil.rmtree(workspace.folder / "cache")  # without a cache claim, each pod has its own
+    with pytest.raises(TrainingError, match=r"spec\.datasetPath: .* changed since the preflight checked it") as failed:
+        trained(workspace, job.model_copy(update={"fetched": checked.fetched}), monkeypatch)
+    assert failed.value.reason == "InvalidDataset"
+
+
+def test_a_bucket_that_cannot_be_written_ends_the_preflight(
+    workspace: Workspace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in bucket.environment(STRANGER, STRANGER_SECRET).items():
+        monkeypatch.setenv(name, value)
+    job = config("job", TEXT, {"pushTo": bucket.url("x"), "storage": {"endpointUrl": bucket.endpoint}})
+    outcome, said = ran(workspace, job, "preflight")
+    assert (outcome.exit_code, outcome.reason) == (2, "OutputNotWritable")
+    assert outcome.message and outcome.message.startswith(f"spec.pushTo: the write test failed: {bucket.url('x/')}")
+    assert STRANGER not in said and STRANGER_SECRET not in said
+    with pytest.raises(TrainingError, match="the write test failed"):  # without a preflight, before it trains
+        trained(workspace, job, monkeypatch)
+
+
+def test_refused_credentials_are_named_as_such_and_not_shown(
+    workspace: Workspace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret-1618")
+    job = config("job", TEXT, {"datasetPath": bucket.url("rows.jsonl"), "storage": {"endpointUrl": bucket.endpoint}})
+    outcome, said = ran(workspace, job, "preflight")
+    assert (outcome.exit_code, outcome.reason) == (2, "StorageAccessDenied")
+    assert outcome.message and outcome.message.startswith(f"spec.datasetPath: {bucket.url('rows.jsonl')}: ")
+    assert "another-secret-1618" not in said and bucket.environment()["AWS_ACCESS_KEY_ID"] not in said
+
+
+def test_an_upload_that_fails_keeps_the_model_and_a_second_run_uploads_it(
+    workspace: Workspace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_garden.remote.push.WAITS", ())
+    monkeypatch.setattr("model_garden.remote.stores.RETRIES", 0)
+    target = {"pushTo": bucket.url("trained"), "storage": {"endpointUrl": bucket.endpoint}}
+    job = config("job", TEXT, QUICK, STEPS, target)
+    in_the_way = bucket.folder / "trained/adapter_config.json/object"  # a file system cannot hold both
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.touch()
+    with pytest.raises(TrainingError, match=r"spec\.pushTo: the upload failed: .*the model is kept") as failed:
+        trained(workspace, job, monkeypatch)
+    assert (failed.value.reason, failed.value.exit_code) == ("ExportFailed", 7)
+    assert failed.value.output and failed.value.output.path == "./models/job"
+    assert failed.value.output.remote_url is None
+    shutil.rmtree(bucket.folder / "trained")
+    outcome, told = trained(workspace, job, monkeypatch)
+    assert told.resumed == [2] and not told.losses
+    assert outcome.output and outcome.output.remote_url == bucket.url("trained/")
+    assert (bucket.folder / "trained/adapter_config.json").is_file()
+
+
+def test_another_version_of_the_data_is_another_run(
+    workspace: Workspace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = (workspace.folder / "data/text_test_dataset.jsonl").read_bytes()
+    remote = {"datasetPath": bucket.url("rows.jsonl"), "storage": {"endpointUrl": bucket.endpoint}}
+    job = config("job", TEXT, QUICK, STEPS, remote)
+    bucket.put("rows.jsonl", rows)
+    trained(workspace, job, monkeypatch)
+    (workspace.folder / "cache").rename(workspace.folder / "lost")  # the same data at another place on disk
+    _, told = trained(workspace, job, monkeypatch)
+    assert any("already holds the finished model of this run" in warning for warning in told.warnings)
+    bucket.put("rows.jsonl", rows + b'{"text": "one more"}\n')
+    with pytest.raises(TrainingError, match="made with other settings or other data"):
+        trained(workspace, job, monkeypatch)

@@ -57,9 +57,10 @@ def fetch_datasets(config: TrainerConfig, report: Report) -> None:
                 splits=[split for path, split in spec.datasets if path == address],
                 endpoint=_endpoint(spec),
                 expected=(config.fetched or {}).get(field),
-                tell=_teller(report, "dataset", address),
+                tell=byte_reporter(report, "dataset", f"fetching {address}"),
             )
 
+        report_stage(report, "dataset", f"fetching {address}")
         _remember(_fetched(fetch, field, _DATASET))
 
 
@@ -76,13 +77,14 @@ def fetch_model(config: TrainerConfig, patterns: Sequence[str], report: Report, 
         TrainingError: ModelNotFound, InvalidModel, StorageAccessDenied, StorageUnreachable or OutputNotWritable.
     """
     spec = config.spec
+    report_stage(report, "model", f"fetching {spec.base_model}")
     fetched = _fetched(
         lambda: fetch_model_files(
             spec.base_model,
             patterns,
             endpoint=_endpoint(spec),
             expected=(config.fetched or {}).get("baseModel") if whole else None,
-            tell=_teller(report, "model", spec.base_model),
+            tell=byte_reporter(report, "model", f"fetching {spec.base_model}"),
         ),
         "baseModel",
         _MODEL,
@@ -136,16 +138,15 @@ def _fetched(fetch: Callable[[], Fetched], field: str, reasons: dict[Kind, Train
         raise TrainingError(reasons[error.kind], f"spec.{field}: {error}") from None
 
 
-def _teller(report: Report, stage: Stage, address: str) -> Progress:
-    """Reports the bytes every two seconds, and when all are there."""
+def byte_reporter(report: Report, stage: Stage, what: str) -> Progress:
+    """A function that reports bytes as a stage: every two seconds, and when all are there."""
     last = time.monotonic()
-    report_stage(report, stage, f"fetching {address}")
 
     def tell(there: int, total: int) -> None:
         nonlocal last
         if time.monotonic() - last >= REPORT_SECONDS or there == total:
             last = time.monotonic()
             unit, name = (_GIB, "GiB") if total >= _GIB else (_MIB, "MiB")
-            report_stage(report, stage, f"fetching {address}: {there / unit:.1f} of {total / unit:.1f} {name}")
+            report_stage(report, stage, f"{what}: {there / unit:.1f} of {total / unit:.1f} {name}")
 
     return tell

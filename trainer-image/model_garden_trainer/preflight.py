@@ -51,7 +51,7 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     ignored = ignored_warning(reports)
     if ignored:
         report_warning(report, ignored)
-    exports.check(spec, folder, report, gpu=spec.gpus > 0)
+    exports.check(config, folder, report, gpu=spec.gpus > 0)
     needed = _estimate(spec, folder, reports, report)
     _bring(config, report, warn)
     return Outcome(result="Succeeded", exit_code=0, estimate=needed, fetched=_digests(spec))

@@ -26,7 +26,7 @@ from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Metrics, Report, log, report_stage, report_warning
-from model_garden_trainer.exports import adapter, hub, outputs
+from model_garden_trainer.exports import adapter, bucket, hub, outputs
 from model_garden_trainer.exports.model_card import model_card
 from model_garden_trainer.fingerprint import fingerprint
 from model_garden_trainer.models import backends, base_model
@@ -77,7 +77,7 @@ def train(
 
     team = process_group.join(spec.health)
     folder = team.main_process_first(lambda: base_model.locate(spec, warn=warn))
-    exports.check(spec, folder, report, gpu=torch.cuda.is_available())
+    exports.check(config, folder, report, gpu=torch.cuda.is_available())
     backend = backends.load(name)
     from model_garden_trainer.engine.context import Run
 
@@ -220,6 +220,11 @@ def _delivered(
         report_stage(report, "exporting", f"to {spec.push_to_hub.repo} on the Hub")
         status.hub_url = hub.push(spec.push_to_hub, config.name, output, json.dumps(record, indent=2))
         record["output"] = status.to_dict()
+    if spec.push_to:
+        report_stage(report, "exporting", f"to {spec.push_to}")
+        status.remote_url = bucket.address_of(spec)
+        record["output"] = status.to_dict()
+        bucket.push(spec, output, json.dumps(record, indent=2), report)
     with outputs.exporting("the run's record could not be written; the adapter is kept"):
         checkpoints.write_atomically(output / outputs.RECORD, json.dumps(record, indent=2, ensure_ascii=False))
     return _succeeded(record, progress)
@@ -255,7 +260,7 @@ def _report_samples(
 def _lacks_exports(finished: dict[str, Any], spec: EffectiveSpec, identity: str) -> bool:
     """Whether the run that finished is this one but for what is made of its adapter, which alone is left to do then."""
     before, now = finished.get("spec") or {}, spec.to_dict()
-    same = all(before.get(key) == now.get(key) for key in ("saveMethod", "ggufQuantization", "pushToHub"))
+    same = all(before.get(key) == now.get(key) for key in ("saveMethod", "ggufQuantization", "pushToHub", "pushTo"))
     return finished.get("fingerprint") == identity and not same
 
 

@@ -138,7 +138,7 @@ def _cannot_run(spec: EffectiveSpec) -> list[str]:
             "spec.storage.modelsClaim: required with numNodes, since all pods resume from the checkpoints there; name "
             "a PersistentVolumeClaim that all nodes can mount (ReadWriteMany)"
         )
-    elif not keeps_models and not spec.push_to_hub:
+    elif not keeps_models and not spec.push_to_hub and not spec.push_to:
         problems.append(
             "spec.storage.modelsClaim: required, since the operator has no default claim and the trained model would "
             "be lost with its pod; name a PersistentVolumeClaim"

@@ -8,7 +8,8 @@ from typing import Any
 
 from model_garden.cli.output import FAILED, CommandError, error, note, print_json, print_rows, warn
 from model_garden.services import format
-from model_garden.services.data_check import Check, check_data, checks_of_job, trainer_packages
+from model_garden.services.data_check import Check, checks_of_job, trainer_packages
+from model_garden.services.remote_data import check_anywhere
 
 CURVE_WIDTH = 32
 
@@ -51,7 +52,7 @@ def validate(
         checks = _checks_of_file(path)
     else:
         checks = [Check(path, vision, split, base_model, max_seq_length)]
-    results = [check_data(check) for check in checks]
+    results = [check_anywhere(check) for check in checks]
     if output == "json":
         print_json(results if len(results) > 1 else results[0] if results else {"path": path, "ok": True})
     else:

@@ -63,7 +63,8 @@ REASONS = (
         "OutputNotWritable",
         2,
         "Fix the models claim if it is read-only or full. If the folder belongs to another user or another run, "
-        "choose another `outputDir`.",
+        "choose another `outputDir`. For a bucket, give the account of `storage.credentialsSecret` the "
+        "right to write it, or choose another `pushTo`.",
     ),
     Reason(
         "StorageAccessDenied",

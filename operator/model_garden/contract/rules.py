@@ -102,6 +102,12 @@ _WITHOUT_GPU = (
 RULES = (
     *(_address(field) for field in ("datasetPath", "validationDatasetPath", "baseModel")),
     Rule(
+        "pushTo",
+        lambda s: addresses.has_dots(s.get("pushTo", "")),
+        "!has(self.pushTo) || !self.pushTo.matches('/[.][.]?(/|$)')",
+        "has a part . or ..; write the prefix without them",
+    ),
+    Rule(
         "modelType",
         lambda s: "isVision" in s and "modelType" in s and s["isVision"] != (s["modelType"] == "vision"),
         "!has(self.isVision) || !has(self.modelType) || (self.modelType == 'vision') == self.isVision",

@@ -14,10 +14,10 @@ import posixpath
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, StringConstraints, model_validator
 
 from model_garden.contract import rules
-from model_garden.contract.addresses import HUB_DATASET, is_remote
+from model_garden.contract.addresses import HUB_DATASET, TARGET, is_remote
 from model_garden.contract.declaration import Default, declare
 from model_garden.contract.hyperparameters import EffectiveHyperparameters, Hyperparameters
 from model_garden.contract.model import ContractModel
@@ -126,6 +126,9 @@ class TrainingJobSpec(ContractModel):
         "Quantization of the GGUF file.", shapes_weights=False, default_words="q4_k_m when saveMethod is gguf"
     )
     push_to_hub: PushToHub | None = None
+    push_to: Annotated[str, StringConstraints(pattern=rf"^{TARGET}$", max_length=1024)] | None = declare(
+        "Bucket to which the trained model is uploaded: s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.", shapes_weights=False
+    )
     backend: Backend | None = declare(
         "Training backend. auto chooses the default.", Default("transformers", gpu="unsloth"), shapes_weights=True
     )

@@ -211,6 +211,8 @@ class OutputStatus(Report):
     """GGUF file."""
     hub_url: str | None = None
     """URL of the model on the Hub."""
+    remote_url: str | None = None
+    """Address of the model in the bucket of pushTo."""
     size_bytes: int | None = None
     """Size of the output in bytes."""
     trained_steps: int | None = None

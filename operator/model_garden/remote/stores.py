@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from model_garden.contract.addresses import bucket_and_key
@@ -128,8 +127,8 @@ class BucketStore:
         """This store: a bucket has no redirects."""
         return self
 
-    def write(self, address: str, content: Path | bytes) -> None:
-        """Write an object, whole or not at all; a large file in parts at the same time."""
+    def write(self, address: str, content: bytes | Iterator[bytes]) -> None:
+        """Write an object, whole or not at all; blocks are uploaded in parts, several at the same time."""
         with _errors(address):
             self._store.put(bucket_and_key(address)[1], content, chunk_size=BLOCK, max_concurrency=4)
 

@@ -14,6 +14,7 @@ from model_garden.services.errors import MissingPackages
 if TYPE_CHECKING:
     from model_garden.contract.spec import EffectiveSpec
     from model_garden.datasets import TokenCounter
+    from model_garden.datasets.mirror import Mirror
     from model_garden.services.manifest import Job
 
 DATA_PACKAGES = ("PIL", "datasets", "jinja2", "numpy", "pyarrow", "tokenizers")
@@ -51,6 +52,8 @@ class Check:
         max_pixels: the largest area of an image.
         train_on: which tokens carry loss.
         root: the folder that data files and images may not leave; None allows any path.
+        endpoint: the server of an s3:// or gs:// address; None for that of the environment.
+        mirror: the folder of remote storage of a data set that was fetched to ``path``.
     """
 
     path: str
@@ -62,17 +65,19 @@ class Check:
     max_pixels: int | None = None
     train_on: Literal["responses", "all"] = "responses"
     root: Path | None = None
+    endpoint: str | None = None
+    mirror: Mirror | None = None
 
 
 def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
     """A check for each data set of a job, and the paths of the data sets that are not on this machine."""
-    from model_garden.contract.addresses import HUB_DATASET
+    from model_garden.contract.addresses import HUB_DATASET, is_remote
     from model_garden.contract.defaults import effective_spec
 
     spec = effective_spec(job.spec, job.name)
     checks, absent = [], []
     for path, split in spec.datasets:
-        if path.startswith(HUB_DATASET) or Path(path).exists():
+        if path.startswith(HUB_DATASET) or is_remote(path) or Path(path).exists():
             checks.append(_check(spec, path, split))
         else:
             absent.append(path)
@@ -81,7 +86,8 @@ def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
 
 def _check(spec: EffectiveSpec, path: str, split: str) -> Check:
     length, bounds = spec.hyperparameters.max_seq_length, spec.pixel_bounds
-    return Check(path, spec.vision, split, spec.base_model, length, *bounds, train_on=spec.train_on)
+    endpoint = spec.storage.endpoint_url if spec.storage else None
+    return Check(path, spec.vision, split, spec.base_model, length, *bounds, train_on=spec.train_on, endpoint=endpoint)
 
 
 def check_data(check: Check) -> dict[str, Any]:
@@ -98,9 +104,10 @@ def check_data(check: Check) -> dict[str, Any]:
     with trainer_packages():
         from model_garden.datasets import DamagedModelFile, DatasetError, check_examples, open_examples
 
+    name = check.mirror.named(check.path) if check.mirror else check.path
     try:
         vision = has_images(check) if check.vision is None else check.vision
-        examples = open_examples(check.path, vision=vision, split=check.split, root=check.root)
+        examples = open_examples(check.path, vision=vision, split=check.split, root=check.root, mirror=check.mirror)
         counter, notes = _token_counter(check, vision)
         report = check_examples(
             examples,
@@ -110,9 +117,9 @@ def check_data(check: Check) -> dict[str, Any]:
         )
     except (DatasetError, DamagedModelFile) as broken:
         problems = str(broken).splitlines()
-        return {"path": check.path, "ok": False, "problem_count": len(problems), "problems": problems, "notes": []}
+        return {"path": name, "ok": False, "problem_count": len(problems), "problems": problems, "notes": []}
     kind = "vision" if vision else "text"
-    return {"path": check.path, "kind": kind, "ok": report.ok} | dataclasses.asdict(report) | {"notes": notes}
+    return {"path": name, "kind": kind, "ok": report.ok} | dataclasses.asdict(report) | {"notes": notes}
 
 
 def has_images(check: Check) -> bool:

@@ -139,7 +139,7 @@ def output(made: Mapping[str, Any]) -> str:
     """The path of a model, its size, and whether it was verified."""
     remarks = [size(made.get("sizeBytes")), "verified" if made.get("verified") else ""]
     said = ", ".join(remark for remark in remarks if remark)
-    places = [made["path"], *(made[key] for key in ("hubUrl",) if made.get(key))]
+    places = [made["path"], *(made[key] for key in ("hubUrl", "remoteUrl") if made.get(key))]
     return "  ".join(places) + (f"  ({said})" if said else "")
 
 

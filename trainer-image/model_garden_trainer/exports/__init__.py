@@ -1,4 +1,4 @@
-"""What a run leaves, one module each: ``adapter``, ``merged``, ``gguf``, ``hub``.
+"""What a run leaves, one module each: ``adapter``, ``merged``, ``gguf``, ``hub``, ``bucket``.
 
 All but the adapter are made from the saved adapter and a freshly loaded base model, so that a failed export costs
 nothing but itself. What an export would fail at after hours of training is looked at before (``check``). No torch is
@@ -13,25 +13,27 @@ import tempfile
 from pathlib import Path
 from typing import assert_never
 
-from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer.distributed import process_group
 from model_garden_trainer.events import Report
-from model_garden_trainer.exports import gguf, hub, merged
+from model_garden_trainer.exports import bucket, gguf, hub, merged
 from model_garden_trainer.exports.outputs import Exports
 
 
-def check(spec: EffectiveSpec, base: Path, report: Report, *, gpu: bool) -> None:
+def check(config: TrainerConfig, base: Path, report: Report, *, gpu: bool) -> None:
     """See before training that the exports a job asks for can be made.
 
     Args:
-        spec: the job's.
+        config: the job's.
         base: the folder of its base model.
         report: gets a warning for what cannot be seen from here.
         gpu: whether the process that trains has one.
 
     Raises:
-        TrainingError: InvalidSpec, saying what to install or to choose.
+        TrainingError: InvalidSpec, saying what to install or to choose; OutputNotWritable for a bucket that cannot be
+            written.
     """
+    spec = config.spec
     if spec.save_method != "lora":
         merged.check_tied(spec, json.loads((base / "config.json").read_text(encoding="utf-8")))
     if spec.save_method == "merged_4bit":
@@ -40,6 +42,8 @@ def check(spec: EffectiveSpec, base: Path, report: Report, *, gpu: bool) -> None
         gguf.check(spec, base)
     if spec.push_to_hub:
         hub.check(spec.push_to_hub, report)
+    if spec.push_to and process_group.rank() == 0:
+        bucket.check(config)
 
 
 def make(config: TrainerConfig, base: Path, output: Path) -> Exports:

@@ -10,7 +10,7 @@ from model_garden.contract.options import PushToHub
 from model_garden.contract.progress import WarningEvent
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report, log
-from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD
+from model_garden_trainer.exports.outputs import RECORD, goes_along
 
 TOKEN_ENV = "HF_TOKEN"
 _REFUSED = (401, 403)
@@ -69,7 +69,7 @@ def push(target: PushToHub, name: str, output: Path, record: str) -> str:
     """
     from huggingface_hub import CommitOperationAdd
 
-    files = [path for path in sorted(output.rglob("*")) if path.is_file() and _goes(path.relative_to(output))]
+    files = [path for path in sorted(output.rglob("*")) if path.is_file() and goes_along(path.relative_to(output))]
     operations = [CommitOperationAdd(path.relative_to(output).as_posix(), path) for path in files]
     operations.append(CommitOperationAdd(RECORD, record.encode()))
     try:
@@ -101,11 +101,6 @@ def _refuse_unless_writing(target: PushToHub, account: dict[str, Any]) -> None:
             f"spec.pushToHub.repo: {target.repo} belongs to {owner}, and the token to {account.get('name')}, who is no "
             f"member there; choose a repository of {', '.join(map(str, mine))}",
         )
-
-
-def _goes(path: Path) -> bool:
-    """Whether a file of the output is uploaded; the record goes along as text."""
-    return path.parts[0] not in (CHECKPOINTS, RECORD) and path.suffix != ".partial"
 
 
 def _api() -> Any:

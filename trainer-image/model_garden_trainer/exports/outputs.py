@@ -117,6 +117,11 @@ def size_of(output: Path) -> int:
     return sum(path.stat().st_size for path in inside if path.relative_to(output).parts[0] != CHECKPOINTS)
 
 
+def goes_along(path: Path) -> bool:
+    """Whether a file of the output, by its relative path, is uploaded; the record is, as text and last."""
+    return path.parts[0] not in (CHECKPOINTS, RECORD) and path.suffix != ".partial"
+
+
 def versions() -> dict[str, str]:
     """The installed versions of what shapes a run."""
     found = {}

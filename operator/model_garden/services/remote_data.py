@@ -1,0 +1,44 @@
+"""Checks a data set of remote storage on this machine, with credentials from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from model_garden.contract.addresses import is_remote
+from model_garden.services.data_check import Check, check_data, has_images, trainer_packages
+
+
+def check_anywhere(check: Check) -> dict[str, Any]:
+    """``check_data`` for a data set that may be in remote storage: it is fetched into the cache of this machine first.
+
+    For the command line alone: a server that fetched any address for its callers could be used to reach others.
+
+    Raises:
+        MissingPackages: the packages that read data sets are not installed.
+    """
+    if not is_remote(check.path):
+        return check_data(check)
+    with trainer_packages():
+        from model_garden.remote.errors import RemoteError
+    try:
+        return check_data(_fetched(check))
+    except RemoteError as error:
+        return {"path": check.path, "ok": False, "problem_count": 1, "problems": [str(error)], "notes": []}
+
+
+def _fetched(check: Check) -> Check:
+    from model_garden.datasets import DatasetError
+    from model_garden.remote.fetch import fetch_dataset, mirror_of
+
+    def fetch(*, vision: bool) -> Check:
+        fetched = fetch_dataset(check.path, vision=vision, splits=[check.split], endpoint=check.endpoint)
+        mirror = mirror_of(check.path, fetched.path)
+        return replace(check, path=str(fetched.path), root=mirror.folder, mirror=mirror)
+
+    rows = fetch(vision=False)
+    try:
+        vision = has_images(rows) if check.vision is None else check.vision
+    except DatasetError:
+        return rows  # whose check reports it
+    return fetch(vision=True) if vision else rows
