@@ -10,21 +10,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from model_garden.contract.progress import Event, ProgressEvent, StageEvent, WarningEvent, event_line
 from model_garden.contract.status import Progress, Stage
+from model_garden.contract.time import timestamp
 
 Report = Callable[[Event], None]
 METRICS_FILE = "metrics.jsonl"
-
-
-def now(seconds_ahead: float = 0.0) -> str:
-    """The time as Kubernetes writes it: UTC, whole seconds, ``Z``."""
-    moment = datetime.fromtimestamp(datetime.now(UTC).timestamp() + seconds_ahead, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def log(message: str, *, everyone: bool = False) -> None:
@@ -71,7 +65,7 @@ class EventPrinter:
 
 
 def _timed(event: Event) -> Event:
-    return event.model_copy(update={"time": now()}) if isinstance(event, StageEvent | WarningEvent) else event
+    return event.model_copy(update={"time": timestamp()}) if isinstance(event, StageEvent | WarningEvent) else event
 
 
 class Metrics:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from model_garden.cluster import EVENTS, Cluster, ClusterError
 from model_garden.contract import names
+from model_garden.contract.time import timestamp
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def build_event(
 ) -> dict[str, Any]:
     """The Event as the API server takes it; ``unique`` makes its name so."""
     metadata = about["metadata"]
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = timestamp(now)
     return {
         "apiVersion": "v1",
         "kind": "Event",

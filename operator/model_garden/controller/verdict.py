@@ -10,6 +10,7 @@ from model_garden.contract import names
 from model_garden.contract.progress import Outcome
 from model_garden.contract.reasons import NO_RETRY, WORKER_LOST, reason_of_exit_code
 from model_garden.contract.status import Failure, Phase, TrainingJobStatus
+from model_garden.contract.time import timestamp
 from model_garden.controller import pod_reasons
 from model_garden.controller.observed import End, Facts, JobFacts
 from model_garden.controller.pod_reasons import PendingKind, PendingReason
@@ -42,8 +43,8 @@ class Now:
     generation: int
 
     def text(self) -> str:
-        """The time as ``metav1.Time`` spells it."""
-        return self.time.strftime("%Y-%m-%dT%H:%M:%SZ")
+        """The time as a status has it."""
+        return timestamp(self.time)
 
     def since(self, time: str) -> timedelta:
         """How long ago a ``metav1.Time`` was."""

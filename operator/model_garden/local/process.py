@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV
+from model_garden.contract.time import timestamp
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden.local.store import now
 
 COMMAND = (sys.executable, "-P", "-m", "model_garden_trainer")
 """``-P``: no file of the current folder hides a module."""
@@ -104,7 +104,7 @@ class Attempt:
             return None
         file = self.folder / "exit-code"
         seconds = (file if file.exists() else self.log).stat().st_mtime
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return timestamp(datetime.fromtimestamp(seconds, UTC))
 
     @property
     def exit_code(self) -> int | None:
@@ -173,7 +173,7 @@ def start(folder: Path, config: TrainerConfig, workspace: Path) -> None:
     number = max((attempt.number for attempt in attempts(folder)), default=0) + 1
     attempt = Attempt(folder / str(number))
     attempt.folder.mkdir(parents=True, exist_ok=True)
-    (attempt.folder / "started").write_text(now())
+    (attempt.folder / "started").write_text(timestamp())
     with (attempt.folder / "lock").open("w") as lock, attempt.log.open("wb") as log:
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = subprocess.Popen(

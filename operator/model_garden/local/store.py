@@ -6,9 +6,10 @@ import asyncio
 import json
 import sqlite3
 import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+from model_garden.contract.time import timestamp
 
 Object = dict[str, Any]
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -125,12 +126,7 @@ class LocalStore:
         return resource
 
 
-def now() -> str:
-    """The present time as ``metav1.Time`` spells it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def with_identity(resource: Object) -> Object:
     """A new TrainingJob with its namespace, uid and time of creation."""
-    given = {"namespace": NAMESPACE, "uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
+    given = {"namespace": NAMESPACE, "uid": str(uuid.uuid4()), "creationTimestamp": timestamp(), "generation": 1}
     return resource | {"metadata": resource["metadata"] | given}

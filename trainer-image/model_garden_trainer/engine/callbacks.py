@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from transformers import TrainerCallback
 from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.progress import CheckpointEvent, ProgressEvent, WarningEvent
 from model_garden.contract.status import Progress
+from model_garden.contract.time import timestamp
 from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine import checkpoints
 from model_garden_trainer.engine.clock import PARTS, Window
@@ -23,7 +25,7 @@ from model_garden_trainer.engine.input_stall import Waiting
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
-from model_garden_trainer.events import log, now
+from model_garden_trainer.events import log
 
 
 class ProgressCallback(TrainerCallback):
@@ -67,7 +69,7 @@ class ProgressCallback(TrainerCallback):
         base = self.last or Progress(step=state.global_step, total_steps=state.max_steps)
         figures = base.to_dict() if base.step == state.global_step else {}
         figures |= {"step": state.global_step, "totalSteps": state.max_steps, "evalLoss": rounded(metrics["eval_loss"])}
-        progress = Progress.model_validate(figures | {"lastReportTime": now()})
+        progress = Progress.model_validate(figures | {"lastReportTime": timestamp()})
         self.last = progress
         self._report(ProgressEvent(progress=progress))
         self._metrics.append(
@@ -91,6 +93,7 @@ class ProgressCallback(TrainerCallback):
         window, steps = self._trainer.window, max(self._trainer.window.timed_steps, 1)
         samples, tokens = self._trainer.team.sums([window.samples, window.tokens])
         per_step = window.seconds / steps
+        left = timedelta(seconds=per_step * (state.max_steps - state.global_step))
         parts = {f"{part}Seconds": seconds / steps for part, seconds in self._trainer.clock.take().items()}
         assert set(parts) == {f"{part}Seconds" for part in PARTS}
         figures = {
@@ -106,8 +109,8 @@ class ProgressCallback(TrainerCallback):
             "samplesPerSecond": samples / window.seconds,
             "tokensPerSecond": tokens / window.seconds,
             "gpuMemoryGiB": torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else None,
-            "estimatedCompletionTime": now((state.max_steps - state.global_step) * per_step),
-            "lastReportTime": now(),
+            "estimatedCompletionTime": timestamp(datetime.now(UTC) + left),
+            "lastReportTime": timestamp(),
         }
         return Progress.model_validate({key: rounded(value) for key, value in figures.items() if value is not None})
 
