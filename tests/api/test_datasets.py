@@ -22,7 +22,9 @@ SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("workspace")
+    folder = tmp_path_factory.mktemp("workspace")
+    (folder / "data").mkdir()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +77,20 @@ def test_a_data_set_goes_in_and_is_listed_previewed_and_deleted(api: httpx.Clien
     assert api.get(ROUTE).json() == {"items": []}
 
 
-def test_the_documented_curl_uploads_a_data_set(api: httpx.Client, sample: Path) -> None:
-    command = f'''curl -sS "{api.base_url}{ROUTE}?folder=shapes" -F "files=@shapes.jsonl" ''' + " ".join(
-        f'-F "files=@{path.relative_to(sample)};filename={path.relative_to(sample)}"' for path in sample.rglob("*.png")
+def test_the_documented_command_uploads_a_folder(api: httpx.Client, sample: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/03-api-specification.md").read_text()
+    command = "find . " + page.partition("\nfind . ")[2].partition("```")[0]
+    assert "http://localhost:8000" in command
+    (sample / "shapes.jsonl").rename(sample / "my best rows.jsonl")
+    done = subprocess.run(
+        command.replace("http://localhost:8000", str(api.base_url)),
+        shell=True,
+        cwd=sample,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    done = subprocess.run(command, shell=True, cwd=sample, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["stored"] is True, done.stdout
+    assert json.loads(done.stdout)["added"] == 4, done.stdout
 
 
 def test_a_broken_row_comes_back_with_its_file_and_row_and_nothing_is_stored(api: httpx.Client, sample: Path) -> None:

@@ -82,6 +82,34 @@ page. All pages show the jobs as they were at the first one. A token expires aft
 `GET /api/v1/training/jobs/{id}/events` is a stream of server-sent events. Each `job` event holds the whole job. A
 client that reconnects with `Last-Event-ID` gets the changes since that event where the server still has them, and else
 the job as it is.
+
+## Data sets and models
+
+A data set is a data file in `./data`, or a folder there with data files and their images. `POST /api/v1/datasets`
+stores the files of a `multipart/form-data` body in a folder; the file name of each part is its path in that folder.
+In `receipts`, this sends all files:
+
+```bash
+find . -type f -printf 'form = "files=@\\"%P\\";filename=\\"%P\\""\\n' |
+  curl "http://localhost:8000/api/v1/datasets?folder=receipts" --config -
+```
+
+The server checks every row and image as `model-garden validate` does. A data set that cannot be trained on is not
+stored: the answer is 422, and `errors` names files and rows. `keep_invalid=true` stores it all the same. The folder
+changes at once when the check has passed, so a request that breaks off changes nothing. Other files in the folder
+stay, and files with the same content are not written again.
+
+A body may have 100 GiB and 100,000 files. A sender that is silent for 30 seconds, or sends less than 16 KiB a second,
+is refused with 408. While a file arrives, it is kept in the server's temporary folder (`TMPDIR`).
+
+`GET /api/v1/models/{name}/download` is a tar archive, without checkpoints:
+
+```bash
+curl -sS http://localhost:8000/api/v1/models/receipts/download | tar x
+cd receipts && sha256sum --check SHA256SUMS
+```
+
+A data set or model that a job needs is not deleted until the job has ended.
 """
 _LEFT_OUT = ("401", "403", "404", "429", "502", "503")
 
