@@ -30,14 +30,22 @@ def run_file(file: str, sets: list[str] | None, *, output: str) -> None:
     run_job(read_job(file, parse_sets(sets)), output=output)
 
 
+NO_TRAINER = "training needs the trainer's packages: pip install 'model-garden[trainer]'"
+
+
+def has_trainer() -> bool:
+    """Whether the packages that train are installed."""
+    return find_spec("torch") is not None
+
+
 def run_job(job: Job, *, output: str) -> None:
     """Run the trainer, show its progress, print the outcome, and exit with the trainer's exit code.
 
     Raises:
         MissingPackages: torch is not installed.
     """
-    if find_spec("torch") is None:
-        raise MissingPackages("training needs the trainer's packages: pip install 'model-garden[trainer]'")
+    if not has_trainer():
+        raise MissingPackages(NO_TRAINER)
     spec = effective_spec(job.spec, job.name, local_gpus=gpus())
     run = run_trainer(TrainerConfig(name=job.name, spec=spec))
     print_failure(run)

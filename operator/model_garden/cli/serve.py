@@ -80,8 +80,11 @@ async def _cluster(place: Place, context: str | None, *, loopback: bool) -> None
 async def _local(place: Place) -> None:
     """Serve and run the jobs of the current folder."""
     from model_garden.api.access import LocalAccess
+    from model_garden.cli.local import NO_TRAINER, has_trainer
     from model_garden.local.home import local_home
 
+    if not has_trainer():
+        print(f"Jobs will fail: {NO_TRAINER}", file=sys.stderr)
     workspace = Path.cwd()
     with local_home(workspace) as home:
         running = asyncio.create_task(home.runner.run())
