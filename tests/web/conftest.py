@@ -36,6 +36,13 @@ CONFIG = {
         "spatial_merge_size": 2,
     },
 }
+SIZES = {
+    "siblings": [
+        {"rfilename": "model.safetensors", "size": 7 * 1024**3},
+        {"rfilename": "pytorch_model.bin", "size": 7 * 1024**3},
+        {"rfilename": "config.json", "size": 1024},
+    ]
+}
 PATIENCE = 60_000
 """Milliseconds that a condition of a page may take on a busy two-core machine."""
 
@@ -68,7 +75,7 @@ def hub() -> Iterator[str]:
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps(CONFIG).encode())
+            self.wfile.write(json.dumps(SIZES if self.path.startswith("/api/models/") else CONFIG).encode())
 
         def log_message(self, *_: object) -> None:
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -118,6 +119,54 @@ def test_a_file_with_a_mistake_is_refused_by_field_and_line(page: Page) -> None:
     expect(page.get_by_label("A TrainingJob as YAML or JSON")).to_have_value(re.compile("fast"))
 
 
+def test_rows_are_shown_with_images_and_the_run_card_counts_their_steps(page: Page) -> None:
+    page.goto("/training/new")
+    expect(page.locator("#preview").get_by_role("button", name="Choose a data set")).to_be_visible()
+    page.get_by_role("button", name="vision_test_dataset.jsonl").click()
+    first = page.get_by_role("article", name="Row 1")
+    image = first.get_by_role("img")
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 224
+    expect(first.locator("mark")).to_have_text("A medium green circle at the top center, on a white background.")
+    expect(page.locator("#check")).to_contain_text("Every row can be trained on")
+    expect(page.locator("#estimate")).to_contain_text("Download: 7.0 GiB")
+    card = page.locator("#preview")
+    expect(card).to_contain_text("10 rows")
+    expect(card).to_contain_text("6 in 3 epochs")  # 10 rows are 2 steps of 8 rows at most
+    expect(card.get_by_role("button", name="Start training")).to_be_visible()
+    page.get_by_role("button", name="Next rows").click()
+    expect(page.get_by_role("article", name="Row 4")).to_be_visible()
+    page.get_by_label("Text-only (LLM)").check()
+    expect(page.locator("#check")).to_contain_text("the job trains a text model")
+
+
+def test_a_broken_row_is_named_with_its_image_and_the_job_is_not_created(page: Page, workspace: Path) -> None:
+    rows = [json.loads(line) for line in (DATA / "vision_test_dataset.jsonl").read_text().splitlines()]
+    rows[2]["response"] = ""
+    path = workspace / "data" / "broken.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page.goto("/training/new?dataset_path=./data/broken.jsonl&name=broken")
+    broken = page.locator("#check").get_by_role("article", name="Row 3")
+    expect(broken).to_contain_text('./data/broken.jsonl row 3: "response" is empty; fill it in or remove the row')
+    expect(broken.get_by_role("img")).to_be_visible()
+    page.locator("#preview").get_by_role("button", name="Fix 1 broken row").click()
+    expect(page.get_by_role("alert").first).to_contain_text("The job was not created")
+    expect(page.locator("#check").get_by_role("article", name="Row 3")).to_contain_text("is empty")
+    rows[2]["response"] = "A circle."
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page.get_by_role("button", name="Check again").click()
+    expect(page.locator("#preview").get_by_role("button", name="Start training")).to_be_visible()
+
+
+def test_data_elsewhere_and_data_that_is_not_there_are_said(page: Page) -> None:
+    page.goto("/training/new?dataset_path=hf://datasets/a/b")
+    expect(page.get_by_label("Hugging Face Hub")).to_be_checked()
+    expect(page.locator("#rows")).to_contain_text("The preflight checks all of them")
+    page.get_by_role("textbox", name="Data set").fill("./data/gone.jsonl")
+    page.get_by_role("textbox", name="Epochs").focus()
+    expect(page.locator("#rows")).to_contain_text("there is no ./data/gone.jsonl")
+
+
 def test_the_form_works_without_javascript(browser: Browser, address: str) -> None:
     context = browser.new_context(base_url=address, java_script_enabled=False)
     page = context.new_page()
@@ -130,5 +179,10 @@ def test_the_form_works_without_javascript(browser: Browser, address: str) -> No
     page.get_by_text("Fill from YAML").click()
     page.get_by_label("A TrainingJob as YAML or JSON").fill(JOB)
     page.get_by_role("button", name="Fill the form").click()
+    expect(page.get_by_role("textbox", name="Name of the job")).to_have_value("receipts")
+    page.get_by_role("button", name="List the data sets").click()
+    page.get_by_role("button", name="vision_test_dataset.jsonl").click()
+    expect(page.get_by_role("article", name="Row 1").get_by_role("img")).to_be_visible()
+    expect(page.locator("#check")).to_contain_text("Every row can be trained on")
     expect(page.get_by_role("textbox", name="Name of the job")).to_have_value("receipts")
     context.close()

@@ -69,7 +69,7 @@ def test_defaults_follow_the_type_and_the_size_of_the_model(page: Page) -> None:
     expect(page.locator("#preview")).to_contain_text("1 setting changed from the default")
     page.get_by_label("Use the default for Learning rate: 1e-5").click()
     expect(page.locator("#preview")).to_contain_text("All settings are defaults")
-    expect(page.locator("#preview")).to_contain_text("Choose a data set to start")
+    expect(page.locator("#preview")).to_contain_text("Choose a data set")
 
 
 def test_a_wrong_value_is_shown_at_its_field_and_nothing_is_created(page: Page, harness: OperatorHarness) -> None:
@@ -94,7 +94,7 @@ def test_the_form_shows_the_same_job_in_four_spellings_and_its_memory(page: Page
     expect(page.locator("#as-command")).to_contain_text("--epochs 2")
     expect(page.locator("#as-python")).to_contain_text("'num_epochs': 2")
     expect(page.locator("#estimate")).to_contain_text("GiB")
-    expect(page.locator("#estimate")).to_contain_text("GPU node")
+    expect(page.locator("#estimate")).to_contain_text("GPUs of this cluster")
 
 
 def test_a_job_that_is_deleted_and_a_server_that_restarts_are_seen_on_the_page(

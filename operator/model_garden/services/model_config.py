@@ -1,4 +1,4 @@
-"""The config.json of a base model on the Hub: what a memory estimate needs of it."""
+"""What the Hub says of a base model: its config.json, which a memory estimate needs, and its size."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ ENDPOINT_ENV = "HF_ENDPOINT"
 """Names another Hub, as for the Hugging Face libraries."""
 MAX_BYTES = 1024 * 1024
 SECONDS = 10.0
+DOWNLOADED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
+"""Ends of the names of files that a job downloads."""
+_WAY_OUT = "send it as base_model_config"
 
 
 async def read_model_config(spec: TrainingJobSpec) -> dict[str, Any]:
@@ -22,23 +25,49 @@ async def read_model_config(spec: TrainingJobSpec) -> dict[str, Any]:
     Raises:
         Unavailable: the base model is a folder in the cluster, or the Hub does not give the file.
     """
+    if not is_on_hub(spec.base_model):
+        raise Unavailable(f"config.json of {spec.base_model} is not on the Hub and cannot be read here; {_WAY_OUT}")
+    url = f"{_endpoint()}/{spec.base_model}/resolve/{spec.base_model_revision or 'main'}/config.json"
+    config = await _read_json(url)
+    if not isinstance(config, dict):
+        raise Unavailable(f"{url} is not a JSON object; {_WAY_OUT}")
+    return config
+
+
+async def read_download_size(spec: TrainingJobSpec) -> int | None:
+    """Bytes of the files that a job downloads of ``baseModel``; None for a folder, or if the Hub gives no sizes.
+
+    Format: https://huggingface.co/docs/hub/api
+    """
+    if not is_on_hub(spec.base_model):
+        return None
+    url = f"{_endpoint()}/api/models/{spec.base_model}/revision/{spec.base_model_revision or 'main'}?blobs=true"
+    try:
+        files = (await _read_json(url))["siblings"]
+        sizes = [one["size"] for one in files if one["rfilename"].endswith(DOWNLOADED)]
+        return sum(sizes) or None
+    except (Unavailable, KeyError, TypeError):
+        return None
+
+
+def _endpoint() -> str:
+    return os.environ.get(ENDPOINT_ENV, HUB).rstrip("/")
+
+
+async def _read_json(url: str) -> Any:
     import aiohttp
 
-    way_out = "send it as base_model_config"
-    if not is_on_hub(spec.base_model):
-        raise Unavailable(f"config.json of {spec.base_model} is not on the Hub and cannot be read here; {way_out}")
-    endpoint = os.environ.get(ENDPOINT_ENV, HUB).rstrip("/")
-    url = f"{endpoint}/{spec.base_model}/resolve/{spec.base_model_revision or 'main'}/config.json"
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS)) as session,
             session.get(url) as answer,
         ):
             answer.raise_for_status()
-            text = await answer.content.read(MAX_BYTES)
-        config = json.loads(text)
+            text = bytearray()
+            async for chunk in answer.content.iter_any():
+                text += chunk
+                if len(text) > MAX_BYTES:
+                    raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+            return json.loads(text)
     except (aiohttp.ClientError, OSError, ValueError) as failed:
-        raise Unavailable(f"{url} cannot be read ({failed or type(failed).__name__}); {way_out}") from failed
-    if not isinstance(config, dict):
-        raise Unavailable(f"{url} is not a JSON object; {way_out}")
-    return config
+        raise Unavailable(f"{url} cannot be read ({failed or type(failed).__name__}); {_WAY_OUT}") from failed

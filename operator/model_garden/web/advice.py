@@ -57,6 +57,8 @@ ADVICE: dict[str, str] = {
     "storage.data_claim": "Change it if the data set is on another claim.",
     "storage.models_claim": "Change it to keep the model on another claim.",
     "storage.cache_claim": "A shared cache downloads each model once.",
+    "storage.credentials_secret": "Needed for data and models in a private bucket.",
+    "storage.endpoint_url": "Needed for a server of your own, such as MinIO.",
     "ttl_seconds_after_finished": "Frees the pods of finished jobs, and their logs.",
     "active_deadline_seconds": "Bounds the cost of a run that takes longer than expected.",
     "backoff_limit": "Each retry resumes from the last checkpoint.",

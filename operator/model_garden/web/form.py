@@ -132,6 +132,22 @@ def base_model(values: Values) -> str:
     return values.get("other_model", "") if listed == OTHER_MODEL else listed
 
 
+def dataset(values: Values) -> str:
+    """The data set's path or address."""
+    return values.get("dataset_path", "").strip()
+
+
+def is_elsewhere(path: str) -> bool:
+    """Whether a data set is at an address, not in the workspace."""
+    return "://" in path
+
+
+def source(values: Values) -> str:
+    """Where the form shows its data set to be: ``workspace``, ``hub`` or ``bucket``."""
+    scheme, given = dataset(values).rpartition("://")[0], values.get("source", "workspace")
+    return "hub" if scheme.startswith("hf") else "bucket" if scheme else given
+
+
 def gpus(values: Values) -> int:
     """GPUs of a pod, as far as the input can be read."""
     typed = values.get("gpus", "")
@@ -192,9 +208,9 @@ def _at(table: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 NAMES = frozenset(
     (*(".".join(one.path) for one in _inputs()), *RESOURCES, "name", "model_type", "base_model", "other_model")
-) | {"dataset_path", YAML_FIELD}
+) | {"dataset_path", "source", YAML_FIELD}
 """The names of all inputs."""
-SETTINGS = NAMES - {"name", "model_type", "base_model", "other_model", "dataset_path"}
+SETTINGS = NAMES - {"name", "model_type", "base_model", "other_model", "dataset_path", "source"}
 """Those that have a default."""
 
 

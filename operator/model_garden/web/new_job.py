@@ -12,14 +12,16 @@ from model_garden.api.access import Caller
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.resource import InvalidResource
 from model_garden.services.errors import Conflict, Unavailable
+from model_garden.services.format import size
 from model_garden.services.job_document import read_document
 from model_garden.services.manifest import Job
-from model_garden.services.planning import Question, estimate_memory
+from model_garden.services.model_config import read_download_size
+from model_garden.services.planning import Question, estimate_memory, optimizer_steps, rows_per_step
 from model_garden.services.queries import find_job, list_jobs
 from model_garden.services.repeatable import Created, create_once
 from model_garden.services.spellings import as_command, as_curl, as_python, as_yaml
 from model_garden.services.submission import next_name
-from model_garden.web import catalog, examples, form
+from model_garden.web import catalog, examples, form, form_data
 from model_garden.web.examples import UseCase, use_case
 from model_garden.web.form_file import from_file
 from model_garden.web.pages import PageRoute, job_path, page, problem_of
@@ -58,9 +60,15 @@ async def fill_form(request: Request, caller: PageCaller, given: Form) -> Respon
 async def submit_form(request: Request, caller: PageCaller, values: Form) -> Response:
     """Create the job and show its page, or the form with what is wrong at its fields."""
     action = values.pop("action", "start")
+    if "choose" in values:
+        values["dataset_path"], action = values.pop("choose"), "rows"
     if "use_case" in values or "undo" in values or action != "start":
         values, chosen = _with_use_case(form.without(values, action))
-        return _form_page(request, caller, values, use_case=chosen)
+        shown = await _without_script(caller, values, action)
+        return _form_page(request, caller, values, use_case=chosen, shown=shown)
+    if broken := await _broken(caller, values):
+        wrong = {"dataset_path": ["Some rows cannot be trained on; they are listed below. Fix them, then start again."]}
+        return _form_page(request, caller, values, wrong, status=422, shown=broken)
     try:
         created = await _create(caller, form.document(values))
     except Exception as failed:
@@ -74,6 +82,27 @@ async def submit_form(request: Request, caller: PageCaller, values: Form) -> Res
     name = created.job["metadata"]["name"]
     query = f"?namespace={caller.namespace}" if "namespace" in request.query_params else ""
     return RedirectResponse(f"{job_path(name)}{query}", 303)
+
+
+async def _without_script(caller: Caller, values: Mapping[str, str], action: str) -> dict[str, Any]:
+    """What a page without JavaScript asks for: the list of data sets, or rows and their check."""
+    if action == "browse":
+        return {"stored": await form_data.stored(caller)}
+    if action == "rows" or "start" in values:
+        return {"shown": await form_data.preview(caller, values), "checked": await form_data.check(caller, values)}
+    return {}
+
+
+async def _broken(caller: Caller, values: Mapping[str, str]) -> dict[str, Any] | None:
+    """Rows and their check, where the page said that rows are broken and they still are; else None."""
+    if values.get("checked_path") != form.dataset(values) or values.get("checked_problems", "0") == "0":
+        return None
+    checked = await form_data.check(caller, values)
+    return (
+        {"shown": await form_data.preview(caller, values), "checked": checked}
+        if checked and not checked["ok"]
+        else None
+    )
 
 
 def _with_use_case(values: Mapping[str, str]) -> tuple[dict[str, str], UseCase | None]:
@@ -106,14 +135,15 @@ async def preview_form(request: Request, values: Form) -> Response:
 @router.post("/training/new/estimate")
 async def estimate_form(request: Request, caller: PageCaller, values: Form) -> Response:
     """The memory that the job needs, for the form as it stands."""
-    found, problem = None, ""
+    found, problem, download = None, "", None
     if form.base_model(values):
         try:
-            document = {"dataset_path": "./data/rows.jsonl", **form.document(values)}
-            found = await estimate_memory(caller.cluster, Question(read_document(document), None, None))
+            job = read_document({"dataset_path": "./data/rows.jsonl", **form.document(values)})
+            found = await estimate_memory(caller.cluster, Question(job, None, None))
+            download = await read_download_size(job.spec)
         except (InvalidResource, Unavailable):
             problem = "The preflight estimates the memory of this job once it is created."
-    return page(request, "estimate.html", found=found, problem=problem)
+    return page(request, "estimate.html", found=found, problem=problem, download=download and size(download))
 
 
 def spellings(request: Request, job: Job | None) -> list[tuple[str, str, str]]:
@@ -137,19 +167,35 @@ def _field_of(path: str) -> str:
 
 
 def run_card(values: Mapping[str, str]) -> dict[str, Any]:
-    """What the job would be with every default applied, or what is missing."""
+    """What the job would be with every default applied, what is missing, and what to do next.
+
+    ``job`` is None while the form is not complete; ``spec`` is then that of the same job with other data.
+    """
+    path = form.dataset(values)
     missing = [
         words
-        for words, given in (("a base model", form.base_model(values)), ("a data set", values.get("dataset_path")))
-        if not (given or "").strip()
+        for words, given in (("Choose a base model", form.base_model(values).strip()), ("Choose a data set", path))
+        if not given
     ]
-    if missing:
-        return {"missing": missing, "problems": [], "job": None}
+    checked = values.get("checked_path") == path
+    card: dict[str, Any] = {
+        "missing": missing,
+        "checking": bool(path) and not checked,
+        "broken": int(values.get("checked_problems", "0")) if checked else 0,
+        "rows": int(values.get("checked_rows", "0")) if checked else 0,
+        "problems": [],
+        "job": None,
+        "spec": None,
+    }
+    if "Choose a base model" in missing:
+        return card
     try:
-        job = read_document(form.document(values))
+        job = read_document({"dataset_path": "./data/rows.jsonl", **form.document(values)})
     except InvalidResource as wrong:
-        return {"missing": [], "problems": wrong.problems, "job": None}
-    return {"missing": [], "problems": [], "job": job, "spec": effective_spec(job.spec, job.name)}
+        return card | {"problems": wrong.problems}
+    spec = effective_spec(job.spec, job.name)
+    steps = optimizer_steps(spec, card["rows"]) if card["rows"] or spec.hyperparameters.max_steps > 0 else None
+    return card | {"job": None if missing else job, "spec": spec, "step": rows_per_step(spec), "steps": steps}
 
 
 def _shared(values: Mapping[str, str], problems: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -179,6 +225,7 @@ def _form_page(
     status: int = 200,
     notices: Sequence[str] = (),
     use_case: UseCase | None = None,
+    shown: Mapping[str, Any] | None = None,
     file_text: str = "",
     file_problems: Sequence[str] = (),
 ) -> Response:
@@ -203,4 +250,6 @@ def _form_page(
         file_text=file_text,
         file_problems=file_problems,
         in_namespace=caller.namespace,
+        source=form.source(values),
+        **{"stored": None, "shown": None, "checked": None, **(shown or {})},
     )

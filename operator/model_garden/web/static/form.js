@@ -27,8 +27,9 @@ function mark(input) {
   document.getElementById("reset").hidden = !document.querySelector(".grid .changed");
 }
 
-function empty(input) {
-  input.value = "";
+function fill(id, value) {
+  const input = document.getElementById(id);
+  input.value = value;
   input.dispatchEvent(new Event("input", { bubbles: true }));
   input.dispatchEvent(new Event("change", { bubbles: true }));
 }
@@ -39,7 +40,7 @@ function keepInAddress() {
   const namespace = new URLSearchParams(location.search).get("namespace");
   if (namespace) query.set("namespace", namespace);
   for (const [name, value] of new FormData(form())) {
-    if (typeof value === "string" && value !== "" && name !== "csrf_token") query.set(name, value);
+    if (typeof value === "string" && value !== "" && !/^(csrf_|checked_)/.test(name)) query.set(name, value);
   }
   const address = `${form().getAttribute("action").split("?")[0]}?${query}`;
   if (address.length <= KEPT_IN_ADDRESS) history.replaceState(history.state, "", address);
@@ -58,16 +59,21 @@ document.addEventListener("change", (event) => {
 });
 
 document.addEventListener("click", (event) => {
+  const choice = event.target.closest("[data-choose]");
+  if (choice) {
+    event.preventDefault();
+    for (const one of document.querySelectorAll("[data-choose]")) one.setAttribute("aria-pressed", String(one === choice));
+    fill("dataset_path", choice.dataset.choose);
+  }
   if (event.target.id === "reset") {
     event.preventDefault();
-    document.querySelectorAll(".grid .changed :is(input, select)").forEach(empty);
+    document.querySelectorAll(".grid .changed :is(input, select)").forEach((input) => fill(input.id, ""));
   }
   const undo = event.target.closest("[data-undo]");
   if (undo) {
     event.preventDefault(); // without this file, the server undoes it
-    const input = document.getElementById(undo.dataset.undo);
-    empty(input);
-    input.focus();
+    fill(undo.dataset.undo, "");
+    document.getElementById(undo.dataset.undo).focus();
   }
 });
 

@@ -1,0 +1,90 @@
+"""The data of a new job: what is stored, real rows with their images, and the check of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from model_garden.api.access import Caller
+from model_garden.services.format import size
+from model_garden.storage.interface import DatasetQuestion, PreviewRequest
+from model_garden.web import form
+from model_garden.web.pages import PageRoute, page, problem_of
+from model_garden.web.security import Form, PageCaller
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+ROWS = 3
+"""Rows shown at a time."""
+ELSEWHERE = "Rows of data elsewhere are not shown here. The preflight checks all of them before a GPU is requested."
+
+
+@router.post("/training/new/datasets")
+async def list_datasets(request: Request, caller: PageCaller, values: Form) -> Response:
+    """The data sets to choose from."""
+    return page(request, "form_datasets.html", stored=await stored(caller), values=values)
+
+
+@router.post("/training/new/rows")
+async def show_rows(request: Request, caller: PageCaller, values: Form) -> Response:
+    """Some rows of the data set, and a place for the check of all."""
+    shown = await preview(caller, values)
+    response = page(request, "form_rows.html", values=values, shown=shown, checked=None)
+    if shown and not (shown.get("preview") and shown["preview"].rows):  # there is nothing to check
+        response.headers["HX-Trigger-After-Settle"] = "checked"
+    return response
+
+
+@router.post("/training/new/check")
+async def check_rows(request: Request, caller: PageCaller, values: Form) -> Response:
+    """What the check of every row found. The run card follows once it is in the page."""
+    response = page(request, "form_check.html", values=values, checked=await check(caller, values))
+    response.headers["HX-Trigger-After-Settle"] = "checked"
+    return response
+
+
+async def stored(caller: Caller) -> dict[str, Any]:
+    """The data sets of the caller's storage, or why they cannot be listed."""
+    try:
+        found = await caller.storage.datasets()
+        return {"datasets": [(one, size(one.size)) for one in found], "problem": ""}
+    except Exception as failed:
+        return {"datasets": [], "problem": problem_of(failed).detail}
+
+
+async def preview(caller: Caller, values: Mapping[str, str]) -> dict[str, Any] | None:
+    """Some rows of the data set that the form names, or why there are none; None while it names no data set."""
+    path = form.dataset(values)
+    if not path:
+        return None
+    if form.is_elsewhere(path):
+        return {"note": ELSEWHERE}
+    start = values.get("start", "")
+    try:
+        wanted = PreviewRequest(start=int(start) if start.isdecimal() else 0, count=ROWS, **question(values))
+        return {"preview": await caller.storage.preview(wanted), "start": wanted.start, "end": wanted.start + ROWS}
+    except Exception as failed:
+        return {"problem": problem_of(failed).detail}
+
+
+async def check(caller: Caller, values: Mapping[str, str]) -> dict[str, Any] | None:
+    """The report on every row of the data set that the form names, or why this server cannot check it."""
+    path = form.dataset(values)
+    if not path or form.is_elsewhere(path):
+        return None
+    try:
+        return await caller.storage.check(DatasetQuestion(**question(values)))
+    except Exception as failed:
+        return {"not_checked": problem_of(failed).detail}
+
+
+def question(values: Mapping[str, str]) -> dict[str, Any]:
+    """How the job would read its data set."""
+    return {
+        "path": form.dataset(values),
+        "vision": form.is_vision(values),
+        "split": values.get("dataset_split") or "train",
+        "train_on": "all" if values.get("train_on") == "all" else "responses",
+    }
