@@ -98,10 +98,8 @@ class Attempt:
         return (self.folder / "started").read_text()
 
     @property
-    def ended(self) -> str | None:
-        """When it ended; None while it runs."""
-        if self.exit_code is None:
-            return None
+    def ended(self) -> str:
+        """When it ended; to be asked for only then."""
         file = self.folder / "exit-code"
         seconds = (file if file.exists() else self.log).stat().st_mtime
         return timestamp(datetime.fromtimestamp(seconds, UTC))

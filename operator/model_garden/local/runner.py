@@ -50,6 +50,14 @@ class _Log:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """An attempt, and its state when this round looked at it."""
+
+    attempt: Attempt
+    state: objects.AttemptState
+
+
 @dataclass
 class _Job:
     """What is kept of a TrainingJob between rounds."""
@@ -71,6 +79,7 @@ class Runner:
     def __init__(self, store: LocalStore, folder: Path, workspace: Path) -> None:
         self._store, self._folder, self._workspace = store, folder, workspace
         self._jobs: dict[str, _Job] = {}
+        self._over: set[str] = set()
         self._gpus = process.gpus()
 
     async def run(self) -> None:
@@ -82,16 +91,25 @@ class Runner:
 
     def training(self) -> str | None:
         """The job whose trainer runs."""
-        return self._running(self._store.all())
+        jobs = self._store.all()
+        return _running(jobs, self._look_at(jobs))
 
     def round(self) -> None:
         """Advance every job once."""
         jobs = sorted(self._store.all(), key=lambda job: (job["metadata"]["creationTimestamp"], int(_version(job))))
-        self._end_deleted({job["metadata"]["uid"] for job in jobs})
-        busy = self._running(jobs)
+        uids = {job["metadata"]["uid"] for job in jobs}
+        self._over &= uids
+        self._end_deleted(uids)
+        seen = self._look_at(jobs)
+        busy = _running(jobs, seen)
         for job in jobs:
+            uid = job["metadata"]["uid"]
+            if uid not in seen:
+                continue
             status, _ = read_status(job.get("status") or {})
             if finished(status):
+                if busy != job["metadata"]["name"]:
+                    self._over.add(uid)
                 continue
             try:
                 plan = self._plan(job)
@@ -101,7 +119,7 @@ class Runner:
             mine = busy == plan.name
             if busy is None and not plan.spec.suspend and not plan.cancelled:
                 busy, mine = plan.name, True
-            self._advance(job, plan, status, None if mine else busy)
+            self._advance(job, plan, status, seen[uid], None if mine else busy)
 
     def _plan(self, job: Object) -> Plan:
         metadata, spec = job["metadata"], parse_spec(job["spec"])
@@ -116,23 +134,24 @@ class Runner:
             annotations=metadata.get("annotations") or {},
         )
 
-    def _advance(self, job: Object, plan: Plan, status: TrainingJobStatus, waits_for: str | None) -> None:
-        attempts = self._attempts(plan.uid)
+    def _advance(
+        self, job: Object, plan: Plan, status: TrainingJobStatus, attempts: list[_Seen], waits_for: str | None
+    ) -> None:
         self._control(plan, attempts)
         if self._is_due(plan, attempts, waits_for):
             self._start(plan)
-            attempts = self._attempts(plan.uid)
+            attempts = self._look(plan.uid)
         kept = self._jobs.setdefault(plan.uid, _Job(recorded(status)))
-        for attempt in attempts:
-            self._read_log(kept, plan, attempt)
-        seen = Observation(plan, self._facts(job, plan, attempts, waits_for), kept.training, status, _now(job))
+        for one in attempts:
+            self._read_log(kept, plan, one.attempt)
+        facts = self._facts(job, plan, [one.state for one in attempts], waits_for)
+        seen = Observation(plan, facts, kept.training, status, _now(job))
         after = next_status(seen, judge(seen, float("inf")), _tail(kept, attempts))
         if after != status and (urgent(status, after) or time.monotonic() - kept.written >= PROGRESS_SECONDS):
             kept.written = time.monotonic()
             self._write(job, status, after)
 
-    def _facts(self, job: Object, plan: Plan, attempts: list[Attempt], waits_for: str | None) -> Facts:
-        states = [state_of(attempt) for attempt in attempts]
+    def _facts(self, job: Object, plan: Plan, states: list[objects.AttemptState], waits_for: str | None) -> Facts:
         pods = [objects.pod(job["metadata"], state) for state in states]
         if plan.cancelled and not any(state.exit_code is None for state in states):
             return derive_facts(job["metadata"], None, pods)
@@ -144,20 +163,20 @@ class Runner:
             facts = replace(facts, job=replace(facts.job, start_problem=why))
         return facts
 
-    def _control(self, plan: Plan, attempts: list[Attempt]) -> None:
+    def _control(self, plan: Plan, attempts: list[_Seen]) -> None:
         """Pass a request to cancel, suspend, or stop and save to the trainer that runs."""
-        running = [attempt for attempt in attempts if attempt.exit_code is None]
+        running = [one.attempt for one in attempts if one.state.exit_code is None]
         for attempt in running:
             if plan.cancelled or plan.spec.suspend:
                 attempt.request_stop()
             elif plan.stop_and_save:
                 attempt.request_save()
 
-    def _is_due(self, plan: Plan, attempts: list[Attempt], waits_for: str | None) -> bool:
+    def _is_due(self, plan: Plan, attempts: list[_Seen], waits_for: str | None) -> bool:
         """Whether the next attempt is to start now."""
         if waits_for or plan.cancelled or plan.spec.suspend:
             return False
-        states = [state_of(attempt) for attempt in attempts]
+        states = [one.state for one in attempts]
         if not states:
             return True
         if states[-1].exit_code is None or objects.conclusion(states, plan.spec.backoff_limit):
@@ -165,22 +184,21 @@ class Runner:
         if states[-1].stop_requested:
             return True
         pause = RETRY_SECONDS * 2.0 ** (len(states) - 1)
-        return time.time() - attempts[-1].log.stat().st_mtime >= pause
+        return time.time() - attempts[-1].attempt.log.stat().st_mtime >= pause
 
     def _start(self, plan: Plan) -> None:
         config = TrainerConfig(name=plan.name, spec=plan.spec)
         process.start(self._folder / plan.uid, config, self._workspace)
         _log.info("%s: the trainer starts", plan.name)
 
-    def _attempts(self, uid: str) -> list[Attempt]:
-        return process.attempts(self._folder / uid)
+    def _look(self, uid: str) -> list[_Seen]:
+        """The attempts of a job as they are now."""
+        return [_Seen(attempt, state_of(attempt)) for attempt in process.attempts(self._folder / uid)]
 
-    def _running(self, jobs: list[Object]) -> str | None:
-        """The job whose trainer runs."""
-        for job in jobs:
-            if any(attempt.exit_code is None for attempt in self._attempts(job["metadata"]["uid"])):
-                return str(job["metadata"]["name"])
-        return None
+    def _look_at(self, jobs: list[Object]) -> dict[str, list[_Seen]]:
+        """The attempts of each job by its uid; jobs that are over, which change no more, are left out."""
+        uids = (job["metadata"]["uid"] for job in jobs)
+        return {uid: self._look(uid) for uid in uids if uid not in self._over}
 
     def _read_log(self, kept: _Job, plan: Plan, attempt: Attempt) -> None:
         log = kept.logs.setdefault(attempt.number, _Log())
@@ -214,22 +232,30 @@ class Runner:
             _log.info("%s: %s -> %s", job["metadata"]["name"], before.phase or "new", after.phase)
 
 
+def _running(jobs: list[Object], seen: dict[str, list[_Seen]]) -> str | None:
+    """The job whose trainer runs."""
+    for job in jobs:
+        if any(one.state.exit_code is None for one in seen.get(job["metadata"]["uid"], ())):
+            return str(job["metadata"]["name"])
+    return None
+
+
 def state_of(attempt: Attempt) -> objects.AttemptState:
     """An attempt's folder as plain values."""
-    outcome = attempt.termination_log
+    outcome, exit_code = attempt.termination_log, attempt.exit_code
     return objects.AttemptState(
         number=attempt.number,
         started=attempt.started,
-        ended=attempt.ended,
-        exit_code=attempt.exit_code,
+        ended=None if exit_code is None else attempt.ended,
+        exit_code=exit_code,
         outcome=outcome.read_text() if outcome.exists() else None,
         stop_requested=attempt.stop_requested,
         save_requested=attempt.save_requested,
     )
 
 
-def _tail(kept: _Job, attempts: list[Attempt]) -> list[str]:
-    return list(kept.logs[attempts[-1].number].tail) if attempts else []
+def _tail(kept: _Job, attempts: list[_Seen]) -> list[str]:
+    return list(kept.logs[attempts[-1].attempt.number].tail) if attempts else []
 
 
 def _version(job: Object) -> str:
