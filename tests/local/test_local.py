@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model_garden.cluster import ClusterError
+from model_garden.cluster import TRAINING_JOBS, ClusterError
 from model_garden.local import runner
 from model_garden.local.home import FolderInUse, local_home
 from model_garden.services.actions import change_job, delete_job
 from model_garden.services.errors import Conflict, NotFound
 from model_garden.services.logs import follow_job_log, read_log
+from model_garden.services.manifest import job_from_spec
 from model_garden.services.queries import find_job, list_jobs, watch_job
+from model_garden.services.submission import create_job
 from tests.local.conftest import Home, Scenario
 
 Serve = Callable[[Scenario], None]
@@ -216,3 +219,55 @@ def test_a_path_outside_the_workspace_is_an_invalid_spec(serve: Serve) -> None:
         assert status["failure"]["reason"] == "InvalidSpec" and "datasetPath" in status["failure"]["message"]
 
     serve(scenario)
+
+
+def test_pages_show_the_jobs_as_they_were_at_the_first_page(workspace: Path) -> None:
+    async def scenario() -> None:
+        with local_home(workspace) as opened:  # no runner: nothing else changes the jobs
+            home = Home(opened.cluster, workspace)
+            for name in ("a", "b", "c"):
+                await home.submit(name)
+            first = await home.cluster.page(TRAINING_JOBS, "default", limit=1)
+            await delete_job(home.cluster, "default", "b")
+            await change_job(home.cluster, "default", "c", "suspend")
+            await home.submit("d")
+            rest = await home.cluster.page(TRAINING_JOBS, "default", limit=5, token=first.token)
+            assert [job["metadata"]["name"] for job in first.items + rest.items] == ["a", "b", "c"]
+            assert "suspend" not in rest.items[-1]["spec"]
+            before = await home.cluster.list(TRAINING_JOBS, "default", version=first.resource_version)
+            assert before.items == first.items + rest.items
+            assert [job["metadata"]["name"] for job in await list_jobs(home.cluster, "default")] == ["a", "c", "d"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("selector", "names"),
+    [
+        ("team=vision", ["a"]),
+        ("team==vision", ["a"]),
+        ("team!=vision", ["b", "c"]),
+        ("team", ["a", "b"]),
+        ("!team", ["c"]),
+        ("team,team!=text", ["a"]),
+    ],
+)
+def test_labels_are_selected_as_in_a_cluster(workspace: Path, selector: str, names: list[str]) -> None:
+    async def scenario() -> list[str]:
+        with local_home(workspace) as opened:
+            for name, labels in (("a", {"team": "vision"}), ("b", {"team": "text"}), ("c", {})):
+                job = job_from_spec({"baseModel": "./models/tiny", "datasetPath": "./data/rows.jsonl"}, name)
+                job.metadata["labels"] = labels
+                await create_job(opened.cluster, job, "default")
+            found = await opened.cluster.list(TRAINING_JOBS, "default", labels=selector)
+            return [job["metadata"]["name"] for job in found.items]
+
+    assert asyncio.run(scenario()) == names
+
+
+def test_a_label_selector_that_is_not_understood_is_refused(workspace: Path) -> None:
+    async def scenario() -> None:
+        with local_home(workspace) as opened, pytest.raises(ClusterError, match="use KEY=VALUE, KEY!=VALUE"):
+            await opened.cluster.list(TRAINING_JOBS, "default", labels="team in (vision, text)")
+
+    asyncio.run(scenario())

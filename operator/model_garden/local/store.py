@@ -58,6 +58,33 @@ class LocalStore:
         rows = self._database.execute("SELECT resource FROM jobs ORDER BY name").fetchall()
         return [json.loads(row[0]) for row in rows]
 
+    def at(self, version: int) -> list[Object]:
+        """All TrainingJobs as they were after the change with this version, by name.
+
+        Raises:
+            TooOld: what has changed since is no longer kept.
+        """
+        jobs = {job["metadata"]["name"]: job for job in self.all()}
+        first: dict[str, ChangeType] = {}
+        for kind, job in self.changes_since(version):
+            first.setdefault(job["metadata"]["name"], kind)
+        for name, kind in first.items():
+            jobs.pop(name, None)
+            if kind != "ADDED":
+                jobs[name] = self._before(version, name)
+        return [jobs[name] for name in sorted(jobs)]
+
+    def _before(self, version: int, name: str) -> Object:
+        query = (
+            "SELECT resource FROM changes WHERE version <= ? AND json_extract(resource, '$.metadata.name') = ? "
+            "ORDER BY version DESC LIMIT 1"
+        )
+        row = self._database.execute(query, (version, name)).fetchone()
+        if row is None:
+            raise TooOld(str(version))
+        found: Object = json.loads(row[0])
+        return found
+
     def get(self, name: str) -> Object | None:
         """One TrainingJob, None if there is none."""
         row = self._database.execute("SELECT resource FROM jobs WHERE name = ?", (name,)).fetchone()

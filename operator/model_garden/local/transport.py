@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,14 +110,16 @@ class _Transport:
         return found
 
     def _list(self, query: dict[str, str]) -> Object:
-        wanted = _selector(query)
-        items = [item for item in self._store.all() if wanted(item) and item["metadata"]["name"] > _after(query)]
-        metadata: Object = {"resourceVersion": str(self._store.version)}
+        """A list as it is now, or as it was at the version that the request or its continue token names."""
+        wanted, (version, after) = _selector(query), _place(query)
+        kept = self._store.all() if version is None else self._store.at(version)
+        items = [item for item in kept if wanted(item) and item["metadata"]["name"] > after]
+        metadata: Object = {"resourceVersion": str(self._store.version if version is None else version)}
         limit = int(query.get("limit") or 0)
         if limit and len(items) > limit:
             metadata["remainingItemCount"] = len(items) - limit
             items = items[:limit]
-            metadata["continue"] = items[-1]["metadata"]["name"]
+            metadata["continue"] = f"{metadata['resourceVersion']}:{items[-1]['metadata']['name']}"
         return {"metadata": metadata, "items": items}
 
     async def _watch(self, query: dict[str, str]) -> AsyncIterator[bytes]:
@@ -262,20 +265,45 @@ def _parse(path: str) -> tuple[Resource, str | None, str | None, str | None]:
 
 
 def _selector(query: dict[str, str]) -> Callable[[Object], bool]:
-    """Whether an object matches a request's selectors: ``metadata.name=NAME``, and labels ``KEY=VALUE`` or ``KEY``."""
+    """Whether an object matches a request's selectors: ``metadata.name=NAME``, and those of labels."""
     field = query.get("fieldSelector", "").partition("metadata.name=")[2]
-    labels = [part.replace("==", "=").partition("=") for part in query.get("labelSelector", "").split(",") if part]
+    labels = [_label_term(part.strip()) for part in query.get("labelSelector", "").split(",") if part.strip()]
 
     def matches(item: Object) -> bool:
         own = item["metadata"].get("labels") or {}
         named = not field or item["metadata"]["name"] == field
-        return named and all(own.get(key) == value if sign else key in own for key, sign, value in labels)
+        return named and all(holds(own) for holds in labels)
 
     return matches
 
 
-def _after(query: dict[str, str]) -> str:
-    return query.get("continue", "")
+_TERM = re.compile(r"(?P<no>!?)(?P<key>[\w./-]+)|(?P<name>[\w./-]+)\s*(?P<sign>!=|==?)\s*(?P<value>[\w.-]*)")
+
+
+def _label_term(text: str) -> Callable[[dict[str, str]], bool]:
+    """``KEY=VALUE``, ``KEY!=VALUE``, which an object without the key matches too, ``KEY`` or ``!KEY``.
+
+    Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors
+    """
+    term = _TERM.fullmatch(text)
+    if term is None:
+        rule = "use KEY=VALUE, KEY!=VALUE, KEY or !KEY, separated by commas"
+        raise Refused(400, "BadRequest", f"the label selector {text!r} cannot be read on this machine; {rule}")
+    no, key, name, sign, value = term.groups()
+    if key:
+        return lambda labels: (key in labels) != bool(no)
+    return lambda labels: (labels.get(name) == value) != (sign == "!=")
+
+
+def _place(query: dict[str, str]) -> tuple[int | None, str]:
+    """The version of the list that a request asks for, None for the latest, and the name after which it begins."""
+    try:
+        if token := query.get("continue"):
+            version, _, after = token.partition(":")
+            return int(version), after
+        return (int(query["resourceVersion"]) if query.get("resourceVersionMatch") == "Exact" else None), ""
+    except ValueError as wrong:
+        raise Refused(400, "BadRequest", f"continue or resourceVersion is not of this server: {wrong}") from wrong
 
 
 def _cause(problem: str) -> Object:
