@@ -52,6 +52,12 @@ def test_a_downloaded_model_is_the_stored_one(tmp_path: Path, model: Path) -> No
         assert (folder / name).read_bytes() == (model / name).read_bytes()
 
 
+def test_a_part_of_a_model_can_be_fetched_alone(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "merged.tar").write_bytes(asyncio.run(stream(tmp_path, "models/receipts/merged")))
+    listed = subprocess.run(["tar", "tf", "merged.tar"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert listed.stdout.split() == ["merged/model.safetensors", "merged/SHA256SUMS"]
+
+
 def test_a_data_set_can_be_fetched_too(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/rows.jsonl").write_text("{}\n")

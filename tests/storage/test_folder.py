@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def storage(tmp_path: Path) -> FolderStorage:
             "receipts/training_config.json": json.dumps(
                 {
                     "spec": {"baseModel": "a/b", "datasetPath": "./data/rows.jsonl"},
-                    "output": {"trainedSteps": 7, "finalLoss": 0.5, "verified": True},
+                    "output": {"path": "models/receipts", "trainedSteps": 7, "finalLoss": 0.5, "verified": True},
                 }
             ),
             "running/checkpoints/checkpoint-1/adapter_model.safetensors": "weights",
@@ -115,6 +116,27 @@ def test_a_data_set_or_model_is_deleted_as_a_whole(storage: FolderStorage, tmp_p
 def test_nothing_else_is_deleted(storage: FolderStorage, path: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         asyncio.run(storage.remove(path))
+
+
+def test_what_cannot_be_read_or_named_does_not_hide_the_rest(
+    storage: FolderStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "data", **{"lost+found/rows.jsonl": "{}\n"})
+    write(tmp_path / "models", **{"odd/training_config.json": '{"spec": {"baseModel": 7}, "output": {"verified": 7}}'})
+    write(tmp_path / "models", **{"odd/adapter_config.json": "[1]", "worse/training_config.json": '{"spec": "x"'})
+    Path(os.fsdecode(os.fsencode(tmp_path / "data") + b"/\xff.jsonl")).write_text("{}\n")
+
+    def refused(folder: str | Path) -> object:
+        if Path(folder).name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", refused)  # the tests may run as root, who may read everything
+    assert [one.name for one in asyncio.run(storage.datasets())] == ["receipts", "rows.jsonl", "splits"]
+    models = {one.name: one for one in asyncio.run(storage.models())}
+    assert models["receipts"].verified is True
+    assert models["odd"].base_model is None and models["odd"].verified is None and models["worse"].kinds == []
 
 
 @pytest.mark.parametrize("name", ["data", "models"])

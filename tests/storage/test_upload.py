@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import threading
@@ -283,7 +284,7 @@ def test_two_uploads_into_one_folder_lose_nothing(workspace: Path, sample: Path,
     [
         (3, b"four", r"a\.jsonl: has more than the announced 3 bytes"),
         (5, b"four", r"a\.jsonl: only 4 of 5 bytes arrived"),
-        (4, b"five", r"a\.jsonl: the SHA-256 is \w+, not \w+; send the file again"),
+        (4, b"five", r"a\.jsonl: its SHA-256 is not \w+, as announced; send the file again"),
     ],
 )
 def test_a_file_is_what_was_announced(workspace: Path, size: int, content: bytes, words: str) -> None:
@@ -295,6 +296,30 @@ def test_a_file_is_what_was_announced(workspace: Path, size: int, content: bytes
     with pytest.raises(UploadRefused, match=words):
         upload(workspace, steps)
     assert names(workspace / "data") == []
+
+
+def test_a_file_that_arrived_broken_can_be_sent_again(workspace: Path, sample: Path) -> None:
+    async def steps(receiving: Upload) -> UploadReport:
+        content = (sample / "shapes_images/0001.png").read_bytes()
+        with pytest.raises(UploadRefused):
+            await receiving.add("shapes_images/0001.png", len(content), blocks(content[:-1]))
+        return (await whole(sample)(receiving)) or pytest.fail()
+
+    report = upload(workspace, steps)
+    assert report and report.added == 4
+
+
+def test_a_file_system_without_hard_links_gets_copies(
+    workspace: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    upload(workspace, whole(sample))
+    monkeypatch.setattr(os, "link", refused)
+    create_text_samples(sample / "more.jsonl", 1)
+    upload(workspace, whole(sample))
+    assert files_of(workspace / "data/shapes") == files_of(sample)
 
 
 @pytest.mark.parametrize("path", ["../x.jsonl", "/etc/x.jsonl", ".hidden", "a\\b", "a\0b", "a" * 300])

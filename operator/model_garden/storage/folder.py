@@ -81,9 +81,10 @@ class FolderStorage:
     async def archive(self, path: str) -> AsyncIterator[bytes]:
         """A tar stream of a model or a data set."""
         with self._errors():
-            entry = whole_entry(self._workspace, path)
-            files = await asyncio.to_thread(files_of_entry, entry)
-            if entry.parent.name == MODELS:
+            root, _ = stored_path(path)
+            entry = (existing if root == MODELS else whole_entry)(self._workspace, path)
+            files = await asyncio.to_thread(files_of_entry, entry, self._workspace / root)
+            if root == MODELS:
                 files = model_files(files)
             if not files:
                 raise NotFound(f"{path} has no file to download yet")

@@ -232,6 +232,8 @@ class Storage(Protocol):
 
         Raises:
             InvalidPath: the name breaks a rule.
+            Conflict: the name is that of a file.
+            MissingPackages: the packages that read data sets are not installed.
             StorageFailed: nothing can be written.
         """
         ...
@@ -247,7 +249,9 @@ class Storage(Protocol):
         ...
 
     def archive(self, path: str) -> AsyncIterator[bytes]:
-        """A tar stream of a model (without checkpoints) or a data set, in blocks; its last member is SHA256SUMS.
+        """A tar stream of a model (without checkpoints), of a folder in it, or of a data set, in blocks.
+
+        Its last member, ``SHA256SUMS``, has the digest of every file.
 
         Raises:
             InvalidPath: the path breaks a rule.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from model_garden.contract.status import OutputStatus
 from model_garden.datasets.files import SUFFIXES
 from model_garden.storage.interface import ModelKind, StoredDataset, StoredModel
 from model_garden.storage.paths import DATA, MODELS
@@ -41,10 +45,10 @@ def files_below(folder: Path, root: Path) -> Iterator[Found]:
             yield Found(entry.name, status.st_size, status.st_mtime)
 
 
-def files_of_entry(entry: Path) -> list[Found]:
-    """The files of a folder directly in ``data`` or ``models``, or such a file itself, which is its own path."""
+def files_of_entry(entry: Path, root: Path) -> list[Found]:
+    """The files of a folder in ``root`` (see ``files_below``), or a file in it, whose path is then its name."""
     if entry.is_dir():
-        return list(files_below(entry, entry.parent))
+        return list(files_below(entry, root))
     status = entry.stat()
     return [Found(entry.name, status.st_size, status.st_mtime)]
 
@@ -81,8 +85,12 @@ def _is_of_training(path: str) -> bool:
 def _by_name(root: Path) -> Iterator[tuple[str, list[Found]]]:
     """Each entry of a folder with its files."""
     for entry in _visible(root, root):
-        if entry.is_dir() or entry.is_file():
-            yield entry.name, files_of_entry(Path(entry.path))
+        if not entry.is_dir() and not entry.is_file():
+            continue
+        try:
+            yield entry.name, files_of_entry(Path(entry.path), root)
+        except PermissionError:  # no one's data set: lost+found, which a new disk has
+            continue
 
 
 def _visible(folder: Path, root: Path) -> list[os.DirEntry[str]]:
@@ -92,7 +100,16 @@ def _visible(folder: Path, root: Path) -> list[os.DirEntry[str]]:
             found = [one for one in entries if not one.name.startswith(".")]
     except FileNotFoundError:
         return []
-    return sorted((one for one in found if not one.is_symlink() or is_inside(one.path, root)), key=lambda one: one.name)
+    inside = (one for one in found if not one.is_symlink() or is_inside(one.path, root))
+    return sorted((one for one in inside if _is_unicode(one.name)), key=lambda one: one.name)
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether a name can be written in JSON; others cannot be named in a job either."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def stored_dataset(name: str, files: list[Found], *, folder: bool = True) -> StoredDataset | None:
@@ -113,8 +130,6 @@ def stored_dataset(name: str, files: list[Found], *, folder: bool = True) -> Sto
 
 
 def _model(folder: Path, files: list[Found]) -> StoredModel:
-    record = _json(folder / RECORD)
-    spec, output = _object(record.get("spec")), _object(record.get("output"))
     useful = model_files(files)
     return StoredModel(
         name=folder.name,
@@ -123,12 +138,21 @@ def _model(folder: Path, files: list[Found]) -> StoredModel:
         files=len(useful),
         size=sum(one.size for one in useful),
         modified=_latest(files) if files else datetime.fromtimestamp(folder.stat().st_mtime, UTC),
-        base_model=spec.get("baseModel") or _json(folder / "adapter_config.json").get("base_model_name_or_path"),
-        dataset_path=spec.get("datasetPath"),
-        trained_steps=output.get("trainedSteps"),
-        final_loss=output.get("finalLoss"),
-        verified=output.get("verified"),
+        **_facts(folder),
     )
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What the run wrote about its model, or what the adapter says; nothing where neither can be read."""
+    record = _json(folder / RECORD)
+    spec = _object(record.get("spec"))
+    base_model = spec.get("baseModel") or _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    facts = {"base_model": base_model, "dataset_path": spec.get("datasetPath")}
+    found: dict[str, Any] = {name: fact for name, fact in facts.items() if isinstance(fact, str)}
+    with suppress(ValidationError):
+        output = OutputStatus.model_validate(record.get("output"))
+        found |= {"trained_steps": output.trained_steps, "final_loss": output.final_loss, "verified": output.verified}
+    return found
 
 
 def _kinds(paths: set[str]) -> list[ModelKind]:

@@ -7,12 +7,14 @@ either the old folder or the new one.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +27,8 @@ from model_garden.storage.paths import DATA, STAGING, relative_path, spell
 from model_garden.storage.preview import spelled
 
 BLOCK = 1024 * 1024
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What ``link(2)`` says where a file system has no hard links, or no more of a file."""
 STALE = 24 * 3600.0
 """Seconds after which an upload that wrote nothing is one whose process was killed."""
 
@@ -93,11 +97,12 @@ class FolderUpload:
                 file = target.open("xb", buffering=0)
             except (FileExistsError, NotADirectoryError) as both:
                 raise UploadRefused(f"{path}: the name is that of a file and of a folder; rename one of them") from both
-            with file:
-                digest = await _receive(file, path, size, content)
-        wanted = self._digests.get(path)
-        if wanted and wanted.sha256 != digest:
-            raise UploadRefused(f"{path}: the SHA-256 is {digest}, not {wanted.sha256}; send the file again")
+            try:
+                with file:
+                    await _receive(file, path, size, self._digests.get(path), content)
+            except BaseException:
+                target.unlink()
+                raise
         self._added[path] = size
         self._skipped.discard(path)
 
@@ -172,17 +177,19 @@ def _checks_of(folder: Path, dataset: StoredDataset | None, data: Path) -> list[
     return [check_data(Check(str(file), None, root=data)) for file in files]
 
 
-def discard_stale(data: Path, now: float | None = None) -> None:
+def discard_stale(data: Path) -> None:
     """Remove what uploads left whose process was killed: nothing in it changed for ``STALE`` seconds."""
-    limit = (time.time() if now is None else now) - STALE
+    limit = time.time() - STALE
     for folder in data.glob(f"{STAGING}*"):
-        inside = (path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
-        if max(inside) < limit:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # an upload that ends meanwhile
+            if max(path.lstat().st_mtime for path in (folder, *folder.rglob("*"))) < limit:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _receive(file: IO[bytes], path: str, size: int, content: AsyncIterator[bytes]) -> str:
-    """Write the content; its SHA-256."""
+async def _receive(
+    file: IO[bytes], path: str, size: int, announced: FileDigest | None, content: AsyncIterator[bytes]
+) -> None:
+    """Write the content, which must be what was announced."""
     digest, arrived = hashlib.sha256(), 0
     async for block in content:
         arrived += len(block)
@@ -191,7 +198,8 @@ async def _receive(file: IO[bytes], path: str, size: int, content: AsyncIterator
         await asyncio.to_thread(_write, file, digest, block)
     if arrived < size:
         raise UploadRefused(f"{path}: only {arrived:,} of {size:,} bytes arrived; send the file again")
-    return digest.hexdigest()
+    if announced and announced.sha256 != digest.hexdigest():
+        raise UploadRefused(f"{path}: its SHA-256 is not {announced.sha256}, as announced; send the file again")
 
 
 def _write(file: IO[bytes], digest: hashlib._Hash, block: bytes) -> None:
@@ -233,5 +241,7 @@ def _keep(old: Path, new: Path, path: str) -> None:
             raise Conflict(
                 f"{path}: the name is that of a file and of a folder, one of them stored and one uploaded; rename one"
             ) from taken
-    except PermissionError:  # a file system without hard links
+    except OSError as failed:
+        if failed.errno not in _NO_LINKS:
+            raise
         shutil.copy2(old, new, follow_symlinks=False)
