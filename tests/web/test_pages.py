@@ -223,57 +223,6 @@ def test_pages_work_without_javascript(browser: Browser, address: str, harness: 
     context.close()
 
 
-def test_a_sweep_shows_its_jobs_before_it_creates_them(page: Page, harness: OperatorHarness) -> None:
-    harness.submit("swept", {"EXIT_CODE": 3, "FAIL_AT_STEP": 1})
-    harness.until("swept", "Failed")
-    page.goto("/training/swept")
-    page.get_by_role("region", name="Failure").get_by_role("link", name="Run again…").click()
-    page.get_by_label("Change one field").select_option("hyperparameters.learningRate")
-    page.get_by_label("Values").fill("fast")
-    expect(page.locator("#planned")).to_contain_text("spec.hyperparameters.learningRate")
-    page.get_by_label("Values").fill("1e-5, 3e-5")
-    expect(page.locator("#planned")).to_contain_text("swept-3")
-    page.get_by_role("button", name="Start 2 jobs").click()
-    expect(page.get_by_role("row", name=re.compile("swept-2"))).to_be_visible()
-    rates = {name: harness.get("trainingjob", name)["spec"]["hyperparameters"] for name in ("swept-2", "swept-3")}
-    assert rates == {"swept-2": {"learningRate": 1e-05}, "swept-3": {"learningRate": 3e-05}}
-
-
-def test_what_a_person_opened_on_a_live_page_stays_open(page: Page, harness: OperatorHarness) -> None:
-    harness.submit("opened", {"STEPS": 100_000, "STEP_SECONDS": 0.2})
-    harness.until_step("opened", 3)
-    page.goto("/training/opened")
-    page.get_by_text("The figures as a table").click()
-    table = page.get_by_role("region", name="Figures by step")
-    seen = table.locator("tbody tr").count()
-    expect(table.locator("tbody tr").nth(seen + 3)).to_be_visible()
-    chart = page.locator(".main-chart canvas").element_handle()
-    expect(page.locator("#stages [aria-current=step]")).to_contain_text("Training")
-    assert chart and chart.evaluate("node => node.isConnected"), "the chart is not drawn anew"
-    harness.patch("trainingjob", "opened", {"metadata": {"annotations": {"model-garden.dev/cancel": "true"}}})
-
-
-def test_the_log_of_each_pod_is_shown_and_searched(page: Page, harness: OperatorHarness) -> None:
-    harness.submit("logged")
-    harness.until("logged", "Succeeded")
-    page.goto("/training/logged/logs")
-    expect(page.locator("#lines")).to_contain_text("a line for people")
-    page.get_by_role("searchbox").fill("checkpoint at step 5")
-    expect(page.locator("#lines pre")).to_have_text("Checkpoint at step 5")
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Download").click()
-    assert "a line for people" in download.value.path().read_text()
-
-
-def test_a_job_named_new_has_a_page(page: Page, harness: OperatorHarness) -> None:
-    harness.submit("new", suspend=True)
-    page.goto("/training?search=new")
-    page.get_by_role("link", name="new", exact=True).click()
-    expect(page.get_by_role("heading", name="new")).to_be_visible()
-    page.get_by_role("button", name="Resume").click()
-    expect(page.locator(".badge").first).to_have_text("Succeeded")
-
-
 def test_script_in_the_data_of_a_job_is_text(page: Page, harness: OperatorHarness) -> None:
     harness.submit("escaped", outputDir=f"./models/{SCRIPT}", datasetPath=f"./data/{SCRIPT}", suspend=True)
     for path in ("/training", "/training/escaped", f"/training/new?dataset_path={SCRIPT}&name={SCRIPT}"):

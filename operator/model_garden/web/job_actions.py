@@ -7,13 +7,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from model_garden.contract.resource import InvalidResource
 from model_garden.services.actions import Change, change_job, delete_job
 from model_garden.services.job_view import has_ended
 from model_garden.services.queries import find_job, list_jobs
 from model_garden.services.repeatable import create_once
 from model_garden.services.sweep import Variant, settings, variants
 from model_garden.web.job_page import Name
-from model_garden.web.pages import PageRoute, address, job_path, page, problem_of
+from model_garden.web.pages import PageRoute, address, job_path, page
 from model_garden.web.security import SENT_BY_A_PAGE, Form, PageCaller
 from model_garden.web.views.job import stop_choices
 
@@ -45,11 +46,8 @@ async def plan_again(request: Request, caller: PageCaller, name: Name, field: st
         job = await find_job(caller.cluster, caller.namespace, name)
         taken = [one["metadata"]["name"] for one in await list_jobs(caller.cluster, caller.namespace)]
         planned = variants(job, taken, field, values)
-    except Exception as failed:
-        found = problem_of(failed)
-        if found.status != 422:
-            raise
-        problem = found.detail
+    except InvalidResource as wrong:
+        problem = "\n".join(wrong.problems)
     given: dict[str, Any] = {"planned": planned, "problem": problem, "field": field, "values": values}
     if request.headers.get("hx-target") == "planned":
         return page(request, "planned.html", name=name, **given)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
-from typing import get_args
+from typing import Annotated, get_args
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.responses import Response
 
@@ -15,34 +16,41 @@ from model_garden.api.access import reader_of_all
 from model_garden.api.live import RETRY_MILLISECONDS, Held, open_feed
 from model_garden.contract.status import Phase
 from model_garden.services.feed import Feed
+from model_garden.services.job_view import phase as phase_of
 from model_garden.services.queries import by_age
 from model_garden.web.pages import PageRoute, page
 from model_garden.web.security import PageCaller
 from model_garden.web.views import rows as views
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
-MAX_ROWS = 200
+ROWS = 100
+Most = Annotated[int, Query(ge=1, le=10_000)]
 SECONDS_BETWEEN_EVENTS = 1.0
 EVENT_STREAM = "text/event-stream"
 
 
 @router.get("/training")
-async def show_jobs(request: Request, caller: PageCaller, search: str = "", phase: str = "") -> Response:
+async def show_jobs(
+    request: Request, caller: PageCaller, search: str = "", phase: str = "", most: Most = ROWS
+) -> Response:
     """The newest jobs first; the same address with ``HX-Request`` answers the table alone."""
     jobs = list(reversed(by_age((await reader_of_all(request, caller)()).items)))
-    found = [job for job in jobs if views.matches(job, search.strip(), phase)]
+    searched = [job for job in jobs if views.matches(job, search.strip())]
+    found = [job for job in searched if phase in ("", phase_of(job))]
+    counts = Counter(phase_of(job) for job in searched)
     now = views.now()
     template = "job_rows.html" if request.headers.get("hx-request") else "job_list.html"
     return page(
         request,
         template,
-        rows=[views.row(job, now) for job in found[:MAX_ROWS]],
+        rows=[views.row(job, now) for job in found[:most]],
         found=len(found),
         total=len(jobs),
-        most=MAX_ROWS,
+        most=most,
+        more=most + ROWS,
         search=search,
         phase=phase,
-        phases=get_args(Phase),
+        phases=[(one, counts[one]) for one in get_args(Phase)],
         in_namespace=caller.namespace,
     )
 

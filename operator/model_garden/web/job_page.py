@@ -1,4 +1,4 @@
-"""``/training/{name}``: one job, live; its curves, its sample answers."""
+"""``/training/{name}``: one job, live; its curves, its sample answers, its model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from model_garden.api.live import RETRY_MILLISECONDS, Held, open_feed
 from model_garden.services.errors import NotFound
@@ -96,3 +96,22 @@ async def show_answers(request: Request, caller: PageCaller, name: Name) -> Resp
     path = ((job.get("status") or {}).get("output") or {}).get("path", "")
     template = "job_answers.html" if request.headers.get("hx-request") else "job_answers_page.html"
     return page(request, template, name=name, answers=found, path=path)
+
+
+@router.get("/training/{name}/model")
+async def download_model(caller: PageCaller, name: Name) -> Response:
+    """The model's folder as a tar file. What keeps it from being read is said before the download begins."""
+    job = await find_job(caller.cluster, caller.namespace, name)
+    made = (job.get("status") or {}).get("output")
+    if not made:
+        raise NotFound(f"{name} has no model yet")
+    blocks = caller.storage.archive(made["path"])
+    first = await anext(blocks)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.tar"'}
+    return StreamingResponse(_after(first, blocks), media_type="application/x-tar", headers=HEADERS | headers)
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for block in rest:
+        yield block

@@ -110,7 +110,9 @@ function series(key, other) {
 
 function figure(_, value) {
   if (value === null || value === undefined) return "–";
-  return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(4)));
+  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en");
+  if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(1).replace(".0e", "e");
+  return String(Number(value.toPrecision(4)));
 }
 
 function options(place) {
@@ -255,6 +257,9 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (!lines) return;
   const end = lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 8;
   scrolled.set(event.target, end ? null : lines.scrollTop);
+});
+document.addEventListener("DOMContentLoaded", () => {
+  for (const lines of document.querySelectorAll(".follow pre")) lines.scrollTop = lines.scrollHeight;
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   const lines = event.target.matches(".follow") && event.target.querySelector("pre");

@@ -57,10 +57,10 @@ def spark_points(values: Sequence[float]) -> str:
     )
 
 
-def matches(job: Object, search: str, wanted: str) -> bool:
-    """Whether a job is shown for a search text (name, model or data set) and a phase; '' takes all."""
+def matches(job: Object, search: str) -> bool:
+    """Whether the name, model or data set of a job holds a search text."""
     text = " ".join((job["metadata"]["name"], job["spec"]["baseModel"], job["spec"]["datasetPath"])).lower()
-    return search.lower() in text and wanted in ("", phase(job))
+    return search.lower() in text
 
 
 def now() -> datetime:

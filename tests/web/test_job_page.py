@@ -1,0 +1,242 @@
+"""The page of a job in Chromium, served without a cluster: the real runner, and a trainer that is a script."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import socket
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Literal
+
+import httpx
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, expect
+
+from model_garden.api.access import LocalAccess
+from model_garden.api.app import create_app
+from model_garden.local import process
+from model_garden.local.home import local_home
+from model_garden.web.app import add_pages
+from tests.web.conftest import PATIENCE
+
+expect.set_options(timeout=PATIENCE)
+ROUTE = "/api/v1/training/jobs"
+TRAINER = Path(__file__).parent / "page_trainer.py"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a server with its runner, in a thread of their own."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
+        patch.setattr(process, "COMMAND", (sys.executable, str(TRAINER)))
+        ended = Event()
+        thread = Thread(target=lambda: asyncio.run(_serve(workspace, listener, ended)), daemon=True)
+        thread.start()
+        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
+            yield client
+        ended.set()
+        thread.join()
+    for folder in (workspace / ".model-garden" / "runs").glob("*"):
+        for attempt in process.attempts(folder):
+            attempt.kill()
+
+
+async def _serve(workspace: Path, listener: socket.socket, ended: Event) -> None:
+    with local_home(workspace) as home:
+        running = asyncio.create_task(home.runner.run())
+        app = add_pages(create_app(LocalAccess(home.cluster, workspace)))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await asyncio.to_thread(ended.wait)
+        server.should_exit = True
+        await serving
+        running.cancel()
+
+
+Submit = Callable[..., None]
+
+
+@pytest.fixture
+def submit(home: httpx.Client) -> Iterator[Submit]:
+    """Create a job of so many steps; what still runs at the end of a test is canceled."""
+    names: list[str] = []
+
+    def create(name: str, steps: int = 8, **spec: Any) -> None:
+        body = {"base_model": "a/b", "dataset_path": "./data/rows.jsonl", "hyperparameters": {"max_steps": steps}}
+        assert home.post(ROUTE, json=body | {"name": name} | spec).status_code == 201
+        names.append(name)
+
+    yield create
+    for name in names:
+        home.delete(f"{ROUTE}/{name}")
+
+
+@pytest.fixture
+def page(browser: Browser, home: httpx.Client) -> Iterator[Page]:
+    """A page of a fresh profile; an error of its scripts or of its security policy fails the test."""
+    errors: list[str] = []
+    context = browser.new_context(base_url=str(home.base_url), viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
+    assert errors == []
+
+
+def succeeded(page: Page, name: str) -> None:
+    page.goto(f"/training/{name}")
+    expect(page.locator(".badge").first).to_have_text("Succeeded")
+
+
+def test_a_job_is_watched_until_its_answers_and_its_model_is_downloaded(page: Page, submit: Submit) -> None:
+    submit("shapes", 30)
+    succeeded(page, "shapes")  # by itself: the page is not loaded again
+    answer = page.locator(".answer").first
+    expect(answer).to_contain_text("What is <b>it</b>?")
+    expect(answer).to_contain_text("a circle")
+    image = answer.get_by_role("img").element_handle()
+    assert image and image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
+    expect(page.locator("#warnings")).to_contain_text("row 7 is cut")
+    expect(page.locator("#step-time")).to_contain_text("25.0%")
+    expect(page.locator("#stages")).to_contain_text("Verifying")
+    expect(page.locator("#text-vllm")).to_contain_text("--lora-modules shapes=./models/shapes")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").first.click()
+    assert any(name.endswith("adapter_config.json") for name in members(download.value.path()))
+
+
+def members(tar: Path) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(tar.read_bytes())) as found:
+        return found.getnames()
+
+
+def test_what_a_person_opened_on_a_live_page_stays_open(page: Page, submit: Submit) -> None:
+    submit("opened", 100_000)
+    page.goto("/training/opened")
+    page.get_by_text("The figures as a table").click()
+    rows = page.get_by_role("region", name="Figures by step").locator("tbody tr")
+    chart = page.locator(".main-chart canvas").element_handle()
+    seen = rows.count()
+    expect(rows.nth(seen + 5)).to_be_visible()
+    expect(page.locator("#stages [aria-current=step]")).to_contain_text("Training")
+    assert chart and chart.evaluate("node => node.isConnected"), "the chart is not drawn anew"
+
+
+def test_a_job_is_stopped_by_keyboard_alone(page: Page, submit: Submit) -> None:
+    submit("keyboard", 100_000)
+    page.goto("/training/keyboard")
+    expect(page.locator(".main-chart canvas")).to_be_visible()
+    press_until(page, "Stop…")
+    page.keyboard.press("Enter")
+    choices = page.get_by_role("dialog", name="Stop keyboard?")
+    expect(choices).to_contain_text("The model is saved")
+    expect(choices).to_contain_text("No model is saved")
+    page.keyboard.press("Escape")
+    expect(choices).to_be_hidden()
+    expect(page.get_by_role("link", name="Stop…")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(choices).to_be_visible()
+    press_until(page, "Stop and keep the model")
+    page.keyboard.press("Enter")
+    expect(page.locator(".badge").first).to_have_text("Succeeded")
+
+
+def press_until(page: Page, words: str) -> None:
+    """Press Tab until the focus is on what has these words."""
+    for _ in range(40):
+        if page.evaluate("document.activeElement.textContent").strip() == words:
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{words} cannot be reached by keyboard")
+
+
+def test_a_failed_job_says_why_and_is_varied(page: Page, home: httpx.Client, submit: Submit) -> None:
+    submit("failing")
+    page.goto("/training/failing")
+    failure = page.get_by_role("region", name="Failure")
+    expect(failure).to_contain_text("InvalidDataset")
+    expect(failure).to_contain_text("Fix the listed rows")
+    page.get_by_text("Text for a report").click()
+    expect(failure.locator("#report")).to_contain_text("TrainingJob default/failing")
+    expect(failure.locator("#report")).to_contain_text("Traceback: scripted failure")
+    failure.get_by_role("link", name="Run again…").click()
+    page.get_by_label("Change one field").select_option("hyperparameters.learningRate")
+    page.get_by_label("Values").fill("fast")
+    expect(page.locator("#planned")).to_contain_text("spec.hyperparameters.learningRate")
+    page.get_by_label("Values").fill("1e-5, 3e-5")
+    expect(page.locator("#planned")).to_contain_text("failing-3")
+    page.get_by_role("button", name="Start 2 jobs").click()
+    expect(page.get_by_role("row", name=re.compile("^failing-2 "))).to_be_visible()
+    rates = [home.get(f"{ROUTE}/failing-{n}").json()["hyperparameters"]["learning_rate"] for n in (2, 3)]
+    assert rates == [1e-05, 3e-05]
+    for number in (2, 3):
+        home.delete(f"{ROUTE}/failing-{number}")
+
+
+def test_another_job_is_laid_over_and_stays_after_a_refresh(page: Page, submit: Submit) -> None:
+    submit("first")
+    succeeded(page, "first")
+    submit("second")
+    succeeded(page, "second")
+    page.get_by_label("Compare with").select_option("first")
+    expect(page.locator(".key.other")).to_have_text("first")
+    expect(page).to_have_url(re.compile("compare=first"))
+    page.get_by_label("Logarithmic").check()
+    page.reload()
+    expect(page.locator(".key.other")).to_have_text("first")
+    expect(page.get_by_label("Compare with")).to_have_value("first")
+    expect(page.get_by_label("Logarithmic")).to_be_checked()
+
+
+def test_the_log_is_shown_searched_and_downloaded(page: Page, submit: Submit) -> None:
+    submit("logged")
+    succeeded(page, "logged")
+    page.goto("/training/logged/logs")
+    expect(page.locator("#lines")).to_contain_text("a line for people")
+    page.get_by_role("searchbox").fill("checkpoint at")
+    expect(page.locator("#lines pre")).to_have_text("Checkpoint at step 5")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert "a line for people" in download.value.path().read_text()
+
+
+def test_a_job_named_new_has_a_page(page: Page, submit: Submit) -> None:
+    submit("new", suspend=True)
+    page.goto("/training?search=new")
+    page.get_by_role("link", name="new", exact=True).click()
+    expect(page.get_by_role("heading", name="new")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator(".badge").first).to_have_text("Succeeded")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_state_of_a_job_has_an_accessibility_violation(
+    browser: Browser, home: httpx.Client, submit: Submit, scheme: Literal["light", "dark"]
+) -> None:
+    """By axe-core; its script is injected past the pages' policy, which allows none but their own."""
+    names = (f"failing-{scheme}", f"good-{scheme}", f"long-{scheme}")
+    context = browser.new_context(base_url=str(home.base_url), color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    for name, steps, phase in zip(names, (8, 8, 100_000), ("Failed", "Succeeded", "Running"), strict=True):
+        submit(name, steps)
+        page.goto(f"/training/{name}")
+        expect(page.locator(".badge").first).to_have_text(phase)
+    failed, good, running = (f"/training/{name}" for name in names)
+    for path in (failed, good, running, f"{good}/answers", f"{good}/logs", f"{running}/stop", f"{failed}/again"):
+        page.set_viewport_size({"width": 390 if scheme == "dark" else 1280, "height": 900})
+        page.goto(path)
+        page.evaluate((Path(__file__).parent / "axe-4.14.1.min.js").read_text())
+        violations = page.evaluate("axe.run()")["violations"]
+        assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in violations] == [], path
+        width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width[0] <= width[1], f"{path} scrolls sideways"
+    context.close()
