@@ -7,6 +7,7 @@ import pytest
 
 from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome
+from model_garden.contract.reasons import REASONS
 from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller.observed import derive_facts
 from model_garden.controller.status import conditions, finished, invalid, next_status, read_status, urgent
@@ -61,6 +62,13 @@ def test_a_failure_has_a_reason_and_a_fix(job_reason: str, pod: Object, reason: 
     assert failure and failure.reason == reason
     assert words in failure.message
     assert failure.log_tail == ["last words"]
+
+
+@pytest.mark.parametrize("job_reason", ["PodFailurePolicy", "BackoffLimitExceeded", "DeadlineExceeded"])
+def test_a_failure_whose_pod_is_gone_has_a_reason_of_the_table(job_reason: str) -> None:
+    failure = status(b.job("Failed", reason=job_reason)).failure
+    assert failure and failure.reason == job_reason
+    assert job_reason in {reason.name for reason in REASONS}
 
 
 def test_success_reports_the_steps_that_were_trained() -> None:

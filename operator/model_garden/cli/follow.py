@@ -89,7 +89,8 @@ def conclude(job: Object) -> None:
         sys.exit(0)
     for line in filter(log_line, log_tail(job)):
         note(f"  {line}")
-    error(f"{job['metadata']['name']} {phase(job).lower()}: {explanation(job)}".removesuffix(": "))
+    ended = "was cancelled" if phase(job) == "Cancelled" else "failed"
+    error(f"{job['metadata']['name']} {ended}: {explanation(job)}".removesuffix(": "))
     sys.exit(FAILED)
 
 

@@ -140,6 +140,12 @@ REASONS = (
         "All retries failed, and no pod is left that shows why. See `status.attempts`.",
     ),
     Reason(
+        "PodFailurePolicy",
+        None,
+        "A pod ended with an exit code for which a retry cannot help, and no pod is left that shows why. The last of "
+        "`status.attempts` has the exit code; find it in this table.",
+    ),
+    Reason(
         "Preempted",
         None,
         "A pod of higher priority replaced the last pod. This does not count against `backoffLimit`: see "
