@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -156,6 +157,70 @@ def test_a_broken_row_is_named_with_its_image_and_the_job_is_not_created(page: P
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     page.get_by_role("button", name="Check again").click()
     expect(page.locator("#preview").get_by_role("button", name="Start training")).to_be_visible()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a data file and the images of its rows."""
+    shutil.copytree(DATA / "vision_test_dataset_images", tmp_path / "shapes" / "images")
+    rows = (DATA / "vision_test_dataset.jsonl").read_text().replace("vision_test_dataset_images/", "images/")
+    (tmp_path / "shapes" / "rows.jsonl").write_text(rows)
+    return tmp_path / "shapes"
+
+
+def test_a_folder_is_uploaded_and_then_chosen(page: Page, workspace: Path, folder: Path) -> None:
+    page.goto("/training/new")
+    page.get_by_role("radio", name="Upload").check()
+    page.locator("#upload-folder").set_input_files(folder)
+    expect(page.locator("#upload-chosen")).to_contain_text("11 files")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("textbox", name="Data set")).to_have_value("./data/shapes/rows.jsonl")
+    expect(page.get_by_role("button", name="shapes")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("article", name="Row 1").get_by_role("img")).to_be_visible()
+    assert len(list((workspace / "data" / "shapes" / "images").iterdir())) == 10
+
+
+def test_broken_rows_are_named_before_they_are_stored(page: Page, workspace: Path, folder: Path) -> None:
+    (folder / "images" / "0003.png").unlink()
+    page.goto("/training/new")
+    page.get_by_role("radio", name="Upload").check()
+    page.locator("#upload-folder").set_input_files(folder)
+    page.get_by_label("Store as").fill("damaged")
+    page.get_by_role("button", name="Upload").click()
+    problem = page.locator("#upload-problems")
+    expect(problem).to_contain_text("row 3")
+    expect(problem).to_contain_text("images/0003.png")
+    assert not (workspace / "data" / "damaged").exists()
+    page.get_by_label("Store it even if rows are broken").check()
+    page.get_by_role("button", name="Upload").click()
+    expect(page.locator("#check").get_by_role("article", name="Row 3")).to_contain_text("cannot be shown")
+
+
+def test_files_are_uploaded_without_javascript(browser: Browser, address: str, folder: Path) -> None:
+    context = browser.new_context(base_url=address, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/training/new?source=upload")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("alert")).to_contain_text("no file")
+    page.locator("#upload-files").set_input_files(DATA / "text_test_dataset.jsonl")
+    page.get_by_role("button", name="Upload").click()
+    path = "./data/text_test_dataset/text_test_dataset.jsonl"
+    expect(page.get_by_role("textbox", name="Data set")).to_have_value(path)
+    context.close()
+
+
+def test_files_that_another_page_sends_are_refused(address: str, workspace: Path) -> None:
+    files = {"files": ("forged.jsonl", b'{"text": "a"}\n')}
+    with httpx.Client(base_url=address) as client:
+        client.get("/training/new")  # sets the cookie
+        token = client.cookies["model-garden-csrf"]
+        for fields, headers in (({}, {}), ({"csrf_token": "x"}, {}), ({"csrf_token": token}, {"Origin": "http://a.b"})):
+            sent = {**fields, "keep_invalid": "true"}
+            assert client.post("/training/new/upload", data=sent, files=files, headers=headers).status_code == 403
+        assert not (workspace / "data" / "forged").exists()
+        sent = {"csrf_token": token}
+        assert client.post("/training/new/upload", data=sent, files=files).status_code == 303
+    assert (workspace / "data" / "forged" / "forged.jsonl").exists()
 
 
 def test_data_elsewhere_and_data_that_is_not_there_are_said(page: Page) -> None:

@@ -24,6 +24,8 @@ MAX_BYTES = 100 * 1024**3
 MAX_FILES = 100_000
 MIN_RATE = 16 * 1024
 """Bytes a second that a client must send on average."""
+MAX_FIELD = 4096
+"""Bytes of a value that is no file."""
 IN_MEMORY = 1024 * 1024
 """A larger file is on disk while it arrives."""
 BLOCK = 1024 * 1024
@@ -43,8 +45,13 @@ class ReceivedFile:
             yield block
 
 
-async def received_files(request: Request) -> AsyncGenerator[ReceivedFile]:
+async def received_files(request: Request, fields: dict[str, str] | None = None) -> AsyncGenerator[ReceivedFile]:
     """The files of the body. Each is closed when the next one is asked for.
+
+    Args:
+        request: the request.
+        fields: where the values of parts without a file name are put, as forms of a browser send them; None refuses
+            such parts. Those before a file are there when it is yielded.
 
     Raises:
         BadRequest: the body is no multipart/form-data, is too large, has too many files or a part without a file name,
@@ -53,7 +60,7 @@ async def received_files(request: Request) -> AsyncGenerator[ReceivedFile]:
     """
     parser = _Parser(_boundary(request))
     part: _Part | None = None
-    count = 0
+    count = files = 0
     try:
         async for chunk in _chunks(request):
             for event, data in parser.feed(chunk):
@@ -61,9 +68,13 @@ async def received_files(request: Request) -> AsyncGenerator[ReceivedFile]:
                     count += 1
                     if count > MAX_FILES:
                         raise BadRequest(f"the body has more than {MAX_FILES:,} files; send several requests", 413)
-                    part = _Part(_file_name(data))
+                    field = None if fields is None else _field_name(data)
+                    part = _Part(field or _file_name(data), is_field=bool(field))
+                    files += not field
                 elif event == "data" and part:
                     await asyncio.to_thread(part.write, data)
+                elif part and fields is not None and part.is_field:
+                    fields[part.path] = part.text()
                 elif part:
                     yield part.received()
                     part.file.close()
@@ -72,21 +83,27 @@ async def received_files(request: Request) -> AsyncGenerator[ReceivedFile]:
             part.file.close()
     if not parser.ended:
         raise BadRequest("the body ends before its last boundary; send it again")
-    if not count:
+    if not files:
         raise BadRequest("the body has no file; send at least one", 422)
 
 
 class _Part:
-    """A file that is arriving."""
+    """A file that is arriving, or the value of a field."""
 
-    def __init__(self, path: str) -> None:
-        self.path, self.size, self.sha256 = path, 0, hashlib.sha256()
+    def __init__(self, path: str, *, is_field: bool) -> None:
+        self.path, self.is_field, self.size, self.sha256 = path, is_field, 0, hashlib.sha256()
         self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
 
     def write(self, data: bytes) -> None:
         self.file.write(data)
         self.sha256.update(data)
         self.size += len(data)
+        if self.is_field and self.size > MAX_FIELD:
+            raise BadRequest(f"the field {self.path!r} is longer than {MAX_FIELD:,} bytes", 413)
+
+    def text(self) -> str:
+        self.file.seek(0)
+        return self.file.read().decode("utf-8", "replace")
 
     def received(self) -> ReceivedFile:
         digest = FileDigest(path=self.path, size=self.size, sha256=self.sha256.hexdigest())
@@ -146,6 +163,12 @@ def _boundary(request: Request) -> bytes:
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise BadRequest(f"the Content-Type is {given or 'missing'}; send multipart/form-data with a boundary", 415)
     return options[b"boundary"]
+
+
+def _field_name(disposition: bytes) -> str | None:
+    """The name of a part without a file: of a field, or of a file input for which no file was chosen."""
+    _, options = parse_options_header(disposition)
+    return None if options.get(b"filename") else options.get(b"name", b"").decode("utf-8", "replace") or None
 
 
 def _file_name(disposition: bytes) -> str:

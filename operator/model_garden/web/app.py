@@ -6,7 +6,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
-from model_garden.web import form_data, job_actions, job_list, job_log, job_page, login, new_job
+from model_garden.web import form_data, form_upload, job_actions, job_list, job_log, job_page, login, new_job
 from model_garden.web.pages import FOLDER
 from model_garden.web.security import Sessions
 
@@ -30,6 +30,7 @@ def add_pages(app: FastAPI) -> FastAPI:
         job_list.router,
         new_job.router,
         form_data.router,
+        form_upload.router,
         job_page.router,
         job_log.router,
         job_actions.router,

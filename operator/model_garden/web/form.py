@@ -143,7 +143,7 @@ def is_elsewhere(path: str) -> bool:
 
 
 def source(values: Values) -> str:
-    """Where the form shows its data set to be: ``workspace``, ``hub`` or ``bucket``."""
+    """Where the form shows its data set to be: ``workspace``, ``upload``, ``hub`` or ``bucket``."""
     scheme, given = dataset(values).rpartition("://")[0], values.get("source", "workspace")
     return "hub" if scheme.startswith("hf") else "bucket" if scheme else given
 

@@ -105,6 +105,12 @@ async def _broken(caller: Caller, values: Mapping[str, str]) -> dict[str, Any] |
     )
 
 
+def show_upload_problems(request: Request, caller: Caller, problems: Sequence[str], status: int) -> Response:
+    """The form with what is wrong with uploaded files."""
+    values = {**FIRST, "source": "upload"}
+    return _form_page(request, caller, values, status=status, shown={"upload_problems": problems})
+
+
 def _with_use_case(values: Mapping[str, str]) -> tuple[dict[str, str], UseCase | None]:
     """The values with the settings of the use case that they name, and that use case."""
     rest = dict(values)
@@ -251,5 +257,5 @@ def _form_page(
         file_problems=file_problems,
         in_namespace=caller.namespace,
         source=form.source(values),
-        **{"stored": None, "shown": None, "checked": None, **(shown or {})},
+        **{"stored": None, "shown": None, "checked": None, "upload_problems": (), **(shown or {})},
     )

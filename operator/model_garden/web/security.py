@@ -49,18 +49,36 @@ async def read_form(request: Request) -> dict[str, str]:
     Raises:
         BadRequest: it is no form, or it has no valid CSRF token.
     """
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise BadRequest(f"the form comes from {origin}; open the page on this server and send it from there", 403)
+    check_origin(request)
     body = await read_body(request, "application/x-www-form-urlencoded")
     try:
         fields = dict(parse_qsl(body.decode(), max_num_fields=MAX_FIELDS, strict_parsing=bool(body)))
     except ValueError as wrong:
         raise BadRequest(f"the form cannot be read: {wrong}") from wrong
-    sent, known = fields.pop(CSRF_FIELD, ""), request.cookies.get(CSRF_COOKIE, "")
+    check_csrf_token(request, fields.pop(CSRF_FIELD, ""))
+    return fields
+
+
+def check_origin(request: Request) -> None:
+    """Refuse a form that a page of another origin sends.
+
+    Raises:
+        BadRequest: another origin sent it.
+    """
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise BadRequest(f"the form comes from {origin}; open the page on this server and send it from there", 403)
+
+
+def check_csrf_token(request: Request, sent: str) -> None:
+    """Refuse a form whose token is not that of the browser's cookie.
+
+    Raises:
+        BadRequest: it is another, or there is none.
+    """
+    known = request.cookies.get(CSRF_COOKIE, "")
     if not known or not secrets.compare_digest(sent.encode(), known.encode()):
         raise BadRequest("the form has no valid CSRF token; reload the page, allow cookies, and send it again", 403)
-    return fields
 
 
 Form = Annotated[dict[str, str], Depends(read_form)]

@@ -9,7 +9,7 @@ const form = () => document.getElementById("new-job");
 
 function inputs() {
   const all = document.querySelectorAll(`#${REDRAWN} :is(input, select, textarea)[id]`);
-  return [...all].filter((input) => !["radio", "hidden", "file"].includes(input.type));
+  return [...all].filter((input) => !["radio", "hidden", "file", "checkbox"].includes(input.type));
 }
 
 function announce(text) {
@@ -107,8 +107,6 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 });
 
 // A YAML file that is dropped or chosen fills the form.
-const isYaml = (file) => /\.(ya?ml|json)$/i.test(file.name);
-
 async function fillFrom(file) {
   const text = document.getElementById("job-file-text");
   text.value = await file.text();
@@ -118,22 +116,4 @@ async function fillFrom(file) {
 
 document.addEventListener("change", (event) => {
   if (event.target.id === "job-file-pick" && event.target.files.length) fillFrom(event.target.files[0]);
-});
-document.addEventListener("dragover", (event) => {
-  if (![...event.dataTransfer.types].includes("Files")) return;
-  event.preventDefault();
-  document.body.classList.add("dropping");
-});
-for (const kind of ["dragleave", "drop"]) {
-  document.addEventListener(kind, (event) => {
-    if (kind === "drop" || event.relatedTarget === null) document.body.classList.remove("dropping");
-  });
-}
-document.addEventListener("drop", (event) => {
-  const files = [...event.dataTransfer.files];
-  if (!files.length) return;
-  event.preventDefault();
-  const yaml = files.find(isYaml);
-  if (yaml) fillFrom(yaml);
-  else announce(`${files[0].name} is no YAML or JSON file of a TrainingJob.`);
 });
