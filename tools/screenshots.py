@@ -54,8 +54,8 @@ async def take(only: str | None, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
         shutil.copytree(ROOT / "data", workspace / "data")
+        seed(workspace)
         with local_home(workspace) as home, socket.create_server(("127.0.0.1", 0)) as listener:
-            seed(workspace)
             app = add_pages(create_app(LocalAccess(home.cluster, workspace)))
             server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -68,6 +68,7 @@ async def take(only: str | None, target: Path) -> None:
 
 def seed(workspace: Path, copies: int = 0) -> None:
     """Write the example jobs with their logs into a workspace that no runner works on."""
+    (workspace / FOLDER).mkdir()
     store = LocalStore(workspace / FOLDER / "jobs.sqlite")
     for job in example_jobs(copies):
         created = store.create(job)

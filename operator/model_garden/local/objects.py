@@ -83,11 +83,10 @@ def pod(training_job: Object, attempt: AttemptState) -> Object:
         }
     return {
         "metadata": {
-            "name": pod_name(job_name, attempt.number),
+            **pod_identity(training_job, attempt.number),
             "namespace": training_job["namespace"],
             "uid": f"{uid}-{attempt.number}",
             "creationTimestamp": attempt.started,
-            "labels": {names.LABEL_JOB: names.label_value(name)},
             "annotations": {names.ANNOTATION_STOP: "save"} if attempt.save_requested else {},
             "ownerReferences": [{"kind": "Job", "name": job_name, "uid": f"{uid}-job"}],
         },
@@ -96,6 +95,15 @@ def pod(training_job: Object, attempt: AttemptState) -> Object:
             "phase": "Running" if running else "Succeeded" if attempt.exit_code == 0 else "Failed",
             "containerStatuses": [{"name": names.TRAINER_CONTAINER, "state": state}],
         },
+    }
+
+
+def pod_identity(training_job: Object, number: int) -> Object:
+    """Name and labels of the pod of an attempt."""
+    name = training_job["name"]
+    return {
+        "name": pod_name(names.job_name(name), number),
+        "labels": {names.LABEL_JOB: names.label_value(name)},
     }
 
 

@@ -28,7 +28,10 @@ class TooOld(Exception):
 
 
 class LocalStore:
-    """The TrainingJobs of one folder. It belongs to one process and one event loop."""
+    """The TrainingJobs of one folder. It belongs to one process and one event loop.
+
+    The jobs are also in memory, since the runner reads all of them twice a second. Do not change what is returned.
+    """
 
     def __init__(self, file: Path) -> None:
         self._database = sqlite3.connect(file, isolation_level=None)
@@ -41,6 +44,8 @@ class LocalStore:
             );
             """
         )
+        rows = self._database.execute("SELECT name, resource FROM jobs").fetchall()
+        self._jobs: dict[str, Object] = {name: json.loads(resource) for name, resource in rows}
         self._waiting: set[asyncio.Event] = set()
 
     def close(self) -> None:
@@ -55,8 +60,7 @@ class LocalStore:
 
     def all(self) -> list[Object]:
         """All TrainingJobs, by name."""
-        rows = self._database.execute("SELECT resource FROM jobs ORDER BY name").fetchall()
-        return [json.loads(row[0]) for row in rows]
+        return [self._jobs[name] for name in sorted(self._jobs)]
 
     def at(self, version: int) -> list[Object]:
         """All TrainingJobs as they were after the change with this version, by name.
@@ -87,8 +91,7 @@ class LocalStore:
 
     def get(self, name: str) -> Object | None:
         """One TrainingJob, None if there is none."""
-        row = self._database.execute("SELECT resource FROM jobs WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+        return self._jobs.get(name)
 
     def create(self, resource: Object) -> Object:
         """Keep a new TrainingJob, and return it with its uid, time and version."""
@@ -148,6 +151,10 @@ class LocalStore:
                 self._database.execute("DELETE FROM jobs WHERE name = ?", (name,))
             else:
                 self._database.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (name, text))
+        if kind == "DELETED":
+            self._jobs.pop(name, None)
+        else:
+            self._jobs[name] = json.loads(text)
         for event in self._waiting:
             event.set()
         return resource

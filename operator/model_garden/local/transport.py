@@ -175,20 +175,22 @@ class _Transport:
         return {"kind": "Status", "status": "Success"}
 
     def _pods(self, name: str | None, part: str | None, query: dict[str, str]) -> Any:
-        wanted = _selector(query)
-        found = [(pod, attempt) for pod, attempt in self._all_pods() if wanted(pod)]
+        found = self._attempts(_selector(query), name)
         if name is None:
-            return {"metadata": {"resourceVersion": "0"}, "items": [pod for pod, _ in found]}
-        for pod, attempt in found:
-            if pod["metadata"]["name"] == name:
-                return self._log(attempt, query) if part == "log" else pod
+            pods = [objects.pod(job, state_of(attempt)) for job, attempt in found]
+            return {"metadata": {"resourceVersion": "0"}, "items": pods}
+        for job, attempt in found:
+            return self._log(attempt, query) if part == "log" else objects.pod(job, state_of(attempt))
         raise Refused(404, "NotFound", f'pods "{name}" not found')
 
-    def _all_pods(self) -> list[tuple[Object, process.Attempt]]:
+    def _attempts(self, wanted: Callable[[Object], bool], name: str | None) -> list[tuple[Object, process.Attempt]]:
+        """The attempts whose pods are wanted, and the metadata of their jobs. Their state, slow to get, is not read."""
         found = []
         for job in self._store.all():
             for attempt in process.attempts(self._folder / job["metadata"]["uid"]):
-                found.append((objects.pod(job["metadata"], state_of(attempt)), attempt))
+                identity = objects.pod_identity(job["metadata"], attempt.number)
+                if name in (None, identity["name"]) and wanted({"metadata": identity}):
+                    found.append((job["metadata"], attempt))
         return found
 
     async def _log(self, attempt: process.Attempt, query: dict[str, str]) -> AsyncIterator[bytes]:
