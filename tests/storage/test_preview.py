@@ -127,6 +127,9 @@ def test_no_picture_from_outside_is_shown(data: Path) -> None:
     for row in preview(data, start=4).rows:
         assert row.problem and "is outside ./data" in row.problem
         assert not row.turns
+    report = check(data)
+    assert all("is outside ./data" in problem or "shapes_images/0001.png" in problem for problem in report["problems"])
+    assert report["problem_count"] == 4, "the first row lost its image too"
 
 
 @pytest.mark.parametrize(
