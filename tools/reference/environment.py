@@ -84,6 +84,11 @@ TABLES = {
         Variable("CUDA_VISIBLE_DEVICES", YOU, "GPUs that `train`, `train-vision` and `run` use."),
         Variable("NO_COLOR", YOU, "Turns color off when it is not empty."),
         Variable("TERM", YOU, "`dumb` turns color off."),
+        Variable(
+            "MODEL_GARDEN_SESSION_KEY",
+            "you, the chart",
+            "Random text of 32 characters or more that seals the session cookies of `serve`. Default: a new one.",
+        ),
         Variable("XDG_STATE_HOME", YOU, "Folder of `model-garden/error.log`. Default: `~/.local/state`."),
     ],
 }

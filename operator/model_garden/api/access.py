@@ -9,15 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
 from fastapi import Depends, Query, Request
 
-from model_garden.api.problems import Unauthorized
+from model_garden.api.limits import Limits
+from model_garden.api.problems import NoToken, Unauthorized
 from model_garden.cluster import Cluster, Listing, connect, in_pod
 from model_garden.services.errors import Unavailable
 from model_garden.services.feed import Feeds
@@ -25,10 +28,10 @@ from model_garden.storage.folder import FolderStorage
 from model_garden.storage.interface import Storage
 
 PROXY_HEADER = "X-Forwarded-Access-Token"
-LOG_IN = (
-    "log in to the cluster and send a token as Authorization: Bearer TOKEN; "
-    "kubectl create token SERVICEACCOUNT prints one"
-)
+NEW_TOKEN = "kubectl create token SERVICEACCOUNT prints a new one"
+LOG_IN = f"log in to the cluster and send a token as Authorization: Bearer TOKEN; {NEW_TOKEN}"
+CLOCK_SECONDS = 60
+"""How far the clocks of this server and of the API server may differ."""
 NO_PROXY_TOKEN = (
     f"the proxy in front of this server sent no token; let it set Authorization: Bearer TOKEN or {PROXY_HEADER}"
 )
@@ -68,6 +71,11 @@ class Access:
         self._own_allowed = own_allowed
         self._anonymous = own.anonymous()
 
+    @property
+    def needs_token(self) -> bool:
+        """Whether each request must bring a token."""
+        return not self._own_allowed
+
     @classmethod
     async def open(cls, context: str | None, *, loopback: bool, proxy_auth: bool = False) -> Self:
         """Read the kubeconfig, or in a pod the address of its API server.
@@ -98,12 +106,15 @@ class Access:
         """
         if authorization is None:
             if not self._own_allowed:
-                raise Unauthorized(NO_PROXY_TOKEN if self.proxy_auth else f"no token was sent; {LOG_IN}")
+                raise NoToken(NO_PROXY_TOKEN if self.proxy_auth else f"no token was sent; {LOG_IN}")
             return Caller(self._own, namespace or self._own.namespace, "own", NO_STORAGE)
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token or not token.isascii() or " " in token:
             raise Unauthorized(f"the Authorization header holds no bearer token; {LOG_IN}")
+        if (expires := expiry_of(token)) and expires < time.time() - CLOCK_SECONDS:
+            ended = datetime.fromtimestamp(expires, UTC)
+            raise Unauthorized(f"the token expired at {ended:%H:%M} UTC on {ended:%Y-%m-%d}; {NEW_TOKEN}")
         cluster = self._anonymous.with_token(token)
         identity = hashlib.sha256(token.encode()).hexdigest()
         return Caller(cluster, namespace or namespace_of(token) or cluster.namespace, identity, NO_STORAGE)
@@ -112,6 +123,7 @@ class Access:
 class LocalAccess:
     """The TrainingJobs of this machine: whoever reaches its loopback address may use them."""
 
+    needs_token = False
     proxy_auth = False
 
     def __init__(self, own: Cluster, workspace: Path) -> None:
@@ -130,12 +142,25 @@ def namespace_of(token: str) -> str | None:
     It only chooses a default; the API server checks the token.
     Format: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#schema-for-service-account-private-claims
     """
+    account = _claims(token).get("kubernetes.io")
+    found = account.get("namespace") if isinstance(account, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def expiry_of(token: str) -> float | None:
+    """When a token expires, in seconds since 1970; None for one that does not say it. The API server checks it."""
+    expires = _claims(token).get("exp")
+    return float(expires) if isinstance(expires, int | float) and 0 < expires < 1e11 else None
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """What a JSON Web Token says, unchecked; nothing for a token of another kind."""
     try:
         _, claims, _ = token.split(".")
         decoded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
-        return str(decoded["kubernetes.io"]["namespace"])
-    except (ValueError, KeyError, TypeError):
-        return None
+    except (ValueError, RecursionError):
+        return {}
+    return decoded if isinstance(decoded, dict) else {}
 
 
 def sent_authorization(request: Request) -> str | None:
@@ -151,10 +176,26 @@ def sent_authorization(request: Request) -> str | None:
     return sent
 
 
+def limits_of(request: Request) -> Limits:
+    """The bounds of the server."""
+    found: Limits = request.app.state.limits
+    return found
+
+
 def caller_of(request: Request, namespace: Namespace = None) -> Caller:
     """The request's caller, for ``Depends``."""
     access: Access | LocalAccess = request.app.state.access
-    return access.caller(sent_authorization(request), namespace)
+    return counted(request, access.caller(sent_authorization(request), namespace))
+
+
+def counted(request: Request, caller: Caller) -> Caller:
+    """The caller, whose request is counted.
+
+    Raises:
+        TooManyRequests: the caller sends more than the server answers.
+    """
+    limits_of(request).rate.take(caller.identity)
+    return caller
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
@@ -164,3 +205,12 @@ def reader_of_all(request: Request, caller: Caller) -> Callable[[], Awaitable[Li
     """Reads all jobs of the caller's namespace."""
     feeds: Feeds = request.app.state.feeds
     return partial(feeds.jobs, caller.cluster, caller.namespace, caller.identity)
+
+
+async def _count_work(request: Request, caller: CallerOf) -> AsyncIterator[None]:
+    with limits_of(request).work.entered(caller.identity):
+        yield
+
+
+COUNTED = [Depends(_count_work)]
+"""The dependencies of a route that works for seconds, or moves large files."""

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from model_garden import __version__
 from model_garden.api import about, changes, datasets, jobs, live, models, planning
 from model_garden.api.access import Access, LocalAccess
+from model_garden.api.limits import InProgress, Limits
 from model_garden.api.openapi import PREFIX, TAGS, document
 from model_garden.api.problems import add_handlers
 from model_garden.api.protection import Addresses, Protected
@@ -46,10 +47,12 @@ def create_app(access: Access | LocalAccess | None = None, addresses: Addresses 
     )
     app.state.access = access
     app.state.feeds = Feeds()
+    app.state.limits = Limits()
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.include_router(about.router)
     add_handlers(app)
+    app.add_middleware(InProgress)
     app.add_middleware(Protected, addresses=addresses or Addresses())
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app

@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from model_garden.api.access import Caller, CallerOf
+from model_garden.api.access import Caller, CallerOf, limits_of
 from model_garden.api.body import JsonAnswer
 from model_garden.api.jobs import Id
 from model_garden.api.openapi import answers
@@ -67,6 +67,7 @@ async def open_feed(request: Request, caller: Caller) -> tuple[Feed, AsyncExitSt
     """The caller's feed, opened before the answer begins so that a refusal still has its status."""
     feeds: Feeds = request.app.state.feeds
     held = AsyncExitStack()
+    held.enter_context(limits_of(request).streams.entered(caller.identity))
     feed = await held.enter_async_context(feeds.open(caller.cluster, caller.namespace, caller.identity))
     return feed, held
 

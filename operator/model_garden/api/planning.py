@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from model_garden.api.access import CallerOf
+from model_garden.api.access import COUNTED, CallerOf
 from model_garden.api.body import Json
 from model_garden.api.openapi import answers, takes
 from model_garden.contract.defaults import defaults
@@ -34,6 +34,7 @@ async def get_defaults(
 
 @router.post(
     "/estimate",
+    dependencies=COUNTED,
     openapi_extra=takes("EstimateRequest"),
     responses=answers({200: "EstimateResponse"}, 400, 408, 413, 415, 422, 424),
 )

@@ -72,12 +72,24 @@ class Unauthorized(Exception):
     """The request has no credentials that the API server could check."""
 
 
+class NoToken(Unauthorized):
+    """The request has no credentials at all: the caller has not logged in yet."""
+
+
 class BadRequest(Exception):
     """A request that cannot be read; ``status`` is its HTTP status."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class TooManyRequests(Exception):
+    """A caller asks for more than its share; ``retry_seconds`` is when to try again."""
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 def problem(
@@ -102,6 +114,9 @@ def response_to(failed: Exception) -> JSONResponse:
             return problem(401, "Unauthorized", str(failed), headers={"WWW-Authenticate": "Bearer"})
         case BadRequest():
             return problem(failed.status, "BadRequest", str(failed))
+        case TooManyRequests():
+            wait = {"Retry-After": str(failed.retry_seconds)}
+            return problem(429, "TooManyRequests", f"{failed}; try again in {failed.retry_seconds} s", headers=wait)
         case InvalidResource():
             return _of_lines(422, "Invalid", failed.problems)
         case BrokenDataset():
@@ -186,7 +201,7 @@ def add_handlers(app: FastAPI) -> None:
     def expected(_: Request, failed: Exception) -> JSONResponse:
         return response_to(failed)
 
-    for kind in (Unauthorized, BadRequest, InvalidResource, ServiceError, ClusterError, Exception):
+    for kind in (Unauthorized, BadRequest, TooManyRequests, InvalidResource, ServiceError, ClusterError, Exception):
         app.add_exception_handler(kind, expected)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     app.add_exception_handler(HTTPException, _http)

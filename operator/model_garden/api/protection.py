@@ -108,7 +108,7 @@ def _address(url: str) -> tuple[str, str]:
     """A URL as the ``Host`` header that browsers send for it, and its scheme."""
     parts = _split(url)
     if parts is None or parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValueError(f"{url!r} must be an address such as https://garden.example.com")
+        raise ValueError(f"--url {url!r} must be an address such as https://garden.example.com")
     return parts.netloc.lower().removesuffix(f":{_PORTS[parts.scheme]}"), parts.scheme
 
 

@@ -105,14 +105,17 @@ async def _listen_and_serve(place: Place, access: Access | LocalAccess) -> None:
     import uvicorn
 
     from model_garden.api.app import create_app
+    from model_garden.api.connections import BoundedProtocol
     from model_garden.api.protection import Addresses, is_loopback
     from model_garden.openai_api.app import add_openai_api
     from model_garden.web.app import add_pages
+    from model_garden.web.sessions import KEY_VARIABLE
 
     try:
         addresses = Addresses(place.urls, loopback=is_loopback(place.host))
+        app = add_openai_api(add_pages(create_app(access, addresses), os.environ.get(KEY_VARIABLE)))
     except ValueError as wrong:
-        raise CommandError(f"--url: {wrong}") from wrong
+        raise CommandError(str(wrong)) from wrong
     with _listen(place.host, place.port) as listener:
         address = f"[{place.host}]" if ":" in place.host else place.host
         server = f"http://{address}:{listener.getsockname()[1]}"
@@ -120,10 +123,12 @@ async def _listen_and_serve(place: Place, access: Access | LocalAccess) -> None:
         print(f"The web pages start at {server}/training", flush=True)
         print(f"OpenAI clients use base_url={server}/v1", flush=True)
         config = uvicorn.Config(
-            add_openai_api(add_pages(create_app(access, addresses))),
+            app,
             log_level="warning",
             access_log=False,
             server_header=False,
+            http=BoundedProtocol,
+            ws="none",
             proxy_headers=False,
             timeout_graceful_shutdown=3,
         )

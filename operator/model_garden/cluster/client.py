@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from model_garden.cluster.configuration import load, remove_credentials
 from model_garden.cluster.errors import UNREACHABLE, ClusterError, from_body
-from model_garden.cluster.resources import PODS, Resource
+from model_garden.cluster.resources import PODS, USER_REVIEWS, Resource
 
 Object = dict[str, Any]
 Propagation = Literal["Background", "Foreground", "Orphan"]
@@ -240,6 +240,20 @@ class Cluster:
         """The body of a GET of any path, such as ``/version`` or ``/openapi/v3``."""
         async with self.open("GET", Resource("", "", ""), path, {}) as response:
             return await _read(response)
+
+    async def user(self) -> str:
+        """The name by which the API server knows the credentials.
+
+        Who may not ask (an administrator can take this right away) is known all the same: the name is then empty.
+        """
+        body = {"apiVersion": USER_REVIEWS.api_version, "kind": USER_REVIEWS.kind}
+        try:
+            review = await self._json("POST", USER_REVIEWS, USER_REVIEWS.path(), {}, body)
+        except ClusterError as refused:
+            if refused.status == 403:
+                return ""
+            raise
+        return str(review["status"]["userInfo"].get("username", ""))
 
     def _path(
         self, resource: Resource, namespace: str | None, name: str | None = None, subresource: str | None = None

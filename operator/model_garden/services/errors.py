@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model_garden.contract.names import GROUP, KIND
+from model_garden.services.rights import missing_right
 
 if TYPE_CHECKING:
     from model_garden.cluster import ClusterError
@@ -49,13 +50,14 @@ class MissingPackages(ServiceError):
 def cluster_problems(refused: ClusterError) -> list[str]:
     """The problems that the API server found, one line for each field. A missing CRD has a message of its own.
 
-    A missing right on TrainingJobs is named with the role that holds it, which the chart extends.
+    A missing right is named with the role that holds it, which the chart extends, and with the command that grants it.
     """
     if refused.status == 404 and refused.reason != "NotFound":
         return [
             f"the {KIND} CRD ({GROUP}) is not installed in this cluster: install Model Garden with its Helm chart or "
             "with kubectl apply -f manifests/operator.yaml"
         ]
-    if refused.status == 403 and f'API group "{GROUP}"' in refused.message:
-        return [f"{refused.message}; an administrator can grant this right with the ClusterRole edit"]
+    if refused.status == 403 and (right := missing_right(refused.message)):
+        grant = f"an administrator can grant this right with the ClusterRole {right.role}"
+        return [f"{refused.message}; {grant}: {right.command}"]
     return refused.problems()

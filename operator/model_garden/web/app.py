@@ -8,7 +8,7 @@ from starlette.staticfiles import StaticFiles
 
 from model_garden.web import form_data, form_upload, job_actions, job_list, job_log, job_page, login, new_job
 from model_garden.web.pages import FOLDER
-from model_garden.web.security import Sessions
+from model_garden.web.sessions import Sessions
 
 _router = APIRouter(include_in_schema=False)
 
@@ -19,9 +19,13 @@ async def index() -> RedirectResponse:
     return RedirectResponse("/training")
 
 
-def add_pages(app: FastAPI) -> FastAPI:
-    """Serve the pages beside what ``app`` serves already, and return it."""
-    app.state.sessions = Sessions()
+def add_pages(app: FastAPI, session_key: str | None = None) -> FastAPI:
+    """Serve the pages beside what ``app`` serves already, and return it.
+
+    Raises:
+        ValueError: ``session_key``, with which replicas share sessions, is too short.
+    """
+    app.state.sessions = Sessions(session_key)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     # The page of a job takes any name, so that it comes last.
     for router in (

@@ -25,7 +25,7 @@ from model_garden.web import catalog, examples, form, form_data
 from model_garden.web.examples import UseCase, use_case
 from model_garden.web.form_file import from_file
 from model_garden.web.pages import PageRoute, job_path, page, problem_of
-from model_garden.web.security import Form, PageCaller, page_caller
+from model_garden.web.security import COUNTED, Form, PageCaller, page_caller
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 FIRST = {"model_type": "vision"}
@@ -138,7 +138,7 @@ async def preview_form(request: Request, values: Form) -> Response:
     return page(request, "preview.html", run=run, spellings=spellings(request, run["job"]), **_shared(values, {}))
 
 
-@router.post("/training/new/estimate")
+@router.post("/training/new/estimate", dependencies=COUNTED)
 async def estimate_form(request: Request, caller: PageCaller, values: Form) -> Response:
     """The memory that the job needs, for the form as it stands."""
     found, problem, download = None, "", None

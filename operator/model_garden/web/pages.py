@@ -16,9 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from model_garden import __version__
-from model_garden.api.problems import BadRequest, Problem, response_to
+from model_garden.api.access import Access, LocalAccess
+from model_garden.api.problems import BadRequest, NoToken, Problem, TooManyRequests, Unauthorized, response_to
 from model_garden.contract.declaration import shown
-from model_garden.web.security import CSRF_COOKIE, HEADERS, SESSION_COOKIE, csrf_token, set_cookie
+from model_garden.services.rights import missing_right
+from model_garden.web.security import CSRF_COOKIE, HEADERS, csrf_cookie, csrf_token, session_of, set_cookie
 
 FOLDER = Path(__file__).parent
 _templates = Environment(
@@ -53,7 +55,7 @@ def text(request: Request, template: str, **values: Any) -> str:
         job_path=job_path,
         namespace=request.query_params.get("namespace", ""),
         csrf_token=csrf_token(request),
-        logged_in=SESSION_COOKIE in request.cookies,
+        logged_in=logged_in(request),
         version=__version__,
         path=request.url.path,
         live="hx-request" in request.headers,  # what only a page with JavaScript may say
@@ -61,11 +63,20 @@ def text(request: Request, template: str, **values: Any) -> str:
     return html
 
 
+def logged_in(request: Request) -> bool:
+    """Whether the browser has a session."""
+    access: Access | LocalAccess = request.app.state.access
+    try:
+        return access.needs_token and session_of(request) is not None
+    except Unauthorized:
+        return False
+
+
 def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """A template as a response."""
     response = HTMLResponse(text(request, template, **values), status, HEADERS)
     if CSRF_COOKIE not in request.cookies:
-        set_cookie(request, response, CSRF_COOKIE, csrf_token(request))
+        set_cookie(request, response, CSRF_COOKIE, csrf_cookie(request))
     return response
 
 
@@ -74,6 +85,34 @@ def problem_of(failed: Exception) -> Problem:
     if isinstance(failed, RequestValidationError):
         return problem_of(BadRequest("; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in failed.errors()), 422))
     return Problem.model_validate_json(bytes(response_to(failed).body))
+
+
+def failure(request: Request, failed: Exception) -> Response:
+    """The page of a failed request: how to log in for 401, for all else what is wrong."""
+    problem = problem_of(failed)
+    access: Access | LocalAccess = request.app.state.access
+    if problem.status != 401 or access.proxy_auth:
+        again = problem.status == 503 and request.method == "GET"
+        right = missing_right(problem.detail)
+        response = page(request, "error.html", problem.status, problem=problem, right=right, again=again)
+        if again:
+            response.headers["Refresh"] = "5"
+        if isinstance(failed, TooManyRequests):
+            response.headers["Retry-After"] = str(failed.retry_seconds)
+        return response
+    is_get = request.method == "GET"
+    back = f"{request.url.path}?{request.url.query}" if is_get and request.url.query else request.url.path
+    response = page(
+        request,
+        "login.html",
+        401,
+        problem=None if isinstance(failed, NoToken) else problem,
+        back=back if is_get else "",
+    )
+    if is_get and request.headers.get("sec-fetch-site") == "cross-site" and isinstance(failed, NoToken):
+        # A link on a page elsewhere: browsers withhold the cookie. They send it when this page loads itself again.
+        response.headers["Refresh"] = "0"
+    return response
 
 
 class PageRoute(APIRoute):
@@ -89,12 +128,6 @@ class PageRoute(APIRoute):
             except HTTPException:
                 raise
             except Exception as failed:
-                problem = problem_of(failed)
-                template = "login.html" if problem.status == 401 else "error.html"
-                again = problem.status == 503 and request.method == "GET"
-                response = page(request, template, problem.status, problem=problem, again=again)
-                if again:
-                    response.headers["Refresh"] = "5"
-                return response
+                return failure(request, failed)
 
         return answer

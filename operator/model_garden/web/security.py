@@ -1,19 +1,20 @@
-"""What protects the pages: headers, a CSRF token in each form, and sessions whose token never leaves the server."""
+"""What protects the pages: headers, a CSRF token in each form, and cookies that scripts cannot read."""
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-import time
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Depends, Request
 from starlette.responses import Response
 
-from model_garden.api.access import Access, Caller, Namespace, sent_authorization
+from model_garden.api.access import Access, Caller, LocalAccess, Namespace, counted, limits_of, sent_authorization
 from model_garden.api.body import read_body
 from model_garden.api.problems import BadRequest
+from model_garden.web.sessions import Session, Sessions
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -25,16 +26,22 @@ HEADERS = {
 CSRF_COOKIE = "model-garden-csrf"
 CSRF_FIELD = "csrf_token"
 SESSION_COOKIE = "model-garden-session"
-SESSION_SECONDS = 12 * 3600.0
-MAX_SESSIONS = 10_000
 MAX_FIELDS = 500
 
 
+def csrf_cookie(request: Request) -> str:
+    """The value of the cookie that a form's token is made from: the browser's, else a new one."""
+    if not hasattr(request.state, "csrf_cookie"):
+        request.state.csrf_cookie = request.cookies.get(CSRF_COOKIE) or secrets.token_urlsafe(32)
+    return str(request.state.csrf_cookie)
+
+
 def csrf_token(request: Request) -> str:
-    """The token that forms of this browser carry: the cookie's, else a new one."""
-    if not hasattr(request.state, "csrf_token"):
-        request.state.csrf_token = request.cookies.get(CSRF_COOKIE) or secrets.token_urlsafe(32)
-    return str(request.state.csrf_token)
+    """The token that forms of this browser and session carry.
+
+    A page of a neighboring domain can set the cookie, but cannot read the session's, so that it cannot make the token.
+    """
+    return hashlib.sha256(f"{csrf_cookie(request)} {request.cookies.get(SESSION_COOKIE, '')}".encode()).hexdigest()
 
 
 def set_cookie(request: Request, response: Response, name: str, value: str) -> None:
@@ -71,13 +78,12 @@ def check_origin(request: Request) -> None:
 
 
 def check_csrf_token(request: Request, sent: str) -> None:
-    """Refuse a form whose token is not that of the browser's cookie.
+    """Refuse a form whose token is not that of the browser and its session.
 
     Raises:
         BadRequest: it is another, or there is none.
     """
-    known = request.cookies.get(CSRF_COOKIE, "")
-    if not known or not secrets.compare_digest(sent.encode(), known.encode()):
+    if CSRF_COOKIE not in request.cookies or not secrets.compare_digest(sent.encode(), csrf_token(request).encode()):
         raise BadRequest("the form has no valid CSRF token; reload the page, allow cookies, and send it again", 403)
 
 
@@ -86,49 +92,35 @@ SENT_BY_A_PAGE = [Depends(read_form)]
 """The dependencies of a route that only needs to know that a page of this server sent the form."""
 
 
-@dataclass
-class Session:
-    """A person who logged in: the token, and until when the session lasts."""
-
-    token: str
-    expires: float
-
-
-class Sessions:
-    """Tokens by the id in the session cookie, in this process's memory."""
-
-    def __init__(self) -> None:
-        self._by_id: dict[str, Session] = {}
-
-    def open(self, token: str) -> str:
-        """Keep ``token`` and return the id of its session."""
-        now = time.monotonic()
-        self._by_id = {key: one for key, one in self._by_id.items() if one.expires > now}
-        while len(self._by_id) >= MAX_SESSIONS:
-            self._by_id.pop(next(iter(self._by_id)))
-        session = secrets.token_urlsafe(32)
-        self._by_id[session] = Session(token, now + SESSION_SECONDS)
-        return session
-
-    def token(self, session: str | None) -> str | None:
-        """The token of a session; None for one that is unknown or has expired."""
-        found = self._by_id.get(session or "")
-        return found.token if found and found.expires > time.monotonic() else None
-
-    def close(self, session: str | None) -> None:
-        """Forget a session."""
-        self._by_id.pop(session or "", None)
-
-
 def page_caller(request: Request, namespace: Namespace = None) -> Caller:
-    """The caller of a page: of the session cookie, else of the ``Authorization`` header, else the laptop's own.
+    """The caller of a page: of the session cookie, else of the header that a proxy sets, else the laptop's own.
 
     Raises:
         Unauthorized: there are no credentials where some are needed.
     """
-    access: Access = request.app.state.access
-    token = request.app.state.sessions.token(request.cookies.get(SESSION_COOKIE))
-    return access.caller(f"Bearer {token}" if token else sent_authorization(request), namespace)
+    access: Access | LocalAccess = request.app.state.access
+    session = session_of(request) if access.needs_token else None
+    caller = access.caller(f"Bearer {session.token}" if session else sent_authorization(request), namespace)
+    return counted(request, caller)
+
+
+def session_of(request: Request) -> Session | None:
+    """The session of the browser that asks.
+
+    Raises:
+        Unauthorized: it has ended.
+    """
+    sessions: Sessions = request.app.state.sessions
+    return sessions.read(request.cookies.get(SESSION_COOKIE))
 
 
 PageCaller = Annotated[Caller, Depends(page_caller)]
+
+
+async def _count_work(request: Request, caller: PageCaller) -> AsyncIterator[None]:
+    with limits_of(request).work.entered(caller.identity):
+        yield
+
+
+COUNTED = [Depends(_count_work)]
+"""The dependencies of a page that works for seconds, or moves large files."""
