@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
-from model_garden.api.access import CallerOf
+from model_garden.api.access import COUNTED, CallerOf
 from model_garden.api.body import Json
 from model_garden.api.openapi import STORAGE, answers, takes, takes_files
 from model_garden.api.uploads import received_files
@@ -36,6 +36,7 @@ async def list_datasets(caller: CallerOf) -> Response:
 @router.post(
     "/datasets",
     status_code=201,
+    dependencies=COUNTED,
     openapi_extra=takes_files(),
     responses=answers({201: "UploadReport"}, 400, 408, 409, 413, 415, 422, *STORAGE),
 )
@@ -58,6 +59,7 @@ async def upload_dataset(
 
 @router.post(
     "/datasets/check",
+    dependencies=COUNTED,
     openapi_extra=takes("DatasetQuestion", {"path": "./data/receipts/receipts.jsonl"}),
     responses=answers({200: "DatasetReport"}, 400, 408, 413, 415, 422, *STORAGE),
 )
@@ -70,7 +72,7 @@ async def check_dataset(caller: CallerOf, body: Json) -> Response:
     return JSONResponse(await caller.storage.check(question))
 
 
-@router.get("/datasets/preview", responses=answers({200: "Preview"}, 422, *STORAGE))
+@router.get("/datasets/preview", dependencies=COUNTED, responses=answers({200: "Preview"}, 422, *STORAGE))
 async def preview_dataset(
     caller: CallerOf,
     path: DatasetPath,

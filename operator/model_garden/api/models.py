@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from model_garden.api.access import CallerOf
+from model_garden.api.access import COUNTED, CallerOf
 from model_garden.api.openapi import STORAGE, answers
 from model_garden.services.in_use import refuse_in_use
 from model_garden.storage.paths import MAX_PART, model_path
@@ -25,7 +25,11 @@ async def list_models(caller: CallerOf) -> Response:
     return JSONResponse({"items": [one.model_dump(mode="json") for one in await caller.storage.models()]})
 
 
-@router.get("/models/{name}/download", responses=answers({200: ""}, 409, 422, *STORAGE, text=TAR))
+@router.get(
+    "/models/{name}/download",
+    dependencies=COUNTED,
+    responses=answers({200: ""}, 409, 422, *STORAGE, text=TAR),
+)
 async def download_model(caller: CallerOf, name: Name) -> Response:
     """A tar archive of the model without its checkpoints; its last member, SHA256SUMS, has the digest of each file."""
     blocks = caller.storage.archive(model_path(name))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from model_garden.api.access import NAMESPACE, Access, Caller, LocalAccess, sent_authorization
+from model_garden.api.access import NAMESPACE, Access, Caller, LocalAccess, counted, sent_authorization
 from model_garden.api.problems import BadRequest
 
 _OF_OPENAI = "proj_"
@@ -23,13 +23,14 @@ def caller_of(
     Raises:
         BadRequest: the project is not the name of a namespace.
         Unauthorized: there is no token where one is needed.
+        TooManyRequests: the caller sends more than the server answers.
     """
     if project is not None and project.startswith(_OF_OPENAI):
         project = None
     if project is not None and not re.fullmatch(NAMESPACE, project):
         raise BadRequest(f"project: {project!r} is not the name of a namespace; give one, or no project")
     access: Access | LocalAccess = request.app.state.access
-    return access.caller(sent_authorization(request), project)
+    return counted(request, access.caller(sent_authorization(request), project))
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
