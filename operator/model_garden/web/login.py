@@ -42,7 +42,7 @@ async def log_in(request: Request, form: Form) -> Response:
     sessions: Sessions = request.app.state.sessions
     token = form.get("token", "").strip().removeprefix("Bearer ")
     user = await access.caller(f"Bearer {token}", None).cluster.user()
-    response = RedirectResponse(own_page(form.get("next", "")), 303)
+    response = RedirectResponse(own_page(request.query_params.get("next", "")), 303)
     set_cookie(request, response, SESSION_COOKIE, sessions.open(token, user))
     return response
 

@@ -101,14 +101,10 @@ def failure(request: Request, failed: Exception) -> Response:
             response.headers["Retry-After"] = str(failed.retry_seconds)
         return response
     is_get = request.method == "GET"
-    back = f"{request.url.path}?{request.url.query}" if is_get and request.url.query else request.url.path
-    response = page(
-        request,
-        "login.html",
-        401,
-        problem=None if isinstance(failed, NoToken) else problem,
-        back=back if is_get else "",
-    )
+    here = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    back = here if is_get else request.query_params.get("next", "")
+    shown_problem = None if isinstance(failed, NoToken) else problem
+    response = page(request, "login.html", 401, problem=shown_problem, back=back)
     if is_get and request.headers.get("sec-fetch-site") == "cross-site" and isinstance(failed, NoToken):
         # A link on a page elsewhere: browsers withhold the cookie. They send it when this page loads itself again.
         response.headers["Refresh"] = "0"
