@@ -135,6 +135,7 @@ def test_a_body_that_no_route_reads_keeps_no_connection(tmp_path: Path, monkeypa
 def test_a_connection_beyond_the_bound_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 1)
     with running(tmp_path) as address, connect(address), connect(address) as second:
+        second.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert received(second) == b""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -124,3 +125,10 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     yield page
     context.close()
     assert [error for error in errors if "the server responded with a status of" not in error] == []
+
+
+def form_token(page: str) -> str:
+    """The CSRF token that the forms of a page carry."""
+    found = re.search(r'name="csrf_token" value="(\w+)"', page)
+    assert found
+    return found[1]

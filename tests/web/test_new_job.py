@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.cli.conftest import COMMAND, JOB, environment
-from tests.web.conftest import PATIENCE
+from tests.web.conftest import PATIENCE, form_token
 
 expect.set_options(timeout=PATIENCE)
 DATA = Path(__file__).parents[2] / "data"
@@ -212,8 +212,7 @@ def test_files_are_uploaded_without_javascript(browser: Browser, address: str, f
 def test_files_that_another_page_sends_are_refused(address: str, workspace: Path) -> None:
     files = {"files": ("forged.jsonl", b'{"text": "a"}\n')}
     with httpx.Client(base_url=address) as client:
-        client.get("/training/new")  # sets the cookie
-        token = client.cookies["model-garden-csrf"]
+        token = form_token(client.get("/training/new").text)
         for fields, headers in (({}, {}), ({"csrf_token": "x"}, {}), ({"csrf_token": token}, {"Origin": "http://a.b"})):
             sent = {**fields, "keep_invalid": "true"}
             assert client.post("/training/new/upload", data=sent, files=files, headers=headers).status_code == 403

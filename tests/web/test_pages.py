@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.conftest import NAMESPACE, serving, token
 from tests.controller.harness import OperatorHarness
-from tests.web.conftest import PATIENCE
+from tests.web.conftest import PATIENCE, form_token
 
 pytestmark = pytest.mark.cluster
 expect.set_options(timeout=PATIENCE)
@@ -236,11 +236,10 @@ def test_a_form_without_a_csrf_token_is_refused(address: str, harness: OperatorH
     harness.submit("kept", suspend=True)
     body = {"base_model": "a/b", "dataset_path": "./data/rows.jsonl", "name": "forged"}
     with httpx.Client(base_url=address) as client:
-        assert client.get("/training/new").status_code == 200  # sets the cookie
+        token = form_token(client.get("/training/new").text)
         for fields in (body, body | {"csrf_token": "x"}):
             assert client.post("/training/new", data=fields).status_code == 403
         assert client.post("/training/kept/delete", data={"csrf_token": ""}).status_code == 403
-        token = client.cookies["model-garden-csrf"]
         elsewhere = {"Origin": "http://attacker.example"}
         assert client.post("/training/new", data=body | {"csrf_token": token}, headers=elsewhere).status_code == 403
     assert harness.get("trainingjob", "forged") is None

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.api.conftest import serving, token
 from tests.api.local_server import running
 from tests.controller.harness import OperatorHarness
-from tests.web.conftest import PATIENCE
+from tests.web.conftest import PATIENCE, form_token
 
 pytestmark = pytest.mark.cluster
 expect.set_options(timeout=PATIENCE)
@@ -44,12 +44,6 @@ def secret(harness: OperatorHarness) -> str:
     """A token that may read and create."""
     harness.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "rest"}})
     return token(harness.cluster, "page-user", "get", "list", "watch", "create")
-
-
-def form_token(page: str) -> str:
-    found = re.search(r'name="csrf_token" value="(\w+)"', page)
-    assert found
-    return found[1]
 
 
 def log_in(client: httpx.Client, secret: str, to: str = "/training", **headers: str) -> httpx.Response:
