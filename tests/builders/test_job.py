@@ -248,3 +248,20 @@ def test_a_preflight_asks_for_no_gpu_and_goes_to_no_node_that_is_for_them() -> N
 )
 def test_training_is_offline_once_everything_is_cached(spec: Object, offline: bool) -> None:
     assert ("HF_HUB_OFFLINE" in env(**spec)) is offline
+
+
+def test_the_keys_of_the_credentials_become_variables_of_both_steps() -> None:
+    remote = {"datasetPath": "s3://bucket/rows.jsonl", "storage": {"credentialsSecret": "bucket"}}
+    assert container(**remote)["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+    preflight = replace(plan(SETTINGS, **remote), step="preflight")
+    [only] = job_builder.job(preflight, SETTINGS)["spec"]["template"]["spec"]["containers"]
+    assert only["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+
+
+def test_training_reads_what_the_preflight_fetched() -> None:
+    made = resource(datasetPath="s3://bucket/rows.jsonl") | {"status": {"fetched": {"datasetPath": "ab12"}}}
+    ready = plans.plan(made, SETTINGS)
+    for step, fetched in (("train", {"datasetPath": "ab12"}), ("preflight", None)):
+        [only] = job_builder.job(replace(ready, step=step), SETTINGS)["spec"]["template"]["spec"]["containers"]
+        [text] = [variable["value"] for variable in only["env"] if variable["name"] == "MODEL_GARDEN_CONFIG"]
+        assert parse_config(text).fetched == fetched

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import socket
 import ssl
@@ -20,7 +21,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
+from urllib.request import Request, urlopen
 
 from devcluster.gobuild import find_go
 
@@ -29,6 +31,7 @@ PACKAGES = {
     "versitygw": "github.com/versity/versitygw/cmd/versitygw",
     "fake-gcs-server": "github.com/fsouza/fake-gcs-server",
 }
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")  # before a test sets another
 ACCESS, SECRET = "AKIDTESTSADMIN", "secret-of-the-tests-3141592653"
 STRANGER, STRANGER_SECRET = "AKIDTESTSSTRANGER", "secret-of-a-stranger-2718281828"
 
@@ -36,8 +39,7 @@ STRANGER, STRANGER_SECRET = "AKIDTESTSSTRANGER", "secret-of-a-stranger-271828182
 def program(name: str) -> Path:
     """A server's program, built on first use: one to three minutes on two cores."""
     key = hashlib.sha256((MODULE / "go.sum").read_bytes() + (MODULE / "go.mod").read_bytes()).hexdigest()[:16]
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(cache) / "model-garden" / "storage-servers" / key
+    folder = CACHE / "model-garden" / "storage-servers" / key
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -65,13 +67,26 @@ class Bucket:
     def environment(self, access: str = ACCESS, secret: str = SECRET) -> dict[str, str]:
         return {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret, "AWS_REGION": "us-east-1"}
 
+    def google(self) -> str:
+        """A service account for a server that checks none."""
+        account = {"gcs_base_url": self.endpoint, "disable_oauth": True}
+        return json.dumps(account | dict.fromkeys(("client_email", "private_key", "private_key_id"), ""))
+
     def put(self, key: str, content: bytes) -> None:
         """Upload an object, as another program would."""
+        if self.scheme == "gs":
+            return self.post(f"/upload/storage/v1/b/{self.name}/o?uploadType=media&name={quote(key)}", content)
         from obstore.store import S3Store
 
         credentials = {"access_key_id": ACCESS, "secret_access_key": SECRET, "region": "us-east-1"}
         store = S3Store(self.name, endpoint=self.endpoint, client_options={"allow_http": True}, **credentials)  # type: ignore[arg-type]
         store.put(key, content)
+        return None
+
+    def post(self, path: str, content: bytes) -> None:
+        """A request of Google's JSON API."""
+        with urlopen(Request(self.endpoint + path, data=content, headers={"Content-Type": "application/json"})):
+            pass
 
     def upload(self, folder: Path, prefix: str) -> None:
         """Upload the files of a folder."""
@@ -100,7 +115,26 @@ def s3_server(folder: Path) -> Iterator[str]:
             subprocess.run([*admin, *user], check=True, stdout=log, stderr=log)
             yield url
         finally:
-            server.terminate()
+            server.kill()
+
+
+@contextmanager
+def gcs_server(folder: Path) -> Iterator[Bucket]:
+    """A server of Google Cloud Storage's API with one bucket. It lacks the part of the API that obstore writes with."""
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    command = [
+        *(str(program("fake-gcs-server")), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)),
+        *("-backend", "memory", "-public-host", address),
+    ]
+    with (folder / "gcs.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            wait_for_port(port, server)
+            bucket = Bucket("bucket", folder, f"http://{address}", "gs")
+            bucket.post("/storage/v1/b?project=tests", b'{"name": "bucket"}')
+            yield bucket
+        finally:
+            server.kill()
 
 
 def free_port() -> int:

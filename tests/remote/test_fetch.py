@@ -12,7 +12,7 @@ from model_garden.remote import cache as cache_module
 from model_garden.remote.errors import RemoteError
 from model_garden.remote.fetch import fetch_dataset, fetch_model, mirror_of
 from model_garden.remote.snapshot import Fetched
-from tests.remote.servers import SECRET, STRANGER, STRANGER_SECRET, Bucket, Web
+from tests.remote.servers import SECRET, STRANGER, STRANGER_SECRET, Bucket, Web, gcs_server
 
 DATA = Path(__file__).parents[2] / "data"
 ROWS = b'{"text": "What?", "image": "pictures/a b.png", "response": "A circle."}\n'
@@ -87,6 +87,19 @@ def test_a_data_set_in_a_bucket_is_read_with_its_images(bucket: Bucket) -> None:
     fetched = fetch_dataset(bucket.url("sets/train.jsonl"), vision=True, endpoint=bucket.endpoint)
     assert problems(fetched) == []
     assert not (fetched.path.parent / "unused.png").exists()
+
+
+def test_a_data_set_of_google_cloud_storage_is_read_with_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gcs_server(tmp_path) as bucket:
+        bucket.put("sets/train.jsonl", ROWS)
+        bucket.put("sets/pictures/a b.png", PICTURE)
+        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", bucket.google())
+        for address in (bucket.url("sets/train.jsonl"), bucket.url("sets")):
+            assert problems(fetch_dataset(address, vision=True, endpoint=bucket.endpoint)) == []
+        with pytest.raises(RemoteError, match="does not exist"):
+            fetch_dataset(bucket.url("none.jsonl"), vision=True, endpoint=bucket.endpoint)
 
 
 def test_a_folder_in_a_bucket_has_splits(bucket: Bucket) -> None:
@@ -172,3 +185,30 @@ def test_a_server_that_does_not_answer_is_a_reason_to_try_again(
     with pytest.raises(RemoteError, match="check the network") as refused:
         fetch_dataset(bucket.url("rows.jsonl"), vision=False, endpoint="http://127.0.0.1:9")
     assert refused.value.kind == "Unreachable"
+
+
+def test_two_processes_at_once_download_an_object_once(bucket: Bucket, cache: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    for number in range(20):
+        bucket.put(f"sets/{number:02}.jsonl", b'{"text": "row"}\n' * 1000)
+    told: list[tuple[int, int]] = []
+
+    def fetch(_: int) -> Fetched:
+        return fetch_dataset(
+            bucket.url("sets"), vision=False, endpoint=bucket.endpoint, tell=lambda *at: told.append(at)
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        fetched = list(pool.map(fetch, range(4)))
+    assert len({one.path for one in fetched}) == 1
+    assert len(list(fetched[0].path.glob("*.jsonl"))) == 20
+    assert not [path for path in (cache / "snapshots").iterdir() if path.name.startswith("new-")]
+
+
+def test_bytes_that_do_not_match_the_entity_tag_are_refused(bucket: Bucket) -> None:
+    bucket.put("rows.jsonl", b'{"text": "one"}\n')
+    (bucket.folder / "rows.jsonl").write_bytes(b'{"text": "two"}\n')  # as a disk that lost bytes
+    with pytest.raises(RemoteError, match="MD5") as refused:
+        fetch_dataset(bucket.url("rows.jsonl"), vision=False, endpoint=bucket.endpoint)
+    assert refused.value.kind == "Damaged"

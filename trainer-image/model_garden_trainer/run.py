@@ -76,6 +76,12 @@ def train(
         return _already_finished(finished, identity, output, metrics, report)
 
     team = process_group.join(spec.health)
+    if team.share(lambda: identity) != identity:
+        raise TrainingError(
+            "InvalidDataset",
+            f"spec.datasetPath: this pod reads other data at {spec.dataset_path} than the first pod; it changed while "
+            "the pods fetched it, so start the job again",
+        )
     folder = team.main_process_first(lambda: base_model.locate(spec, warn=warn))
     exports.check(config, folder, report, gpu=torch.cuda.is_available())
     backend = backends.load(name)

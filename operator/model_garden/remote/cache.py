@@ -24,6 +24,8 @@ Tell = Callable[[int], None]
 WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Seconds between two tries of a download that broke off. Each try continues where the last one ended."""
 
+LOCKS = 256
+
 
 @dataclass(frozen=True)
 class Local:
@@ -55,9 +57,9 @@ class Cache:
 
     def get(self, found: Found) -> Local | None:
         """A version of an object that was downloaded before; None if it was not."""
-        path = self._path(found)
+        path = self.folder / "objects" / key_of(found)
         try:
-            if found.size in (-1, path.stat().st_size) and found.version:
+            if found.version and found.size in (-1, path.stat().st_size):
                 return Local(path, path.with_suffix(".sha256").read_text())
         except OSError:
             pass
@@ -70,33 +72,27 @@ class Cache:
             RemoteError: it cannot be read, it changed, its bytes are not those of the server's checksum, or the cache
                 cannot be written.
         """
-        with _on_disk(self.folder), _locked(self._path(found).with_suffix(".lock")):
-            there = self.get(found)
-            if there is None:
-                self._download(store, found, tell)
-                there = self.get(found) or Local(
-                    self._path(found), self._path(found).with_suffix(".sha256").read_text()
-                )
-            return there
+        path = self.folder / "objects" / key_of(found)
+        with _on_disk(self.folder), _only_one(path, found):
+            return self.get(found) or _download(store, found, path, tell)
 
-    def _download(self, store: Store, found: Found, tell: Tell) -> None:
-        partial = self._path(found).with_suffix(".partial")
-        if not found.version:  # nothing shows whether a partial file is of this version
-            partial.unlink(missing_ok=True)
-        for wait in (*WAITS, None):
-            try:
-                _append(store, found, partial, tell)
-                break
-            except RemoteError as error:
-                if error.kind != "Unreachable" or wait is None:
-                    raise
-                time.sleep(wait)
-        sha256 = _checked(store, found, partial)
-        partial.with_suffix(".sha256").write_text(sha256)
-        partial.replace(self._path(found))
 
-    def _path(self, found: Found) -> Path:
-        return self.folder / "objects" / key_of(found)
+def _download(store: Store, found: Found, path: Path, tell: Tell) -> Local:
+    partial = path.with_suffix(".partial")
+    if not found.version:  # nothing shows whether a partial file is of this version
+        partial.unlink(missing_ok=True)
+    for wait in (*WAITS, None):
+        try:
+            _append(store, found, partial, tell)
+            break
+        except RemoteError as error:
+            if error.kind != "Unreachable" or wait is None:
+                raise
+            time.sleep(wait)
+    sha256 = _checked(store, found, partial)
+    path.with_suffix(".sha256").write_text(sha256)
+    partial.replace(path)
+    return Local(path, sha256)
 
 
 def _append(store: Store, found: Found, partial: Path, tell: Tell) -> None:
@@ -150,9 +146,9 @@ def link(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time downloads an object, and the others wait for it."""
-    with path.open("w") as file:
+def _only_one(path: Path, found: Found) -> Iterator[None]:
+    """One process at a time downloads an object, and the others wait for it. Objects share ``LOCKS`` files."""
+    with (path.parent / f"lock-{int(key_of(found)[:8], 16) % LOCKS}").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -183,7 +183,18 @@ def _errors(address: str) -> Iterator[None]:
             raise RemoteError("NotFound", f"{address}: {reason}; check the name of the bucket") from None
         if "redentials" in reason or "169.254.169.254" in str(error) or "metadata.google" in str(error):
             raise RemoteError("Denied", _denied(address, "no credentials were found")) from None
+        if _is_refusal(error):
+            raise RemoteError("Denied", _denied(address, reason)) from None
         raise RemoteError("Unreachable", f"{address}: {reason}; check the network and storage.endpointUrl") from None
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the server answered that the request is wrong, as with the region of another bucket: no retry helps."""
+    text = str(error)
+    status = re.search(r"status code: (\d{3})", text)
+    return "incorrectly configured region" in text or bool(
+        status and 300 <= int(status[1]) < 500 and status[1] not in ("408", "429")
+    )
 
 
 def _denied(address: str, reason: str) -> str:

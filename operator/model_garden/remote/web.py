@@ -12,6 +12,8 @@ from model_garden.remote.stores import Found
 SECONDS = 60.0
 """Time without a byte after which a server counts as unreachable."""
 
+_NO_HEAD = (405, 501)
+
 
 @contextmanager
 def web_store() -> Iterator[WebStore]:
@@ -32,6 +34,9 @@ class WebStore:
         """The file at an address."""
         with _errors(address):
             answer = self._client.head(address, follow_redirects=self._redirects)
+            if answer.status_code in _NO_HEAD:
+                with self._client.stream("GET", address, follow_redirects=self._redirects) as answer:
+                    pass  # its headers are enough
             _check(answer, address)
             return Found(address, int(answer.headers.get("content-length", -1)), _version(answer))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from model_garden.contract.addresses import is_remote
 from model_garden.contract.spec import is_on_hub
 from model_garden.contract.status import DatasetStatus, OutputStatus, Samples, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
@@ -100,6 +101,10 @@ def _cell(text: str) -> str:
     return f"`{bare}`" if bare else ""
 
 
+def _base(model: str) -> str:
+    return f"'./base-model')  # a copy of {model}" if is_remote(model) else f"{model!r})"
+
+
 def _loading(config: TrainerConfig, output: OutputStatus) -> list[str]:
     auto = "AutoModelForImageTextToText" if config.spec.vision else "AutoModelForCausalLM"
     processor = "AutoProcessor" if config.spec.vision else "AutoTokenizer"
@@ -109,7 +114,7 @@ def _loading(config: TrainerConfig, output: OutputStatus) -> list[str]:
         "from peft import PeftModel",
         f"from transformers import {auto}, {processor}",
         "",
-        f"base = {auto}.from_pretrained({config.spec.base_model!r})",
+        f"base = {auto}.from_pretrained({_base(config.spec.base_model)}",
         f"model = PeftModel.from_pretrained(base, {place!r})",
         f"processor = {processor}.from_pretrained({place!r})",
     ]
