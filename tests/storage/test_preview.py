@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from model_garden.datasets.samples import create_text_samples, create_vision_sam
 from model_garden.services.errors import NotFound
 from model_garden.storage.folder import FolderStorage
 from model_garden.storage.interface import DatasetQuestion, InvalidPath, Preview, PreviewRequest
+from tests.tiny import tiny_model
+
+__all__ = ["tiny_model"]
 
 SHAPES = "./data/shapes/shapes.jsonl"
 
@@ -32,8 +37,8 @@ def preview(data: Path, path: str = SHAPES, **question: Any) -> Preview:
     return asyncio.run(FolderStorage(data.parent).preview(PreviewRequest(path=path, **question)))
 
 
-def check(data: Path, path: str = SHAPES) -> dict[str, Any]:
-    return asyncio.run(FolderStorage(data.parent).check(DatasetQuestion(path=path)))
+def check(data: Path, path: str = SHAPES, **question: Any) -> dict[str, Any]:
+    return asyncio.run(FolderStorage(data.parent).check(DatasetQuestion(path=path, **question)))
 
 
 def append(data: Path, row: Any) -> None:
@@ -146,3 +151,15 @@ def test_only_the_data_folder_is_read(data: Path, path: str, error: type[Excepti
         preview(data, path)
     with pytest.raises(error):
         check(data, path)
+
+
+def test_tokens_are_counted_by_a_model_of_the_workspace(data: Path, tiny_model: Callable[[str], Path]) -> None:
+    shutil.copytree(tiny_model("qwen2_5_vl"), data.parent / "models" / "tiny")
+    report = check(data, base_model="./models/tiny", max_seq_length=16)
+    assert report["image_tokens"] > 0 and report["tokens"]["maximum"] > 16
+    assert "4 of 4 rows are longer than maxSeqLength (16)" in report["problems"][0]
+    missing = check(data, base_model="./models/gone")
+    assert missing["ok"] and missing["tokens"] is None
+    assert missing["notes"] == ["./models/gone: not a local directory; token counts skipped"]
+    with pytest.raises(InvalidPath):
+        check(data, base_model="./data/shapes")

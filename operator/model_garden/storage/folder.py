@@ -60,7 +60,8 @@ class FolderStorage:
         """The report of ``check_data``, with the first broken rows."""
         with self._errors():
             path = existing(self._workspace, question.path, DATA)
-            return await asyncio.to_thread(preview.check, question, path, self._data, self._spell)
+            model = question.base_model and inside(self._workspace, question.base_model, MODELS)
+            return await asyncio.to_thread(preview.check, question, path, self._data, self._spell, model or None)
 
     @contextlib.asynccontextmanager
     async def upload(self, folder: str) -> AsyncIterator[Upload]:
@@ -106,12 +107,22 @@ def existing(workspace: Path, path: str, *roots: str) -> Path:
         InvalidPath: the path breaks a rule, or a link in it leads elsewhere.
         NotFound: there is none.
     """
+    found = inside(workspace, path, *roots)
+    if not found.exists():
+        raise NotFound(f"there is no {path}")
+    return found
+
+
+def inside(workspace: Path, path: str, *roots: str) -> Path:
+    """The place on this machine that a path names, whether something is there or not.
+
+    Raises:
+        InvalidPath: as ``existing``.
+    """
     root, rest = stored_path(path, *roots)
     found = workspace / root / rest
     if not is_inside(found, workspace / root):
         raise InvalidPath(f"{path}: a symbolic link leads out of ./{root}; copy the files into ./{root}")
-    if not found.exists():
-        raise NotFound(f"there is no {path}")
     return found
 
 

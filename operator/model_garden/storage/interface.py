@@ -89,6 +89,13 @@ class DatasetQuestion(_Value):
     )
     split: str = Field("train", max_length=100, description="Split of a folder with several.")
     train_on: Literal["responses", "all"] = Field("responses", description="Which text is trained on.")
+    base_model: str | None = Field(
+        None,
+        description="A model folder in ./models, whose tokenizer counts the tokens of a check. Default: not counted.",
+    )
+    max_seq_length: PositiveInt | None = Field(None, description="Most tokens of a row. Default: no limit.")
+    min_pixels: PositiveInt | None = Field(None, description="Smallest area of an image in pixels.")
+    max_pixels: PositiveInt | None = Field(None, description="Largest area of an image in pixels.")
 
 
 class PreviewRequest(DatasetQuestion):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,13 +67,15 @@ def preview(question: PreviewRequest, path: Path, root: Path, spell: Spell) -> P
     )
 
 
-def check(question: DatasetQuestion, path: Path, root: Path, spell: Spell) -> dict[str, Any]:
+def check(question: DatasetQuestion, path: Path, root: Path, spell: Spell, model: Path | None = None) -> dict[str, Any]:
     """``check_data``'s report, with ``broken``: the first broken rows as ``preview`` shows them.
+
+    ``model`` is the folder on this machine of the question's ``base_model``.
 
     Raises:
         MissingPackages: the packages that read data sets are not installed.
     """
-    asked = _check(question, path, root)
+    asked = dataclasses.replace(_check(question, path, root), base_model=str(model) if model else None)
     report = spelled(check_data(asked), spell)
     rows: list[PreviewRow] = []
     if broken := report.get("broken_rows"):
@@ -90,7 +93,16 @@ def spelled(report: dict[str, Any], spell: Spell) -> dict[str, Any]:
 
 
 def _check(question: DatasetQuestion, path: Path, root: Path) -> Check:
-    return Check(str(path), question.vision, question.split, train_on=question.train_on, root=root)
+    return Check(
+        str(path),
+        question.vision,
+        question.split,
+        max_seq_length=question.max_seq_length,
+        min_pixels=question.min_pixels,
+        max_pixels=question.max_pixels,
+        train_on=question.train_on,
+        root=root,
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from model_garden.api.access import Caller
+from model_garden.contract.defaults import effective_spec
+from model_garden.contract.resource import InvalidResource
 from model_garden.services.format import size
+from model_garden.services.job_document import read_document
 from model_garden.storage.interface import DatasetQuestion, PreviewRequest
 from model_garden.web import form
 from model_garden.web.pages import PageRoute, page, problem_of
@@ -81,10 +84,18 @@ async def check(caller: Caller, values: Mapping[str, str]) -> dict[str, Any] | N
 
 
 def question(values: Mapping[str, str]) -> dict[str, Any]:
-    """How the job would read its data set."""
-    return {
+    """How the job would read its data set. Tokens are counted where the base model is a folder of the workspace."""
+    read: dict[str, Any] = {
         "path": form.dataset(values),
         "vision": form.is_vision(values),
         "split": values.get("dataset_split") or "train",
         "train_on": "all" if values.get("train_on") == "all" else "responses",
     }
+    try:
+        job = read_document({"dataset_path": "./data/rows.jsonl", **form.document(values)})
+    except InvalidResource:
+        return read
+    spec = effective_spec(job.spec, job.name)
+    (least, most), model = spec.pixel_bounds, spec.base_model
+    known = {"base_model": model, "max_seq_length": spec.hyperparameters.max_seq_length}
+    return read | {"min_pixels": least, "max_pixels": most} | (known if model.startswith("./models/") else {})
