@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -107,6 +108,11 @@ def test_a_broken_row_is_named_and_its_file_not_kept(client: openai.OpenAI, brok
 def test_what_is_not_available_is_said(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="purpose: 'batch' is not available; use fine-tune"):
         client.files.create(file=("x.jsonl", lines(row())), purpose="batch")
+    for files, words in (([], "has no file"), ([("file", b"{}")] * 2, "is given twice")):
+        form = [*files, ("purpose", (None, "fine-tune"))]
+        answer = httpx.post(f"{client.base_url}files", files=form)
+        assert answer.status_code == 400
+        assert words in answer.json()["error"]["message"]
     with pytest.raises(openai.BadRequestError, match=r"expires_after\[anchor\]: is not available"):
         client.files.create(
             file=("x.jsonl", lines(row())),

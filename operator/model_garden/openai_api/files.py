@@ -10,31 +10,28 @@ import hashlib
 import re
 import tarfile
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
 from pathlib import PurePosixPath
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from model_garden.api.access import Caller
-from model_garden.api.problems import BadRequest
+from model_garden.api.uploads import received_files
 from model_garden.openai_api.access import CallerOf
 from model_garden.openai_api.documents import FILE_PREFIX, file_document, listing, page
 from model_garden.openai_api.request import Invalid
 from model_garden.openai_api.results import is_result, result_content, result_document
 from model_garden.services.errors import NotFound
+from model_garden.services.in_use import refuse_in_use
 from model_garden.services.queries import find_job
 from model_garden.storage.interface import StoredDataset
 
 router = APIRouter(prefix="/files")
 
-MAX_BYTES = 512 * 1024 * 1024
-"""OpenAI's own bound of a file."""
 BLOCK = 1024 * 1024
 PURPOSE = "fine-tune"
 
@@ -42,18 +39,20 @@ PURPOSE = "fine-tune"
 @router.post("")
 async def create_file(request: Request, caller: CallerOf) -> Response:
     """Check a data set and keep it. A broken one is refused with its rows named, and not kept."""
-    form = await _form(request)
-    try:
-        if (purpose := form.get("purpose")) != PURPOSE:
-            raise Invalid("purpose", f"{purpose!r} is not available; use {PURPOSE}")
-        if other := sorted({str(key) for key in form} - {"file", "purpose"}):
-            raise Invalid(other[0], "is not available; remove it")
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise Invalid("file", "required parameter is missing")
-        return JSONResponse(file_document(await _store(caller, file)))
-    finally:
-        await form.close()
+    fields: dict[str, str] = {}
+    identifier, upload = "", None
+    async with AsyncExitStack() as held, aclosing(received_files(request, fields)) as files:
+        async for file in files:
+            if upload:
+                raise Invalid("file", "is given twice; send one file in a request")
+            name = _file_name(file.digest.path)
+            identifier = _identifier(name, file.digest.sha256)
+            upload = await held.enter_async_context(caller.storage.upload(identifier))
+            await upload.add(name, file.digest.size, file.content())
+        _check_fields(fields)
+        assert upload  # a body without a file is refused
+        await upload.finish()
+    return JSONResponse(file_document(await find_file(caller, identifier)))
 
 
 @router.get("")
@@ -92,8 +91,9 @@ async def get_content(caller: CallerOf, identifier: str) -> Response:
 
 @router.delete("/{identifier}")
 async def delete_file(caller: CallerOf, identifier: str) -> Response:
-    """Delete one file."""
+    """Delete one file, unless a job that has not ended uses it."""
     stored = await find_file(caller, identifier)
+    await refuse_in_use(caller.cluster, caller.namespace, stored.path)
     await caller.storage.remove(stored.path)
     return JSONResponse({"id": identifier, "object": "file", "deleted": True})
 
@@ -125,59 +125,26 @@ async def dataset_path(caller: Caller, param: str, given: str) -> str:
         raise Invalid(param, f"{missing}; upload it, or give a path such as ./data/receipts.jsonl") from missing
 
 
-async def _form(request: Request) -> Any:
-    """The multipart body; a large file of it is on disk.
+def _check_fields(fields: dict[str, str]) -> None:
+    """Refuse what is not available here.
 
     Raises:
-        BadRequest: it is of another content type, is too large, or is cut off.
+        Invalid: the first such parameter.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise BadRequest(f"the Content-Type is {kind or 'missing'}; send multipart/form-data", 415)
-    try:
-        return await MultiPartParser(request.headers, _bounded(request), max_files=1, max_fields=20).parse()
-    except MultiPartException as wrong:
-        raise BadRequest(f"the body is no multipart form: {wrong.message}") from wrong
-    except ClientDisconnect as gone:
-        raise BadRequest("the connection ended before the body arrived") from gone
+    if (purpose := fields.pop("purpose", None)) != PURPOSE:
+        raise Invalid("purpose", f"{purpose!r} is not available; use {PURPOSE}")
+    for name in fields:
+        raise Invalid(name, "is not available; remove it")
 
 
-async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
-    arrived = 0
-    async for block in request.stream():
-        arrived += len(block)
-        if arrived > MAX_BYTES:
-            raise BadRequest(f"the file is larger than {MAX_BYTES:,} bytes; split it, or use model-garden upload", 413)
-        yield block
-
-
-async def _store(caller: Caller, file: UploadFile) -> StoredDataset:
-    name = _file_name(file.filename or "")
-    digest = await run_in_threadpool(_digest, file.file)
-    identifier = FILE_PREFIX + hashlib.sha256(f"{name}\0{digest}".encode()).hexdigest()[:24]
-    async with caller.storage.upload(identifier) as upload:
-        await upload.add(name, file.size or 0, _blocks(file))
-        await upload.finish()
-    return await find_file(caller, identifier)
+def _identifier(name: str, digest: str) -> str:
+    return FILE_PREFIX + hashlib.sha256(f"{name}\0{digest}".encode()).hexdigest()[:24]
 
 
 def _file_name(name: str) -> str:
     """The name of an uploaded file without its folders; OpenAI's files are JSON lines, with or without the suffix."""
-    base = name.replace("\\", "/").rpartition("/")[2] or "upload"
+    base = PurePosixPath(name).name
     return base if PurePosixPath(base).suffix else f"{base}.jsonl"
-
-
-def _digest(content: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := content.read(BLOCK):
-        digest.update(block)
-    content.seek(0)
-    return digest.hexdigest()
-
-
-async def _blocks(file: UploadFile) -> AsyncIterator[bytes]:
-    while block := await file.read(BLOCK):
-        yield block
 
 
 async def _content(caller: Caller, path: str) -> AsyncIterator[bytes]:
