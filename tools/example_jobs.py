@@ -119,7 +119,7 @@ def _curve(total: int, done: int, last: float) -> Object:
     """A loss that falls from 3.1 to ``last``, with noise that is the same each time."""
     noise = random.Random(total)
     history = []
-    for step in sorted({round(1 + number * (done - 1) / 59) for number in range(60)}):
+    for number, step in enumerate(sorted({round(1 + number * (done - 1) / 59) for number in range(60)})):
         fallen = math.exp(-4 * step / total)
         point = {
             "step": step,
@@ -128,7 +128,7 @@ def _curve(total: int, done: int, last: float) -> Object:
             "gradNorm": round(0.4 + 1.4 * fallen + abs(noise.gauss(0, 0.12)), 3),
             "tokensPerSecond": round(5800 + noise.gauss(0, 160)),
         }
-        if step % 8 == 0 and step > 20:
+        if number % 8 == 7:
             point["evalLoss"] = round(last + 0.1 + (3.0 - last) * fallen, 4)
         history.append(point)
     progress = {

@@ -30,7 +30,7 @@ from tools.generate import ROOT
 IMAGES = ROOT / "docs" / "images"
 PAGES = {
     "list": "/training",
-    "new": "/training/new?dataset_path=./data/receipts.jsonl&base_model=Qwen/Qwen2.5-VL-7B-Instruct&model_type=vision",
+    "new": "/training/new?model_type=vision&dataset_path=./data/vision_test_dataset.jsonl",
     "job": "/training/receipts",
     "done": "/training/shapes",
     "failed": "/training/contracts",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model_garden.cli.display import Display
-from model_garden.contract.progress import Event, ProgressEvent, StageEvent
+from model_garden.contract.progress import Event, ProgressEvent, SampleEvent, StageEvent
 from model_garden.services.trainer_log import STAGES, event_words
 
 
@@ -14,5 +14,7 @@ def show_event(event: Event, display: Display) -> None:
             display.stage(STAGES[event.stage], event.detail or "")
         case ProgressEvent():
             display.progress(event.progress.to_dict())
+        case SampleEvent():  # for pages; the trainer's log has the scores
+            pass
         case _:
             display.line(event_words(event))

@@ -29,11 +29,13 @@ def details(job: Object, now: datetime) -> dict[str, Any]:
     status = job.get("status") or {}
     progress = status.get("progress") or {}
     said = explanation(job)
+    warned = status.get("warnings") or []
+    listed = said.partition(":")[0] in STAGES or any(one["message"] in said for one in warned)
     return {
         **row(job, now),
         "ended": has_ended(job),
         "suspended": bool(job["spec"].get("suspend")),
-        "explanation": "" if said.partition(":")[0] in STAGES else said,
+        "explanation": "" if listed else said,
         "asked": asked(job),
         "stages": stages(job, now),
         "took": took(job, now),
@@ -45,7 +47,7 @@ def details(job: Object, now: datetime) -> dict[str, Any]:
         "facts": facts(job),
         "output": output(job),
         "failure": failure(job),
-        "warned": status.get("warnings") or [],
+        "warned": warned,
         "attempts": [attempt(one, now) for one in status.get("attempts") or ()],
     }
 
