@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from model_garden.contract.addresses import is_remote
+from model_garden.contract.addresses import HUB_DATASET, RULE, is_readable, is_remote
 from model_garden.services.data_check import Check, check_data, has_images, trainer_packages
 
 
@@ -17,6 +17,8 @@ def check_anywhere(check: Check) -> dict[str, Any]:
     Raises:
         MissingPackages: the packages that read data sets are not installed.
     """
+    if "://" in check.path and not check.path.startswith(HUB_DATASET) and not is_readable(check.path):
+        return _refused(check, f"{check.path} {RULE}")
     if not is_remote(check.path):
         return check_data(check)
     with trainer_packages():
@@ -24,7 +26,11 @@ def check_anywhere(check: Check) -> dict[str, Any]:
     try:
         return check_data(_fetched(check))
     except RemoteError as error:
-        return {"path": check.path, "ok": False, "problem_count": 1, "problems": [str(error)], "notes": []}
+        return _refused(check, str(error))
+
+
+def _refused(check: Check, problem: str) -> dict[str, Any]:
+    return {"path": check.path, "ok": False, "problem_count": 1, "problems": [problem], "notes": []}
 
 
 def _fetched(check: Check) -> Check:

@@ -47,6 +47,7 @@ ADVICE: dict[str, str] = {
     "gguf_quantization": "q4_k_m is small; q8_0 is closer to the original.",
     "push_to_hub.repo": "The model is uploaded at the end. Needs the token Secret.",
     "push_to_hub.private": "false makes the model public.",
+    "push_to": "A bucket for the finished model. Needs the credentials Secret.",
     "backend": "transformers trains models that Unsloth does not know.",
     "image": "Change it to train with an image of your own.",
     "preflight": "Without it, bad data is found only after a GPU was requested.",

@@ -78,6 +78,8 @@ LABELS = {
     "gguf_quantization": "GGUF quantization",
     "push_to_hub.repo": "Push to repository",
     "push_to_hub.private": "Private repository",
+    "push_to": "Push to bucket",
+    "storage.endpoint_url": "Endpoint URL",
     "hub_token_secret.name": "Token Secret",
     "hub_token_secret.key": "Key in the Secret",
 }
