@@ -24,6 +24,8 @@ from model_garden.web.views.rows import now
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 Name = Annotated[str, Path(pattern=r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$")]
 EVENT_STREAM = "text/event-stream"
+KEPT_PAGES = 64
+_rendered: dict[tuple[str, str, str], str] = {}
 ANSWER_LINES = 200
 """Lines from the end of a log among which the answers are: the trainer writes few after them."""
 
@@ -60,13 +62,24 @@ async def _job_events(request: Request, feed: Feed, job: dict[str, Any]) -> Asyn
                     event="job", data_str=text(request, "job_gone.html", name=job["metadata"]["name"])
                 )
             else:
-                html = text(request, "job_live.html", job=details(change.object, now()))
-                yield format_sse_event(event="job", id=change.object["metadata"]["resourceVersion"], data_str=html)
+                version = change.object["metadata"]["resourceVersion"]
+                yield format_sse_event(event="job", id=version, data_str=_live(request, change.object))
     except Exception as failed:  # the browser connects again
         html = text(request, "job_trouble.html", problem=problem_of(failed))
         yield format_sse_event(event="trouble", data_str=html)
         return
     yield format_sse_event(event="end", data_str="{}")
+
+
+def _live(request: Request, job: dict[str, Any]) -> str:
+    """The changing part of the page, which is the same for all who follow the job, so that it is rendered once."""
+    metadata = job["metadata"]
+    key = (metadata["uid"], metadata["resourceVersion"], request.query_params.get("namespace", ""))
+    if key not in _rendered:
+        while len(_rendered) >= KEPT_PAGES:
+            _rendered.pop(next(iter(_rendered)))
+        _rendered[key] = text(request, "job_live.html", job=details(job, now()))
+    return _rendered[key]
 
 
 @router.get("/training/{name}/curve")
