@@ -20,8 +20,17 @@ def cli_reference() -> str:
     """The page as Markdown."""
     group: Any = typer.main.get_command(app)
     root = typer.Context(group, info_name="model-garden")
-    commands = [typer.Context(command, info_name=name, parent=root) for name, command in group.commands.items()]
-    return page("Command line", "operator/model_garden/cli/app.py", INTRODUCTION, *map(_section, commands))
+    return page("Command line", "operator/model_garden/cli/app.py", INTRODUCTION, *map(_section, _commands(root)))
+
+
+def _commands(group: Any) -> Iterator[Any]:
+    """The context of every command; those of ``model-garden data`` in the place of the group."""
+    for name, command in group.command.commands.items():
+        context = typer.Context(command, info_name=name, parent=group)
+        if hasattr(command, "commands"):
+            yield from _commands(context)
+        else:
+            yield context
 
 
 def _section(context: Any) -> str:

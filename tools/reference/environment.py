@@ -81,6 +81,21 @@ TABLES = {
     ],
     "Command line": [
         Variable("KUBECONFIG", YOU, "Kubeconfig files. Default: the service account in a pod, else `~/.kube/config`."),
+        Variable(
+            "MODEL_GARDEN_DATA_CLAIM",
+            YOU,
+            "Claim of data sets of a cluster, for `upload`, `data` and `serve`. Default: `model-garden-data`.",
+        ),
+        Variable(
+            "MODEL_GARDEN_MODELS_CLAIM",
+            YOU,
+            "Claim of models of a cluster, for `download`, `models` and `serve`. Default: `model-garden-models`.",
+        ),
+        Variable(
+            "MODEL_GARDEN_STORAGE_IMAGE",
+            YOU,
+            "Image of the pod that mounts both claims. Default: the operator's image of this version.",
+        ),
         Variable("CUDA_VISIBLE_DEVICES", YOU, "GPUs that `train`, `train-vision` and `run` use."),
         Variable("NO_COLOR", YOU, "Turns color off when it is not empty."),
         Variable("TERM", YOU, "`dumb` turns color off."),

@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self
 
 from fastapi import Depends, Query, Request
 
 from model_garden.api.limits import Limits
 from model_garden.api.problems import NoToken, Unauthorized
 from model_garden.cluster import Cluster, Listing, connect, in_pod
-from model_garden.services.errors import Unavailable
 from model_garden.services.feed import Feeds
 from model_garden.storage.folder import FolderStorage
 from model_garden.storage.interface import Storage
+from model_garden.storage.pod import PodStorage
 
 PROXY_HEADER = "X-Forwarded-Access-Token"
 NEW_TOKEN = "kubectl create token SERVICEACCOUNT prints a new one"
@@ -39,14 +39,6 @@ NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 Namespace = Annotated[
     str | None, Query(pattern=NAMESPACE, description="Namespace. Default: that of the token, else of the kubeconfig.")
 ]
-
-
-class _NoStorage:
-    def __getattr__(self, name: str) -> Any:
-        raise Unavailable("data sets and models of a cluster cannot be reached by this server; use kubectl cp")
-
-
-NO_STORAGE = cast(Storage, _NoStorage())
 
 
 @dataclass(frozen=True)
@@ -107,7 +99,7 @@ class Access:
         if authorization is None:
             if not self._own_allowed:
                 raise NoToken(NO_PROXY_TOKEN if self.proxy_auth else f"no token was sent; {LOG_IN}")
-            return Caller(self._own, namespace or self._own.namespace, "own", NO_STORAGE)
+            return _caller(self._own, namespace or self._own.namespace, "own")
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token or not token.isascii() or " " in token:
@@ -117,7 +109,11 @@ class Access:
             raise Unauthorized(f"the token expired at {ended:%H:%M} UTC on {ended:%Y-%m-%d}; {NEW_TOKEN}")
         cluster = self._anonymous.with_token(token)
         identity = hashlib.sha256(token.encode()).hexdigest()
-        return Caller(cluster, namespace or namespace_of(token) or cluster.namespace, identity, NO_STORAGE)
+        return _caller(cluster, namespace or namespace_of(token) or cluster.namespace, identity)
+
+
+def _caller(cluster: Cluster, namespace: str, identity: str) -> Caller:
+    return Caller(cluster, namespace, identity, PodStorage(cluster, namespace))
 
 
 class LocalAccess:

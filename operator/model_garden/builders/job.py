@@ -16,7 +16,7 @@ GRACE_SECONDS = 120
 RENDEZVOUS_PORT = 29500
 """The default port of torchrun."""
 
-_TRAINER_USER = 1000
+_USER = 1000
 _HOME = {"name": "HOME", "value": f"{names.WORKSPACE}/tmp"}
 """The root is read-only. The trainer itself puts the caches of libraries into the cache claim."""
 _PASSED_ON = ("serviceAccountName", "imagePullSecrets", "priorityClassName")
@@ -127,14 +127,7 @@ def _pod_template(plan: Plan, settings: Settings, labels: dict[str, str]) -> Obj
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _TRAINER_USER,
-            "runAsGroup": _TRAINER_USER,
-            "fsGroup": _TRAINER_USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "containers": [_container(plan, settings, given)],
         "volumes": _volumes(plan.spec),
     }
@@ -146,6 +139,27 @@ def _pod_template(plan: Plan, settings: Settings, labels: dict[str, str]) -> Obj
     return {"metadata": metadata, "spec": pod_spec}
 
 
+def pod_security() -> Object:
+    """The security context of every pod: the user and group whose files are on the claims."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "fsGroup": _USER,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def restricted_container() -> Object:
+    """The security context of every container, with which the Pod Security level ``restricted`` accepts it."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
 def _container(plan: Plan, settings: Settings, given: Object) -> Object:
     container: Object = {
         "name": names.TRAINER_CONTAINER,
@@ -155,11 +169,7 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
         "env": _environment(plan, given.get("env") or []),
         "resources": (preflight_resources if plan.step == "preflight" else training_resources)(plan.spec),
         "terminationMessagePath": f"{names.WORKSPACE}/{names.TERMINATION_LOG}",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": restricted_container(),
         "volumeMounts": [
             {"name": "workspace", "mountPath": names.WORKSPACE},
             {"name": "data", "mountPath": f"{names.WORKSPACE}/data", "readOnly": True},

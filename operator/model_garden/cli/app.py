@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 import typer
 
 from model_garden import __version__
+from model_garden.cli import storage_app
 from model_garden.cli.help import CONTEXT, ClusterCommand, Command, Group, SpecCommand, TextCommand
 from model_garden.cli.output import error
+from model_garden.cli.parameters import ABOUT, CLUSTER, HERE, Context, Namespace
 
 app = typer.Typer(
     name="model-garden",
@@ -21,10 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings=CONTEXT,
 )
-
-HERE = "On this machine"
-CLUSTER = "On a cluster"
-ABOUT = "About"
 
 
 def complete_names(incomplete: str) -> list[str]:
@@ -45,8 +43,6 @@ Sets = Annotated[
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the spec, such as hyperparameters.maxSteps=100."),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="Format of the result.")]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace. [default: that of the context]")]
-Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig. [default: the current one]")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job ends. Exit code 0 means success.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show live progress until the job ends.")]
 Logs = Annotated[bool, typer.Option("--logs", help="Print the trainer's log until the job ends.")]
@@ -158,6 +154,9 @@ def submit(
     vision: Annotated[bool | None, typer.Option("--vision/--text", help="Kind of model. [default: text]")] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs per pod. [default: 1]")] = None,
     sets: Sets = None,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Upload the data sets first, from this machine to the data claim.")
+    ] = False,
     wait: Wait = False,
     watch: Watch = False,
     logs: Logs = False,
@@ -178,7 +177,7 @@ def submit(
     from model_garden.cli.submit import submit as create
 
     how = Creation(Follow.of(wait, watch, logs), dry_run, output, namespace, context)
-    create(file, ctx.obj, sets, how, name=name, vision=vision, gpus=gpus)
+    create(file, ctx.obj, sets, how, name=name, vision=vision, gpus=gpus, upload=upload)
 
 
 @app.command("render", rich_help_panel=CLUSTER, cls=Command)
@@ -319,6 +318,9 @@ def delete(
     from model_garden.cli.jobs import delete_jobs
 
     delete_jobs(names, namespace=namespace, context=context)
+
+
+storage_app.register(app)
 
 
 @app.command("serve", rich_help_panel=CLUSTER, cls=Command)

@@ -86,6 +86,7 @@ def conclude(job: Object) -> None:
     if status.get("output"):
         print_summary(result, status["output"], status.get("progress") or {}, losses(job), is_vision(job))
     if phase(job) == "Succeeded":
+        note(f"Download the model with: model-garden download {job['metadata']['name']}")
         sys.exit(0)
     for line in filter(log_line, log_tail(job)):
         note(f"  {line}")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from pydantic.alias_generators import to_camel
 
 from model_garden.cli.access import with_cluster
 from model_garden.cli.follow import Follow, follow_job
 from model_garden.cli.output import FAILED, CommandError, note, print_json, print_yaml
 from model_garden.cli.spec_flags import named_by_flag, parse_sets
 from model_garden.cluster import Cluster, Object
+from model_garden.contract.addresses import HUB_DATASET, is_remote
 from model_garden.contract.defaults import merge
+from model_garden.contract.options import Storage
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.services.errors import Conflict
 from model_garden.services.manifest import Job
 from model_garden.services.queries import reference
-from model_garden.services.submission import create_job, job_to_rerun, job_to_submit
+from model_garden.services.submission import check_paths, create_job, job_to_rerun, job_to_submit
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,43 @@ def submit(
     name: str | None,
     vision: bool | None,
     gpus: int | None,
+    upload: bool,
 ) -> None:
-    """Create a job from a file, flags and ``--set``. Flags override the file, and ``--set`` overrides both."""
+    """Create a job from a file, flags and ``--set``. Flags override the file, and ``--set`` overrides both.
+
+    ``upload`` uploads its data sets first, from this machine.
+    """
+    if upload and how.dry_run != "none":
+        raise CommandError("--upload: a dry run changes nothing; remove --upload or --dry-run")
     spec: dict[str, Any] = {} if vision is None else {"isVision": vision}
     if gpus is not None:
         spec["resources"] = {"limits": {GPU_RESOURCE: gpus}}
     with named_by_flag():
         job = job_to_submit(merge(merge(spec, flags), parse_sets(sets)), file=file, name=name)
+        if upload:
+            _upload(job, how)
+        check_paths(job)
     _create(job, how)
+
+
+def _upload(job: Job, how: Creation) -> None:
+    """Upload each data set of the job that is on this machine, and set its path in the job."""
+    from model_garden.cli.storage import Where
+    from model_garden.cli.upload import upload_dataset
+
+    claims = job.spec.storage or Storage()
+    namespace = how.namespace or job.metadata.get("namespace")
+    where = Where(namespace, how.context, claims.data_claim, claims.models_claim)
+    changes: dict[str, str] = {}
+    for field in ("dataset_path", "validation_dataset_path"):
+        path = getattr(job.spec, field)
+        if path is None or path.startswith(HUB_DATASET) or is_remote(path):
+            continue
+        if not Path(path).exists():
+            raise CommandError(f"spec.{to_camel(field)}: {path}: no such file or folder, so it cannot be uploaded")
+        same = next((done for name, done in changes.items() if getattr(job.spec, name) == path), None)
+        changes[field] = same or upload_dataset(Path(path), None, job.spec.vision, where)
+    job.spec = job.spec.model_copy(update=changes)
 
 
 def rerun(name: str, new_name: str | None, sets: list[str] | None, how: Creation) -> None:

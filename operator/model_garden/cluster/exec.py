@@ -31,6 +31,7 @@ PING_SECONDS = 20.0
 """Seconds between two pings, so that no proxy on the way closes a connection that is silent while the command works."""
 CONNECT_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
+CLOSE_LOOK_SECONDS = 0.005
 
 
 class Execution:
@@ -38,6 +39,7 @@ class Execution:
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
+        self._connection = socket.get_extra_info("socket")
         self._stdout: asyncio.Queue[bytes] = asyncio.Queue(WAITING_MESSAGES)
         self._stderr = bytearray()
         self._status: Mapping[str, Any] | None = None
@@ -112,12 +114,18 @@ class Execution:
 
     async def close(self) -> None:
         """End the connection. What a command that goes on did not read yet is dropped, so that nobody waits for it."""
-        if not self._ended.is_set() and (connection := self._socket.get_extra_info("socket")):
-            with suppress(OSError):
-                connection.shutdown(SHUT_RDWR)
+        if not self._ended.is_set():
+            self._shut_down()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._socket.close()
+                self._shut_down()
+                while self._connection.fileno() != -1:  # aiohttp does not wait for the end of TLS
+                    await asyncio.sleep(CLOSE_LOOK_SECONDS)
+
+    def _shut_down(self) -> None:
+        with suppress(OSError):
+            self._connection.shutdown(SHUT_RDWR)
 
     async def ping(self) -> None:
         """Keep the connection alive."""

@@ -17,7 +17,7 @@ from model_garden.services.queries import find_job, list_jobs
 
 
 def job_to_submit(overrides: dict[str, Any], *, file: str | None = None, name: str | None = None) -> Job:
-    """The job of a file, with its values replaced by ``overrides`` (a partial spec in camelCase).
+    """The job of a file, with its values replaced by ``overrides`` (a partial spec in camelCase); see ``check_paths``.
 
     Raises:
         InvalidResource: one line for each problem.
@@ -27,7 +27,6 @@ def job_to_submit(overrides: dict[str, Any], *, file: str | None = None, name: s
     else:
         job = read_job(file, overrides)
         job.name = name or job.name
-    check_paths(job)
     return job
 
 

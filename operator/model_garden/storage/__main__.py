@@ -39,6 +39,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from model_garden.services.errors import ServiceError
 from model_garden.storage.folder import FolderStorage
+from model_garden.storage.idle import busy
 from model_garden.storage.interface import BrokenDataset, DatasetQuestion, FileDigest, PreviewRequest, UploadRefused
 
 BLOCK = 1024 * 1024
@@ -135,4 +136,5 @@ async def _write(content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    with busy():
+        sys.exit(main(sys.argv[1]))

@@ -20,6 +20,8 @@ PROTOCOL = "v4.channel.k8s.io"
 STDIN, STDOUT, STDERR, STATUS = range(4)
 PIECE = 32 * 1024
 """Bytes of one message, as a kubelet sends them."""
+GRACE = 5.0
+"""Seconds that a command has after its client left, to tidy up."""
 START_FAILED = 126
 """Exit code of a command that could not be started, as container runtimes have it."""
 
@@ -47,7 +49,7 @@ def exec_in(find_run: Callable[[web.Request], Run]) -> Callable[[web.Request], A
 
 
 async def _execute(socket: web.WebSocketResponse, run: Run, command: list[str], with_input: bool) -> Object:
-    """Runs the command until it ends, its container ends or the client leaves; nothing of it goes on after that."""
+    """Runs the command until it ends, its container ends or the client leaves; nothing of it goes on long after."""
     container = run.container()
     try:
         process = await run.spawn(command, PIPE if with_input else DEVNULL, PIPE)
@@ -64,15 +66,24 @@ async def _execute(socket: web.WebSocketResponse, run: Run, command: list[str], 
     ]
     try:
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        kill_group(process)
+        await _end(process)
         with contextlib.suppress(ConnectionError):
             await output
     finally:  # the connection may have broken at any place above
-        kill_group(process)
         for task in watched:
             task.cancel()
-        await process.wait()
+        await _end(process)
     return _status(process)
+
+
+async def _end(process: Process) -> None:
+    """The end of its input, as a kubelet leaves it at, and after the grace period SIGKILL for all of it."""
+    if process.stdin:
+        process.stdin.close()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), GRACE)
+    kill_group(process)
+    await process.wait()
 
 
 async def _send(socket: web.WebSocketResponse, channel: int, stream: asyncio.StreamReader) -> None:

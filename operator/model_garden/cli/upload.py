@@ -1,0 +1,99 @@
+"""``upload``, and ``submit --upload``: a data set of this machine, checked, to the data claim of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from model_garden.cli.output import FAILED, CommandError, note
+from model_garden.cli.storage import Where, with_storage
+from model_garden.cli.transfer_bar import TransferBar
+from model_garden.services import format
+from model_garden.services.data_check import Check, check_data, has_images, trainer_packages
+from model_garden.storage.interface import FileDigest, UploadReport
+from model_garden.storage.paths import folder_name
+from model_garden.storage.pod import PodStorage
+
+BLOCK = 1024 * 1024
+
+
+def upload(data: str, to: str | None, vision: bool | None, where: Where) -> None:
+    """Upload a data set and print its path for a job."""
+    print(upload_dataset(Path(data), to, vision, where))
+
+
+def upload_dataset(data: Path, to: str | None, vision: bool | None, where: Where) -> str:
+    """Check a data set, upload it, and return its path for a job.
+
+    Args:
+        data: a data file, or a folder with data files.
+        to: the folder in ``./data``; None for the name of ``data``.
+        vision: whether the rows are for a vision-language model; None finds out from the first rows.
+        where: the cluster and its claims.
+
+    Raises:
+        CommandError: the data set is broken.
+        ServiceError: the upload failed; nothing of it is kept.
+    """
+    name = folder_name(to or (data.stem if data.is_file() else data.absolute().name))
+    with tempfile.TemporaryDirectory(prefix="model-garden-") as copies:
+        files = _checked_files(data, vision, Path(copies))
+        digests = [_digest(path, file) for path, file in sorted(files.items())]
+        report = with_storage(lambda storage: _send(storage, name, files, digests), where)
+    skipped = f"; {format.count(report.skipped, 'file')} there already" if report.skipped else ""
+    note(f"{format.count(report.added, 'file')} uploaded to {report.folder} ({format.size(report.size)}){skipped}")
+    return report.path
+
+
+def _checked_files(data: Path, vision: bool | None, copies: Path) -> dict[str, Path]:
+    """The files of the data set by relative path, after every row was checked."""
+    with trainer_packages():
+        from model_garden.datasets import DatasetError
+        from model_garden.datasets.collect import collect, data_files
+    try:
+        files = data_files(data)
+        checks = [Check(str(file), vision) for file in files]
+        results = [check_data(check) for check in checks]
+        if problems := [problem for result in results for problem in _problems(result)]:
+            raise CommandError([*problems, "nothing was uploaded"], FAILED)
+        vision = any(has_images(check) for check in checks) if vision is None else vision
+        found = collect(data, vision=vision, copies=copies)
+    except DatasetError as broken:
+        raise CommandError([*str(broken).splitlines(), "nothing was uploaded"], FAILED) from broken
+    rows, images = sum(result["rows"] for result in results), len(found.files) - len(files)
+    note(f"{data}: {format.count(rows, 'row')}, {format.count(images, 'image')}: valid")
+    for path, changed in found.rewritten.items():
+        note(f"{path}: {format.count(changed, 'row')} of the uploaded copy name images inside the folder")
+    return found.files
+
+
+def _problems(result: dict[str, Any]) -> list[str]:
+    more = result["problem_count"] - len(result["problems"])
+    return [*result["problems"], *([f"{result['path']}: and {format.count(more, 'more problem')}"] if more else [])]
+
+
+def _digest(path: str, file: Path) -> FileDigest:
+    with file.open("rb") as content:
+        return FileDigest(
+            path=path, size=file.stat().st_size, sha256=hashlib.file_digest(content, "sha256").hexdigest()
+        )
+
+
+async def _send(storage: PodStorage, folder: str, files: dict[str, Path], digests: list[FileDigest]) -> UploadReport:
+    async with storage.upload(folder) as upload:
+        missing = await upload.missing(digests)
+        with TransferBar("Uploading", sum(file.size for file in missing)) as bar:
+            for file in missing:
+                await upload.add(file.path, file.size, _blocks(files[file.path], bar.advance))
+        return await upload.finish()
+
+
+async def _blocks(file: Path, progress: Callable[[int], None]) -> AsyncIterator[bytes]:
+    with file.open("rb", buffering=0) as content:
+        while block := await asyncio.to_thread(content.read, BLOCK):
+            yield block
+            progress(len(block))
