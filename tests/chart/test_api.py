@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from devcluster.binaries import ensure_binaries
 from tests.cluster import TestCluster
 from tests.controller.harness import free_port
+from tests.web.conftest import form_token
 from tools.generate import CHART
 
 NAMESPACE = "mg"
@@ -148,6 +149,9 @@ def installed(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("values") / "values.yaml"
     path.write_text(json.dumps(values))
     upgrade(cluster, path)
+    key = session_key(cluster)
+    upgrade(cluster, path)
+    assert session_key(cluster) == key, "an upgrade ends no session"
     cluster.until(lambda: ready(cluster), "the API is ready")
     yield f"http://127.0.0.1:{port}"
     # Processes of pods that are left keep the port.
@@ -166,6 +170,10 @@ def upgrade(cluster: TestCluster, values: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "port-forward --namespace mg service/model-garden-api" in done.stdout
+
+
+def session_key(cluster: TestCluster) -> str:
+    return str(cluster.get("secret", "model-garden-api-session", NAMESPACE)["data"]["key"])
 
 
 def ready(cluster: TestCluster) -> bool:
@@ -200,3 +208,9 @@ def test_the_installed_api_serves_each_caller_with_the_callers_own_rights(instal
     created = httpx.post(installed + ROUTE, json=BODY, headers=editor)
     assert created.status_code == 201, created.text
     assert cluster.get("trainingjob", "receipts", "research")["spec"]["baseModel"] == "a/b"
+    with httpx.Client(base_url=installed) as browser:
+        page = browser.get("/training")
+        assert page.status_code == 401
+        form = {"csrf_token": form_token(page.text), "token": editor["Authorization"].removeprefix("Bearer ")}
+        assert browser.post("/login", data=form).status_code == 303
+        assert "receipts" in browser.get("/training").text
