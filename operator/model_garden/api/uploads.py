@@ -75,6 +75,7 @@ async def received_files(request: Request, fields: dict[str, str] | None = None)
                     await asyncio.to_thread(part.write, data)
                 elif part and fields is not None and part.is_field:
                     fields[part.path] = part.text()
+                    part.file.close()
                 elif part:
                     yield part.received()
                     part.file.close()

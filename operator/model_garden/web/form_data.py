@@ -16,7 +16,7 @@ from model_garden.services.job_document import read_document
 from model_garden.storage.interface import DatasetQuestion, PreviewRequest
 from model_garden.web import form
 from model_garden.web.pages import PageRoute, page, problem_of
-from model_garden.web.security import Form, PageCaller
+from model_garden.web.security import COUNTED, Form, PageCaller
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 ROWS = 3
@@ -30,7 +30,7 @@ async def list_datasets(request: Request, caller: PageCaller, values: Form) -> R
     return page(request, "form_datasets.html", stored=await stored(caller), values=values)
 
 
-@router.post("/training/new/rows")
+@router.post("/training/new/rows", dependencies=COUNTED)
 async def show_rows(request: Request, caller: PageCaller, values: Form) -> Response:
     """Some rows of the data set, and a place for the check of all."""
     shown = await preview(caller, values)
@@ -40,7 +40,7 @@ async def show_rows(request: Request, caller: PageCaller, values: Form) -> Respo
     return response
 
 
-@router.post("/training/new/check")
+@router.post("/training/new/check", dependencies=COUNTED)
 async def check_rows(request: Request, caller: PageCaller, values: Form) -> Response:
     """What the check of every row found. The run card follows once it is in the page."""
     response = page(request, "form_check.html", values=values, checked=await check(caller, values))

@@ -15,12 +15,12 @@ from model_garden.api.uploads import received_files
 from model_garden.storage.interface import UploadReport
 from model_garden.web import new_job
 from model_garden.web.pages import PageRoute, problem_of
-from model_garden.web.security import CSRF_FIELD, PageCaller, check_csrf_token, check_origin
+from model_garden.web.security import COUNTED, CSRF_FIELD, PageCaller, check_csrf_token, check_origin
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
-@router.post("/training/new/upload")
+@router.post("/training/new/upload", dependencies=COUNTED)
 async def upload_files(request: Request, caller: PageCaller) -> Response:
     """Store the files, then show the form with their data set. A script gets the report, or the problem, as JSON."""
     by_script = request.headers.get("accept") == "application/json"

@@ -15,7 +15,7 @@ from model_garden.services.feed import Feed, job_changes
 from model_garden.services.logs import read_log
 from model_garden.services.queries import find_job, list_jobs
 from model_garden.web.pages import PageRoute, page, problem_of, text
-from model_garden.web.security import HEADERS, PageCaller
+from model_garden.web.security import COUNTED, HEADERS, PageCaller
 from model_garden.web.views import figures
 from model_garden.web.views.job import details
 from model_garden.web.views.output import answers
@@ -111,7 +111,7 @@ async def show_answers(request: Request, caller: PageCaller, name: Name) -> Resp
     return page(request, template, name=name, answers=found, path=path)
 
 
-@router.get("/training/{name}/model")
+@router.get("/training/{name}/model", dependencies=COUNTED)
 async def download_model(caller: PageCaller, name: Name) -> Response:
     """The model's folder as a tar file. What keeps it from being read is said before the download begins."""
     job = await find_job(caller.cluster, caller.namespace, name)
