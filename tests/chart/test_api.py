@@ -154,8 +154,8 @@ def installed(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) ->
     assert session_key(cluster) == key, "an upgrade ends no session"
     cluster.until(lambda: ready(cluster), "the API is ready")
     yield f"http://127.0.0.1:{port}"
-    # Processes of pods that are left keep the port.
-    cluster.kubectl("delete", "deployment", "model-garden-api", "-n", NAMESPACE)
+    done = helm("uninstall", "garden", "--namespace", NAMESPACE, "--kubeconfig", str(cluster.kubeconfig))
+    assert done.returncode == 0, done.stderr
 
 
 def server(cluster: TestCluster) -> str:
@@ -167,6 +167,8 @@ def upgrade(cluster: TestCluster, values: Path) -> None:
     done = helm(
         *("upgrade", "--install", "garden", str(CHART), "--namespace", NAMESPACE, "--create-namespace"),
         *("--values", str(values), "--kubeconfig", str(cluster.kubeconfig)),
+        # Other tests of the session have applied some of the chart's objects.
+        *("--take-ownership", "--force-conflicts"),
     )
     assert done.returncode == 0, done.stderr
     assert "port-forward --namespace mg service/model-garden-api" in done.stdout

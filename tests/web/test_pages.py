@@ -164,7 +164,7 @@ def test_a_public_server_asks_for_a_token_and_keeps_it_to_itself(
     page.goto("/training/new")
     page.get_by_role("textbox", name="Data set").fill("./data/rows.jsonl")
     page.get_by_role("button", name="Start training").click()
-    expect(page.get_by_role("alert")).to_contain_text("cannot create resource")
+    expect(page.get_by_role("alert").filter(has_text="cannot create resource")).to_be_visible()
     page.get_by_role("button", name="Log out").click()
     answer = page.goto("/training")
     assert answer and answer.status == 401
