@@ -97,6 +97,19 @@ def test_the_end_is_told(status: Object, words: str, level: str) -> None:
     assert (last["message"], last["level"]) == (words, level)
 
 
+def test_the_end_comes_last_also_if_the_pod_ended_later() -> None:
+    pod = {"pod": "p", "fromStep": 0, "toStep": 1, "startTime": "2026-11-27T10:00:00Z"}
+    done = job(
+        phase="Succeeded",
+        attempts=[pod | {"reason": "Completed", "endTime": "2026-11-27T10:00:09Z"}],
+        history=[{"step": 1, "loss": 0.5}],
+        completionTime="2026-11-27T10:00:08Z",
+        output={"path": "m"},
+    )
+    messages = [event["message"] for event in events(done)]
+    assert messages[:2] == ["The job has successfully completed", "New fine-tuned model created: m"]
+
+
 def test_a_job_of_the_same_name_has_events_of_its_own() -> None:
     later = job()
     later["metadata"]["uid"] = "76543210"

@@ -17,7 +17,8 @@ Object = dict[str, Any]
 
 def events(job: Object) -> list[Object]:
     """The events of ``job``, the latest first."""
-    found = [*_before_training(job), *_training(job), *_end(job)]
+    found = [*_before_training(job), *_training(job)]
+    found += _end(job, max(event["created_at"] for event in found))
     order = {event["id"]: place for place, event in enumerate(found)}
     return sorted(found, key=lambda event: (event["created_at"], order[event["id"]]), reverse=True)
 
@@ -80,11 +81,12 @@ def _step(job: Object, point: Object, time: int, total: int | None) -> Iterator[
             yield _event(job, f"{key}-{step}", time, message) | {"type": "metrics", "data": _metrics(point)}
 
 
-def _end(job: Object) -> Iterator[Object]:
+def _end(job: Object, latest: int) -> Iterator[Object]:
+    """The last events, never before the ``latest`` other one: a Job and its pod may end in either order."""
     status = job.get("status") or {}
     if not has_ended(job):
         return
-    end = seconds(status.get("completionTime")) or 0
+    end = max(latest, seconds(status.get("completionTime")) or 0)
     match phase(job):
         case "Succeeded":
             path = (status.get("output") or {}).get("path")

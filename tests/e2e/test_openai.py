@@ -1,0 +1,76 @@
+"""A script for OpenAI's API trains in a cluster, with the real operator and trainer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from demo import steps
+from tests.api.conftest import serving
+from tests.cluster import TestCluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.train, pytest.mark.timeout(1200)]
+
+ACCOUNT = "openai-user"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
+    """A cluster with the operator as users install it, and the demo's models and data in its claims."""
+    cluster = TestCluster(tmp_path_factory.mktemp("openai") / "devcluster")
+    try:
+        cluster.up()
+        kubectl = steps.Kubectl(cluster.command(), dict(os.environ))
+        steps.install(kubectl, steps.free_ports(kubectl))
+        steps.material(kubectl, "support")
+        yield cluster
+    finally:
+        cluster.down()
+
+
+def token(cluster: TestCluster) -> str:
+    """The token of somebody who may use TrainingJobs."""
+    kubectl = cluster.kubectl
+    kubectl("create", "serviceaccount", ACCOUNT)
+    kubectl("create", "role", ACCOUNT, "--resource=trainingjobs.model-garden.dev", "--verb=create,get,list,patch")
+    kubectl("create", "rolebinding", ACCOUNT, f"--role={ACCOUNT}", f"--serviceaccount=default:{ACCOUNT}")
+    return kubectl("create", "token", ACCOUNT).strip()
+
+
+def test_a_script_for_openai_starts_a_job_and_its_events_come_back(installed: TestCluster) -> None:
+    with (
+        serving(installed.kubeconfig) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key=token(installed)) as client,
+    ):
+        jobs = client.fine_tuning.jobs
+        job = jobs.create(
+            model="./models/tiny-qwen2",
+            training_file="./data/text_test_dataset.jsonl",
+            suffix="support",
+            hyperparameters={"n_epochs": 1, "batch_size": 4},
+            extra_body={"model_garden": {"resources": {"limits": {"nvidia.com/gpu": 0}}}},
+        )
+        seen: dict[str, str] = {}
+
+        def ended() -> bool:
+            for event in reversed(list(jobs.list_events(job.id))):
+                seen.setdefault(event.id, event.message)
+            return jobs.retrieve(job.id).status in ("succeeded", "failed")
+
+        installed.until(ended, f"{job.id} ends", 300)
+        done = jobs.retrieve(job.id)
+        assert done.status == "succeeded", done.error
+        messages = list(seen.values())
+        assert messages[0] == f"Created fine-tuning job: {job.id}"
+        assert messages[1] == "Fine-tuning job started"
+        assert any(message.startswith("Step 4/4: training loss=") for message in messages)
+        assert messages[-2:] == [
+            f"New fine-tuned model created: {done.fine_tuned_model}",
+            "The job has successfully completed",
+        ]
+        assert done.fine_tuned_model == f"./models/{job.id.removeprefix('ftjob-')}"
+        assert [model.id for model in client.models.list() if model.id == done.fine_tuned_model]
+        assert client.files.content(done.result_files[0]).text.startswith("step,train_loss")
