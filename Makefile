@@ -10,7 +10,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 
 # Every test belongs to one part: what needs the training stack, what needs Helm, and of the rest what needs a cluster.
 TRAINER_TESTS := \
-  tests/trainer tests/datasets tests/testing tests/demo tests/tools tests/benchmarks tests/e2e \
+  tests/trainer tests/datasets tests/remote tests/testing tests/demo tests/tools tests/benchmarks tests/e2e \
   tests/estimate/test_memory_replay.py tests/estimate/test_model_shape.py tests/cli/test_local.py \
   tests/cli/test_data.py tests/cli/test_preview.py tests/local/test_serve.py tests/openai_api/test_local.py \
   tests/storage tests/api/test_datasets.py tests/api/test_models.py tests/web/test_new_job.py
@@ -91,9 +91,11 @@ $(UV):
 	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer && wait $$building
 	@touch $@
 
-# The tests render the chart, and run Unsloth's real classes on a CPU: in an environment of its own, because the
-# packages that it brings change what peft imports.
+# The tests render the chart, read and write real storage servers, and run Unsloth's real classes on a CPU: in an
+# environment of its own, because the packages that it brings change what peft imports.
 .venv/.tests: .venv/.complete .venv/.helm
+	@echo "» storage servers, for the tests"
+	@$(PY) -m tests.remote.servers
 	@echo "» unsloth, for the tests"
 	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer-gpu
 	@touch $@

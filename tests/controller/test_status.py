@@ -215,3 +215,12 @@ def test_a_preflight_is_preparing_until_it_is_done(job: Object, pod: Object | No
     written = next_status(seen, found)
     assert written.attempts is None and written.start_time is None
     assert (written.preflight_completion_time is not None) is (reason == "PreflightSucceeded")
+
+
+def test_what_the_preflight_fetched_stays_while_the_job_trains() -> None:
+    fetched = {"datasetPath": "ab12"}
+    done = b.ended(0, Outcome(result="Succeeded", exit_code=0, fetched=fetched))
+    seen = replace(observation(b.job("Complete"), done, seconds=10), plan=replace(b.plan(), step="preflight"))
+    prepared = next_status(seen, judge(seen, missing_seconds=300))
+    assert prepared.fetched == fetched
+    assert status(b.job(), b.running(), before=prepared).fetched == fetched

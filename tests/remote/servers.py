@@ -252,3 +252,8 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return folder / "tls.crt", folder / "tls.key"
+
+
+if __name__ == "__main__":  # `make .venv/.tests` builds them before a test waits for them
+    for one in PACKAGES:
+        program(one)
