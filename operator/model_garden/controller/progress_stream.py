@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 LOG_END_SECONDS = 20
 """How long to wait for the log of an ended pod: its node may be gone, and the log with it."""
 TAIL_LINES = 20
+_RETRY_SECONDS = 3
 _TAIL_CHARACTERS = 500
 
 
@@ -104,7 +105,16 @@ class ProgressStreams:
 
     async def _read(self, run: _Run, key: Key, pod: str) -> None:
         """A failure here costs figures, never the job."""
+        try:
+            while not await self._read_once(run, key, pod):
+                await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            self._wake(key)
+
+    async def _read_once(self, run: _Run, key: Key, pod: str) -> bool:
+        """Whether the log was read to its end. A refusal may pass: an API server that starts has not read the roles."""
         wake = self._wake
+        run.streams[pod].tail.clear()
         try:
             async for line in follow_log(self._cluster, pod, key.namespace, container=TRAINER_CONTAINER):
                 event = parse_event(line)
@@ -116,6 +126,6 @@ class ProgressStreams:
                 elif line.strip():
                     run.streams[pod].tail.append(line[:_TAIL_CHARACTERS])
         except ClusterError as error:
-            _log.warning("the log of pod %s cannot be followed, so its progress is unknown: %s", pod, error)
-        finally:
-            self._wake(key)
+            _log.warning("the log of pod %s cannot be followed, again in %d s: %s", pod, _RETRY_SECONDS, error)
+            return False
+        return True
