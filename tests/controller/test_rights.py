@@ -46,6 +46,24 @@ def test_the_rights_of_the_chart_are_enough_for_all_that_happens(crd: TestCluste
     assert refused == []
 
 
+def test_figures_come_as_soon_as_the_log_may_be_read(crd: TestCluster, tmp_path: Path) -> None:
+    """An API server that has just started refuses what it allows a moment later."""
+    harness = OperatorHarness(crd, "late-rights", tmp_path)
+    harness.kubeconfig = kubeconfig_of_the_chart(harness, tmp_path)
+    rules = crd.get("clusterrole", "model-garden-operator")["rules"]
+    set_rules(crd, [rule for rule in rules if "pods/log" not in rule["resources"]])
+    harness.start_operator()
+    harness.submit("unread", {"STEPS": 1000})
+    crd.until(lambda: "cannot be followed" in harness.log.read_text())
+    set_rules(crd, rules)
+    harness.until_step("unread", 1)
+    harness.stop_operator()
+
+
+def set_rules(crd: TestCluster, rules: list[Object]) -> None:
+    crd.kubectl("patch", "clusterrole", "model-garden-operator", "--type=merge", "-p", json.dumps({"rules": rules}))
+
+
 def kubeconfig_of_the_chart(harness: OperatorHarness, folder: Path) -> Path:
     """Create the chart's ServiceAccount with its roles, and write a kubeconfig that has its token alone."""
     helm = ensure_binaries(print, ["helm"]) / "helm"

@@ -1,15 +1,20 @@
-"""A vision-language model trained from the form, as a person does it in a browser."""
+"""A vision-language model trained from the form, as a person does it in a browser: on a cluster and on one machine."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from demo import steps
+from tests.api.conftest import serving as serving_cluster
+from tests.api.test_jobs import run_documented_curl
+from tests.cluster import TestCluster
 from tests.local.test_serve import serving
 from tests.tiny import tiny_model
 from tests.web.conftest import browser
@@ -19,9 +24,8 @@ __all__ = ["browser", "tiny_model"]
 pytestmark = pytest.mark.train
 
 MODEL = "./models/tiny-qwen2.5-vl"
-DATA_FOLDER = Path(__file__).parents[2] / "data"
 DATA = "./data/vision_test_dataset.jsonl"
-PATIENCE = 180_000
+PATIENCE = 300_000
 """Milliseconds that a training of the tiny model may take on a busy two-core machine."""
 
 
@@ -64,12 +68,49 @@ def see_the_model(page: Page, name: str) -> None:
     assert page.evaluate("window.loadedOnce"), "the page was loaded again"
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
+    """A cluster with the operator as users install it, and the demo's models and data in its claims."""
+    cluster = TestCluster(tmp_path_factory.mktemp("front-doors") / "devcluster")
+    try:
+        cluster.up()
+        kubectl = steps.Kubectl(cluster.command(), dict(os.environ))
+        steps.install(kubectl, steps.free_ports(kubectl))
+        deployment = ("-n", steps.NAMESPACE, steps.OPERATOR)
+        cluster.kubectl("set", "env", *deployment, "MODEL_GARDEN_PROGRESS_SECONDS=0.5")
+        cluster.kubectl("rollout", "status", *deployment, "--timeout=300s")
+        steps.material(kubectl, "from-the-form")
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.mark.cluster
+def test_on_a_cluster_a_person_starts_a_training_in_the_form_and_watches_it_to_its_end(
+    installed: TestCluster, browser: Browser
+) -> None:
+    """Also while the API server is restarted."""
+    with serving_cluster(installed.kubeconfig) as address:
+        page = browser.new_context(base_url=address).new_page()
+        small = {"GPUs": "0", "CPU request": "100m", "Memory request": "256Mi"}
+        long = {"Max steps": "60", "Gradient accumulation": "1"}
+        fill_in(page, "from-the-form", **small, **long)
+        see_the_chart_move(page)
+        installed.kill_api_server()
+        installed.up()
+        see_the_model(page, "from-the-form")
+        assert run_documented_curl(address)["name"] == "my-vision-model"
+    status = installed.get("trainingjob", "from-the-form")["status"]
+    assert (status["phase"], status["output"]["path"]) == ("Succeeded", "./models/from-the-form")
+    assert status["output"]["verified"] is True
+
+
 def test_on_one_machine_a_person_starts_a_training_in_the_form_and_watches_it_to_its_end(
     tmp_path: Path, tiny_model: Callable[[str], Path], browser: Browser
 ) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / MODEL).symlink_to(tiny_model("qwen2_5_vl"))
-    shutil.copytree(DATA_FOLDER, tmp_path / "data")
+    shutil.copytree(steps.ROOT / "data", tmp_path / "data")
     with serving(tmp_path, "--local") as client:
         page = browser.new_context(base_url=str(client.base_url)).new_page()
         fill_in(page, "from-the-form")
