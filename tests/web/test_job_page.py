@@ -209,6 +209,33 @@ def test_the_log_is_shown_searched_and_downloaded(page: Page, submit: Submit) ->
     assert "a line for people" in download.value.path().read_text()
 
 
+def test_a_job_that_is_deleted_elsewhere_says_so(page: Page, home: httpx.Client, submit: Submit) -> None:
+    submit("gone", suspend=True)
+    page.goto("/training/gone")
+    expect(page.locator(".badge").first).to_have_text("Suspended")
+    assert home.delete(f"{ROUTE}/gone").status_code == 204
+    expect(page.locator("#live")).to_contain_text("The job gone was deleted.")
+    expect(page.get_by_role("link", name="All training jobs")).to_be_visible()
+
+
+def test_pages_show_the_state_and_ask_without_javascript(browser: Browser, home: httpx.Client, submit: Submit) -> None:
+    submit("plain", 100_000)
+    context = browser.new_context(base_url=str(home.base_url), java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/training/plain")
+    while page.get_by_text("No step has been reported yet.").count():
+        page.reload()
+    expect(page.locator("#stages [aria-current=step]")).to_contain_text("Training")
+    page.get_by_role("link", name="Stop…").click()
+    page.get_by_role("button", name="Stop and keep the model").click()
+    expect(page).to_have_url(re.compile("/training/plain$"))
+    while page.locator(".badge").first.text_content() != "Succeeded":
+        page.reload()
+    page.get_by_role("link", name="Show the answers").click()
+    expect(page.locator(".answer").first).to_contain_text("a circle")
+    context.close()
+
+
 def test_a_job_named_new_has_a_page(page: Page, submit: Submit) -> None:
     submit("new", suspend=True)
     page.goto("/training?search=new")
