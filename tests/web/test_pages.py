@@ -77,7 +77,7 @@ def test_a_wrong_value_is_shown_at_its_field_and_nothing_is_created(page: Page, 
     page.get_by_role("textbox", name="Data set").fill("./data/rows.jsonl")
     page.get_by_role("textbox", name="Name of the job").fill("wrong")
     page.get_by_role("textbox", name="Learning rate").fill("fast")
-    page.get_by_role("button", name="Start training").click()
+    page.locator("#preview").get_by_role("button", name="Fix the values above").click()
     field = page.locator(".field", has=page.get_by_role("textbox", name="Learning rate"))
     expect(field.locator(".problem")).to_contain_text("'fast'")
     expect(page.get_by_role("textbox", name="Data set")).to_have_value("./data/rows.jsonl")
