@@ -91,7 +91,7 @@ def test_what_is_wrong_is_named_with_its_line(
 
 
 def test_every_problem_is_told_at_once(cli: Callable[..., Done]) -> None:
-    done = cli("train", "--base-model", "not a model", "--dataset", "ftp://server/rows.jsonl", "--learning-rate", "7")
+    done = cli("train", "--base-model", "not a model", "--dataset", "", "--learning-rate", "7")
     assert done.returncode == 2
     assert [line.split(" ")[1] for line in done.stderr.splitlines()] == ["--base-model", "--dataset", "--learning-rate"]
 
