@@ -40,7 +40,13 @@ FORMATS = re.compile(r"(<!-- formats:begin -->\n).*?(<!-- formats:end -->)", re.
 USE_CASES = re.compile(r"(<!-- use-cases:begin -->\n).*?(<!-- use-cases:end -->)", re.DOTALL)
 REASONS = re.compile(r"(<!-- reasons:begin -->\n).*?(<!-- reasons:end -->)", re.DOTALL)
 VERSION = re.compile(r"(^(?:version|appVersion): |/(?:operator|trainer):)\d+\.\d+\.\d+\S*?(?=[`\s)])", re.MULTILINE)
-WITH_VERSION = [CHART / "Chart.yaml", ROOT / "demo" / "manifests" / "job.yaml", ROOT / "docs" / "install.md"]
+WITH_VERSION = [
+    CHART / "Chart.yaml",
+    ROOT / "demo" / "manifests" / "job.yaml",
+    ROOT / "README.md",
+    ROOT / "docs" / "data.md",
+    ROOT / "docs" / "install.md",
+]
 STATUS_GUIDE = ROOT / "docs" / "status.md"
 REFERENCE = ROOT / "docs" / "reference"
 VISION_GUIDE = ROOT / "docs" / "08-vision-language-training.md"
