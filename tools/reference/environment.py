@@ -94,7 +94,7 @@ TABLES = {
         Variable(
             "MODEL_GARDEN_STORAGE_IMAGE",
             YOU,
-            "Image of the pod that mounts both claims. Default: the operator's image of this version.",
+            "Image of the pod that mounts both claims. Default: `model-garden/operator` of this version.",
         ),
         Variable("CUDA_VISIBLE_DEVICES", YOU, "GPUs that `train`, `train-vision` and `run` use."),
         Variable("NO_COLOR", YOU, "Turns color off when it is not empty."),

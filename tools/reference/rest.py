@@ -34,11 +34,14 @@ The server asks the Kubernetes API with the caller's own credentials, so that RB
 | server | request | credentials |
 |---|---|---|
 | any | with `Authorization: Bearer TOKEN` | the token |
+| with `--proxy-auth` | with `X-Forwarded-Access-Token: TOKEN` | the token |
 | on a loopback address | without a token | those of the kubeconfig |
-| on another address, or in a pod | without a token | none: 401 |
+| on another address, in a pod, or with `--proxy-auth` | without a token | none: 401 |
+
+A server with `--local` asks for no credentials.
 
 On a loopback address, the `Host` header must be `localhost` or a loopback address, and `Origin`, where it is sent, the
-server itself. Namespaces: `?namespace=`, else that of the token's service account, else that of the kubeconfig's
+server itself. The namespace is `?namespace=`, else that of the token's service account, else that of the kubeconfig's
 context.
 
 ## Errors

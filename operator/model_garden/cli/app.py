@@ -76,7 +76,10 @@ def run(file: File, sets: Sets = None, output: Output = "table") -> None:
 @app.command("validate", rich_help_panel=HERE, cls=Command)
 def validate(
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="Data set (jsonl, json, csv, parquet) or TrainingJob (yaml).")
+        str,
+        typer.Argument(
+            metavar="PATH", help="Data set (file, folder or address; jsonl, json, csv, parquet) or TrainingJob (yaml)."
+        ),
     ],
     vision: Annotated[
         bool | None,

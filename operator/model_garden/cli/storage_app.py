@@ -18,7 +18,10 @@ ModelsClaim = Annotated[
 Image = Annotated[
     str | None,
     typer.Option(
-        "--storage-image", metavar="IMAGE", help="Image of the pod that mounts the claims. [default: the operator's]"
+        "--storage-image",
+        metavar="IMAGE",
+        help="Image of the pod that mounts the claims: the operator's. [default: $MODEL_GARDEN_STORAGE_IMAGE, else "
+        "model-garden/operator of this version]",
     ),
 ]
 Listed = Annotated[Literal["table", "json", "name"], typer.Option("--output", "-o", help="Format of the list.")]
