@@ -98,6 +98,7 @@ def test_submit_uploads_and_names_the_uploaded_data_set(
     arguments = ("submit", "--name", "sums", "--base-model", "a/b", "--dataset", str(file), "--upload")
     mg(*arguments)
     assert garden.get("trainingjob", "sums", NAMESPACE)["spec"]["datasetPath"] == "./data/sums/sums.jsonl"
+    assert "./data/sums is used by sums" in mg("data", "rm", "sums", code=1).stderr
     assert "--upload" in mg(*arguments, "--dry-run", "client", code=2).stderr
     assert "no such file" in mg("submit", "--upload", "--base-model", "a/b", "--dataset", "no.jsonl", code=2).stderr
 

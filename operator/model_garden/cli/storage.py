@@ -11,6 +11,7 @@ from model_garden.cli.output import FAILED, CommandError, note, print_json, prin
 from model_garden.cluster import Cluster
 from model_garden.services import format
 from model_garden.services.errors import ServiceError
+from model_garden.services.in_use import refuse_in_use
 from model_garden.storage.interface import StoredDataset, StoredModel
 from model_garden.storage.pod import PodStorage, place
 
@@ -93,16 +94,18 @@ def remove(names: list[str], folder: str, where: Where) -> None:
         where: the cluster and its claims.
     """
 
-    async def work(storage: PodStorage) -> list[str]:
+    async def work(cluster: Cluster, namespace: str) -> list[str]:
+        storage = where.storage(cluster, namespace)
         problems: list[str] = []
         for name in names:
             path = name if name.startswith(("./", f"{folder}/", "/workspace/")) else f"./{folder}/{name}"
             try:
+                await refuse_in_use(cluster, namespace, path)
                 await storage.remove(path)
                 print(f"{path} deleted", flush=True)
             except ServiceError as failed:
                 problems += failed.problems
         return problems
 
-    if problems := with_storage(work, where):
+    if problems := with_cluster(work, context=where.context, namespace=where.namespace):
         raise CommandError(problems, FAILED)
