@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from demo import steps
 from tests.api.conftest import serving as serving_cluster
 from tests.api.test_jobs import run_documented_curl
-from tests.cluster import TestCluster
+from tests.e2e.conftest import Demo
 from tests.local.test_serve import serving
 from tests.tiny import tiny_model
 from tests.web.conftest import browser
@@ -68,39 +67,24 @@ def see_the_model(page: Page, name: str) -> None:
     assert page.evaluate("window.loadedOnce"), "the page was loaded again"
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
-    """A cluster with the operator as users install it, and the demo's models and data in its claims."""
-    cluster = TestCluster(tmp_path_factory.mktemp("front-doors") / "devcluster")
-    try:
-        cluster.up()
-        kubectl = steps.Kubectl(cluster.command(), dict(os.environ))
-        steps.install(kubectl, steps.free_ports(kubectl))
-        deployment = ("-n", steps.NAMESPACE, steps.OPERATOR)
-        cluster.kubectl("set", "env", *deployment, "MODEL_GARDEN_PROGRESS_SECONDS=0.5")
-        cluster.kubectl("rollout", "status", *deployment, "--timeout=300s")
-        steps.material(kubectl, "from-the-form")
-        yield cluster
-    finally:
-        cluster.down()
-
-
 @pytest.mark.cluster
 def test_on_a_cluster_a_person_starts_a_training_in_the_form_and_watches_it_to_its_end(
-    installed: TestCluster, browser: Browser
+    prompt_demo: Demo, browser: Browser
 ) -> None:
     """Also while the API server is restarted."""
-    with serving_cluster(installed.kubeconfig) as address:
+    cluster = prompt_demo.cluster
+    with serving_cluster(cluster.kubeconfig) as address:
         page = browser.new_context(base_url=address).new_page()
         small = {"GPUs": "0", "CPU request": "100m", "Memory request": "256Mi"}
         long = {"Max steps": "60", "Gradient accumulation": "1"}
         fill_in(page, "from-the-form", **small, **long)
         see_the_chart_move(page)
-        installed.kill_api_server()
-        installed.up()
+        cluster.kill_api_server()
+        cluster.up()
         see_the_model(page, "from-the-form")
         assert run_documented_curl(address)["name"] == "my-vision-model"
-    status = installed.get("trainingjob", "from-the-form")["status"]
+        cluster.kubectl("delete", "trainingjob", "my-vision-model")  # its model is not here
+    status = cluster.get("trainingjob", "from-the-form")["status"]
     assert (status["phase"], status["output"]["path"]) == ("Succeeded", "./models/from-the-form")
     assert status["output"]["verified"] is True
 

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import openai
 import pytest
 
-from demo import steps
 from tests.api.conftest import serving
 from tests.cluster import TestCluster
+from tests.e2e.conftest import Demo
 
 pytestmark = [pytest.mark.cluster, pytest.mark.train, pytest.mark.timeout(1200)]
 
 ACCOUNT = "openai-user"
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
-    """A cluster with the operator as users install it, and the demo's models and data in its claims."""
-    cluster = TestCluster(tmp_path_factory.mktemp("openai") / "devcluster")
-    try:
-        cluster.up()
-        kubectl = steps.Kubectl(cluster.command(), dict(os.environ))
-        steps.install(kubectl, steps.free_ports(kubectl))
-        steps.material(kubectl, "support")
-        yield cluster
-    finally:
-        cluster.down()
 
 
 def token(cluster: TestCluster) -> str:
@@ -40,10 +23,11 @@ def token(cluster: TestCluster) -> str:
     return kubectl("create", "token", ACCOUNT).strip()
 
 
-def test_a_script_for_openai_starts_a_job_and_its_events_come_back(installed: TestCluster) -> None:
+def test_a_script_for_openai_starts_a_job_and_its_events_come_back(prompt_demo: Demo) -> None:
+    cluster = prompt_demo.cluster
     with (
-        serving(installed.kubeconfig) as address,
-        openai.OpenAI(base_url=f"{address}/v1", api_key=token(installed)) as client,
+        serving(cluster.kubeconfig) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key=token(cluster)) as client,
     ):
         jobs = client.fine_tuning.jobs
         job = jobs.create(
@@ -60,7 +44,7 @@ def test_a_script_for_openai_starts_a_job_and_its_events_come_back(installed: Te
                 seen.setdefault(event.id, event.message)
             return jobs.retrieve(job.id).status in ("succeeded", "failed")
 
-        installed.until(ended, f"{job.id} ends", 300)
+        cluster.until(ended, f"{job.id} ends", 300)
         done = jobs.retrieve(job.id)
         assert done.status == "succeeded", done.error
         messages = list(seen.values())
