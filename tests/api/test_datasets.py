@@ -211,7 +211,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(api: httpx.Client, workspace: 
     assert not (workspace / "data/x").exists()
 
 
-def test_a_data_set_that_a_job_needs_is_not_deleted(api: httpx.Client, sample: Path) -> None:
+def test_a_data_set_that_a_job_needs_is_neither_deleted_nor_changed(api: httpx.Client, sample: Path) -> None:
     post(api, files_of(sample))
     job = {"name": "using", "base_model": "a/b", "dataset_path": "./data/shapes/shapes.jsonl", "suspend": True}
     assert api.post("/api/v1/training/jobs", json=job | {"is_vision": True}).status_code == 201
@@ -220,6 +220,16 @@ def test_a_data_set_that_a_job_needs_is_not_deleted(api: httpx.Client, sample: P
         assert refused.status_code == 409
         assert refused.json()["detail"] == f"{path} is used by using; wait until it has ended, or cancel it"
     assert api.delete("/api/v1/models/using").status_code == 409
+    assert post(api, files_of(sample)).status_code == 201, "the same files change nothing"
+    changed = sample / "shapes.jsonl"
+    changed.write_text("".join(changed.read_text().splitlines(keepends=True)[:2]))
+    refused = post(api, files_of(sample))
+    assert (refused.status_code, refused.json()["detail"]) == (
+        409,
+        "./data/shapes/shapes.jsonl has other content, and using still reads it; upload to another folder, or wait "
+        "until the job has ended",
+    )
+    assert api.get(f"{ROUTE}/preview", params={"path": "./data/shapes"}).json()["total"] == 3
     api.delete("/api/v1/training/jobs/using")
 
 

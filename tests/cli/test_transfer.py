@@ -99,6 +99,8 @@ def test_submit_uploads_and_names_the_uploaded_data_set(
     mg(*arguments)
     assert garden.get("trainingjob", "sums", NAMESPACE)["spec"]["datasetPath"] == "./data/sums/sums.jsonl"
     assert "./data/sums is used by sums" in mg("data", "rm", "sums", code=1).stderr
+    write(file, ROW)
+    assert "sums.jsonl has other content, and sums still reads it" in mg("upload", str(file), code=1).stderr
     assert "--upload" in mg(*arguments, "--dry-run", "client", code=2).stderr
     assert "no such file" in mg("submit", "--upload", "--base-model", "a/b", "--dataset", "no.jsonl", code=2).stderr
 

@@ -14,9 +14,9 @@ from model_garden.api.access import COUNTED, CallerOf
 from model_garden.api.body import Json
 from model_garden.api.openapi import STORAGE, answers, takes, takes_files
 from model_garden.api.uploads import received_files
-from model_garden.services.in_use import refuse_in_use
+from model_garden.services.in_use import jobs_using, refuse_in_use
 from model_garden.storage.interface import MAX_PREVIEWED, DatasetQuestion, PreviewRequest
-from model_garden.storage.paths import MAX_PATH
+from model_garden.storage.paths import MAX_PATH, data_path
 
 router = APIRouter(tags=["data"])
 
@@ -47,9 +47,11 @@ async def upload_dataset(
 
     Each part is a file whose file name is its path in the folder. The data set is checked, then becomes visible at
     once. Files that the folder has already stay, and those with the same content are not written again. A data set
-    that cannot be trained on is not stored: 422, and ``errors`` names its files and rows.
+    that cannot be trained on is not stored: 422, and ``errors`` names its files and rows. A file that a job still
+    reads is not replaced: 409.
     """
-    async with caller.storage.upload(folder) as upload, aclosing(received_files(request)) as files:
+    used_by = await jobs_using(caller.cluster, caller.namespace, data_path(folder))
+    async with caller.storage.upload(folder, used_by) as upload, aclosing(received_files(request)) as files:
         async for file in files:
             if await upload.missing([file.digest]):
                 await upload.add(file.digest.path, file.digest.size, file.content())

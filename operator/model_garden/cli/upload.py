@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from model_garden.cli.access import with_cluster
 from model_garden.cli.output import FAILED, CommandError, note
-from model_garden.cli.storage import Where, with_storage
+from model_garden.cli.storage import Where
 from model_garden.cli.transfer_bar import TransferBar
+from model_garden.cluster import Cluster
 from model_garden.services import format
 from model_garden.services.data_check import Check, check_data, has_images, trainer_packages
-from model_garden.storage.interface import FileDigest, UploadReport
-from model_garden.storage.paths import folder_name
-from model_garden.storage.pod import PodStorage
+from model_garden.services.in_use import jobs_using
+from model_garden.storage.interface import FileDigest, Upload, UploadReport
+from model_garden.storage.paths import data_path, folder_name
 
 BLOCK = 1024 * 1024
 
@@ -43,7 +45,13 @@ def upload_dataset(data: Path, to: str | None, vision: bool | None, where: Where
     with tempfile.TemporaryDirectory(prefix="model-garden-") as copies:
         files = _checked_files(data, vision, Path(copies))
         digests = [_digest(path, file) for path, file in sorted(files.items())]
-        report = with_storage(lambda storage: _send(storage, name, files, digests), where)
+
+        async def session(cluster: Cluster, namespace: str) -> UploadReport:
+            used_by = await jobs_using(cluster, namespace, data_path(name))
+            async with where.storage(cluster, namespace).upload(name, used_by) as upload:
+                return await _send(upload, files, digests)
+
+        report = with_cluster(session, context=where.context, namespace=where.namespace)
     skipped = f"; {format.count(report.skipped, 'file')} there already" if report.skipped else ""
     note(f"{format.count(report.added, 'file')} uploaded to {report.folder} ({format.size(report.size)}){skipped}")
     return report.path
@@ -83,13 +91,12 @@ def _digest(path: str, file: Path) -> FileDigest:
         )
 
 
-async def _send(storage: PodStorage, folder: str, files: dict[str, Path], digests: list[FileDigest]) -> UploadReport:
-    async with storage.upload(folder) as upload:
-        missing = await upload.missing(digests)
-        with TransferBar("Uploading", sum(file.size for file in missing)) as bar:
-            for file in missing:
-                await upload.add(file.path, file.size, _blocks(files[file.path], bar.advance))
-        return await upload.finish()
+async def _send(upload: Upload, files: dict[str, Path], digests: list[FileDigest]) -> UploadReport:
+    missing = await upload.missing(digests)
+    with TransferBar("Uploading", sum(file.size for file in missing)) as bar:
+        for file in missing:
+            await upload.add(file.path, file.size, _blocks(files[file.path], bar.advance))
+    return await upload.finish()
 
 
 async def _blocks(file: Path, progress: Callable[[int], None]) -> AsyncIterator[bytes]:

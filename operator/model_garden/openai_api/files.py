@@ -48,7 +48,8 @@ async def create_file(request: Request, caller: CallerOf) -> Response:
             name = _file_name(file.digest.path)
             identifier = _identifier(name, file.digest.sha256)
             upload = await held.enter_async_context(caller.storage.upload(identifier))
-            await upload.add(name, file.digest.size, file.content())
+            if await upload.missing([file.digest.model_copy(update={"path": name})]):
+                await upload.add(name, file.digest.size, file.content())
         _check_fields(fields)
         assert upload  # a body without a file is refused
         await upload.finish()

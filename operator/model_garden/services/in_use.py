@@ -20,8 +20,17 @@ async def refuse_in_use(cluster: Cluster, namespace: str, path: str) -> None:
         Conflict: a job that has not ended uses the path, what is below it, or the folder that it is in.
         ClusterError: the API server refused.
     """
-    if users := users_of(await list_jobs(cluster, namespace), path):
+    if users := await jobs_using(cluster, namespace, path):
         raise Conflict(f"{path} is used by {', '.join(users)}; wait until it has ended, or cancel it")
+
+
+async def jobs_using(cluster: Cluster, namespace: str, path: str) -> list[str]:
+    """``users_of`` among the jobs of a namespace.
+
+    Raises:
+        ClusterError: the API server refused.
+    """
+    return users_of(await list_jobs(cluster, namespace), path)
 
 
 def users_of(jobs: Iterable[Object], path: str) -> list[str]:

@@ -17,7 +17,8 @@ archive     ``{"path": PATH}``   a tar stream
 upload      ``{"folder": NAME}`` ``null``, then as below
 ==========  ===================  ========================
 
-After the answer ``null``, ``upload`` reads one JSON line for each step:
+``upload`` also takes ``used_by``, the names of jobs that read the folder. After the answer ``null``, it reads one JSON
+line for each step:
 
 * ``{"missing": [FileDigest, …]}``; the answer is the list of those that are missing.
 * ``{"add": {"path": PATH, "size": BYTES}}``, followed by exactly that many bytes; there is no answer.
@@ -87,13 +88,13 @@ async def _carry_out(verb: str) -> None:
             async for block in storage.archive(argument["path"]):
                 await _write(block)
         case "upload":
-            await _upload(storage, argument["folder"])
+            await _upload(storage, argument["folder"], argument.get("used_by", []))
         case _:
             raise ValueError("there is no such verb")
 
 
-async def _upload(storage: FolderStorage, folder: str) -> None:
-    async with storage.upload(folder) as upload:
+async def _upload(storage: FolderStorage, folder: str, used_by: list[str]) -> None:
+    async with storage.upload(folder, used_by) as upload:
         await _tell(None)
         while True:
             match await _line():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,9 @@ class FolderStorage:
             return await asyncio.to_thread(preview.check, question, path, self._data, self._spell, model or None)
 
     @contextlib.asynccontextmanager
-    async def upload(self, folder: str) -> AsyncIterator[Upload]:
+    async def upload(self, folder: str, used_by: Sequence[str] = ()) -> AsyncIterator[Upload]:
         """Begin an upload into ``./data/FOLDER``."""
-        upload = FolderUpload(self._data, folder_name(folder))
+        upload = FolderUpload(self._data, folder_name(folder), used_by)
         await upload.begin()
         try:
             yield upload

@@ -7,7 +7,7 @@ Besides the errors below, operations raise ``services.errors.NotFound``, ``Confl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
@@ -183,6 +183,7 @@ class Upload(Protocol):
         Raises:
             InvalidPath: ``path`` breaks a rule.
             UploadRefused: the content has another size, or another digest than ``missing`` was told.
+            Conflict: the file is there with other content, and a job still reads the folder.
             StorageFailed: it cannot be written.
         """
         ...
@@ -231,11 +232,12 @@ class Storage(Protocol):
         """
         ...
 
-    def upload(self, folder: str) -> AbstractAsyncContextManager[Upload]:
+    def upload(self, folder: str, used_by: Sequence[str] = ()) -> AbstractAsyncContextManager[Upload]:
         """Begin an upload into ``./data/FOLDER``. Leaving the context without ``finish`` discards all of it.
 
         Args:
             folder: the folder's name, with or without ``./data/`` before it.
+            used_by: jobs that still read the folder; with any, no file that is there is replaced.
 
         Raises:
             InvalidPath: the name breaks a rule.

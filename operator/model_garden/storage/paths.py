@@ -47,6 +47,15 @@ def folder_name(folder: str) -> str:
     return relative_path(name)
 
 
+def data_path(folder: str) -> str:
+    """The path of a data set's folder, given as for ``folder_name``.
+
+    Raises:
+        InvalidPath: as ``folder_name``.
+    """
+    return f"./{DATA}/{folder_name(folder)}"
+
+
 def stored_path(path: str, *roots: str) -> tuple[str, str]:
     """``data`` or ``models``, and the path below it, of ``./data/receipts/receipts.jsonl``.
 

@@ -7,7 +7,7 @@ with the caller's own credentials: RBAC decides, and the pod needs neither a por
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -85,13 +85,13 @@ class PodStorage:
         """Delete a data set or a model."""
         await self._ask("remove", {"path": path})
 
-    def upload(self, folder: str) -> AbstractAsyncContextManager[Upload]:
+    def upload(self, folder: str, used_by: Sequence[str] = ()) -> AbstractAsyncContextManager[Upload]:
         """Begin an upload."""
-        return self._upload(folder)
+        return self._upload(folder, used_by)
 
     @asynccontextmanager
-    async def _upload(self, folder: str) -> AsyncIterator[Upload]:
-        async with self._talk("upload", {"folder": folder}) as talk:
+    async def _upload(self, folder: str, used_by: Sequence[str]) -> AsyncIterator[Upload]:
+        async with self._talk("upload", {"folder": folder, "used_by": list(used_by)}) as talk:
             await talk.hear()
             yield PodUpload(talk)
 

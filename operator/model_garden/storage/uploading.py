@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -39,10 +39,11 @@ class FolderUpload:
     Args:
         data: the data folder.
         name: the folder in it.
+        used_by: jobs that still read the folder; with any, no file that is there is replaced.
     """
 
-    def __init__(self, data: Path, name: str) -> None:
-        self._data, self._name = data, name
+    def __init__(self, data: Path, name: str, used_by: Sequence[str] = ()) -> None:
+        self._data, self._name, self._used_by = data, name, used_by
         self._final = data / name
         self._staging = data / f"{STAGING}{secrets.token_hex(8)}"
         self._digests: dict[str, FileDigest] = {}
@@ -91,6 +92,11 @@ class FolderUpload:
         target = self._staging / relative_path(path)
         if path in self._added:
             raise UploadRefused(f"{path}: was sent twice; send each file once")
+        if self._used_by and os.path.lexists(self._final / path):
+            raise Conflict(
+                f"./{DATA}/{self._name}/{path} has other content, and {', '.join(self._used_by)} still reads it; "
+                "upload to another folder, or wait until the job has ended"
+            )
         with storage_errors(self._spell):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from model_garden.api.access import Caller
 from model_garden.api.problems import BadRequest, response_to
 from model_garden.api.uploads import received_files
+from model_garden.services.in_use import jobs_using
 from model_garden.storage.interface import UploadReport
+from model_garden.storage.paths import data_path
 from model_garden.web import new_job
 from model_garden.web.pages import PageRoute, problem_of
 from model_garden.web.security import COUNTED, CSRF_FIELD, PageCaller, check_csrf_token, check_origin
@@ -52,9 +54,11 @@ async def _receive(request: Request, caller: Caller) -> UploadReport:
         check_csrf_token(request, fields.get(CSRF_FIELD, ""))
         if first is None:
             raise BadRequest("choose at least one file", 422)
-        async with caller.storage.upload(fields.get("folder", "").strip() or folder_for(first.digest.path)) as upload:
-            await upload.missing([first.digest])
-            await upload.add(first.digest.path, first.digest.size, first.content())
+        folder = fields.get("folder", "").strip() or folder_for(first.digest.path)
+        used_by = await jobs_using(caller.cluster, caller.namespace, data_path(folder))
+        async with caller.storage.upload(folder, used_by) as upload:
+            if await upload.missing([first.digest]):
+                await upload.add(first.digest.path, first.digest.size, first.content())
             async for file in files:
                 if await upload.missing([file.digest]):
                     await upload.add(file.digest.path, file.digest.size, file.content())
