@@ -280,6 +280,32 @@ def test_two_uploads_into_one_folder_lose_nothing(workspace: Path, sample: Path,
     assert "late.jsonl" not in files_of(workspace / "data/shapes")
 
 
+def test_a_file_that_was_skipped_and_then_replaced_is_a_change(workspace: Path, sample: Path, tmp_path: Path) -> None:
+    upload(workspace, whole(sample))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "shapes.jsonl").write_text((sample / "shapes.jsonl").read_text().splitlines(keepends=True)[0])
+
+    async def run() -> None:
+        async with FolderStorage(workspace).upload("shapes") as first:
+            await send(first, sample)  # all of it is there already
+            async with FolderStorage(workspace).upload("shapes") as second:
+                await send(second, other)
+                await second.finish()
+            with pytest.raises(Conflict, match=r"\./data/shapes was changed by someone else"):
+                await first.finish()
+
+    asyncio.run(run())
+
+
+def test_the_path_for_a_job_is_the_uploaded_file_whatever_else_the_folder_holds(workspace: Path, sample: Path) -> None:
+    upload(workspace, whole(sample))
+    (sample / "shapes.jsonl").rename(sample / "better.jsonl")
+    report = upload(workspace, whole(sample))
+    assert report and report.path == "./data/shapes/better.jsonl"
+    assert (workspace / "data/shapes/shapes.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("size", "content", "words"),
     [

@@ -158,7 +158,7 @@ class UploadReport(_Value):
     """What an upload stored."""
 
     folder: str = Field(description="The folder, such as ./data/receipts.")
-    path: str = Field(description="Value for a job's dataset_path.")
+    path: str = Field(description="Value for a job's dataset_path: the only data file of the upload, else the folder.")
     stored: bool = Field(description="Whether the folder is in ./data now.")
     added: int = Field(description="Files that arrived.")
     skipped: int = Field(description="Files that were there already with the same content.")

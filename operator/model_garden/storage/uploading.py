@@ -48,7 +48,7 @@ class FolderUpload:
         self._staging = data / f"{STAGING}{secrets.token_hex(8)}"
         self._digests: dict[str, FileDigest] = {}
         self._added: dict[str, int] = {}
-        self._skipped: set[str] = set()
+        self._skipped: dict[str, int] = {}  # by path, the inode of the file that is there
         self._finishing: asyncio.Future[UploadReport] | None = None
 
     async def begin(self) -> None:
@@ -84,8 +84,8 @@ class FolderUpload:
         self._digests |= {file.path: file for file in files}
         with storage_errors(self._spell):
             there = await asyncio.to_thread(lambda: [_holds(self._final, file) for file in files])
-        self._skipped |= {file.path for file, held in zip(files, there, strict=True) if held}
-        return [file for file, held in zip(files, there, strict=True) if not held]
+        self._skipped |= {file.path: held for file, held in zip(files, there, strict=True) if held is not None}
+        return [file for file, held in zip(files, there, strict=True) if held is None]
 
     async def add(self, path: str, size: int, content: AsyncIterator[bytes]) -> None:
         """Receive one file."""
@@ -110,7 +110,7 @@ class FolderUpload:
                 target.unlink()
                 raise
         self._added[path] = size
-        self._skipped.discard(path)
+        self._skipped.pop(path, None)
 
     async def finish(self, *, keep_invalid: bool = False) -> UploadReport:
         """Check the data set, then make the folder visible at once."""
@@ -123,7 +123,7 @@ class FolderUpload:
 
     def _checked_and_published(self, keep_invalid: bool) -> UploadReport:
         kept = _identities(self._final)
-        if self._skipped - kept.keys():
+        if any(kept.get(path) != held for path, held in self._skipped.items()):
             raise self._changed()
         for path in kept:
             _keep(self._final / path, self._staging / path, path)
@@ -132,7 +132,7 @@ class FolderUpload:
         stored = keep_invalid or all(check["ok"] for check in checks)
         report = UploadReport(
             folder=f"./{DATA}/{self._name}",
-            path=dataset.path if dataset else f"./{DATA}/{self._name}",
+            path=self._path_of(dataset),
             stored=stored,
             added=len(self._added),
             skipped=len(self._skipped),
@@ -166,6 +166,15 @@ class FolderUpload:
 
     def _dataset(self) -> StoredDataset | None:
         return stored_dataset(self._name, list(files_below(self._staging, self._data)))
+
+    def _path_of(self, dataset: StoredDataset | None) -> str:
+        """The only data file of this upload, whatever else the folder holds; else the path of the data set."""
+        folder = f"./{DATA}/{self._name}"
+        if dataset is None:
+            return folder
+        sent = {f"{folder}/{path}" for path in (*self._added, *self._skipped)}
+        rows = [path for path in dataset.data_files if path in sent]
+        return rows[0] if len(rows) == 1 else dataset.path
 
     def _spell(self, text: str) -> str:
         text = spell(text, self._staging, f"./{DATA}/{self._name}")
@@ -215,16 +224,17 @@ def _write(file: IO[bytes], digest: hashlib._Hash, block: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _holds(folder: Path, file: FileDigest) -> bool:
-    """Whether the folder has the file with this content."""
+def _holds(folder: Path, file: FileDigest) -> int | None:
+    """The inode of the folder's file with this content; None if it has none."""
     path = folder / file.path
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
-            return False
+            return None
         with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+            same = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+            return os.fstat(content.fileno()).st_ino if same else None
     except NotADirectoryError:
-        return False
+        return None
 
 
 def _identities(folder: Path) -> dict[str, int]:
