@@ -55,6 +55,21 @@ def test_a_broken_download_resumes_where_it_ended(web: Web, monkeypatch: pytest.
     assert ranges[0] == "" and 0 < int(ranges[1].removeprefix("bytes=").rstrip("-")) <= 1_000_000
 
 
+def test_a_download_whose_version_is_not_known_starts_again(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = (
+        b"".join(b'{"text": "%06d"}\n' % number for number in range(first, first + 100_000)) for first in (0, 1)
+    )
+    web.files, web.break_after, web.has_tags = {"/rows.jsonl": old}, 1_000_000, False
+    monkeypatch.setattr(cache_module.time, "sleep", lambda _: web.files.update({"/rows.jsonl": new}))
+    assert fetch_dataset(f"{web.url}/rows.jsonl", vision=False).path.read_bytes() == new
+
+
+def test_a_data_set_that_redirects_to_http_is_refused(web: Web) -> None:
+    web.redirects = {"/rows.jsonl": "http://127.0.0.1:9/latest/meta-data"}
+    with pytest.raises(RemoteError, match=r"redirects to http://127\.0\.0\.1:9/latest/meta-data, which is not https"):
+        fetch_dataset(f"{web.url}/rows.jsonl", vision=False)
+
+
 def test_a_row_cannot_make_the_trainer_ask_another_server(web: Web) -> None:
     elsewhere = f"https://127.0.0.1:{web.url.rsplit(':', 1)[1]}/pictures/a b.png"
     rows = [ROWS, json.dumps(json.loads(ROWS) | {"image": elsewhere}).encode() + b"\n"]

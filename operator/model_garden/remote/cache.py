@@ -79,9 +79,9 @@ class Cache:
 
 def _download(store: Store, found: Found, path: Path, tell: Tell) -> Local:
     partial = path.with_suffix(".partial")
-    if not found.version:  # nothing shows whether a partial file is of this version
-        partial.unlink(missing_ok=True)
     for wait in (*WAITS, None):
+        if not found.version or found.size < 0:  # nothing shows whether a partial file is of this version, or whole
+            partial.unlink(missing_ok=True)
         try:
             _append(store, found, partial, tell)
             break

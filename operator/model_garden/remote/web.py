@@ -20,7 +20,8 @@ def web_store() -> Iterator[WebStore]:
     """A context with the store of all web servers."""
     import httpx
 
-    with httpx.Client(timeout=SECONDS, headers={"Accept-Encoding": "identity"}) as client:
+    headers, hooks = {"Accept-Encoding": "identity"}, {"request": [_require_https]}
+    with httpx.Client(timeout=SECONDS, headers=headers, event_hooks=hooks) as client:
         yield WebStore(client)
 
 
@@ -64,6 +65,12 @@ class WebStore:
     def for_rows(self) -> WebStore:
         """A store that follows no redirect: rows are data, and must not lead to servers inside the cluster."""
         return WebStore(self._client, redirects=False)
+
+
+def _require_https(request: Any) -> None:
+    """Refuse a redirect that leaves https: nobody could tell who answers, and metadata servers of clouds speak http."""
+    if request.url.scheme != "https":
+        raise RemoteError("Denied", f"the server redirects to {request.url}, which is not https; use another address")
 
 
 def _version(answer: Any) -> str:
