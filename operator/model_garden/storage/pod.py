@@ -6,6 +6,7 @@ with the caller's own credentials: RBAC decides, and the pod needs neither a por
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -26,10 +27,13 @@ from model_garden.storage.interface import (
     UploadRefused,
     UploadReport,
 )
-from model_garden.storage.pod_protocol import Conversation
+from model_garden.storage.pod_protocol import ENDED, Conversation
 from model_garden.storage.pod_start import RIGHTS, running_pod
 
-GONE = ("NotFound", "Unreachable")
+GONE = ("NotFound", "Unreachable", "HTTP500", ENDED)
+"""Why a verb fails before it answers where its pod has ended; a kubelet answers 500 for a container that has."""
+ENDING_SECONDS = 2.0
+"""How long after its end a pod may still be listed as one that runs."""
 _DATASETS, _MODELS = TypeAdapter(list[StoredDataset]), TypeAdapter(list[StoredModel])
 _DIGESTS = TypeAdapter(list[FileDigest])
 
@@ -117,6 +121,7 @@ class PodStorage:
             except ClusterError as failed:
                 if failed.reason not in GONE:
                     raise
+                await asyncio.sleep(ENDING_SECONDS)
                 talk = await self._begin(stack, verb, argument)
             yield talk
 

@@ -12,6 +12,10 @@ from model_garden.services.errors import ServiceError
 from model_garden.storage import interface
 from model_garden.storage.interface import BrokenDataset, UploadReport
 
+MAX_LINE = 32 * 1024 * 1024
+"""Bytes of an answer. Whoever may create pods in a namespace can make one that never stops to answer."""
+ENDED = "PodEnded"
+"""Why a command failed that was killed. So are all in a pod whose main process ends."""
 ERRORS: dict[str, type[ServiceError]] = {
     error.__name__: error
     for error in (
@@ -53,13 +57,17 @@ class Conversation:
 
     async def hear(self) -> Any:
         """The next JSON line."""
-        pieces = [self._heard]
+        pieces, size = [self._heard], len(self._heard)
         while b"\n" not in pieces[-1]:
             piece = await self._command.read()
             if not piece:
                 await self.end()
                 raise _cut_short(self._command.stderr, 0)
             pieces.append(piece)
+            size += len(piece)
+            if size > MAX_LINE:
+                what = f"the answer of the storage pod is longer than {MAX_LINE:,} bytes"
+                raise ClusterError(500, "StorageFailed", f"{what}; ask for fewer rows, or move files out of the folder")
         line, _, self._heard = b"".join(pieces).partition(b"\n")
         return json.loads(line)
 
@@ -92,4 +100,5 @@ def failure(stderr: str) -> ServiceError | None:
 def _cut_short(stderr: str, code: int) -> ClusterError:
     last = "".join(stderr.strip().splitlines()[-1:]) or "it said nothing"
     hint = "; exit code 137 means that it needed more memory than its limit, or was stopped" if code == 137 else ""
-    return ClusterError(500, "StorageFailed", f"the command in the storage pod ended with code {code}: {last}{hint}")
+    reason = ENDED if code == 137 else "StorageFailed"
+    return ClusterError(500, reason, f"the command in the storage pod ended with code {code}: {last}{hint}")
