@@ -17,6 +17,7 @@ from model_garden.api.app import create_app
 from model_garden.api.limits import Gate, Rate
 from model_garden.api.protection import Addresses
 from model_garden.local.home import local_home
+from model_garden.openai_api.app import add_openai_api
 from model_garden.web.app import add_pages
 
 
@@ -38,7 +39,7 @@ def running(workspace: Path, **bounds: Rate | Gate) -> Iterator[str]:
 
 def serve(server: uvicorn.Server, listener: socket.socket, workspace: Path, bounds: dict[str, Rate | Gate]) -> None:
     with local_home(workspace) as home:  # its database is of the thread that opens it
-        app = add_pages(create_app(LocalAccess(home.cluster, workspace), Addresses(loopback=True)))
+        app = add_openai_api(add_pages(create_app(LocalAccess(home.cluster, workspace), Addresses(loopback=True))))
         vars(app.state.limits).update(bounds)
         server.config.app = app
         asyncio.run(server.serve(sockets=[listener]))

@@ -203,10 +203,16 @@ def reader_of_all(request: Request, caller: Caller) -> Callable[[], Awaitable[Li
     return partial(feeds.jobs, caller.cluster, caller.namespace, caller.identity)
 
 
-async def _count_work(request: Request, caller: CallerOf) -> AsyncIterator[None]:
-    with limits_of(request).work.entered(caller.identity):
-        yield
+def counting(caller_of: Callable[..., Caller]) -> list[Any]:
+    """The dependencies of a route that works for seconds, or moves large files, for the caller that one finds."""
+    found = Depends(caller_of)
+
+    async def count(request: Request, caller: Caller = found) -> AsyncIterator[None]:
+        with limits_of(request).work.entered(caller.identity):
+            yield
+
+    return [Depends(count)]
 
 
-COUNTED = [Depends(_count_work)]
+COUNTED = counting(caller_of)
 """The dependencies of a route that works for seconds, or moves large files."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from model_garden.api.access import NAMESPACE, Access, Caller, LocalAccess, counted, sent_authorization
+from model_garden.api.access import NAMESPACE, Access, Caller, LocalAccess, counted, counting, sent_authorization
 from model_garden.api.problems import BadRequest
 
 _OF_OPENAI = "proj_"
@@ -34,3 +34,5 @@ def caller_of(
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
+COUNTED = counting(caller_of)
+"""The dependencies of a route that moves files."""

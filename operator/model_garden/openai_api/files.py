@@ -21,7 +21,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from model_garden.api.access import Caller
 from model_garden.api.uploads import received_files
-from model_garden.openai_api.access import CallerOf
+from model_garden.cluster import TRAINING_JOBS
+from model_garden.openai_api.access import COUNTED, CallerOf
 from model_garden.openai_api.documents import FILE_PREFIX, file_document, listing, page
 from model_garden.openai_api.request import Invalid
 from model_garden.openai_api.results import is_result, result_content, result_document
@@ -36,9 +37,10 @@ BLOCK = 1024 * 1024
 PURPOSE = "fine-tune"
 
 
-@router.post("")
+@router.post("", dependencies=COUNTED)
 async def create_file(request: Request, caller: CallerOf) -> Response:
     """Check a data set and keep it. A broken one is refused with its rows named, and not kept."""
+    await caller.cluster.page(TRAINING_JOBS, caller.namespace, limit=1)  # a wrong token sends no file here
     fields: dict[str, str] = {}
     identifier, upload = "", None
     async with AsyncExitStack() as held, aclosing(received_files(request, fields)) as files:
@@ -80,7 +82,7 @@ async def get_file(caller: CallerOf, identifier: str) -> Response:
     return JSONResponse(file_document(await find_file(caller, identifier)))
 
 
-@router.get("/{identifier}/content")
+@router.get("/{identifier}/content", dependencies=COUNTED)
 async def get_content(caller: CallerOf, identifier: str) -> Response:
     """The content of one file."""
     if job := is_result(identifier):

@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from model_garden.api.access import Caller
 from model_garden.api.problems import BadRequest, response_to
 from model_garden.api.uploads import received_files
-from model_garden.services.in_use import jobs_using
+from model_garden.services.in_use import users_of
+from model_garden.services.queries import list_jobs
 from model_garden.storage.interface import UploadReport
 from model_garden.storage.paths import data_path
 from model_garden.web import new_job
@@ -48,6 +49,7 @@ async def _receive(request: Request, caller: Caller) -> UploadReport:
         BrokenDataset: the data set cannot be trained on, and the form does not ask to keep it.
     """
     check_origin(request)
+    jobs = await list_jobs(caller.cluster, caller.namespace)  # a wrong token sends no file here
     fields: dict[str, str] = {}
     async with aclosing(received_files(request, fields)) as files:
         first = await anext(files, None)
@@ -55,8 +57,7 @@ async def _receive(request: Request, caller: Caller) -> UploadReport:
         if first is None:
             raise BadRequest("choose at least one file", 422)
         folder = fields.get("folder", "").strip() or folder_for(first.digest.path)
-        used_by = await jobs_using(caller.cluster, caller.namespace, data_path(folder))
-        async with caller.storage.upload(folder, used_by) as upload:
+        async with caller.storage.upload(folder, users_of(jobs, data_path(folder))) as upload:
             if await upload.missing([first.digest]):
                 await upload.add(first.digest.path, first.digest.size, first.content())
             async for file in files:

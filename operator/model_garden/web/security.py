@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import Depends, Request
 from starlette.responses import Response
 
-from model_garden.api.access import Access, Caller, LocalAccess, Namespace, counted, limits_of, sent_authorization
+from model_garden.api.access import Access, Caller, LocalAccess, Namespace, counted, counting, sent_authorization
 from model_garden.api.body import read_body
 from model_garden.api.problems import BadRequest
 from model_garden.web.sessions import Session, Sessions
@@ -117,10 +116,5 @@ def session_of(request: Request) -> Session | None:
 PageCaller = Annotated[Caller, Depends(page_caller)]
 
 
-async def _count_work(request: Request, caller: PageCaller) -> AsyncIterator[None]:
-    with limits_of(request).work.entered(caller.identity):
-        yield
-
-
-COUNTED = [Depends(_count_work)]
+COUNTED = counting(page_caller)
 """The dependencies of a page that works for seconds, or moves large files."""
