@@ -28,7 +28,8 @@ RUNNING: Object = {
     "startTime": "2026-11-27T10:02:00Z",
     "dataset": {"rows": 40},
     "progress": {"step": 30, "totalSteps": 60, "lastReportTime": "2026-11-27T10:20:00Z"},
-    "lastCheckpointStep": 20,
+    "checkpointSteps": [10, 20],
+    "warnings": [{"message": "row 7 is cut", "count": 1, "lastTime": "2026-11-27T10:02:01Z"}],
     "history": [{"step": step, "loss": 4 / step, "learningRate": 1e-4} for step in (10, 20, 30)],
     "attempts": [
         {
@@ -51,14 +52,17 @@ def test_events_tell_the_run_from_its_end_to_its_start() -> None:
         "Created fine-tuning job: ftjob-receipts",
         "Files validated (40 rows), moving job to queued state",
         "Fine-tuning job started",
+        "row 7 is cut",
         "Step 10/60: training loss=0.4000",
+        "Checkpoint created at step 10",
         "Step 20/60: training loss=0.2000",
+        "Checkpoint created at step 20",
         "The pod receipts-train-a ended (Preempted): a pod of higher priority needed the node",
         "Fine-tuning continues in the pod receipts-train-b",
         "Step 30/60: training loss=0.1333",
     ]
     assert found[0]["data"] == {"step": 30, "train_loss": 4 / 30, "learning_rate": 1e-4}
-    assert [event["level"] for event in found if event["level"] != "info"] == ["warn"]
+    assert [event["level"] for event in found if event["level"] != "info"] == ["warn", "warn"]
 
 
 def test_a_client_that_polls_sees_each_event_once() -> None:
@@ -67,6 +71,7 @@ def test_a_client_that_polls_sees_each_event_once() -> None:
         job(),
         job(**RUNNING | {"history": RUNNING["history"][:1]}),
         job(**RUNNING | {"history": [*RUNNING["history"][:2], {"step": 30, "loss": 0.1, "evalLoss": 0.2}]}),
+        job(**RUNNING | {"warnings": [{"message": "row 9 is cut", "count": 2, "lastTime": "2026-11-27T10:19:00Z"}]}),
         job(**RUNNING | {"phase": "Succeeded", "completionTime": "2026-11-27T10:30:00Z", "output": {"path": "m"}}),
     ]
     for state in states:
@@ -77,6 +82,7 @@ def test_a_client_that_polls_sees_each_event_once() -> None:
         seen += [event["id"] for event in found]
     messages = [text for text in seen if not text.startswith("ftevent-")]
     assert len(messages) == len(set(messages))
+    assert [text for text in messages if "is cut" in text] == ["row 7 is cut"]
     assert "Step 30/60: validation loss=0.2000" in messages
     assert messages[-2:] == ["New fine-tuned model created: m", "The job has successfully completed"]
 
@@ -116,8 +122,9 @@ def test_a_job_of_the_same_name_has_events_of_its_own() -> None:
     assert events(job())[0]["id"] != events(later)[0]["id"]
 
 
-def test_the_last_checkpoint_is_listed_with_its_figures() -> None:
-    [found] = checkpoints(job(**RUNNING))
+def test_the_checkpoints_that_are_kept_are_listed_with_their_figures() -> None:
+    assert [one["step_number"] for one in checkpoints(job(**RUNNING | {"checkpointSteps": [5, 10, 20]}))] == [20, 10]
+    found = checkpoints(job(**RUNNING))[0]
     assert found["fine_tuned_model_checkpoint"] == "./models/receipts/checkpoints/checkpoint-20"
     assert found["metrics"] == {"step": 20, "train_loss": 0.2, "learning_rate": 1e-4}
     assert (found["step_number"], found["fine_tuning_job_id"]) == (20, "ftjob-receipts")

@@ -100,7 +100,7 @@ def test_a_run_is_followed_to_its_end(client: openai.OpenAI, garden: TestCluster
     progress = {"step": 10, "totalSteps": 20, "estimatedCompletionTime": "2026-11-27T11:00:00Z"}
     set_status(
         garden, name, phase="Running", attempts=[attempt], history=history, progress=progress, **started,
-        lastCheckpointStep=10,
+        checkpointSteps=[10],
     )  # fmt: skip
     running = client.fine_tuning.jobs.retrieve(job.id)
     assert (running.status, running.estimated_finish) == ("running", 1795777200)

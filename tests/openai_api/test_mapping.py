@@ -6,9 +6,11 @@ import pytest
 
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.resource import InvalidResource
-from model_garden.openai_api.documents import job_document, page
+from model_garden.openai_api.documents import job_document, job_name, page, result_id
 from model_garden.openai_api.mapping import shown_hyperparameters, training_job
 from model_garden.openai_api.request import Invalid, read_request
+from model_garden.openai_api.results import is_result
+from model_garden.services.errors import NotFound
 from model_garden.services.manifest import Job
 
 BODY: dict[str, Any] = {"model": "Qwen/Qwen2.5-7B-Instruct", "training_file": "./data/receipts.jsonl"}
@@ -108,6 +110,17 @@ def test_a_value_that_breaks_a_rule_of_the_job_is_refused() -> None:
         made(model_garden={"lora_config": {"rank": 8}})
     with pytest.raises(InvalidResource, match="outside the workspace"):
         made(training_file="/etc/passwd")
+
+
+@pytest.mark.parametrize("identifier", ["receipts", "ftjob-", "ftjob-..", "ftjob-a/b", "ftjob-@latest", "ftjob-A"])
+def test_what_is_no_id_of_a_job_is_not_looked_up(identifier: str) -> None:
+    with pytest.raises(NotFound):
+        job_name(identifier)
+
+
+def test_the_result_file_of_a_job_is_known_by_its_id() -> None:
+    assert is_result(result_id("receipts")) == "receipts"
+    assert is_result("file-0123") is None and is_result("file-results-../x") is None
 
 
 def test_pages_follow_from_one_another() -> None:

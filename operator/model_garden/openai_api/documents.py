@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -14,6 +15,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.openai_api.mapping import metadata_of, shown_hyperparameters
 from model_garden.openai_api.request import Invalid
 from model_garden.services.errors import NotFound
+from model_garden.services.job_document import NAME_PATTERN
 from model_garden.services.job_view import has_ended, phase
 from model_garden.storage.interface import StoredDataset
 
@@ -21,6 +23,7 @@ Object = dict[str, Any]
 
 JOB_PREFIX = "ftjob-"
 FILE_PREFIX = "file-"
+MAX_NAME = 253
 _STATUS = {
     "Pending": "queued",
     "Preparing": "validating_files",
@@ -47,9 +50,14 @@ def job_name(identifier: str) -> str:
         NotFound: it is no id of a job.
     """
     name = identifier.removeprefix(JOB_PREFIX)
-    if name == identifier or not name or "/" in name:
+    if name == identifier or not is_name(name):
         raise NotFound(f"there is no fine-tuning job {identifier!r}; an id begins with {JOB_PREFIX}")
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether a job can have this name."""
+    return len(text) <= MAX_NAME and re.fullmatch(NAME_PATTERN, text) is not None
 
 
 def result_id(name: str) -> str:

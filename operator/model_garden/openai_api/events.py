@@ -6,6 +6,8 @@ it is estimated from when the step's attempt began and ended.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,23 +26,27 @@ def events(job: Object) -> list[Object]:
 
 
 def checkpoints(job: Object) -> list[Object]:
-    """The last complete checkpoint, which is the only one that the status names."""
+    """The checkpoints that are kept, the latest first."""
+    status, spec = job.get("status") or {}, effective(job)
+    kept = _checkpoint_steps(status)[-spec.hyperparameters.save_total_limit :]
+    return [_checkpoint(job, step, f"{spec.output_dir}/checkpoints/checkpoint-{step}") for step in reversed(kept)]
+
+
+def _checkpoint(job: Object, step: int, folder: str) -> Object:
     status = job.get("status") or {}
-    step = status.get("lastCheckpointStep")
-    if step is None:
-        return []
-    folder = effective(job).output_dir
-    return [
-        {
-            "id": f"ftckpt-{_key(job)}-{step}",
-            "object": "fine_tuning.job.checkpoint",
-            "created_at": _time_of_step(status, step),
-            "fine_tuned_model_checkpoint": f"{folder}/checkpoints/checkpoint-{step}",
-            "fine_tuning_job_id": job_id(job["metadata"]["name"]),
-            "metrics": next((_metrics(point) for point in _history(status) if point["step"] == step), {"step": step}),
-            "step_number": step,
-        }
-    ]
+    return {
+        "id": f"ftckpt-{_key(job)}-{step}",
+        "object": "fine_tuning.job.checkpoint",
+        "created_at": _time_of_step(status, step),
+        "fine_tuned_model_checkpoint": folder,
+        "fine_tuning_job_id": job_id(job["metadata"]["name"]),
+        "metrics": next((_metrics(point) for point in _history(status) if point["step"] == step), {"step": step}),
+        "step_number": step,
+    }
+
+
+def _checkpoint_steps(status: Object) -> list[int]:
+    return status.get("checkpointSteps") or []
 
 
 def _before_training(job: Object) -> Iterator[Object]:
@@ -63,6 +69,12 @@ def _training(job: Object) -> Iterator[Object]:
     total = (status.get("progress") or {}).get("totalSteps")
     for point in _history(status):
         yield from _step(job, point, _time_of_step(status, point["step"]), total)
+    for step in _checkpoint_steps(status):
+        yield _event(job, f"checkpoint-{step}", _time_of_step(status, step), f"Checkpoint created at step {step}")
+    for warning in status.get("warnings") or ():
+        # The status counts messages that differ only in their numbers as one, and keeps the last.
+        kind = hashlib.sha256(re.sub(r"\d+", "", warning["message"]).encode()).hexdigest()[:8]
+        yield _event(job, f"warning-{kind}", seconds(warning["lastTime"]), warning["message"], "warn")
     for attempt in attempts:
         pod, reason, end = attempt["pod"], attempt.get("reason"), seconds(attempt.get("endTime"))
         if end and reason not in (None, "Completed"):

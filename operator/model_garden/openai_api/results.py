@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from model_garden.openai_api.documents import result_id, seconds
+from model_garden.openai_api.documents import is_name, result_id, seconds
 
 Object = dict[str, Any]
 
@@ -15,8 +15,8 @@ _COLUMNS = {"step": "step", "train_loss": "loss", "valid_loss": "evalLoss", "lea
 
 def is_result(identifier: str) -> str | None:
     """The job whose result file has this id; None if it is the id of another file."""
-    prefix = result_id("")
-    return identifier.removeprefix(prefix) if identifier.startswith(prefix) else None
+    name = identifier.removeprefix(result_id(""))
+    return name if name != identifier and is_name(name) else None
 
 
 def result_content(job: Object) -> str:
