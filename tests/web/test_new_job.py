@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -222,10 +223,36 @@ def test_files_that_another_page_sends_are_refused(address: str, workspace: Path
     assert (workspace / "data" / "forged" / "forged.jsonl").exists()
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_no_state_of_the_form_has_an_accessibility_violation(
+    browser: Browser, address: str, workspace: Path, scheme: Literal["light", "dark"], width: int
+) -> None:
+    """By axe-core; its script is injected past the pages' policy, which allows none but their own."""
+    rows = (DATA / "vision_test_dataset.jsonl").read_text().replace("0002.png", "gone.png")
+    (workspace / "data" / "gone.jsonl").write_text(rows)
+    context = browser.new_context(
+        base_url=address, color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True
+    )
+    page = context.new_page()
+    for query, seen in (
+        ("dataset_path=./data/vision_test_dataset.jsonl&use_case=invoices", "Every row can be trained on"),
+        ("dataset_path=./data/gone.jsonl", "1 problem"),
+        ("source=upload", "Drop a data file"),
+        ("source=bucket&hyperparameters.optim=sgd&more=a", "Credentials come from a Secret"),
+    ):
+        page.goto(f"/training/new?{query}")
+        expect(page.get_by_text(seen).first).to_be_visible()
+        page.evaluate((Path(__file__).parent / "axe-4.14.1.min.js").read_text())
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == [], query
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing makes a phone scroll sideways"
+    context.close()
+
+
 def test_data_elsewhere_and_data_that_is_not_there_are_said(page: Page) -> None:
     page.goto("/training/new?dataset_path=hf://datasets/a/b")
     expect(page.get_by_label("Hugging Face Hub")).to_be_checked()
-    expect(page.locator("#rows")).to_contain_text("The preflight checks all of them")
+    expect(page.locator("#rows")).to_contain_text("The preflight checks all rows")
     page.get_by_role("textbox", name="Data set").fill("./data/gone.jsonl")
     page.get_by_role("textbox", name="Epochs").focus()
     expect(page.locator("#rows")).to_contain_text("there is no ./data/gone.jsonl")

@@ -13,6 +13,7 @@ from model_garden.contract.defaults import effective_spec
 from model_garden.contract.resource import InvalidResource
 from model_garden.services.format import size
 from model_garden.services.job_document import read_document
+from model_garden.storage.folder import FolderStorage
 from model_garden.storage.interface import DatasetQuestion, PreviewRequest
 from model_garden.web import form
 from model_garden.web.pages import PageRoute, page, problem_of
@@ -21,7 +22,9 @@ from model_garden.web.security import COUNTED, Form, PageCaller
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 ROWS = 3
 """Rows shown at a time."""
-ELSEWHERE = "Rows of data elsewhere are not shown here. The preflight checks all of them before a GPU is requested."
+LATER = "The preflight checks all rows before a GPU is requested."
+ELSEWHERE = f"Rows of data elsewhere are not shown here. {LATER}"
+WRONG_PATH = (404, 422)
 
 
 @router.post("/training/new/datasets")
@@ -48,6 +51,11 @@ async def check_rows(request: Request, caller: PageCaller, values: Form) -> Resp
     return response
 
 
+def is_at_hand(caller: Caller) -> bool:
+    """Whether the list costs nothing: it is shown at once then. In a cluster, a pod has to start to read the claim."""
+    return isinstance(caller.storage, FolderStorage)
+
+
 async def stored(caller: Caller) -> dict[str, Any]:
     """The data sets of the caller's storage, or why they cannot be listed."""
     try:
@@ -69,7 +77,8 @@ async def preview(caller: Caller, values: Mapping[str, str]) -> dict[str, Any] |
         wanted = PreviewRequest(start=int(start) if start.isdecimal() else 0, count=ROWS, **question(values))
         return {"preview": await caller.storage.preview(wanted), "start": wanted.start, "end": wanted.start + ROWS}
     except Exception as failed:
-        return {"problem": problem_of(failed).detail}
+        problem = problem_of(failed)
+        return {"problem": problem.detail} if problem.status in WRONG_PATH else {"note": f"{problem.detail}. {LATER}"}
 
 
 async def check(caller: Caller, values: Mapping[str, str]) -> dict[str, Any] | None:

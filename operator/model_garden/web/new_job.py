@@ -257,5 +257,6 @@ def _form_page(
         file_problems=file_problems,
         in_namespace=caller.namespace,
         source=form.source(values),
+        at_hand=form_data.is_at_hand(caller),
         **{"stored": None, "shown": None, "checked": None, "upload_problems": (), **(shown or {})},
     )
