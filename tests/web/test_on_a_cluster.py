@@ -37,7 +37,7 @@ def test_who_may_not_create_jobs_reads_which_right_is_missing_and_loses_no_input
     for label, value in typed.items():
         page.get_by_role("textbox", name=label).fill(value)
     page.get_by_role("button", name="Start training").click()
-    refusal = page.get_by_role("alert")
+    refusal = page.get_by_role("alert").filter(has_text="The job was not created")
     expect(refusal).to_contain_text("The job was not created")
     expect(refusal).to_contain_text('cannot create resource "trainingjobs" in API group "model-garden.dev"')
     expect(refusal).to_contain_text(f'in the namespace "{NAMESPACE}"; an administrator can grant this right')
