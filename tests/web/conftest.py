@@ -103,9 +103,9 @@ def public(kubeconfig: Path) -> Iterator[str]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium. While it is open, Playwright holds the event loop that asyncio tests need."""
     assert CHROMIUM, "the tests of the web pages need Chromium; install it: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # root has no sandbox
