@@ -83,6 +83,25 @@ def test_examples_are_pickled_for_worker_processes(suffix, tmp_path):
     assert pairs(pickle.loads(pickle.dumps(examples))) == EXPECTED
 
 
+@pytest.mark.parametrize("how", ["replaced", "written over"])
+def test_a_file_that_changes_while_it_is_read_is_refused(how, tmp_path):
+    """Its rows are found once by their bytes, and each worker process of a training opens it again."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(2 * '{"prompt": "a", "completion": "b"}\n')
+    examples = open_examples(str(path), vision=False)
+    assert examples[0]
+    worker = pickle.loads(pickle.dumps(examples))
+    changed = 2 * '{"prompt": "a", "completion": "c"}\n'
+    if how == "replaced":
+        (tmp_path / "other").write_text(changed)
+        (tmp_path / "other").rename(path)
+    else:
+        path.write_text(changed)
+    os.utime(path, ns=(0, 0))  # two changes within one tick of the clock are told apart
+    with pytest.raises(DatasetError, match=r"rows.jsonl row 2: the file changed while it was read; start again"):
+        worker[1]
+
+
 def test_rows_are_numbered_as_an_editor_numbers_lines(tmp_path):
     def numbers(path):
         return [str(example.origin).removeprefix(f"{path} row ") for example in open_examples(path, vision=False)]

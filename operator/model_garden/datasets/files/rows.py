@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from model_garden.datasets.errors import DatasetError
+from model_garden.datasets.errors import DatasetError, RowError
 from model_garden.datasets.origin import Origin
 
 
@@ -60,6 +60,7 @@ class TextRows:
         self._starts, self._parse, self._first = starts, parse, first
         self._blank = blank if blank is not None else array("Q")
         self._file: int | None = None
+        self._version = _version(path.stat())
 
     @property
     def blank(self) -> int:
@@ -74,9 +75,11 @@ class TextRows:
         return Origin(str(self.path), self._first + index + bisect_right(self._blank, index))
 
     def read(self, index: int) -> Any:
-        """The value of the row; raises RowError if it cannot be parsed."""
+        """The value of the row; raises RowError if it cannot be parsed, or if the file changed since it was opened."""
         if self._file is None:
             self._file = os.open(self.path, os.O_RDONLY)
+        if _version(os.fstat(self._file)) != self._version:  # the bytes of the row may be those of two others
+            raise RowError("the file changed while it was read", "start again, and do not change a file that is in use")
         start = self._starts[index]
         return self._parse(os.pread(self._file, self._starts[index + 1] - start, start))
 
@@ -86,6 +89,10 @@ class TextRows:
     def __del__(self) -> None:
         if self._file is not None:
             os.close(self._file)
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
 
 
 def text_start(head: bytes, path: Path) -> int:
