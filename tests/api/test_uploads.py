@@ -61,6 +61,23 @@ def test_a_file_larger_than_memory_allows_is_on_disk(monkeypatch: pytest.MonkeyP
     assert asyncio.run(received(chunked(part(b"a", content) + b"--b--\r\n", 700))) == {"a": content}
 
 
+def test_uploads_leave_the_temporary_folder_some_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes evicts a pod that fills it, with all that others upload at that time."""
+    space = uploads.TemporarySpace(1000)
+    monkeypatch.setattr(uploads, "temporary_space", lambda: space)
+    several = part(b"a", bytes(900)) + part(b"b", bytes(900)) + b"--b--\r\n"  # one after the other
+    assert len(asyncio.run(received(chunked(several, 64)))) == 2
+    with pytest.raises(BadRequest, match=r"larger than 1,000 bytes.* model-garden upload") as refused:
+        asyncio.run(received(chunked(part(b"a", bytes(1001)), 64)))
+    assert refused.value.status == 413
+    space.take(200, 200)  # another request's
+    with pytest.raises(BadRequest, match="send it again later") as refused:
+        asyncio.run(received(chunked(several, 64)))
+    assert refused.value.status == 503
+    space.give_back(200)
+    assert len(asyncio.run(received(chunked(several, 64)))) == 2
+
+
 def test_a_body_without_an_announced_size_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "MAX_BYTES", 1000)
     with pytest.raises(BadRequest, match=r"the body is larger than 1,000 bytes") as refused:

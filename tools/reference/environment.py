@@ -96,6 +96,11 @@ TABLES = {
             YOU,
             "Image of the pod that mounts both claims. Default: `model-garden/operator` of this version.",
         ),
+        Variable(
+            "MODEL_GARDEN_TEMPORARY_STORAGE",
+            "the chart",
+            "Size of the temporary folder of the REST API, such as `1Gi`; uploads use at most nine tenths of it.",
+        ),
         Variable("CUDA_VISIBLE_DEVICES", YOU, "GPUs that `train`, `train-vision` and `run` use."),
         Variable("NO_COLOR", YOU, "Turns color off when it is not empty."),
         Variable("TERM", YOU, "`dumb` turns color off."),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from functools import cache
 from tempfile import SpooledTemporaryFile
 
 from fastapi import Request
@@ -16,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from model_garden.api.body import MAX_SECONDS
 from model_garden.api.problems import BadRequest
+from model_garden.builders.resources import amount_of
 from model_garden.storage.interface import FileDigest
 from model_garden.storage.paths import relative_path
 
@@ -29,6 +32,45 @@ MAX_FIELD = 4096
 IN_MEMORY = 1024 * 1024
 """A larger file is on disk while it arrives."""
 BLOCK = 1024 * 1024
+
+
+SPACE = "MODEL_GARDEN_TEMPORARY_STORAGE"
+"""Variable with the size of the temporary folder, such as ``1Gi``. Kubernetes evicts a pod that fills it, so that
+uploads use at most nine tenths of it."""
+
+
+@cache
+def temporary_space() -> TemporarySpace:
+    """The space of this process."""
+    size = os.environ.get(SPACE)
+    return TemporarySpace(int(amount_of(size)) * 9 // 10 if size else None)
+
+
+class TemporarySpace:
+    """What all uploads together may hold in temporary files, in bytes; None is no limit."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit, self._used = limit, 0
+
+    def take(self, size: int, file_size: int) -> None:
+        """Take the space for a further block of a file.
+
+        Raises:
+            BadRequest: the file is too large for the folder (413), or it is filled by other uploads (503).
+        """
+        if self._limit is not None and file_size > self._limit:
+            raise BadRequest(
+                f"a file is larger than {self._limit:,} bytes, for which this server has space; send it with "
+                "model-garden upload, or ask an administrator to raise the chart's api.temporaryStorage",
+                413,
+            )
+        if self._limit is not None and self._used + size > self._limit:
+            raise BadRequest("other uploads fill the temporary storage of this server; send it again later", 503)
+        self._used += size
+
+    def give_back(self, size: int) -> None:
+        """The space of a closed file."""
+        self._used -= size
 
 
 @dataclass
@@ -72,16 +114,17 @@ async def received_files(request: Request, fields: dict[str, str] | None = None)
                     part = _Part(field or _file_name(data), is_field=bool(field))
                     files += not field
                 elif event == "data" and part:
+                    part.reserve(len(data))
                     await asyncio.to_thread(part.write, data)
                 elif part and fields is not None and part.is_field:
                     fields[part.path] = part.text()
-                    part.file.close()
+                    part.close()
                 elif part:
                     yield part.received()
-                    part.file.close()
+                    part.close()
     finally:
         if part:
-            part.file.close()
+            part.close()
     if not parser.ended:
         raise BadRequest("the body ends before its last boundary; send it again")
     if not files:
@@ -94,6 +137,16 @@ class _Part:
     def __init__(self, path: str, *, is_field: bool) -> None:
         self.path, self.is_field, self.size, self.sha256 = path, is_field, 0, hashlib.sha256()
         self.file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        self._space, self._reserved = temporary_space(), 0
+
+    def reserve(self, size: int) -> None:
+        self._space.take(size, self._reserved + size)
+        self._reserved += size
+
+    def close(self) -> None:
+        self.file.close()
+        self._space.give_back(self._reserved)
+        self._reserved = 0
 
     def write(self, data: bytes) -> None:
         self.file.write(data)
