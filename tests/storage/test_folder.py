@@ -9,7 +9,7 @@ import pytest
 
 from model_garden.services.errors import Conflict, NotFound
 from model_garden.storage.folder import FolderStorage
-from model_garden.storage.interface import InvalidPath
+from model_garden.storage.interface import InvalidPath, StorageFailed
 
 
 def write(folder: Path, **files: str) -> None:
@@ -101,6 +101,20 @@ def test_a_data_set_or_model_is_deleted_as_a_whole(storage: FolderStorage, tmp_p
     assert asyncio.run(storage.datasets()) == []
     assert {one.name for one in asyncio.run(storage.models())} == {"base", "running"}
     assert (tmp_path / "data/notes.txt").exists() and (tmp_path / "secret/rows.jsonl").exists()
+
+
+def test_a_deletion_that_breaks_off_leaves_no_half_data_set(
+    storage: FolderStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("model_garden.storage.folder.shutil.rmtree", broken)
+    (tmp_path / "data/sums").mkdir(parents=True)
+    (tmp_path / "data/sums/rows.jsonl").write_text("{}")
+    with pytest.raises(StorageFailed):
+        asyncio.run(storage.remove("./data/sums"))
+    assert "sums" not in [one.name for one in asyncio.run(storage.datasets())]
 
 
 @pytest.mark.parametrize(

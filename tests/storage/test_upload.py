@@ -216,6 +216,14 @@ def test_an_upload_cancelled_while_it_is_checked_is_whole(workspace: Path, sampl
     assert names(workspace / "data") == ["shapes"]
 
 
+def test_a_folder_keeps_its_name_where_another_cannot_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_exchange", lambda *_: False)  # as on a network file system
+    (tmp_path / "shapes").mkdir()
+    with pytest.raises(FileNotFoundError):
+        disk.swap(tmp_path / "not-there", tmp_path / "shapes")
+    assert names(tmp_path) == ["shapes"]
+
+
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_reader_sees_the_old_folder_or_the_new_one(
     workspace: Path, sample: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch

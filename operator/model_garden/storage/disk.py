@@ -36,7 +36,11 @@ def swap(one: Path, other: Path) -> None:
         return
     aside = one.with_name(f".replaced{one.name}")  # a name that nothing deletes, should this process end here
     other.rename(aside)
-    one.rename(other)
+    try:
+        one.rename(other)
+    except OSError:
+        aside.rename(other)
+        raise
     aside.rename(one)
 
 

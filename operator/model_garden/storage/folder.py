@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from model_garden.storage.listing import (
     list_models,
     model_files,
 )
-from model_garden.storage.paths import DATA, MODELS, folder_name, spell, stored_path
+from model_garden.storage.paths import DATA, MODELS, STAGING, folder_name, spell, stored_path
 from model_garden.storage.uploading import FolderUpload
 
 
@@ -77,7 +78,7 @@ class FolderStorage:
         """Delete a data set or a model."""
         with self._errors():
             entry = whole_entry(self._workspace, path)
-            await asyncio.to_thread(shutil.rmtree if entry.is_dir() else Path.unlink, entry)
+            await asyncio.to_thread(_delete, entry)
 
     async def archive(self, path: str) -> AsyncIterator[bytes]:
         """A tar stream of a model or a data set."""
@@ -145,3 +146,13 @@ def whole_entry(workspace: Path, path: str) -> Path:
     if listed is None or Path(listed.path) != Path(root, rest):
         raise Conflict(f"{path} is a part of ./{root}/{name}; name ./{root}/{name} for all of it")
     return entry
+
+
+def _delete(entry: Path) -> None:
+    """Delete a file or a folder. A half of it is never listed, not even if the process ends in between."""
+    hidden = entry.with_name(f"{STAGING}{secrets.token_hex(8)}")
+    entry.rename(hidden)
+    if hidden.is_dir():
+        shutil.rmtree(hidden)
+    else:
+        hidden.unlink()
