@@ -122,7 +122,7 @@ def test_a_changed_file_is_sent_again_and_replaced(workspace: Path, sample: Path
     lines = (sample / "shapes.jsonl").read_text().splitlines()
     (sample / "shapes.jsonl").write_text("\n".join(lines[:2]) + "\n")
     report = upload(workspace, whole(sample))
-    assert report and (report.added, report.skipped) == (1, 3)
+    assert report and (report.added, report.replaced, report.skipped) == (1, 1, 3)
     assert report.checks[0]["rows"] == 2
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model_garden.cli.access import with_cluster
-from model_garden.cli.output import FAILED, CommandError, note
+from model_garden.cli.output import FAILED, CommandError, note, warn
 from model_garden.cli.storage import Where
 from model_garden.cli.transfer_bar import TransferBar
 from model_garden.cluster import Cluster
@@ -54,6 +54,8 @@ def upload_dataset(data: Path, to: str | None, vision: bool | None, where: Where
         report = with_cluster(session, context=where.context, namespace=where.namespace)
     skipped = f"; {format.count(report.skipped, 'file')} there already" if report.skipped else ""
     note(f"{format.count(report.added, 'file')} uploaded to {report.folder} ({format.size(report.size)}){skipped}")
+    if report.replaced:
+        warn(f"{format.count(report.replaced, 'file')} of {report.folder} had other content and is replaced")
     return report.path
 
 

@@ -161,6 +161,7 @@ class UploadReport(_Value):
     path: str = Field(description="Value for a job's dataset_path: the only data file of the upload, else the folder.")
     stored: bool = Field(description="Whether the folder is in ./data now.")
     added: int = Field(description="Files that arrived.")
+    replaced: int = Field(description="Files that arrived in the place of one with other content.")
     skipped: int = Field(description="Files that were there already with the same content.")
     size: int = Field(description="Bytes that arrived.")
     checks: list[dict[str, Any]] = Field(description="The report of model-garden validate on each data file.")

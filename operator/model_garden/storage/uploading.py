@@ -135,6 +135,7 @@ class FolderUpload:
             path=self._path_of(dataset),
             stored=stored,
             added=len(self._added),
+            replaced=len(self._added.keys() & kept.keys()),
             skipped=len(self._skipped),
             size=sum(self._added.values()),
             checks=checks,
