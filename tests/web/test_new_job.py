@@ -153,6 +153,7 @@ def test_a_broken_row_is_named_with_its_image_and_the_job_is_not_created(page: P
     expect(broken.get_by_role("img")).to_be_visible()
     page.locator("#preview").get_by_role("button", name="Fix 1 broken row").click()
     expect(page.get_by_role("alert").first).to_contain_text("The job was not created")
+    page.wait_for_load_state("networkidle")  # the page has checked the rows once more by itself
     expect(page.locator("#check").get_by_role("article", name="Row 3")).to_contain_text("is empty")
     rows[2]["response"] = "A circle."
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
