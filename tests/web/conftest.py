@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -90,10 +91,11 @@ def hub() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def address(kubeconfig: Path, hub: str) -> Iterator[str]:
     """A server for this machine alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", hub)
-        with serving(kubeconfig) as found:
-            yield found
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:  # for this server alone
+            patch.setenv("HF_ENDPOINT", hub)
+            found = stack.enter_context(serving(kubeconfig))
+        yield found
 
 
 @pytest.fixture(scope="session")
