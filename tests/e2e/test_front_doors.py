@@ -39,8 +39,7 @@ def fill_in(page: Page, name: str, **settings: str) -> None:
     page.get_by_role("textbox", name="Name of the job").fill(name)
     for label, value in ({"Max steps": "40", "Logging steps": "1", "Save steps": "20"} | settings).items():
         box = page.get_by_role("textbox", name=label, exact=True, include_hidden=True)
-        for fold in page.locator("details:not([open])", has=box).all():
-            fold.locator("summary").click()
+        page.locator("details", has=box).evaluate_all("all => all.forEach((fold) => { fold.open = true; })")
         box.fill(value)
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=60_000)

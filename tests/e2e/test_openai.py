@@ -47,6 +47,7 @@ def test_a_script_for_openai_starts_a_job_and_its_events_come_back(prompt_demo: 
         cluster.until(ended, f"{job.id} ends", 300)
         done = jobs.retrieve(job.id)
         assert done.status == "succeeded", done.error
+        assert ended()  # with the events since the last look
         messages = list(seen.values())
         assert messages[0] == f"Created fine-tuning job: {job.id}"
         assert messages[1] == "Fine-tuning job started"
