@@ -108,7 +108,7 @@ def test_a_command_ends_with_its_connection(ask, target: TestCluster) -> None:
     async def work(client: Cluster) -> None:
         words = ["python", "-c", "import time; print('up', flush=True); time.sleep(654321)"]
         async with execute(client, "target", words, container="main") as command:
-            assert await command.read() == b"up\n"
+            assert (await command.read()).startswith(b"up")  # its line may come in two pieces
             assert any("654321" in line for line in processes_in(target.directory))
 
     ask(work)
