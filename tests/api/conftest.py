@@ -39,12 +39,16 @@ def kubeconfig(garden: TestCluster, tmp_path_factory: pytest.TempPathFactory) ->
 
 @contextmanager
 def serving(kubeconfig: Path, *arguments: str) -> Iterator[str]:
-    """A server on a free port; its address."""
+    """A server in front of a cluster, on a free port; its address."""
+    with served(*arguments, env=environment(KUBECONFIG=str(kubeconfig))) as address:
+        yield address
+
+
+@contextmanager
+def served(*arguments: str, env: dict[str, str], folder: Path | None = None) -> Iterator[str]:
+    """``model-garden serve`` on a free port, started in a folder; its address."""
     process = subprocess.Popen(
-        [COMMAND, "serve", "--port", "0", *arguments],
-        env=environment(KUBECONFIG=str(kubeconfig)),
-        stdout=subprocess.PIPE,
-        text=True,
+        [COMMAND, "serve", "--port", "0", *arguments], cwd=folder, env=env, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout

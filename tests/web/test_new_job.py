@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -15,33 +14,17 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.cli.conftest import COMMAND, JOB, environment
+from tests.api.conftest import served
+from tests.cli.conftest import JOB, environment
 from tests.web.conftest import PATIENCE, form_token
 
 expect.set_options(timeout=PATIENCE)
 DATA = Path(__file__).parents[2] / "data"
 
 
-@contextmanager
-def serving(folder: Path, **more: str) -> Iterator[str]:
+def serving(folder: Path, **more: str) -> AbstractContextManager[str]:
     """A server of the workspace ``folder``; its address."""
-    process = subprocess.Popen(
-        [COMMAND, "serve", "--local", "--port", "0"],
-        cwd=folder,
-        env=environment(HOME=str(folder), **more),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout
-        said = process.stdout.readline()
-        assert "http://" in said, "the server did not start"
-        yield "http://127.0.0.1:" + said.rsplit(":", 1)[1].split("/")[0]
-    finally:
-        process.terminate()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
+    return served("--local", env=environment(HOME=str(folder), **more), folder=folder)
 
 
 @pytest.fixture(scope="module")
