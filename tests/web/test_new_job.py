@@ -237,9 +237,9 @@ def test_data_elsewhere_and_data_that_is_not_there_are_said(page: Page) -> None:
     page.goto("/training/new?dataset_path=hf://datasets/a/b")
     expect(page.get_by_label("Hugging Face Hub")).to_be_checked()
     expect(page.locator("#rows")).to_contain_text("The preflight checks all rows")
-    page.get_by_role("textbox", name="Data set").fill("./data/gone.jsonl")
+    page.get_by_role("textbox", name="Data set").fill("./data/absent.jsonl")
     page.get_by_role("textbox", name="Epochs").focus()
-    expect(page.locator("#rows")).to_contain_text("there is no ./data/gone.jsonl")
+    expect(page.locator("#rows")).to_contain_text("there is no ./data/absent.jsonl")
 
 
 def test_the_form_works_without_javascript(browser: Browser, address: str) -> None:
