@@ -43,12 +43,20 @@ def test_jobs_are_filtered_by_phase_and_label(jobs: httpx.Client) -> None:
     assert names(jobs, label="half!=first", limit=1) == ["c", "d", "e"]
 
 
-def test_pages_show_the_jobs_as_they_were_at_the_first_page(jobs: httpx.Client) -> None:
-    first = jobs.get(ROUTE, params={"limit": 2, "sort": "-name"}).json()
-    jobs.delete(f"{ROUTE}/a")
-    jobs.post(ROUTE, json=BODY | {"name": "f"})
-    params = {"limit": 9, "sort": "-name", "continue": first["continue"]}
-    assert [job["name"] for job in jobs.get(ROUTE, params=params).json()["items"]] == ["c", "b", "a"]
+@pytest.mark.parametrize(("sort", "rest"), [("-name", ["c", "b", "a"]), ("name", ["c", "d", "e"])])
+@pytest.mark.parametrize("label", [{}, {"label": "half"}])
+def test_pages_show_the_jobs_as_they_were_at_the_first_page(
+    jobs: httpx.Client, sort: str, rest: list[str], label: dict[str, str]
+) -> None:
+    order = {"sort": sort} | label
+    first = jobs.get(ROUTE, params={"limit": 2} | order).json()
+    jobs.delete(f"{ROUTE}/{rest[-1]}")
+    jobs.post(ROUTE, json=BODY | {"name": "f", "labels": {"half": "second"}})
+    for action in ("suspend", "resume") * 5:  # with other lists in between, so that the server drops the first one
+        params: dict[str, str | int] = {"limit": 9, "continue": first["continue"]} | order
+        assert [job["name"] for job in jobs.get(ROUTE, params=params).json()["items"]] == rest
+        jobs.post(f"{ROUTE}/b/{action}").raise_for_status()
+        jobs.get(ROUTE, params=order)
 
 
 def test_a_sorted_list_shows_a_job_as_soon_as_it_is_created_and_none_that_is_deleted(api: httpx.Client) -> None:
@@ -76,6 +84,13 @@ def test_a_token_that_is_not_one_is_refused(jobs: httpx.Client) -> None:
     for sort in ("name", "phase"):
         answer = jobs.get(ROUTE, params={"continue": "nonsense", "sort": sort})
         assert answer.status_code == 400, answer.text
+
+
+def test_a_token_of_another_list_is_refused(jobs: httpx.Client) -> None:
+    page = jobs.get(ROUTE, params={"limit": 2, "sort": "phase"}).json()
+    for other in ({"sort": "name"}, {"sort": "-phase"}, {"sort": "phase", "phase": "Running"}):
+        answer = jobs.get(ROUTE, params={"continue": page["continue"]} | other)
+        assert (answer.status_code, "token is not of a list" in answer.text) == (400, True)
 
 
 def test_a_wrong_parameter_is_named(api: httpx.Client) -> None:

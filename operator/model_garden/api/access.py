@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,8 +21,9 @@ from fastapi import Depends, Query, Request
 
 from model_garden.api.limits import Limits
 from model_garden.api.problems import NoToken, Unauthorized
-from model_garden.cluster import Cluster, Listing, connect, in_pod
+from model_garden.cluster import Cluster, connect, in_pod
 from model_garden.services.feed import Feeds
+from model_garden.services.listing import Reader
 from model_garden.storage.folder import FolderStorage
 from model_garden.storage.interface import Storage
 from model_garden.storage.pod import PodStorage
@@ -197,7 +198,7 @@ def counted(request: Request, caller: Caller) -> Caller:
 CallerOf = Annotated[Caller, Depends(caller_of)]
 
 
-def reader_of_all(request: Request, caller: Caller) -> Callable[[], Awaitable[Listing]]:
+def reader_of_all(request: Request, caller: Caller) -> Reader:
     """Reads all jobs of the caller's namespace."""
     feeds: Feeds = request.app.state.feeds
     return partial(feeds.jobs, caller.cluster, caller.namespace, caller.identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -9,6 +10,7 @@ from fastapi.responses import Response
 
 from model_garden.api.access import CallerOf, reader_of_all
 from model_garden.api.body import Json, JsonAnswer
+from model_garden.api.encoded import encoded
 from model_garden.api.openapi import PREFIX, answers, takes
 from model_garden.contract.status import Phase
 from model_garden.services import actions, queries
@@ -82,8 +84,9 @@ async def list_training_jobs(
     """List jobs. Pages that follow from one another show the jobs as they were at the first page."""
     selection = Selection(None if all_namespaces else caller.namespace, labels, tuple(phase or ()), sort, limit, token)
     page = await list_page(caller.cluster, selection, None if all_namespaces else reader_of_all(request, caller))
-    found = {"items": [document_of(job) for job in page.jobs]}
-    return JsonAnswer(found | ({"continue": page.token} if page.token else {}))
+    items = b",".join(encoded(job) for job in page.jobs)
+    more = b',"continue":' + json.dumps(page.token).encode() if page.token else b""
+    return Response(b'{"items":[' + items + b"]" + more + b"}", media_type="application/json")
 
 
 @router.get("/training/queue", responses=answers({200: "TrainingQueue"}, 422))

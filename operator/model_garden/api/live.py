@@ -12,14 +12,13 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from model_garden.api.access import Caller, CallerOf, limits_of
-from model_garden.api.body import JsonAnswer
+from model_garden.api.encoded import encoded
 from model_garden.api.jobs import Id
 from model_garden.api.openapi import answers
 from model_garden.api.problems import response_to
 from model_garden.cluster import Change, ClusterError, Object
 from model_garden.services.errors import NotFound
 from model_garden.services.feed import Feed, Feeds, job_changes, job_states
-from model_garden.services.job_document import document_of
 from model_garden.services.job_view import has_ended
 from model_garden.services.logs import follow_job_log, read_log
 from model_garden.services.queries import find_job
@@ -87,7 +86,7 @@ def _event(change: Change) -> bytes:
     return format_sse_event(
         event="deleted" if change.type == "DELETED" else "job",
         id=change.object["metadata"]["resourceVersion"],
-        data_str=bytes(JsonAnswer(document_of(change.object)).body).decode(),
+        data_str=encoded(change.object).decode(),
     )
 
 

@@ -33,6 +33,8 @@ KEPT_CHANGES = 256
 HEARTBEAT_SECONDS = 15.0
 LINGER_SECONDS = 60.0
 """How long a watch continues after its last follower left, so that a follower who returns gets the missed events."""
+KEPT_LISTS = 8
+"""Lists of a namespace whose next pages may still be asked for. They share the states of jobs."""
 BEHIND_SECONDS = 0.5
 """How long a list waits for a feed that has not yet seen all the jobs there are."""
 
@@ -48,6 +50,7 @@ class Feed:
         self._namespace = namespace
         self._jobs: dict[str, Object] = {}
         self._changes: deque[Change] = deque(maxlen=KEPT_CHANGES)
+        self._lists: dict[str, Listing] = {}
         self._count = 0
         self._moved = asyncio.Event()
         self._listed = asyncio.Event()
@@ -75,15 +78,31 @@ class Feed:
         if self._failure:
             raise self._failure
 
-    async def complete(self, count: int) -> list[Object] | None:
-        """All jobs, once there are ``count`` of them; None if the feed does not get there soon."""
+    async def listing(self, count: int, version: str) -> Listing | None:
+        """All jobs, once there are ``count`` of them; None if the feed does not get there soon.
+
+        Args:
+            count: how many jobs the API server has.
+            version: ``metadata.resourceVersion`` of the API server's list.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(BEHIND_SECONDS):
                 while not self.failed:
                     if len(self._jobs) == count:
-                        return list(self._jobs.values())
+                        return self._kept(max(version, self.version, key=int))
                     await self._moved.wait()
         return None
+
+    def _kept(self, version: str) -> Listing:
+        self._lists.pop(version, None)  # the API server's list may have been ahead of this feed
+        self._lists[version] = listing = Listing(list(self._jobs.values()), version)
+        if len(self._lists) > KEPT_LISTS:
+            del self._lists[next(iter(self._lists))]
+        return listing
+
+    def earlier(self, version: str) -> Listing | None:
+        """The jobs as they were in a list that was read before; None if it is no longer known."""
+        return self._lists.get(version)
 
     async def follow(self, after: str | None = None) -> AsyncIterator[Snapshot | Change | None]:
         """A snapshot, then every change, for ever; another snapshot when changes were missed; None as a heartbeat.
@@ -189,10 +208,16 @@ class Feeds:
             if not self._followers[feed]:
                 self._closing[feed] = asyncio.create_task(self._close_unused(key, feed))
 
-    async def jobs(self, cluster: Cluster, namespace: str, identity: str) -> Listing:
+    async def jobs(self, cluster: Cluster, namespace: str, identity: str, version: str | None = None) -> Listing:
         """All jobs of a namespace, as ``Cluster.list``, from the caller's feed where it has them all.
 
         The API server lists one job, which shows that the caller may list them now, and how many there are.
+
+        Args:
+            cluster: the caller's client.
+            namespace: the namespace.
+            identity: who the caller is.
+            version: the jobs as they were in a list with this ``resourceVersion``.
 
         Raises:
             ClusterError: the API server refused.
@@ -200,11 +225,15 @@ class Feeds:
         with suppress(ClusterError):  # the caller may list but not watch; what else is wrong, the list below raises
             async with self.open(cluster, namespace, identity) as feed:
                 first = await cluster.page(TRAINING_JOBS, namespace, limit=1)
-                if first.remaining is not None:
-                    jobs = await feed.complete(len(first.items) + first.remaining)
-                    if jobs is not None:
-                        return Listing(jobs, max(first.resource_version, feed.version, key=int))
-        return await cluster.list(TRAINING_JOBS, namespace)
+                if version:
+                    found = feed.earlier(version)
+                elif first.remaining is None:  # this API server does not count
+                    found = None
+                else:
+                    found = await feed.listing(len(first.items) + first.remaining, first.resource_version)
+                if found:
+                    return found
+        return await cluster.list(TRAINING_JOBS, namespace, version=version)
 
     def _shared(self, job: Object) -> Object:
         """The one copy of this state of a job."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from model_garden.cluster import TRAINING_JOBS, Cluster, Listing, Object
 from model_garden.services.errors import BadToken
 from model_garden.services.job_view import phase
 
 Sort = Literal["name", "-name", "creation_timestamp", "-creation_timestamp", "phase", "-phase"]
+
+
+class Reader(Protocol):
+    """Reads all jobs of a namespace."""
+
+    async def __call__(self, *, version: str | None = None) -> Listing:
+        """The jobs as they are, or as they were at a ``resourceVersion``."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,7 @@ class Page:
     token: str | None
 
 
-async def list_page(
-    cluster: Cluster, selection: Selection, everything: Callable[[], Awaitable[Listing]] | None = None
-) -> Page:
+async def list_page(cluster: Cluster, selection: Selection, everything: Reader | None = None) -> Page:
     """One page. All pages that follow from one another show the jobs as they were at the first.
 
     Args:
@@ -57,7 +61,9 @@ async def list_page(
         BadToken: the token is of another list.
         ClusterError: the API server refused; with status 410 the token has expired.
     """
-    if selection.sort == "name" and not selection.phases:  # as the API server keeps them: it pages by itself
+    if selection.labels:  # which the API server selects by
+        everything = None
+    if selection.sort == "name" and not selection.phases and not everything:  # the API server pages by itself
         found = await cluster.page(
             TRAINING_JOBS,
             selection.namespace,
@@ -66,15 +72,15 @@ async def list_page(
             labels=selection.labels,
         )
         return Page(found.items, found.token)
-    version, start = _read(selection.token) if selection.token else (None, 0)
-    if everything and not selection.labels and not version:
-        listing = await everything()
+    version, start = _read(selection) if selection.token else (None, 0)
+    if everything:
+        listing = await everything(version=version)
     else:
         listing = await cluster.list(TRAINING_JOBS, selection.namespace, labels=selection.labels, version=version)
     jobs = select(listing.items, selection.phases, selection.sort)
     end = start + selection.limit
     more = end < len(jobs)
-    return Page(jobs[start:end], _token(listing.resource_version, end) if more else None)
+    return Page(jobs[start:end], _token(selection, listing.resource_version, end) if more else None)
 
 
 def select(jobs: list[Object], phases: tuple[str, ...], sort: Sort) -> list[Object]:
@@ -90,16 +96,21 @@ def select(jobs: list[Object], phases: tuple[str, ...], sort: Sort) -> list[Obje
     return sorted(kept, key=key, reverse=sort.startswith("-"))
 
 
-def _token(version: str, start: int) -> str:
-    return base64.urlsafe_b64encode(f"sorted:{version}:{start}".encode()).decode()
+def _token(selection: Selection, version: str, start: int) -> str:
+    return base64.urlsafe_b64encode(f"{_order(selection)}:{version}:{start}".encode()).decode()
 
 
-def _read(token: str) -> tuple[str, int]:
+def _read(selection: Selection) -> tuple[str, int]:
     """The version of the list and where its next page starts."""
     try:
-        kind, version, start = base64.urlsafe_b64decode(token).decode().split(":")
-        if kind != "sorted" or not version.isdigit():
-            raise ValueError(kind)
+        order, version, start = base64.urlsafe_b64decode(selection.token or "").decode().split(":")
+        if order != _order(selection) or not version.isdigit():
+            raise ValueError(order)
         return version, int(start)
     except ValueError as wrong:
-        raise BadToken("continue: this token is not of a list with the same phase and sort") from wrong
+        raise BadToken("continue: this token is not of a list with the same phase, label and sort") from wrong
+
+
+def _order(selection: Selection) -> str:
+    """What must be the same for all pages of a list."""
+    return f"{selection.sort} {' '.join(selection.phases)}"
