@@ -138,7 +138,7 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
     began = time.perf_counter()
     h = spec.hyperparameters
     folder = Path(spec.base_model)
-    trainer = trainer_for(spec)
+    trainer = trainer_for(spec, folder)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
     set_seed(h.seed)
     model = backend.add_lora(backend.load_model(spec, folder), spec)

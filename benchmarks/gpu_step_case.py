@@ -77,7 +77,7 @@ def make(folder: Path, count: int, *, real: bool) -> Exports:
     (folder / ROWS).write_text("\n".join(islice(cycle(lines), count)) + "\n")
     given = {"baseModel": str(model), "datasetPath": str(folder / ROWS), "isVision": True}
     spec = effective_spec(TrainingJobSpec.model_validate(given), "rows", local_gpus=0)
-    trainer = trainer_for(spec)
+    trainer = trainer_for(spec, model)
     encoder = trainer.encoder(trainer.load_processor(model), spec)
     picture = json.loads((model / "config.json").read_text())["image_token_id"]
     batches = [encoder([example]) for example in islice(open_data(spec, 0).training, len(lines))]

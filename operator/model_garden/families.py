@@ -54,6 +54,13 @@ FAMILIES: dict[str, Family] = {
 
 VISION_CONFIG_KEYS = ("vision_config", "vision_tower", "mm_vision_tower", "vit_config")
 """Keys of config.json, one of which every model that takes pictures has."""
+
+
+def reads_images(config: Mapping[str, Any]) -> bool:
+    """Whether the model of a parsed config.json has an image encoder."""
+    return any(config.get(key) for key in VISION_CONFIG_KEYS)
+
+
 VISION_MODULES = frozenset(
     {
         "visual",

@@ -11,7 +11,7 @@ from model_garden.openai_api.vision import decide
     [
         (True, True, True),
         (True, None, True),
-        (False, True, True),  # a vision-language model also trains on text
+        (False, True, False),  # text trains a model that takes images too
         (None, True, True),
         (False, False, False),
         (None, None, False),

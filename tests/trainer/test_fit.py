@@ -334,9 +334,3 @@ def test_what_cannot_be_trained_is_refused_with_the_fix(
     with pytest.raises(TrainingError, match=words) as raised:
         workspace.train(TrainerConfig(name="bad", spec=EffectiveSpec.model_validate(spec)))
     assert raised.value.exit_code == code
-
-
-def test_a_vision_model_asked_to_read_only_is_refused(workspace: Workspace) -> None:
-    with pytest.raises(TrainingError, match="is a vision-language model") as raised:
-        workspace.train(config("blind", TEXT, {"baseModel": "./models/qwen2_5_vl"}))
-    assert raised.value.exit_code == 4

@@ -93,7 +93,8 @@ def test_what_is_asked_is_a_row_up_to_its_first_answer(workspace: Workspace) -> 
     rows[0]["messages"].append({"role": "assistant", "content": "d"})  # type: ignore[attr-defined]
     (workspace.folder / "data/mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     spec = config("job", TEXT, {"datasetPath": "./data/mixed.jsonl", "trainOn": "all"}).spec
-    encoder = _encoder(spec, workspace.folder / "models/qwen2")
+    model = workspace.folder / "models/qwen2"
+    encoder = _encoder(spec, model, model)
     splits, asked = zip(*sample_answers.questions(open_data(spec, 0), encoder), strict=True)
     prompts = [encoder.tokenizer.decode(question.prompt["input_ids"][0]) for question in asked]
     assert set(splits) == {"train"} and asked[0].expected == "b" and "C?" not in prompts[0]

@@ -83,7 +83,7 @@ def unchecked(*_: Any) -> dict[str, Any]:
 def collators(config: TrainerConfig) -> list[dict[str, Any]]:
     """Of the first rows: what our encoder and what Unsloth's collator trains on, and whether the input is equal."""
     spec, folder = config.spec, Path(config.spec.base_model).resolve()
-    trainer = trainer_for(spec)
+    trainer = trainer_for(spec, folder)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
     model = backend.load_model(spec, folder)
     theirs = UnslothVisionDataCollator(model, trainer.load_processor(folder), resize="max", max_seq_length=None)

@@ -100,7 +100,7 @@ def train(
         "fingerprint": identity,
         "dataset": measured.to_dict(),
     }
-    with _keeping_the_adapter(output, trained):
+    with _keeping_the_adapter(output, trained, _model_class(spec, folder)):
         outcome = _delivered(config, folder, output, record, trained, verify, metrics, report)
     team.release_workers()
     return outcome
@@ -113,13 +113,13 @@ def _free_memory() -> None:
 
 
 @contextmanager
-def _keeping_the_adapter(output: Path, trained: Trained) -> Iterator[None]:
+def _keeping_the_adapter(output: Path, trained: Trained, model_class: str) -> Iterator[None]:
     """Within it, a failure names the folder of the adapter, which is already saved."""
     try:
         yield
     except TrainingError as error:
         loss = trained.progress.loss if trained.progress else None
-        error.output = outputs.status(output, outputs.Exports(), trained.steps, loss)
+        error.output = outputs.status(output, outputs.Exports(), trained.steps, loss, model_class)
         raise
 
 
@@ -153,7 +153,7 @@ def _encoded(
     h = spec.hyperparameters
     if h.packing:
         check_packing(folder)
-    trainer = trainer_for(spec)
+    trainer = trainer_for(spec, folder)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
     measured, longest, ignored = team.share(lambda: measure(data, encoder, folder, h.max_seq_length))
     report(DatasetEvent(dataset=measured))
@@ -173,6 +173,13 @@ def _adapted(backend: ModuleType, spec: EffectiveSpec, folder: Path) -> Any:
     model = backend.add_lora(model, spec)
     log(_trainable(model))
     return model
+
+
+def _model_class(spec: EffectiveSpec, folder: Path) -> str:
+    from model_garden_trainer.models.families import trainer_for
+
+    name: str = trainer_for(spec, folder).model_class.__name__
+    return name
 
 
 def _record(config: TrainerConfig, trained: Trained, team: process_group.ProcessGroup) -> dict[str, Any]:
@@ -215,7 +222,8 @@ def _delivered(
     found = verify(config, base, output, made)
     log(f"verified: {found['row']} is answered with {found['answer']!r}")
     made = exports.clean_up(made)
-    status = outputs.status(output, made, trained.steps, progress.loss if progress else None)
+    loss = progress.loss if progress else None
+    status = outputs.status(output, made, trained.steps, loss, _model_class(spec, base))
     status.verified = True
     _report_samples(found, status, output, progress or Progress(step=trained.steps, total_steps=0), metrics, report)
     record |= {"verification": found, "output": status.to_dict()}

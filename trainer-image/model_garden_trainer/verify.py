@@ -46,7 +46,7 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
     spec = config.spec
     data = open_data(spec, _seed(config))
     example = (data.validation if len(data.validation) else data.training)[0]
-    encoder = _encoder(spec, output)
+    encoder = _encoder(spec, base, output)
     question = Question.of(example, encoder)
     model = PeftModel.from_pretrained(_load(spec, base, as_trained=made.merged is None), output).eval()
     adapted = _logits(model, encoder([example]), output)
@@ -89,7 +89,7 @@ def _compare(spec: EffectiveSpec, merged: Path, example: Example, adapted: torch
     Raises:
         TrainingError: ExportFailed.
     """
-    encoder = _encoder(spec, merged)
+    encoder = _encoder(spec, merged, merged)
     model = _load(spec, merged).eval()
     fused = _logits(model, encoder([example]), merged)
     Question.of(example, encoder).answer(model, encoder.tokenizer)
@@ -124,11 +124,12 @@ def _answer_by_llama_cpp(
         return gguf.answer(spec, made, prompt, pictures, room, question.new_tokens)
 
 
-def _encoder(spec: EffectiveSpec, folder: Path) -> Collator:
-    """A collator that labels every answer, whatever the run trained on: a question ends where the labels begin."""
-    trainer = trainer_for(spec)
+def _encoder(spec: EffectiveSpec, model: Path, output: Path) -> Collator:
+    """A collator by the files of an output of ``model``. It labels every answer, whatever the run trained on, because a
+    question ends where the labels begin."""
+    trainer = trainer_for(spec, model)
     plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "none"})
-    return trainer.encoder(trainer.load_processor(folder), plain)
+    return trainer.encoder(trainer.load_processor(output), plain)
 
 
 def _load(spec: EffectiveSpec, folder: Path, *, as_trained: bool = False) -> Any:
@@ -143,7 +144,7 @@ def _load(spec: EffectiveSpec, folder: Path, *, as_trained: bool = False) -> Any
         options["device_map"] = "auto"
         if as_trained and spec.quantization in ("4bit", "8bit"):
             options["quantization_config"] = quantization_config(spec.quantization)
-    return trainer_for(spec).MODEL.from_pretrained(folder, **options)
+    return trainer_for(spec, folder).model_class.from_pretrained(folder, **options)
 
 
 def _logits(model: Any, batch: Batch, folder: Path) -> torch.Tensor:

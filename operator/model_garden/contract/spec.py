@@ -81,7 +81,10 @@ class TrainingJobSpec(ContractModel):
     )
     hub_token_secret: HubTokenSecret | None = None
     is_vision: bool | None = declare(
-        "Train a vision-language model.", Default(False, vision=True), shapes_weights=True, default_words="false"
+        "Train on images and text. false: train on text, with any model; an image encoder stays as it is.",
+        Default(False, vision=True),
+        shapes_weights=True,
+        default_words="false",
     )
     model_type: ModelType | None = declare(
         "Another way to set isVision: vision means true, text means false.",

@@ -209,6 +209,8 @@ class OutputStatus(Report):
     """Folder of the merged model."""
     gguf_path: str | None = None
     """GGUF file."""
+    model_class: str | None = None
+    """Class of transformers that loads the base model and the merged model."""
     hub_url: str | None = None
     """URL of the model on the Hub."""
     remote_url: str | None = None

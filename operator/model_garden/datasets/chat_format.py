@@ -12,6 +12,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from model_garden.families import reads_images
+
 FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -54,6 +56,10 @@ class ChatFormat:
     def load(cls, folder: Path, *, vision: bool) -> ChatFormat:
         """Read the files of a model's folder, which has a ``tokenizer.json``.
 
+        Args:
+            folder: of a model, or of an adapter, which has no config.json.
+            vision: whether the model reads images, if its config.json is not there to say it.
+
         Raises:
             DamagedModelFile: one of them cannot be read.
         """
@@ -70,7 +76,7 @@ class ChatFormat:
             end=special.get("eos_token", ""),
             stops=frozenset(stop for stop in stops if stop),
             controls=frozenset(controls - {special.get("unk_token")}),
-            structured=vision,
+            structured=vision or reads_images(read_json(folder / "config.json")),
         )
 
 

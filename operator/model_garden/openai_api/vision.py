@@ -1,4 +1,4 @@
-"""Whether a request is for a vision-language model: OpenAI's API does not say it, but the data and the model do."""
+"""Whether a request trains on images: OpenAI's API does not say it, but the data and the model do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from model_garden.api.access import Caller
 from model_garden.cluster import ClusterError
 from model_garden.contract.resource import parse_spec
-from model_garden.families import VISION_CONFIG_KEYS
+from model_garden.families import reads_images
 from model_garden.openai_api.request import Invalid
 from model_garden.services.errors import MissingPackages, NotFound, Unavailable
 from model_garden.services.model_config import read_model_config
@@ -18,7 +18,7 @@ _NAMES = re.compile(r"\bvl[m\d]?\b|vision|llava", re.IGNORECASE)
 
 
 async def trains_vision(caller: Caller, model: str, dataset: str) -> bool:
-    """Whether a vision-language model is to be trained.
+    """Whether images are trained on.
 
     Raises:
         Invalid: the data set is not there, or its rows have images and the model takes none.
@@ -27,7 +27,7 @@ async def trains_vision(caller: Caller, model: str, dataset: str) -> bool:
 
 
 def decide(model: str, *, images: bool | None, takes_images: bool | None) -> bool:
-    """The decision; None for what is not known. A vision-language model also trains on rows without images.
+    """The decision; None for what is not known. A model that takes images is trained as a text model on rows of text.
 
     Raises:
         Invalid: the rows have images and the model takes none.
@@ -38,7 +38,7 @@ def decide(model: str, *, images: bool | None, takes_images: bool | None) -> boo
             f"{model} takes no images, but training_file has rows with images; give a vision-language model such as "
             "Qwen/Qwen2.5-VL-7B-Instruct",
         )
-    return bool(images or takes_images)
+    return bool(takes_images if images is None else images)
 
 
 async def _has_images(caller: Caller, dataset: str) -> bool | None:
@@ -66,4 +66,4 @@ async def _takes_images(model: str) -> bool | None:
         config = await read_model_config(parse_spec({"baseModel": model, "datasetPath": "./data"}))
     except Unavailable:
         return None
-    return any(config.get(key) for key in VISION_CONFIG_KEYS)
+    return reads_images(config)

@@ -169,5 +169,9 @@ def load_hint(made: Mapping[str, Any], *, vision: bool) -> str:
     if made.get("ggufPath"):
         return f"llama-cli -m {made['ggufPath']}"
     path = json.dumps(made.get("mergedPath") or made.get("adapterPath") or made["path"])
-    kind = "AutoModelForImageTextToText" if vision else "AutoModelForCausalLM"
-    return f"transformers.{kind}.from_pretrained({path})"
+    return f"transformers.{model_class(made, vision=vision)}.from_pretrained({path})"
+
+
+def model_class(made: Mapping[str, Any], *, vision: bool) -> str:
+    """The class of transformers that loads a model: text can be trained on a model that reads images too."""
+    return made.get("modelClass") or ("AutoModelForImageTextToText" if vision else "AutoModelForCausalLM")

@@ -39,8 +39,8 @@ class Collator:
     processor makes of the images.
 
     Args:
-        processor: the model's tokenizer, or for a vision model its processor.
-        vision: whether content is a list of parts with images.
+        processor: the model's tokenizer, or its processor if the model reads images.
+        vision: whether rows may have images.
         train_on: ``responses`` trains on answers, ``all`` on all text.
         selective_loss: which tokens of a JSON answer carry none.
         min_pixels, max_pixels: an image's area is brought between them, its shape kept; the processor's own bounds
@@ -58,8 +58,9 @@ class Collator:
         max_pixels: int | None = None,
     ) -> None:
         self.processor = processor
-        self.tokenizer = processor.tokenizer if vision else processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
         self.vision = vision
+        self._reads_images = self.tokenizer is not processor
         self.train_on = train_on
         self.selective_loss: SelectiveLoss = selective_loss
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
@@ -71,7 +72,8 @@ class Collator:
             )
         if self.tokenizer.pad_token is None:  # any will do: padding is masked
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.convert_ids_to_tokens(0)
-        self.renderer = Renderer(ChatFormat.load(Path(self.tokenizer.name_or_path), vision=vision), train_on)
+        folder = Path(self.tokenizer.name_or_path)
+        self.renderer = Renderer(ChatFormat.load(folder, vision=self._reads_images), train_on)
         self._picture_tokens = self._ids_of_picture_tokens()
 
     def __call__(self, examples: list[Example]) -> Batch:
@@ -124,7 +126,7 @@ class Collator:
             "padding_side": "right",
             "add_special_tokens": False,  # chat templates write their own, _render_plain too
         }
-        if not self.vision:
+        if not self._reads_images:
             return texts, dict(self.tokenizer(texts, **options))
         expanded: list[str] = []
         with _capture_tokenizer_input(self.processor, expanded):
@@ -210,7 +212,7 @@ class Collator:
     def _ids_of_picture_tokens(self) -> torch.Tensor:
         owners = (self.processor, self.tokenizer)
         ids = {getattr(owner, name, None) for owner in owners for name in PICTURE_TOKENS}
-        if self.vision:
+        if self._reads_images:
             vocabulary = self.tokenizer.get_added_vocab()
             ids |= {vocabulary.get(token) for token in ("<|vision_start|>", "<|vision_end|>")}
         return torch.tensor(sorted(token for token in ids if isinstance(token, int)), dtype=torch.long)

@@ -78,7 +78,7 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
         _clear(folder)
         own = AutoConfig.from_pretrained(base, local_files_only=True).dtype
         dtype = own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
-        model = trainer_for(config.spec).MODEL.from_pretrained(base, dtype=dtype, local_files_only=True)
+        model = trainer_for(config.spec, base).model_class.from_pretrained(base, dtype=dtype, local_files_only=True)
         if getattr(model, "quantization_method", None):  # a base that comes in 4 bit
             model = model.dequantize(dtype)
             model._weight_conversions = None  # else save_pretrained would undo what loading 4-bit weights did
@@ -105,7 +105,7 @@ def save_4bit(config: TrainerConfig, base: Path, sixteen: Path, folder: Path) ->
 
     with exporting("the merged model could not be written in 4 bit; the adapter is kept"):
         _clear(folder)
-        model = trainer_for(config.spec).MODEL.from_pretrained(
+        model = trainer_for(config.spec, sixteen).model_class.from_pretrained(
             sixteen,
             dtype=torch.bfloat16,
             quantization_config=quantization_config("4bit"),

@@ -106,8 +106,8 @@ def _base(model: str) -> str:
 
 
 def _loading(config: TrainerConfig, output: OutputStatus) -> list[str]:
-    auto = "AutoModelForImageTextToText" if config.spec.vision else "AutoModelForCausalLM"
-    processor = "AutoProcessor" if config.spec.vision else "AutoTokenizer"
+    auto = output.model_class
+    processor = "AutoProcessor" if auto == "AutoModelForImageTextToText" else "AutoTokenizer"
     hub = config.spec.push_to_hub
     place = hub.repo if hub else output.path
     lines = [

@@ -150,13 +150,14 @@ def exporting(what: str) -> Any:
         raise TrainingError("ExportFailed", f"{what}: {str(error) or type(error).__name__}") from error
 
 
-def status(output: Path, made: Exports, steps: int, final_loss: float | None) -> OutputStatus:
+def status(output: Path, made: Exports, steps: int, final_loss: float | None, model_class: str) -> OutputStatus:
     """The output as the status shows it, not verified yet."""
     return OutputStatus(
         path=relative(output),
         adapter_path=relative(output),
         merged_path=relative(made.merged) if made.merged else None,
         gguf_path=relative(made.gguf) if made.gguf else None,
+        model_class=model_class,
         size_bytes=size_of(output),
         trained_steps=steps,
         final_loss=final_loss,

@@ -15,7 +15,7 @@ from model_garden.contract.names import PREFLIGHT_DONE_ENV
 from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets.chat_format import DamagedModelFile, check_files, read_json
-from model_garden.families import VISION_CONFIG_KEYS
+from model_garden.families import reads_images
 from model_garden_trainer import fetched
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report, log
@@ -137,25 +137,18 @@ def _weight_files(folder: Path) -> list[str]:
 
 
 def check_kind(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
-    """The model's config, checked to be of the kind that ``isVision`` asks for.
+    """The model's config, checked to read images where ``isVision`` asks for it.
 
     Raises:
         TrainingError: InvalidModel.
     """
     config = _read_config(spec, folder)
-    sees = any(config.get(key) for key in VISION_CONFIG_KEYS)
-    kind = config.get("model_type", "?")
-    if spec.vision and not sees:
+    if spec.vision and not reads_images(config):
+        kind = config["model_type"]
         raise TrainingError(
             "InvalidModel",
             f"spec.isVision: true, but {spec.base_model} is a text model (model_type {kind!r}, no vision part); set "
             "isVision: false, or choose a vision-language model such as Qwen/Qwen2.5-VL-3B-Instruct",
-        )
-    if not spec.vision and sees:
-        raise TrainingError(
-            "InvalidModel",
-            f"spec.isVision: false, but {spec.base_model} is a vision-language model (model_type {kind!r}); "
-            "set isVision: true, which also takes rows without images",
         )
     _check_quantization(spec, config)
     return config

@@ -80,8 +80,8 @@ def _vllm_rank(rank: int) -> int:
 
 
 def _transformers(made: Mapping[str, Any], base: str, *, vision: bool) -> str:
-    auto = "AutoModelForImageTextToText" if vision else "AutoModelForCausalLM"
-    processor = "AutoProcessor" if vision else "AutoTokenizer"
+    auto = format.model_class(made, vision=vision)
+    processor = "AutoProcessor" if auto == "AutoModelForImageTextToText" else "AutoTokenizer"
     merged, path = made.get("mergedPath"), made.get("adapterPath") or made["path"]
     if merged:
         return "\n".join(

@@ -39,7 +39,7 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
     if spec.quantization in ("4bit", "8bit"):
         options["quantization_config"] = quantization_config(spec.quantization)
     try:
-        model, info = trainer_for(spec).MODEL.from_pretrained(folder, output_loading_info=True, **options)
+        model, info = trainer_for(spec, folder).model_class.from_pretrained(folder, output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
