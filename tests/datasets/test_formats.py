@@ -303,7 +303,7 @@ def new_format(tmp_path, monkeypatch):
 def test_a_format_is_added_by_one_file(new_format, tmp_path):
     row = {"question": "Q", "answer": "A"}
     assert shape(converted(row, tmp_path, vision=False).example, tmp_path) == chat(("user", "Q"), ("assistant", "A"))
-    assert '| `{"question", "answer"}` | text, vision | a question |' in formats.markdown_table()
+    assert '| `{"question", "answer"}` | sft | text, vision | a question |' in formats.markdown_table()
     with pytest.raises(RowError, match=r'accepted: .*\{"question", "answer"\}'):
         converted({"other": 1}, tmp_path, vision=False)
     with pytest.raises(RowError, match='"answer" is missing; add "answer" or remove the row'):

@@ -127,12 +127,16 @@ def _trained_and_saved(
     run: Run, config: TrainerConfig, backend: ModuleType, folder: Path, encoder: Collator, data: Data, longest: Example
 ) -> Trained:
     """Load, adapt and train the model, and let the leading process save its adapter."""
-    from model_garden_trainer.methods import sft
+    from model_garden_trainer.methods import dpo, sft
 
     with run.watchdog:
         model = _adapted(backend, run.spec, folder)
         report_stage(run.report, "training")
-        trained = sft.train(run, model, encoder, data, longest=longest, model_has_own_loss=backend.OWN_LOSS)
+        match run.spec.method:
+            case "sft":
+                trained = sft.train(run, model, encoder, data, longest=longest, model_has_own_loss=backend.OWN_LOSS)
+            case "dpo":
+                trained = dpo.train(run, model, encoder, data, longest=longest)
     if run.team.leader:
         report_stage(run.report, "saving", outputs.relative(run.output))
         adapter.save(model, config, folder, run.output)
@@ -194,6 +198,7 @@ def _record(config: TrainerConfig, trained: Trained, team: process_group.Process
         },
         "versions": outputs.versions(),
         "stoppedEarly": trained.stopped_early,
+        "metrics": trained.progress.metrics if trained.progress else None,
     }
 
 

@@ -24,7 +24,7 @@ def preview(path: str, *, base_model: str, vision: bool | None, split: str, rows
         from model_garden.datasets.preview import preview_rows
     try:
         kind = has_images(Check(path, vision, split)) if vision is None else vision
-        examples = open_examples(path, vision=kind, split=split)
+        examples = open_examples(path, vision=kind, method=None, split=split)
         found = list(preview_rows(examples, TokenCounter.load(base_model, vision=kind), rows))
     except (DatasetError, DamagedModelFile, UncountableError) as error:
         raise CommandError(str(error), FAILED) from error
@@ -39,7 +39,8 @@ def preview(path: str, *, base_model: str, vision: bool | None, split: str, rows
 def _print(row: dict[str, Any]) -> None:
     tokens = row["tokens"]
     trained = sum(token["trained"] for token in tokens)
-    print(f"{row['file']} row {row['row']}: {len(tokens):,} tokens, {trained:,} trained")
+    answer = f" ({row['answer']})" if row["answer"] else ""
+    print(f"{row['file']} row {row['row']}{answer}: {len(tokens):,} tokens, {trained:,} trained")
     print("".join(_runs(tokens)))
     print()
 

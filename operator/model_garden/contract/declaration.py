@@ -6,7 +6,8 @@ declarations, so that each fact about a field is written once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
@@ -17,27 +18,31 @@ _KEY = "declaration"
 
 @dataclass(frozen=True)
 class Default:
-    """The default of a field, which may depend on the model and on the hardware.
+    """The default of a field, which may depend on the model, on the hardware and on the training method.
 
     Args:
         value: for a text model, and for every job that no other argument is for; None if a text model has no default.
         vision: for a vision model.
         large_vision: for a vision model of 70 billion parameters and more.
         gpu: on a GPU, for every model; ``value`` is then the default on a CPU.
+        methods: by training method, before all other arguments.
     """
 
     value: Any = None
     vision: Any = None
     large_vision: Any = None
     gpu: Any = None
+    methods: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def plain(self) -> Any:
         """The default where nothing makes it another; that of a vision model for a field that only those have."""
         return self.vision if self.value is None else self.value
 
-    def of(self, *, vision: bool, large: bool, gpu: bool) -> Any:
+    def of(self, *, vision: bool, large: bool, gpu: bool, method: str = "sft") -> Any:
         """The default of one job."""
+        if method in self.methods:
+            return self.methods[method]
         if gpu and self.gpu is not None:
             return self.gpu
         if vision and large and self.large_vision is not None:
@@ -46,6 +51,11 @@ class Default:
 
     def words(self) -> str:
         """The default as text: ``2e-4 (text), 2e-5 (vision)``."""
+        if self.value is None and self.vision is None:  # a field that only these methods have
+            return ", ".join(dict.fromkeys(map(shown, self.methods.values())))
+        return ", ".join([self._words(), *(f"{shown(value)} ({method})" for method, value in self.methods.items())])
+
+    def _words(self) -> str:
         if self.gpu is not None:
             return f"{shown(self.gpu)} (GPU), {shown(self.value)} (CPU)"
         if self.vision is None and self.large_vision is None:

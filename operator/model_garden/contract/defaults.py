@@ -23,20 +23,23 @@ def billions(base_model: str) -> float | None:
     return float(sizes[0]) if sizes else None
 
 
-def defaults(*, vision: bool, base_model: str = "", gpus: int = 1, given: Collection[str] = ()) -> dict[str, Any]:
+def defaults(
+    *, vision: bool, base_model: str = "", gpus: int = 1, method: str = "sft", given: Collection[str] = ()
+) -> dict[str, Any]:
     """The defaults of a job, in camelCase, as the form and ``GET /defaults`` show them.
 
     Args:
         vision: whether the job trains a vision-language model.
         base_model: the name of the model; a vision model of 70B and more has other defaults.
         gpus: GPUs per pod; 0 gives the defaults for a CPU.
+        method: the training method.
         given: the fields that the job gives. An optional group, such as ``pushToHub``, has defaults only if given.
     """
     large = (billions(base_model) or 0) >= 70
     table: dict[str, Any] = {}
     for field in spec_fields():
         *groups, name = field.dotted.split(".")
-        value = field.default and field.default.of(vision=vision, large=large, gpu=gpus > 0)
+        value = field.default and field.default.of(vision=vision, large=large, gpu=gpus > 0, method=method)
         if value is None or (field.in_optional_group and groups[0] not in given):
             continue
         place = table
@@ -60,7 +63,9 @@ def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None =
     given.pop("modelType", None)
     if given.get("backend") == "auto":
         del given["backend"]
-    table = defaults(vision=spec.vision, base_model=spec.base_model, gpus=gpus, given=given)
+    table = defaults(
+        vision=spec.vision, base_model=spec.base_model, gpus=gpus, method=spec.method or "sft", given=given
+    )
     table["outputDir"] = f"./models/{name}"
     if given.get("saveMethod") == "gguf":
         table["ggufQuantization"] = "q4_k_m"

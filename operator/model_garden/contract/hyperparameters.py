@@ -19,7 +19,11 @@ class Hyperparameters(ContractModel):
     """The hyperparameters as a user gives them. A new one also gets its type in ``EffectiveHyperparameters``."""
 
     learning_rate: float | None = declare(
-        "Peak learning rate.", Default(2e-4, vision=2e-5, large_vision=1e-5), shapes_weights=True, gt=0, le=1
+        "Peak learning rate.",
+        Default(2e-4, vision=2e-5, large_vision=1e-5, methods={"dpo": 5e-6}),  # as in TRL's scripts, for LoRA
+        shapes_weights=True,
+        gt=0,
+        le=1,
     )
     num_epochs: float | None = declare("Passes over the data set.", 3, shapes_weights=True, gt=0, le=10_000)
     max_steps: int | None = declare(

@@ -67,6 +67,20 @@ def _vision(spec: Document) -> bool:
     return bool(spec.get("modelType") == "vision" if given is None else given)
 
 
+def _method(spec: Document) -> str:
+    return str(spec.get("method", "sft"))
+
+
+def _block(method: str) -> Rule:
+    """The block of a method needs the method."""
+    return Rule(
+        method,
+        lambda s: method in s and _method(s) != method,
+        f"!has(self.{method}) || (has(self.method) && self.method == '{method}')",
+        f"is only for method: {method}; set that or remove it",
+    )
+
+
 def _validated(spec: Document) -> bool:
     return "validationDatasetPath" in spec or "validationFraction" in spec
 
@@ -94,6 +108,7 @@ def _without_gpu(spec: Document) -> bool:
 
 _VISION = "(has(self.isVision) ? self.isVision : (has(self.modelType) && self.modelType == 'vision'))"
 _VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
+_SFT = "(!has(self.method) || self.method == 'sft')"
 _WITHOUT_GPU = (
     f"({has('resources.limits')} && '{GPU_RESOURCE}' in self.resources.limits"
     f" && string(self.resources.limits['{GPU_RESOURCE}']) == '0')"
@@ -198,6 +213,45 @@ RULES = (
         lambda s: s.get("trainOn") == "all" and s.get("selectiveLoss") not in (None, "none"),
         "!has(self.selectiveLoss) || self.selectiveLoss == 'none' || !has(self.trainOn) || self.trainOn != 'all'",
         "works on answers only; use trainOn: responses or remove it",
+    ),
+    _block("dpo"),
+    Rule(
+        "hyperparameters.packing",
+        lambda s: get(s, "hyperparameters.packing") is True and _method(s) != "sft",
+        f"!({has('hyperparameters.packing')}) || !self.hyperparameters.packing || {_SFT}",
+        "is only for method: sft, since other methods compare whole answers; remove it",
+    ),
+    Rule(
+        "trainOn",
+        lambda s: s.get("trainOn") == "all" and _method(s) != "sft",
+        f"!has(self.trainOn) || self.trainOn != 'all' || {_SFT}",
+        "is only for method: sft, since other methods compare answers; remove it",
+    ),
+    Rule(
+        "selectiveLoss",
+        lambda s: s.get("selectiveLoss") not in (None, "none") and _method(s) != "sft",
+        f"!has(self.selectiveLoss) || self.selectiveLoss == 'none' || {_SFT}",
+        "is only for method: sft, since other methods compare whole answers; remove it",
+    ),
+    Rule(
+        "backend",
+        lambda s: s.get("backend") == "unsloth" and _method(s) != "sft",
+        f"!has(self.backend) || self.backend != 'unsloth' || {_SFT}",
+        "is only for method: sft; use backend: transformers or remove it",
+    ),
+    Rule(
+        "dpo.labelSmoothing",
+        lambda s: bool(get(s, "dpo.labelSmoothing")) and get(s, "dpo.lossType") not in ("robust", "exo_pair"),
+        f"!({has('dpo.labelSmoothing')}) || self.dpo.labelSmoothing == 0.0"
+        f" || ({has('dpo.lossType')} && self.dpo.lossType in ['robust', 'exo_pair'])",
+        "has an effect only with lossType: robust or exo_pair; set one of them or remove it",
+    ),
+    Rule(
+        "dpo.lossType",
+        lambda s: get(s, "dpo.lossType") == "exo_pair" and not get(s, "dpo.labelSmoothing"),
+        f"!({has('dpo.lossType')}) || self.dpo.lossType != 'exo_pair'"
+        f" || ({has('dpo.labelSmoothing')} && self.dpo.labelSmoothing > 0.0)",
+        "needs labelSmoothing above 0; set it, for example to 0.001",
     ),
     Rule(
         "hyperparameters.maxSteps",

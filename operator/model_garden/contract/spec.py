@@ -20,6 +20,7 @@ from model_garden.contract import rules
 from model_garden.contract.addresses import HUB_DATASET, TARGET, is_remote
 from model_garden.contract.declaration import Default, declare
 from model_garden.contract.hyperparameters import EffectiveHyperparameters, Hyperparameters
+from model_garden.contract.methods import Dpo, EffectiveDpo, Method
 from model_garden.contract.model import ContractModel
 from model_garden.contract.names import WORKSPACE
 from model_garden.contract.options import (
@@ -92,6 +93,12 @@ class TrainingJobSpec(ContractModel):
         shapes_weights=False,
         default_words="text",
     )
+    method: Method | None = declare(
+        "Training method: sft trains on answers; dpo on a chosen and a rejected answer to the same prompt.",
+        "sft",
+        shapes_weights=True,
+    )
+    dpo: Dpo | None = None
     dataset_path: Text = declare(
         "Data set: a file or folder in the workspace (jsonl, json, csv, parquet), hf://datasets/ORG/NAME, "
         "s3://BUCKET/KEY, gs://BUCKET/KEY or https://HOST/FILE.",
@@ -133,7 +140,9 @@ class TrainingJobSpec(ContractModel):
         "Bucket to which the trained model is uploaded: s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.", shapes_weights=False
     )
     backend: Backend | None = declare(
-        "Training backend. auto chooses the default.", Default("transformers", gpu="unsloth"), shapes_weights=True
+        "Training backend. auto chooses the default.",
+        Default("transformers", gpu="unsloth", methods={"dpo": "transformers"}),
+        shapes_weights=True,
     )
     image: Text | None = declare(
         "Trainer container image.", shapes_weights=False, default_words="the operator's setting"
@@ -203,6 +212,8 @@ class EffectiveSpec(TrainingJobSpec):
 
     is_vision: bool
     model_type: ModelType
+    method: Method
+    dpo: EffectiveDpo | None = None
     dataset_split: Text
     output_dir: Text
     hyperparameters: EffectiveHyperparameters

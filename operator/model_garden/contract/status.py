@@ -76,6 +76,9 @@ class Progress(Report):
     """Tokens trained per second."""
     gpu_memory_gib: float | None = Field(None, alias="gpuMemoryGiB")
     """Peak memory of a GPU, in GiB."""
+    metrics: dict[str, float] | None = None
+    """Means of the method's own figures since the last report, by TRL's names, such as rewards/margins. Names that
+    begin with eval_ are of the last evaluation."""
     estimated_completion_time: str | None = None
     """Estimated time of the end of training."""
     last_report_time: str | None = None
@@ -97,6 +100,8 @@ class HistoryPoint(Report):
     """Norm of the gradients before clipping."""
     tokens_per_second: float | None = None
     """Tokens trained per second."""
+    metrics: dict[str, float] | None = None
+    """Figures of the method, as in progress."""
 
 
 class StageTime(Report):

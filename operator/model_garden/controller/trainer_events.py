@@ -109,6 +109,7 @@ def _reached(training: Training, pod: str, progress: Progress) -> Training:
         learning_rate=progress.learning_rate,
         grad_norm=progress.grad_norm,
         tokens_per_second=progress.tokens_per_second,
+        metrics=progress.metrics,
     )
     reported = point.loss is not None or point.eval_loss is not None
     return replace(

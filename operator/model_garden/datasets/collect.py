@@ -101,7 +101,7 @@ class _Collector:
         name = file.relative_to(self._folder).as_posix()
         rows, recorder = open_file(file), _Recorder(file.parent)
         for index in range(len(rows)):
-            convert(self._read(rows, index), rows.origin(index), recorder, vision=self._vision)
+            convert(self._read(rows, index), rows.origin(index), recorder, vision=self._vision, method=None)
         here = posixpath.dirname(name)
         changes = {value: self._take(value, source, here) for value, source in recorder.named.items()}
         changes = {value: path for value, path in changes.items() if value != path}

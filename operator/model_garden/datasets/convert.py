@@ -12,13 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from model_garden.contract.methods import Method
 from model_garden.datasets.errors import RowError, kind_of
 from model_garden.datasets.example import Example, ImageRef, Kind, Message
 from model_garden.datasets.formats import accepted, format_of
-from model_garden.datasets.formats.base import IMAGE_COLUMNS, Row, as_list
+from model_garden.datasets.formats.base import IMAGE_COLUMNS, Format, Row, as_list
 from model_garden.datasets.keys import unread
 from model_garden.datasets.locate import Locator
 from model_garden.datasets.origin import Origin
+from model_garden.datasets.pairs import check_pair
 from model_garden.datasets.turns import Slot, Turn, check_turns, place_pictures
 
 
@@ -32,7 +34,7 @@ class Converted:
     format: str
 
 
-def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool) -> Converted:
+def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool, method: Method | None = "sft") -> Converted:
     """Convert one row.
 
     Args:
@@ -40,32 +42,41 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool) -> Conv
         origin: its file and number, kept in the example.
         locator: finds its images.
         vision: whether a vision-language model is trained. A row with images is refused for a text model.
+        method: the training method, which decides the formats; None reads the rows of each.
 
     Raises:
         RowError: the row has no accepted format, a value in it is missing, empty or of a wrong type, or it has a key
             that is not read but would change what is trained.
     """
     if not isinstance(row, dict):
-        raise RowError(f"the row is {kind_of(row)}, not an object", f"accepted: {accepted(vision=vision)}")
+        readable = accepted(vision=vision, method=method)
+        raise RowError(f"the row is {kind_of(row)}, not an object", f"accepted: {readable}")
     fields = {key: value for key, value in row.items() if value is not None}
     pictures = _pictures(fields, locator)
     if pictures and not vision:
         raise _pictures_for_text_model()
-    found = format_of(fields, vision=vision)
+    found = format_of(fields, vision=vision, method=method)
     known = (*found.required, *found.optional, *IMAGE_COLUMNS)
     ignored = unread(fields, known, "row of turns" if found.lists_turns else "row of columns", "the row")
     reading = Row(fields, locator, vision, pictures)
     kind, turns = found.read(reading)
-    turns = _with_system(reading, kind, turns)
-    if vision:
-        turns = place_pictures(turns, pictures, in_front=not found.lists_turns)
+    messages = _messages(kind, turns, reading, found)
+    rejected = _messages(kind, found.rejected(reading), reading, found) if found.rejected else ()
+    if rejected:
+        check_pair(messages, rejected)
+    example = Example(kind, messages, origin, rejected, last_answer="sft" not in found.methods)
+    return Converted(example, (*reading.ignored, *sorted(ignored)), found.shape)
+
+
+def _messages(kind: Kind, turns: list[Turn], row: Row, found: Format) -> tuple[Message, ...]:
+    """``turns`` with the system prompt and the images of the row's columns, checked."""
+    turns = _with_system(row, kind, turns)
+    if row.vision:
+        turns = place_pictures(turns, row.pictures, in_front=not found.lists_turns)
     elif any(not isinstance(part, str) for _, parts in turns for part in parts):
         raise _pictures_for_text_model()
     check_turns(turns)
-    messages = tuple(
-        Message(role, tuple(part for part in parts if not isinstance(part, Slot))) for role, parts in turns
-    )
-    return Converted(Example(kind, messages, origin), (*reading.ignored, *sorted(ignored)), found.shape)
+    return tuple(Message(role, tuple(part for part in parts if not isinstance(part, Slot))) for role, parts in turns)
 
 
 def has_pictures(row: Any) -> bool:
@@ -74,7 +85,7 @@ def has_pictures(row: Any) -> bool:
         return False
     fields = {key: value for key, value in row.items() if value not in (None, [])}
     try:
-        vision_only = "text" not in format_of(fields, vision=True).models
+        vision_only = "text" not in format_of(fields, vision=True, method=None).models
     except RowError:
         vision_only = False
     return vision_only or bool(fields.keys() & set(IMAGE_COLUMNS)) or any(map(_is_image_part, _nested(fields)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,11 +33,23 @@ class Example:
 
     ``chat``: the assistant turns are the answers. ``completion``: a prompt and its answer, joined without a chat
     template. ``text``: one message, trained on as a whole.
+
+    A row of preferences has all turns with the chosen answer in ``messages`` and all turns with the rejected one in
+    ``rejected``; they differ in the last. Of such rows the last answer alone carries loss (``last_answer``).
     """
 
     kind: Kind
     messages: tuple[Message, ...]
     origin: Origin
+    rejected: tuple[Message, ...] = ()
+    last_answer: bool = False
+
+    @property
+    def sequences(self) -> tuple[Example, ...]:
+        """What a model reads of the row: the row itself; or with the chosen and then with the rejected answer."""
+        if not self.rejected:
+            return (self,)
+        return replace(self, rejected=()), replace(self, messages=self.rejected, rejected=())
 
     @property
     def images(self) -> list[ImageRef]:

@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
+from model_garden.contract.methods import Method
 from model_garden.datasets.convert import Converted, convert, images_named
 from model_garden.datasets.errors import DatasetError, RowError
 from model_garden.datasets.example import Example, ImageRef
@@ -19,13 +20,20 @@ from model_garden.datasets.source import open_source
 
 
 def open_examples(
-    path: str | Path, *, vision: bool, split: str = "train", root: Path | None = None, mirror: Mirror | None = None
+    path: str | Path,
+    *,
+    vision: bool,
+    method: Method | None = "sft",
+    split: str = "train",
+    root: Path | None = None,
+    mirror: Mirror | None = None,
 ) -> Examples:
     """Open a data set: find its rows, convert none and open no image.
 
     Args:
         path: a file (jsonl, json, csv, parquet), a folder of such files, or ``hf://datasets/ORG/NAME``.
         vision: whether a vision-language model is trained on it.
+        method: the training method, which decides the formats of rows; None reads the rows of each.
         split: which split of a folder or of the Hub.
         root: the folder that the data files and their images may not leave, symbolic links followed (in a cluster,
             the workspace). None allows any path.
@@ -36,7 +44,7 @@ def open_examples(
     """
     try:
         files = open_source(path, split, root)
-        examples = Examples(files, vision=vision, root=root, mirror=mirror)
+        examples = Examples(files, vision=vision, method=method, root=root, mirror=mirror)
         if not len(examples):
             raise DatasetError([f"{path}: has no rows; add at least one"])
     except DatasetError as error:
@@ -48,9 +56,15 @@ class Examples(Sequence[Example]):
     """A data set as a sequence of examples, converted on access; it can be pickled for worker processes."""
 
     def __init__(
-        self, files: Sequence[Rows], *, vision: bool, root: Path | None = None, mirror: Mirror | None = None
+        self,
+        files: Sequence[Rows],
+        *,
+        vision: bool,
+        method: Method | None = "sft",
+        root: Path | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
-        self._files, self._vision, self._mirror = files, vision, mirror
+        self._files, self._vision, self._method, self._mirror = files, vision, method, mirror
         self._locators = [Locator(rows.base, root, mirror) for rows in files]
         self._ends = list(accumulate(len(rows) for rows in files))
 
@@ -99,7 +113,9 @@ class Examples(Sequence[Example]):
         """A row's example and its ignored columns; raises RowError where ``[index]`` raises DatasetError."""
         file, at = self._find(index)
         rows = self._files[file]
-        return convert(rows.read(at), self.origin(index), self._locators[file], vision=self._vision)
+        return convert(
+            rows.read(at), self.origin(index), self._locators[file], vision=self._vision, method=self._method
+        )
 
     def read(self, index: int) -> Any:
         """The value of a row as it is in the file; raises RowError if it cannot be parsed."""

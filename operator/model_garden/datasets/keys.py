@@ -103,6 +103,7 @@ def _not_final(value: Any, _answer: bool) -> bool | None:
 
 _REMOVE_TURN = "if the turn must not be trained, remove the turn or the row; otherwise remove the key"
 _ONE_ANSWER = "keep the wanted answer as the row's answer and remove the others, or remove the row"
+_PREFERENCES = f"set method: dpo to train on preferences; otherwise {_ONE_ANSWER}"
 
 MEANINGS: tuple[Meaning, ...] = (
     Meaning(
@@ -155,7 +156,7 @@ MEANINGS: tuple[Meaning, ...] = (
         ),
         _ROW,
         "it belongs to a row of preferences, but a row has one answer here",
-        _ONE_ANSWER,
+        _PREFERENCES,
         _lost,
     ),
     Meaning(

@@ -16,7 +16,8 @@ def preview_rows(examples: Examples, counter: TokenCounter, count: int) -> Itera
     """The first ``count`` rows of a data set.
 
     Returns:
-        For each row ``file``, ``row`` (from 1), ``text`` and ``tokens``: a list of ``id``, ``text`` and ``trained``.
+        For each row, and of a row of preferences for each of its two answers, ``answer`` (``chosen``, ``rejected`` or
+        None), ``file``, ``row`` (from 1), ``text`` and ``tokens``: a list of ``id``, ``text`` and ``trained``.
         The token of an image is repeated for each of its image tokens, but is once in ``text``. Of several tokens of
         one character, the first has the text.
 
@@ -25,7 +26,10 @@ def preview_rows(examples: Examples, counter: TokenCounter, count: int) -> Itera
     """
     for index in range(min(count, len(examples))):
         try:
-            yield _row(examples[index], counter)
+            sequences = examples[index].sequences
+            answers = ("chosen", "rejected") if len(sequences) > 1 else (None,)
+            for answer, example in zip(answers, sequences, strict=True):
+                yield {"answer": answer} | _row(example, counter)
         except RowError as error:
             raise DatasetError([error.at(examples.origin(index))]) from error
 

@@ -50,7 +50,7 @@ class Renderer:
         rendered = self._chat(example) if example.kind == "chat" else self._plain(example)
         if self.train_on == "all":
             return Rendered(rendered.text, [(0, len(rendered.text))])
-        return rendered
+        return _last_answer(example, rendered) if example.last_answer else rendered
 
     def _plain(self, example: Example) -> Rendered:
         """The prompt and the answer, joined. A begin or end token that the row has already is not added again."""
@@ -171,6 +171,22 @@ class Renderer:
         if answer.endswith(tuple(self.format.stops)):
             return None
         return next((token for token in self.format.controls if answer.endswith(token)), None)
+
+
+def _last_answer(example: Example, rendered: Rendered) -> Rendered:
+    """``rendered`` with the span of the last answer alone.
+
+    Raises:
+        RowError: the template marks the answers in more or fewer pieces than there are.
+    """
+    answers = sum(message.role == "assistant" for message in example.messages)
+    if len(rendered.spans) != answers:
+        raise RowError(
+            f"the model's chat template marks {len(rendered.spans)} part(s) of {answers} answer(s), so the last answer "
+            "cannot be told from those before it",
+            "write the row with one answer, or use a model whose chat template marks each answer once",
+        )
+    return Rendered(rendered.text, rendered.spans[-1:])
 
 
 def trained_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:

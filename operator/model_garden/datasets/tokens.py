@@ -133,11 +133,14 @@ class TokenCounter:
         return counter
 
     def __call__(self, example: Example, sizes: Sequence[Size]) -> tuple[int, int]:
-        """Text tokens and image tokens of an example whose images have ``sizes``.
+        """Text tokens and image tokens of an example whose images have ``sizes``; of two answers, of the longer one.
 
         Raises:
             RowError: the example would not be trained as written, or the text has fewer or more places than images.
         """
+        return max((self._lengths(each, sizes) for each in example.sequences), key=sum)
+
+    def _lengths(self, example: Example, sizes: Sequence[Size]) -> tuple[int, int]:
         tokens = self.encode(example)
         if self.images is None:
             return len(tokens.ids), 0

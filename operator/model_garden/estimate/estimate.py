@@ -24,6 +24,10 @@ USABLE_GIB_PER_GB = 0.92
 
 CONTEXT_GIB = 0.6
 """CUDA context, cuBLAS and kernel images of a process, which PyTorch does not count."""
+_SEQUENCES = {"sft": 1, "dpo": 2}
+"""Sequences that a model reads of one row: of preferences, one with each answer."""
+_WITH_REFERENCE = ("dpo",)
+"""Methods in which the base model computes logits too."""
 LIBRARIES_GIB = 0.7
 """Resident memory of Python with torch, transformers and peft imported, without CUDA; measured."""
 FRAGMENTATION_GPU, FRAGMENTATION_HOST = 0.1, 0.6
@@ -103,7 +107,7 @@ def _job(spec: EffectiveSpec, config: Config, rows: RowShape | None) -> tuple[Jo
     if spec.vision and model.vision is None:
         raise ValueError("config.json: has no vision_config, so the model reads no images; set isVision: false")
     row = rows or _longest_row(model.vision if spec.vision else None, h.max_seq_length, spec.pixel_bounds[1])
-    row, batch = _packed(row, h) if h.packing else (row, h.batch_size)
+    row, batch = _packed(row, h) if h.packing else (row, h.batch_size * _SEQUENCES[spec.method])
     job = Job(
         h=h,
         lora=lora,
@@ -115,6 +119,7 @@ def _job(spec: EffectiveSpec, config: Config, rows: RowShape | None) -> tuple[Jo
         processes=spec.gpus * spec.num_nodes,
         batch=batch,
         row=row,
+        reference=spec.method in _WITH_REFERENCE,
     )
     return job, [*model.approximations, *_assumptions(job, measured=rows is not None)]
 

@@ -88,6 +88,8 @@ class Job:
     processes: int
     batch: int
     row: RowShape
+    reference: bool = False
+    """Whether the base model computes logits of the same batch besides, without a backward pass."""
 
     @property
     def adapted(self) -> list[Module]:
@@ -287,7 +289,8 @@ def _loss(job: Job) -> tuple[float, tuple[float, float]]:
     """Bytes of the loss, and its bounds as shares of these bytes."""
     trained = job.row.tokens if job.row.trained_tokens is None else job.row.trained_tokens
     logits = job.batch * trained * job.model.text.vocabulary
-    whole = float(logits * (LOGIT_BYTES_GPU if job.gpu else LOGIT_BYTES_CPU))
+    beside = (2 if job.gpu else 4) if job.reference else 0
+    whole = float(logits * ((LOGIT_BYTES_GPU if job.gpu else LOGIT_BYTES_CPU) + beside))
     if job.backend == "transformers" or not whole:
         return whole, (0.8, 1.2)
     least, usual, most = (min(whole, limit * GIB) for limit in FUSED_LOSS_GIB)

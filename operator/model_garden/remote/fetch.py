@@ -99,7 +99,7 @@ def _open(path: Path, split: str, folder: str) -> Examples | None:
     """The rows of fetched data files; None for broken ones, which the check of the data set reports."""
     place = path if path.is_dir() else path.parent
     try:
-        return open_examples(path, vision=True, split=split, root=place, mirror=Mirror(folder, place))
+        return open_examples(path, vision=True, method=None, split=split, root=place, mirror=Mirror(folder, place))
     except DatasetError:
         return None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from model_garden.services.errors import MissingPackages
 
 if TYPE_CHECKING:
+    from model_garden.contract.methods import Method
     from model_garden.contract.spec import EffectiveSpec
     from model_garden.datasets import TokenCounter
     from model_garden.datasets.mirror import Mirror
@@ -51,6 +52,7 @@ class Check:
         min_pixels: the smallest area of an image.
         max_pixels: the largest area of an image.
         train_on: which tokens carry loss.
+        method: the training method, which decides the formats of rows; None reads the rows of each.
         root: the folder that data files and images may not leave; None allows any path.
         endpoint: the server of an s3:// or gs:// address; None for that of the environment.
         mirror: the folder of remote storage of a data set that was fetched to ``path``.
@@ -64,6 +66,7 @@ class Check:
     min_pixels: int | None = None
     max_pixels: int | None = None
     train_on: Literal["responses", "all"] = "responses"
+    method: Method | None = None
     root: Path | None = None
     endpoint: str | None = None
     mirror: Mirror | None = None
@@ -87,7 +90,17 @@ def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
 def _check(spec: EffectiveSpec, path: str, split: str) -> Check:
     length, bounds = spec.hyperparameters.max_seq_length, spec.pixel_bounds
     endpoint = spec.storage.endpoint_url if spec.storage else None
-    return Check(path, spec.vision, split, spec.base_model, length, *bounds, train_on=spec.train_on, endpoint=endpoint)
+    return Check(
+        path,
+        spec.vision,
+        split,
+        spec.base_model,
+        length,
+        *bounds,
+        train_on=spec.train_on,
+        method=spec.method,
+        endpoint=endpoint,
+    )
 
 
 def check_data(check: Check) -> dict[str, Any]:
@@ -107,7 +120,9 @@ def check_data(check: Check) -> dict[str, Any]:
     name = check.mirror.named(check.path) if check.mirror else check.path
     try:
         vision = has_images(check) if check.vision is None else check.vision
-        examples = open_examples(check.path, vision=vision, split=check.split, root=check.root, mirror=check.mirror)
+        examples = open_examples(
+            check.path, vision=vision, method=check.method, split=check.split, root=check.root, mirror=check.mirror
+        )
         counter, notes = _token_counter(check, vision)
         report = check_examples(
             examples,

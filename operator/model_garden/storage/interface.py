@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from model_garden.contract.methods import Method
 from model_garden.services.errors import ServiceError
 
 MAX_PREVIEWED = 50
@@ -89,6 +90,7 @@ class DatasetQuestion(_Value):
     )
     split: str = Field("train", max_length=100, description="Split of a folder with several.")
     train_on: Literal["responses", "all"] = Field("responses", description="Which text is trained on.")
+    method: Method | None = Field(None, description="The training method. Default: the rows of each are read.")
     base_model: str | None = Field(
         None,
         description="A model folder in ./models, whose tokenizer counts the tokens of a check. Default: not counted.",
@@ -118,7 +120,10 @@ class PreviewPart(_Value):
 class PreviewTurn(_Value):
     """One turn of a row."""
 
-    role: str = Field(description="system, user, assistant or tool; text for text without turns.")
+    role: str = Field(
+        description="system, user, assistant or tool; text for text without turns; chosen or rejected for the answers "
+        "of a row of preferences."
+    )
     trained: bool = Field(description="Whether the model is trained to write it.")
     parts: list[PreviewPart] = Field(description="Texts and images in order.")
 

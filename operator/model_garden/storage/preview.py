@@ -51,7 +51,7 @@ def preview(question: PreviewRequest, path: Path, root: Path, spell: Spell) -> P
     check = _check(question, path, root)
     try:
         vision = has_images(check) if check.vision is None else check.vision
-        examples = open_examples(path, vision=vision, split=check.split, root=root)
+        examples = open_examples(path, vision=vision, method=check.method, split=check.split, root=root)
     except DatasetError as broken:
         return Preview(path=question.path, rows=[], total=0, images=0, problems=[spell(one) for one in broken.problems])
     wanted = range(question.start, min(question.start + question.count, len(examples)))
@@ -81,7 +81,8 @@ def check(question: DatasetQuestion, path: Path, root: Path, spell: Spell, model
     if broken := report.get("broken_rows"):
         from model_garden.datasets import open_examples
 
-        examples = open_examples(path, vision=report["kind"] == "vision", split=asked.split, root=root)
+        kind = report["kind"] == "vision"
+        examples = open_examples(path, vision=kind, method=asked.method, split=asked.split, root=root)
         rows = [_Shower(examples, question.train_on == "all", spell).row(index) for index in broken[:BROKEN]]
     return report | {"broken": [row.model_dump(mode="json") for row in rows]}
 
@@ -101,6 +102,7 @@ def _check(question: DatasetQuestion, path: Path, root: Path) -> Check:
         min_pixels=question.min_pixels,
         max_pixels=question.max_pixels,
         train_on=question.train_on,
+        method=question.method,
         root=root,
     )
 
@@ -143,7 +145,8 @@ class _Shower:
     def _turns(self, example: Example) -> list[PreviewTurn]:
         left = MAX_THUMBNAILS
         turns = []
-        for message in example.messages:
+        last = len(example.messages)
+        for number, message in enumerate((*example.messages, *example.rejected[-1:]), 1):
             parts = []
             for part in message.parts:
                 if isinstance(part, str):
@@ -151,8 +154,11 @@ class _Shower:
                 else:
                     parts.append(self._image(part, shown=left > 0))
                     left -= 1
-            role = "text" if example.kind == "text" else message.role
+            role: str = "text" if example.kind == "text" else message.role
+            if example.rejected and number >= last:
+                role = "chosen" if number == last else "rejected"
             trained = self.all_text or message.role == "assistant"
+            trained = trained and (number >= last or not example.last_answer)
             turns.append(PreviewTurn(role=role, trained=trained, parts=parts))
         return turns
 

@@ -77,7 +77,7 @@ def open_data(spec: EffectiveSpec, seed: int, warn: Callable[[str], None] = log)
         TrainingError: InvalidDataset, with a line for each problem.
     """
     bounds = spec.pixel_bounds
-    rows, *others = [_open(path, split, vision=spec.vision, warn=warn) for path, split in spec.datasets]
+    rows, *others = [_open(spec, path, split, warn) for path, split in spec.datasets]
     everything = list(range(len(rows)))
     if others:
         return Data(Subset(rows, everything), Subset(others[0], range(len(others[0]))), (rows, others[0]), bounds)
@@ -113,7 +113,7 @@ def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tup
     lengths: list[tuple[int, Example]] = []
     for rows in (data.training, data.validation):
         for example in rows if counter is None else _spread(rows):
-            lengths.append((int(encoder([example])["attention_mask"].sum()), example))
+            lengths.append((int(encoder(list(example.sequences))["attention_mask"].sum(dim=1).max()), example))
     _refuse_longer(lengths, max_length)
     ordered = sorted(length for length, _ in lengths)
     status = described(data, reports, "Trainer")
@@ -224,10 +224,10 @@ def _root(path: str) -> Path | None:
     return Path.cwd() / inside.split("/")[0]
 
 
-def _open(path: str, split: str, *, vision: bool, warn: Callable[[str], None]) -> Examples:
+def _open(spec: EffectiveSpec, path: str, split: str, warn: Callable[[str], None]) -> Examples:
     def open_() -> Examples:
         place, copy = fetched.local(path), fetched.mirror(path)
-        return open_examples(place, vision=vision, split=split, root=_root(path), mirror=copy)
+        return open_examples(place, vision=spec.vision, method=spec.method, split=split, root=_root(path), mirror=copy)
 
     try:
         return patiently(open_, path, warn)

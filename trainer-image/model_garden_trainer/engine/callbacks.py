@@ -69,11 +69,16 @@ class ProgressCallback(TrainerCallback):
         base = self.last or Progress(step=state.global_step, total_steps=state.max_steps)
         figures = base.to_dict() if base.step == state.global_step else {}
         figures |= {"step": state.global_step, "totalSteps": state.max_steps, "evalLoss": rounded(metrics["eval_loss"])}
+        own = {name: rounded(value) for name, value in self._trainer.evaluated_metrics.items()}
+        if own:
+            figures["metrics"] = figures.get("metrics", {}) | own
         progress = Progress.model_validate(figures | {"lastReportTime": timestamp()})
         self.last = progress
         self._report(ProgressEvent(progress=progress))
         self._metrics.append(
-            Progress(step=progress.step, total_steps=progress.total_steps, eval_loss=progress.eval_loss)
+            Progress(
+                step=progress.step, total_steps=progress.total_steps, eval_loss=progress.eval_loss, metrics=own or None
+            )
         )
         log(f"step {progress.step}/{progress.total_steps}  evalLoss {progress.eval_loss:.4f}")
 
@@ -108,6 +113,7 @@ class ProgressCallback(TrainerCallback):
             **parts,
             "samplesPerSecond": samples / window.seconds,
             "tokensPerSecond": tokens / window.seconds,
+            "metrics": {name: rounded(value) for name, value in self._trainer.take_metrics().items()} or None,
             "gpuMemoryGiB": torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else None,
             "estimatedCompletionTime": timestamp(datetime.now(UTC) + left),
             "lastReportTime": timestamp(),
@@ -152,6 +158,7 @@ class CheckpointCallback(TrainerCallback):
         notes = {
             "loss": window.loss,
             "steps": window.steps,
+            "metrics": dict(self._trainer.method_metrics),
             "microBatch": self._micro_batch,
             "ended": self._ended(),
         }

@@ -76,6 +76,7 @@ def _fit_once(
         trainer.add_callback(callback)
     if checkpoint:
         trainer.window.loss, trainer.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
+        trainer.method_metrics.update(checkpoint.notes["metrics"])
     run.requests.interruptible = False
     with trainer.autocast_adapters():
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)

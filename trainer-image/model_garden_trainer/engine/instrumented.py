@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -55,8 +56,16 @@ class Instrumented(Trainer):
         self._step_began = time.perf_counter()
         self.clock = Clock()
         self.window = Window()
+        self.method_metrics: dict[str, list[float]] = getattr(self, "_metrics", {}).get("train", {})
+        self.evaluated_metrics: dict[str, float] = {}
         self.grad_norm = math.nan
         self.skipped_updates = 0
+
+    def take_metrics(self) -> dict[str, float]:
+        """The means of the method's own figures since they were last taken, by TRL's names."""
+        found = means(self.method_metrics)
+        self.method_metrics.clear()
+        return found
 
     def count(self, batch: dict[str, Any]) -> tuple[int, int]:
         """How many samples and how many tokens, without padding, a batch of this method holds."""
@@ -120,6 +129,8 @@ class Instrumented(Trainer):
         """
         self._report(StageEvent(stage="evaluating"))
         output = super().evaluation_loop(*args, **options)
+        own: dict[str, list[float]] = getattr(self, "_metrics", {}).get("eval", {})
+        self.evaluated_metrics = {f"eval_{name}": value for name, value in means(own).items()}
         self._report(StageEvent(stage="training"))
         loss = output.metrics[f"{options.get('metric_key_prefix', 'eval')}_loss"]
         if not math.isfinite(loss):
@@ -188,6 +199,15 @@ class Instrumented(Trainer):
     def step_seconds(self) -> float:
         """Seconds since this step began to gather its data."""
         return time.perf_counter() - self._step_began
+
+
+def means(figures: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean of each figure that has values, without TRL's count of tokens, which a resumed run begins anew."""
+    return {
+        name: sum(values) / len(values)
+        for name, values in figures.items()
+        if values and name != "num_tokens" and math.isfinite(sum(values))
+    }
 
 
 def _with_own_generator(loader: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from model_garden.contract.addresses import is_remote
-from model_garden.contract.spec import is_on_hub
+from model_garden.contract.spec import EffectiveSpec, is_on_hub
 from model_garden.contract.status import DatasetStatus, OutputStatus, Samples, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.exports.sample_answers import NEW_TOKENS
@@ -26,6 +26,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         "---",
     ]
     figures = {
+        **_method(spec, record),
         "Base model": spec.base_model + (f" at {spec.base_model_revision}" if spec.base_model_revision else ""),
         "Data set": f"{spec.dataset_path}: {dataset.rows} rows"
         + (f", {dataset.validation_rows} for validation" if dataset.validation_rows else "")
@@ -37,7 +38,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         "Final loss": f"{output.final_loss:.4f}" if output.final_loss is not None else "-",
         "Learning rate": f"{h.learning_rate:g}, {h.lr_scheduler_type}, {h.optim}",
         "LoRA": f"r {lora.r}, alpha {lora.lora_alpha}, dropout {lora.lora_dropout:g}",
-        "Trained on": "answers" if spec.train_on == "responses" else "all text",
+        **({"Trained on": "answers" if spec.train_on == "responses" else "all text"} if spec.method == "sft" else {}),
         "Backend": f"{record['backend']['name']} ({record['backend']['reason']})",
     }
     if spec.vision and spec.image_options:
@@ -65,6 +66,16 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
             "",
         ]
     )
+
+
+def _method(spec: EffectiveSpec, record: dict[str, Any]) -> dict[str, str]:
+    """The training method with its settings, and its own figures at the end; nothing for supervised fine-tuning."""
+    if spec.method == "sft":
+        return {}
+    settings = spec.to_dict().get(spec.method, {})
+    listed = "".join(f", {name} {value}" for name, value in settings.items())
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in (record.get("metrics") or {}).items())
+    return {"Method": f"{spec.method}{listed}"} | ({"Figures": figures} if figures else {})
 
 
 def _samples(verification: dict[str, Any], samples: Samples | None) -> list[str]:

@@ -165,7 +165,9 @@ def _means(samples: list[Sample]) -> SampleScores:
 
 
 def first_exchange(example: Example) -> Example:
-    """``example`` up to its first answer."""
+    """``example`` up to its first answer; as a whole where the last one is what was trained."""
+    if example.last_answer:
+        return example
     for index, message in enumerate(example.messages):
         if message.role == "assistant":
             return dataclasses.replace(example, messages=example.messages[: index + 1])

@@ -10,46 +10,69 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from model_garden.contract.methods import Method
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.formats.base import IMAGE_COLUMNS, Format, missing
 from model_garden.datasets.keys import unread
 
 
 def _discovered() -> tuple[Format, ...]:
-    """All formats, the most specific first: those that list turns, then those that require most columns."""
+    """All formats, the most specific first: those of preferences, those that list turns, those that require most."""
     modules = (import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
     formats = [module.FORMAT for module in modules if hasattr(module, "FORMAT")]
-    return tuple(sorted(formats, key=lambda one: (not one.lists_turns, -len(one.required))))
+    return tuple(sorted(formats, key=lambda one: ("sft" in one.methods, not one.lists_turns, -len(one.required))))
 
 
 FORMATS = _discovered()
 
 
-def format_of(fields: Mapping[str, Any], *, vision: bool) -> Format:
+def format_of(fields: Mapping[str, Any], *, vision: bool, method: Method | None) -> Format:
     """The most specific format whose required columns a row has.
+
+    Args:
+        fields: the columns.
+        vision: whether a vision-language model is trained.
+        method: the training method; None accepts the rows of each.
 
     Raises:
         RowError: there is none. If a single column is missing, the message names it.
     """
-    for candidate in FORMATS:
+    readable = _formats(method)
+    for candidate in readable:
         if fields.keys() >= set(candidate.required):
             return candidate
-    unread(fields, IMAGE_COLUMNS, "row of turns", "the row")
-    closest = [one for one in FORMATS if len(one.required) > 1 and fields.keys() & set(one.required)]
-    lacking = {key for one in closest for key in one.required if key not in fields}
-    if len(closest) == 1 and len(lacking) == 1:
-        raise missing(lacking.pop())
+    other = next((one for one in FORMATS if fields.keys() >= set(one.required)), None)
+    if method in (None, "sft"):
+        unread(fields, IMAGE_COLUMNS, "row of turns", "the row")
+    elif other is not None:
+        raise RowError(
+            f"the row is for method: {' or '.join(other.methods)} ({other.shape}), and the job has method: {method}",
+            f"set method: {other.methods[0]}, or write the row as {accepted(vision=vision, method=method)}",
+        )
+    lacking = [set(one.required) - fields.keys() for one in readable if len(one.required) > 1]
+    almost = {key for keys in lacking if len(keys) == 1 for key in keys}
+    if len(almost) == 1:
+        raise missing(almost.pop())
     keys = ", ".join(f'"{key}"' for key in fields) or "none"
-    raise RowError(f"the row has no known format (its keys: {keys})", f"accepted: {accepted(vision=vision)}")
+    raise RowError(
+        f"the row has no known format (its keys: {keys})", f"accepted: {accepted(vision=vision, method=method)}"
+    )
 
 
-def accepted(*, vision: bool) -> str:
-    """The formats for a kind of model, for messages."""
-    *shapes, last = [one.shape for one in FORMATS if ("vision" if vision else "text") in one.models]
-    return f"{', '.join(shapes)} or {last}" + (', with images in "image" or "images"' if vision else "")
+def accepted(*, vision: bool, method: Method | None) -> str:
+    """The formats for a kind of model and a method, for messages."""
+    shapes = [one.shape for one in _formats(method) if ("vision" if vision else "text") in one.models]
+    *others, last = shapes
+    listed = f"{', '.join(others)} or {last}" if others else last
+    return listed + (', with images in "image" or "images"' if vision else "")
+
+
+def _formats(method: Method | None) -> list[Format]:
+    return [one for one in FORMATS if method is None or method in one.methods]
 
 
 def markdown_table() -> str:
     """The table of formats in the documentation."""
-    rows = [f"| `{one.shape}` | {', '.join(one.models)} | {one.about} |" for one in FORMATS]
-    return "\n".join(["| row | models | what it holds |", "|---|---|---|", *rows])
+    ordered = sorted(FORMATS, key=lambda one: "sft" not in one.methods)
+    rows = [f"| `{one.shape}` | {', '.join(one.methods)} | {', '.join(one.models)} | {one.about} |" for one in ordered]
+    return "\n".join(["| row | methods | models | what it holds |", "|---|---|---|---|", *rows])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from model_garden.contract.methods import Method
 from model_garden.datasets.errors import RowError, kind_of, shown
 from model_garden.datasets.example import ImageRef, Kind, Role
 from model_garden.datasets.keys import unread
@@ -119,6 +120,8 @@ class Format:
         read: returns the kind of the example and its turns; raises RowError.
         lists_turns: whether one column lists the turns. Such rows must mark the place of each image; in others,
             images without a mark are put at the start of the first user turn.
+        methods: the training methods that read such rows.
+        rejected: for rows of preferences, returns the turns with the rejected answer; raises RowError.
     """
 
     required: tuple[str, ...]
@@ -128,6 +131,8 @@ class Format:
     optional: tuple[str, ...] = ("system",)
     models: tuple[Literal["text", "vision"], ...] = ("text", "vision")
     lists_turns: bool = False
+    methods: tuple[Method, ...] = ("sft",)
+    rejected: Callable[[Row], list[Turn]] | None = None
 
 
 def missing(column: str) -> RowError:

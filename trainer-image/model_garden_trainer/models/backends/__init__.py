@@ -37,6 +37,8 @@ def choose(spec: EffectiveSpec, *, gpu: bool) -> tuple[str, str]:
     # an effective spec always names a backend: only one that is not the default was surely chosen by its author
     if spec.backend == "unsloth":
         return "unsloth", "default with a GPU"
+    if spec.method != "sft":
+        return "transformers", f"unsloth is not used with method: {spec.method}"
     return "transformers", "spec.backend" if spec.gpus else "default without a GPU"
 
 

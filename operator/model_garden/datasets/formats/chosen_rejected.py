@@ -1,0 +1,58 @@
+"""Preferences as TRL has them: a prompt, the chosen and the rejected answer."""
+
+from __future__ import annotations
+
+from model_garden.datasets.errors import RowError
+from model_garden.datasets.example import Kind
+from model_garden.datasets.formats.base import Format, Row
+from model_garden.datasets.formats.preferences import answer, messages
+from model_garden.datasets.turns import Turn
+
+
+def _chosen(row: Row) -> tuple[Kind, list[Turn]]:
+    return _kind(row), _turns(row, "chosen")
+
+
+def _rejected(row: Row) -> list[Turn]:
+    return _turns(row, "rejected")
+
+
+def _kind(row: Row) -> Kind:
+    """Three texts are read without a chat template by a text model, as a prompt and its completion are."""
+    columns = (row.fields.get(column) for column in ("prompt", "chosen", "rejected"))
+    return "completion" if not row.vision and all(isinstance(value, str) for value in columns) else "chat"
+
+
+def _turns(row: Row, column: str) -> list[Turn]:
+    found = answer(row, column)
+    if "prompt" not in row.fields:
+        if len(found) < 2:
+            raise RowError(
+                f'"prompt" is missing, and "{column}" is no conversation',
+                'add "prompt", or write "chosen" and "rejected" as conversations that begin with the same turns',
+            )
+        return found
+    prompt = row.fields["prompt"]
+    if isinstance(prompt, list):
+        return messages(row, "prompt", prompt) + found
+    asked: list[Turn] = [("user", [row.text("prompt")])]
+    whole = len(found) > 1 and _asked(found) == _asked(asked)  # the answer repeats the prompt, as in UltraFeedback
+    return found if whole else asked + found
+
+
+def _asked(turns: list[Turn]) -> str:
+    """The text of the last user turn."""
+    parts = next((parts for role, parts in reversed(turns) if role == "user"), [])
+    return "".join(part for part in parts if isinstance(part, str)).strip()
+
+
+FORMAT = Format(
+    required=("chosen", "rejected"),
+    optional=("prompt", "system"),
+    shape='{"prompt", "chosen", "rejected"}',
+    about="a prompt and two answers, each a text or a list of messages. Without `prompt`, both are conversations that "
+    "differ in their last turn. Three texts are read by a text model without its chat template",
+    read=_chosen,
+    rejected=_rejected,
+    methods=("dpo",),
+)

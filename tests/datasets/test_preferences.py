@@ -1,0 +1,89 @@
+"""Rows of preferences become two conversations that differ in their last answer, or are refused with the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_garden.datasets.convert import convert
+from model_garden.datasets.errors import RowError
+from model_garden.datasets.example import Example
+from model_garden.datasets.locate import Locator
+from model_garden.datasets.origin import Origin
+
+
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+ASKED = [turn("user", "Hi")]
+GOOD, BAD = [turn("assistant", "Hello")], [turn("assistant", "What?")]
+ROWS: dict[str, dict[str, Any]] = {
+    "texts": {"prompt": "Hi", "chosen": "Hello", "rejected": "What?"},
+    "lists of messages": {"prompt": ASKED, "chosen": GOOD, "rejected": BAD},
+    "a text and messages": {"prompt": "Hi", "chosen": GOOD, "rejected": BAD},
+    "one message each": {"prompt": ASKED, "chosen": GOOD[0], "rejected": BAD[0]},
+    "conversations without a prompt": {"chosen": ASKED + GOOD, "rejected": ASKED + BAD},
+    "conversations that repeat the prompt, as UltraFeedback has them": {
+        "prompt": "Hi", "prompt_id": "1", "messages": ASKED + GOOD, "score_chosen": 9.0,
+        "chosen": ASKED + GOOD, "rejected": ASKED + BAD,
+    },
+    "OpenAI's": {"input": {"messages": ASKED}, "preferred_output": GOOD, "non_preferred_output": BAD},
+    "LLaMA-Factory's conversations": {
+        "conversations": [{"from": "human", "value": "Hi"}],
+        "chosen": {"from": "gpt", "value": "Hello"}, "rejected": {"from": "gpt", "value": "What?"},
+    },
+    "LLaMA-Factory's instructions": {"instruction": "Hi", "input": "", "chosen": "Hello", "rejected": "What?"},
+}  # fmt: skip
+
+
+def converted(row: Any, tmp_path: Path, *, vision: bool = False, method: Any = "dpo") -> Example:
+    return convert(row, Origin("data.jsonl", 7), Locator(tmp_path), vision=vision, method=method).example
+
+
+def texts(messages: Any) -> list[tuple[str, str]]:
+    return [(message.role, "".join(message.parts)) for message in messages]
+
+
+@pytest.mark.parametrize("method", ["dpo", None])
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_every_shape_of_preferences_is_read(row: dict[str, Any], method: Any, tmp_path: Path) -> None:
+    example = converted(row, tmp_path, method=method)
+    assert texts(example.messages) == [("user", "Hi"), ("assistant", "Hello")]
+    assert texts(example.rejected) == [("user", "Hi"), ("assistant", "What?")]
+    assert example.last_answer and [len(one.messages) for one in example.sequences] == [2, 2]
+    assert example.kind == ("completion" if row == ROWS["texts"] else "chat")
+
+
+def test_the_columns_of_system_prompt_and_images_belong_to_both_conversations(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    row = {"system": "Be kind.", "prompt": "What?", "image": "a.png", "chosen": "A cat.", "rejected": "A dog."}
+    for one in converted(row, tmp_path, vision=True).sequences:
+        assert [message.role for message in one.messages] == ["system", "user", "assistant"] and len(one.images) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "method", "words"),
+    [
+        ({"prompt": "Hi", "chosen": "Yes ", "rejected": "Yes"}, "dpo", "are equal ('Yes'); remove the row"),
+        ({"prompt": "Hi", "chosen": "Yes", "rejected": ""}, "dpo", '"rejected" is empty'),
+        ({"prompt": "Hi", "chosen": "Yes"}, "dpo", '"rejected" is missing'),
+        ({"chosen": "Yes", "rejected": "No"}, "dpo", '"prompt" is missing, and "chosen" is no conversation'),
+        (
+            {"chosen": ASKED + GOOD, "rejected": [turn("user", "Ho"), *BAD]},
+            "dpo",
+            "differ in turn 1, before their last turn",
+        ),
+        ({"prompt": ASKED, "chosen": GOOD, "rejected": BAD + ASKED + BAD}, "dpo", "has 2 turns, and the rejected one"),
+        ({"prompt": "Hi", "chosen": 1, "rejected": 2}, "dpo", '"chosen" is a number'),
+        ({"input": "Hi", "preferred_output": GOOD, "non_preferred_output": BAD}, "dpo", 'without "messages"'),
+        ({"messages": ASKED + GOOD}, "dpo", "the row is for method: sft"),
+        ({"prompt": "Hi", "chosen": "Yes", "rejected": "No"}, "sft", "set method: dpo to train on preferences"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_refused_with_the_fix(row: Any, method: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RowError) as raised:
+        converted(row, tmp_path, method=method)
+    assert words in str(raised.value.at(Origin("data.jsonl", 7)))

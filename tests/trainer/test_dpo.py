@@ -1,0 +1,139 @@
+"""Runs of DPO on tiny models: what they learn and what carries loss; they stop, resume and export as others do."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model_garden_trainer.engine.stopping import StopRequests
+from model_garden_trainer.errors import Stopped, TrainingError
+from tests.trainer.preferences import COLORS, preference_rows, write_rows
+from tests.trainer.workspace import TEXT, VISION, Workspace, config
+
+pytestmark = pytest.mark.train
+
+DPO: dict[str, Any] = {
+    "method": "dpo",
+    "datasetPath": "./data/preferences.jsonl",
+    "hyperparameters": {
+        "learningRate": 5e-3, "batchSize": 2, "gradientAccumulationSteps": 2, "maxSteps": 12, "evalSteps": 4,
+        "loggingSteps": 1, "saveSteps": 100, "lrSchedulerType": "constant",
+    },
+    "loraConfig": {"r": 8, "loraAlpha": 16},
+    "validationFraction": 0.2,
+}  # fmt: skip
+
+
+def own(workspace: Workspace, name: str) -> list[dict[str, float]]:
+    """The method's figures of each report of training."""
+    return [line["metrics"] for line in workspace.metrics(name) if "loss" in line]
+
+
+def test_a_text_model_learns_what_is_preferred_and_is_exported(workspace: Workspace) -> None:
+    write_rows(workspace.folder / "data/preferences.jsonl", preference_rows(20))
+    outcome, told = workspace.train(config("prefers", TEXT, DPO, {"saveMethod": "merged_16bit"}))
+    assert outcome.result == "Succeeded" and outcome.output is not None and outcome.output.verified
+    first, *_, last = own(workspace, "prefers")
+    assert last["rewards/margins"] > first["rewards/margins"] + 1 and last["rewards/accuracies"] > 0.9
+    losses = list(told.losses.values())
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-5)  # as of a model without any preference
+    assert losses[-1] < losses[0]
+    assert outcome.progress is not None and outcome.progress.metrics is not None
+    assert outcome.progress.metrics["eval_rewards/accuracies"] > 0.9
+    assert outcome.output.samples is not None and outcome.output.samples.train.rows == 10
+    assert {path.name for path in (workspace.folder / "models/prefers").iterdir() if path.is_dir()} >= {"merged"}
+    assert not any(path.is_dir() and path.name == "ref" for path in (workspace.folder / "models/prefers").iterdir())
+    assert "| Method | dpo" in (workspace.folder / "models/prefers/README.md").read_text()
+
+
+def test_stop_and_resume_equal_an_unbroken_run_exactly(workspace: Workspace) -> None:
+    write_rows(workspace.folder / "data/preferences.jsonl", preference_rows(20))
+    steps = {"hyperparameters": {"maxSteps": 6, "loggingSteps": 2}, "loraConfig": {"loraDropout": 0.1}}
+    workspace.train(config("whole", TEXT, DPO, steps))
+    requests, broken = StopRequests(), config("broken", TEXT, DPO, steps)
+    with pytest.raises(Stopped) as stopped, stopping_in_step(3, requests):
+        workspace.train(broken, requests=requests)
+    assert stopped.value.checkpoint_step == 3
+    _, rest = workspace.train(broken)
+    assert rest.resumed == [3]
+    figures = ("step", "loss", "evalLoss", "metrics")
+    kept = [[line.get(key) for key in figures] for line in workspace.metrics("broken")]
+    assert kept == [[line.get(key) for key in figures] for line in workspace.metrics("whole")]
+    one, other = workspace.adapter("whole"), workspace.adapter("broken")
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_vision_model_learns_what_is_preferred_of_pictures(workspace: Workspace) -> None:
+    rows = [json.loads(line) for line in (workspace.folder / VISION["datasetPath"]).read_text().splitlines()][:8]
+    pairs = [
+        {"prompt": row["text"], "image": row["image"], "chosen": COLORS[n % 2], "rejected": "I cannot tell."}
+        for n, row in enumerate(rows)
+    ]
+    write_rows(workspace.folder / "data/preferences.jsonl", pairs)
+    steps = {"hyperparameters": {"maxSteps": 6, "maxSeqLength": 512, "evalSteps": 6}}
+    outcome, _ = workspace.train(config("looks", VISION, DPO, steps, {"datasetPath": DPO["datasetPath"]}))
+    first, *_, last = own(workspace, "looks")
+    assert last["rewards/margins"] > first["rewards/margins"] + 0.5 and last["rewards/accuracies"] > 0.9
+    assert outcome.output is not None and outcome.output.verified
+
+
+def test_prompt_and_answers_are_rendered_as_for_sft_and_the_answers_alone_carry_loss(workspace: Workspace) -> None:
+    from model_garden_trainer.batches.splits import open_data
+    from model_garden_trainer.methods.dpo import PairCollator
+    from model_garden_trainer.models.families import trainer_for
+
+    asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    prompt = [*asked, {"role": "user", "content": "Which color?"}]
+    answer = {"role": "assistant", "content": "Red."}
+    write_rows(
+        workspace.folder / "data/preferences.jsonl",
+        [{"prompt": prompt, "chosen": [answer], "rejected": [{"role": "assistant", "content": "Blue, I think."}]}],
+    )
+    write_rows(workspace.folder / "data/chat.jsonl", [{"messages": [*prompt, answer]}])
+    spec = config("masks", TEXT, {"method": "dpo", "datasetPath": "./data/preferences.jsonl"}).spec
+    trainer = trainer_for(spec)
+    encoder = trainer.encoder(trainer.load_processor(Path(spec.base_model)), spec)
+    batch = PairCollator(encoder)([open_data(spec, 1).training[0]])
+    sft = config("chat", TEXT, {"datasetPath": "./data/chat.jsonl"}).spec
+    chat = encoder([open_data(sft, 1).training[0]])["input_ids"][0]
+    chosen, rejected = batch["input_ids"]
+    assert chosen[: len(chat)].tolist() == chat.tolist() and not batch["attention_mask"][0, len(chat) :].any()
+    trained = [
+        encoder.tokenizer.decode(ids[mask.bool()])
+        for ids, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)
+    ]
+    assert trained == ["Red.<|im_end|>", "Blue, I think.<|im_end|>"]
+    assert set(batch) == {"input_ids", "attention_mask", "completion_mask"} and len(rejected) == len(chosen)
+
+
+def test_rows_of_another_method_are_refused(workspace: Workspace) -> None:
+    with pytest.raises(TrainingError, match=r"row 1: the row is for method: sft .* the job has method: dpo") as raised:
+        workspace.train(config("wrong", TEXT, DPO, {"datasetPath": TEXT["datasetPath"]}))
+    assert raised.value.reason == "InvalidDataset"
+
+
+def stopping_in_step(step: int, requests: StopRequests) -> Any:
+    """Within it, the stop is asked for in the middle of a step, whatever is reported when."""
+    from contextlib import contextmanager
+
+    from model_garden_trainer.engine.instrumented import Instrumented
+
+    original, seen = Instrumented.get_batch_samples, iter(range(1, 100))
+
+    def counted(self: Any, *args: Any) -> Any:
+        if next(seen) == step:
+            requests.stop = True
+        return original(self, *args)
+
+    @contextmanager
+    def within() -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Instrumented, "get_batch_samples", counted)
+            yield
+
+    return within()
