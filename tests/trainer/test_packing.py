@@ -33,9 +33,9 @@ from model_garden_trainer.batches.packing import (
     lay_out,
     packed_batch,
     refusal,
-    rope_index,
     spread,
 )
+from model_garden_trainer.batches.vision_inputs import rope_index
 from model_garden_trainer.errors import TrainingError
 
 TOLERANCE = 1e-5

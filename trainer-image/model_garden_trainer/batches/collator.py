@@ -9,7 +9,7 @@ loader's workers, so that an image is decoded when its batch is made and dropped
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,8 @@ IGNORED = -100
 """The label of a token without loss, as torch's cross entropy and transformers have it."""
 
 Batch = dict[str, torch.Tensor]
+MakeBatch = Callable[[list[dict[str, Any]]], Batch]
+"""Makes a batch of rows: ``messages`` with PIL images among their parts, the ``images``, and the rendered ``text``."""
 
 
 class Collator:
@@ -61,6 +63,7 @@ class Collator:
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.vision = vision
         self._reads_images = self.tokenizer is not processor
+        self._make: MakeBatch | None = None
         self.train_on = train_on
         self.selective_loss: SelectiveLoss = selective_loss
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
@@ -88,12 +91,13 @@ class Collator:
             self._placeholder(item.text, len(pictures), example)
             for item, pictures, example in zip(rendered, images, examples, strict=True)
         ]
-        texts, encoded = self._tokenize([item.text for item in rendered], images)
-        offsets = encoded.pop("offset_mapping")
+        with _listening(self) as heard:
+            encoded = self._make_batch(examples, [item.text for item in rendered], images)
+        texts, offsets = heard.texts, heard.offsets
         labels = encoded["input_ids"].clone()
         for row, (example, item) in enumerate(zip(examples, rendered, strict=True)):
             spans, pictures = self._spans_in(texts[row], item, placeholders[row], example)
-            places = [(int(start), int(end)) for start, end in offsets[row].tolist()]
+            places = [(int(start), int(end)) for start, end in offsets[row]]
             labels[row][~self._trained(encoded, places, row, spans, pictures)] = IGNORED
             self._check(example, encoded["input_ids"][row], labels[row], places, texts[row], spans)
             if self.selective_loss != "none":
@@ -104,6 +108,15 @@ class Collator:
         """The same with a mask that no ``selective_loss`` changes, so that evaluations can be compared."""
         other = copy.copy(self)
         other.selective_loss = EVALUATION_LEVEL
+        return other
+
+    def with_batches_of(self, make: MakeBatch, processor: Any) -> Collator:
+        """The same with batches that ``make`` makes of rendered rows, by calling ``processor`` once for all of them.
+
+        This collator still renders the rows and decides which tokens of the batch carry loss.
+        """
+        other = copy.copy(self)
+        other._make, other.processor, other.tokenizer = make, processor, processor.tokenizer
         return other
 
     def render(self, example: Example) -> Rendered:
@@ -117,21 +130,23 @@ class Collator:
         except RowError as error:
             raise TrainingError("InvalidDataset", error.at(example.origin)) from error
 
-    def _tokenize(self, texts: list[str], images: list[list[Image.Image]]) -> tuple[list[str], Batch]:
-        """The texts as the tokenizer saw them (images expanded), and what tokenizer and processor made of them."""
+    def _make_batch(self, examples: list[Example], texts: list[str], images: list[list[Image.Image]]) -> Batch:
+        """What tokenizer and processor make of the rows."""
+        if self._make:
+            rows = [
+                {"messages": _messages(example, pictures), "images": pictures, "text": text}
+                for example, text, pictures in zip(examples, texts, images, strict=True)
+            ]
+            return dict(self._make(rows))
         options: dict[str, Any] = {
-            "return_offsets_mapping": True,
             "return_tensors": "pt",
             "padding": True,
             "padding_side": "right",
-            "add_special_tokens": False,  # chat templates write their own, _render_plain too
+            "add_special_tokens": False,  # chat templates write their own, and the renderer does for other rows
         }
         if not self._reads_images:
-            return texts, dict(self.tokenizer(texts, **options))
-        expanded: list[str] = []
-        with _capture_tokenizer_input(self.processor, expanded):
-            encoded = self.processor(text=texts, images=images if any(images) else None, **options)
-        return expanded, dict(encoded)
+            return dict(self.tokenizer(texts, **options))
+        return dict(self.processor(text=texts, images=images if any(images) else None, **options))
 
     def _placeholder(self, text: str, pictures: int, example: Example) -> str:
         """What stands for an image in the rendered text; empty where there is none.
@@ -218,25 +233,55 @@ class Collator:
         return torch.tensor(sorted(token for token in ids if isinstance(token, int)), dtype=torch.long)
 
 
+def _messages(example: Example, images: list[Image.Image]) -> list[dict[str, Any]]:
+    """The turns as OpenAI messages with the images in them, as Unsloth's collator takes them."""
+    left = iter(images)
+    return [
+        {
+            "role": message.role,
+            "content": [
+                {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "image": next(left)}
+                for part in message.parts or ("",)
+            ],
+        }
+        for message in example.messages
+    ]
+
+
 @contextmanager
-def _capture_tokenizer_input(processor: Any, texts: list[str]) -> Iterator[None]:
-    """Within it, ``texts`` gets the texts that ``processor`` hands its tokenizer: the only public seam through which
-    every processor shows how it expands an image."""
-    tokenizer = processor.tokenizer
-    processor.tokenizer = _CapturingTokenizer(tokenizer, texts)
+def _listening(collator: Collator) -> Iterator[_ListeningTokenizer]:
+    """Within it, the collator's tokenizer tells the texts that it gets and where their tokens stand.
+
+    It is the only public seam through which every processor shows how it expands an image.
+    """
+    tokenizer, processor = collator.tokenizer, collator.processor
+    listening = _ListeningTokenizer(tokenizer)
+    if processor is tokenizer:
+        collator.tokenizer = listening
+    else:
+        processor.tokenizer = listening
     try:
-        yield
+        yield listening
     finally:
-        processor.tokenizer = tokenizer
+        collator.tokenizer = tokenizer
+        if processor is not tokenizer:
+            processor.tokenizer = tokenizer
 
 
-class _CapturingTokenizer:
-    def __init__(self, tokenizer: Any, texts: list[str]) -> None:
-        self._tokenizer, self._texts = tokenizer, texts
+class _ListeningTokenizer:
+    """A tokenizer that keeps the ``texts`` of its last call, and of each the ``offsets`` of its tokens."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.texts: list[str] = []
+        self.offsets: list[list[Span]] = []
 
     def __call__(self, text: Any, **options: Any) -> Any:
-        self._texts[:] = [text] if isinstance(text, str) else text
-        return self._tokenizer(text, **options)
+        self.texts = [text] if isinstance(text, str) else list(text)
+        encoded = self._tokenizer(text, **options, return_offsets_mapping=True)
+        offsets = encoded.pop("offset_mapping")
+        self.offsets = offsets.tolist() if isinstance(offsets, torch.Tensor) else offsets
+        return encoded
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)

@@ -20,18 +20,16 @@ from heapq import heapreplace
 from typing import Any, TypedDict
 
 import torch
-from transformers import MODEL_MAPPING, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from model_garden.datasets.example import Example
 from model_garden.families import FAMILIES
 from model_garden_trainer.batches.collator import IGNORED, Batch
+from model_garden_trainer.batches.vision_inputs import RopeIndex, rope_index, tower_inputs
 from model_garden_trainer.errors import TrainingError
 
 MOST_MORE_ROWS = 31
 """How many more rows than the fewest are considered."""
-
-RopeIndex = Callable[..., tuple[torch.Tensor, torch.Tensor]]
-"""Qwen's ``get_rope_index``: a sample's tokens and image grids -> its three rotary positions (3, 1, length)."""
 
 
 class PackedStep(TypedDict):
@@ -41,7 +39,7 @@ class PackedStep(TypedDict):
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     labels: torch.Tensor
-    micro_batches: list[Batch]
+    micro_batches: list[dict[str, Any]]
 
 
 def refusal(model_type: str, attention: str | None) -> str | None:
@@ -175,7 +173,7 @@ class PackedSteps:
         self._capacity, self._rows = capacity, rows
         self._pad_token_id = pad_token_id
         self._hidden_size: int = config.get_text_config().hidden_size
-        self._rope_index = rope_index(config)
+        self._config, self._rope_index = config, rope_index(config)
 
     def __call__(self, examples: list[Example]) -> PackedStep:
         """Encode and pack one optimizer step.
@@ -196,11 +194,12 @@ class PackedSteps:
         layout = lay_out(lengths, capacity=self._capacity, rows=self._rows, hidden_size=self._hidden_size)
         rows = [[samples[index] for index in row] for row in layout.rows]
         chunks = [rows[start : start + layout.at_once] for start in range(0, len(rows), layout.at_once)]
+        batches = [packed_batch(chunk, self._pad_token_id, self._rope_index) for chunk in chunks]
         return {
             "input_ids": encoded["input_ids"],
             "attention_mask": encoded["attention_mask"],
             "labels": encoded["labels"],
-            "micro_batches": [packed_batch(chunk, self._pad_token_id, self._rope_index) for chunk in chunks],
+            "micro_batches": [{**batch, **tower_inputs(batch, self._config)} for batch in batches],
         }
 
 
@@ -267,18 +266,3 @@ def _stacked(rows: Sequence[list[torch.Tensor]], length: int, fill: int | None) 
         filling = torch.full(shape, fill) if fill is not None else torch.arange(shape[-1]).expand(shape)
         full.append(torch.cat([*row, filling], dim=-1))
     return torch.cat(full, dim=-2)
-
-
-def rope_index(config: PreTrainedConfig) -> RopeIndex | None:
-    """``get_rope_index`` of the model class that ``config`` names, None where the class has none.
-
-    It reads nothing but the config, so that it is bound to an instance without weights, which a data loader's worker
-    can be handed.
-    """
-    model_class: Any = MODEL_MAPPING[type(config)]
-    if not hasattr(model_class, "get_rope_index"):
-        return None
-    weightless = model_class.__new__(model_class)
-    torch.nn.Module.__init__(weightless)
-    weightless.config = config
-    return weightless.get_rope_index  # type: ignore[no-any-return]
