@@ -163,11 +163,11 @@ def trl(spec: EffectiveSpec) -> Measured:
 
     h, clock = spec.hyperparameters, Clock()
     steps: list[dict[str, float]] = []
-    began: dict[str, float] = {}
+    began: dict[str, Any] = {}
 
     class Timed(SFTTrainer):
         def get_batch_samples(self, *given: Any, **options: Any) -> Any:
-            began["step"] = _now()
+            began["step"] = time.perf_counter()
             with clock.measure("data"):
                 return super().get_batch_samples(*given, **options)
 
@@ -176,21 +176,19 @@ def trl(spec: EffectiveSpec) -> Measured:
                 return super().compute_loss(*given, **options)
 
         def training_step(self, *given: Any, **options: Any) -> Any:
-            before = clock.spent("forward")
             with clock.measure("backward"):
-                loss = super().training_step(*given, **options)
-            clock.add("backward", before - clock.spent("forward"))  # the forward pass ran within
-            return loss
+                return super().training_step(*given, **options)
 
     class Noting(TrainerCallback):
         def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-            began["optimizer"] = _now()
+            began["optimizer"] = clock.now("optimizer")
 
         def on_optimizer_step(self, *_: Any, **__: Any) -> None:
-            clock.add("optimizer", _now() - began["optimizer"])
+            clock.end("optimizer", began["optimizer"])
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            steps.append(clock.take() | {"seconds": _now() - began["step"]})
+            seconds = time.perf_counter() - began["step"]  # SFTTrainer waits for its metrics
+            steps.append(clock.take() | {"seconds": seconds})
 
     set_seed(h.seed)
     trainer = Timed(**_trl_setup(spec, h), callbacks=[Noting()])
@@ -259,15 +257,6 @@ def _trl_rows(path: Path) -> Any:
         }
 
     return Dataset.from_list([json.loads(line) for line in path.read_text().splitlines()]).with_transform(turns)
-
-
-def _now() -> float:
-    """Seconds, once the GPU has done what it was given."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def _take_peak() -> float:

@@ -1,4 +1,4 @@
-"""What ``health.nonFiniteLoss`` says of an evaluation whose loss is no number while training's is one."""
+"""Runs that cannot go well: evaluations whose loss is no number, and steps without a gradient."""
 
 from __future__ import annotations
 
@@ -50,3 +50,18 @@ def test_one_that_is_to_be_skipped_is_told_and_never_the_best(
     assert set(told.eval_losses) == {2, 4}
     assert [warning.split(":")[0] for warning in told.warnings] == ["step 1", "step 3"]
     assert set(told.checkpoints) == {2, 4}  # better models are kept, and one that cannot be judged is not one
+
+
+def test_a_run_that_trains_nothing_ends_although_its_loss_is_right(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = AnswerTrainer.compute_loss
+
+    def without_gradient(self: Any, *args: Any, **options: Any) -> Any:
+        loss = original(self, *args, **options)
+        return loss.detach() + 0 * loss
+
+    monkeypatch.setattr(AnswerTrainer, "compute_loss", without_gradient)
+    with pytest.raises(TrainingError, match=r"step 3: the loss is finite, but .* Set backend: transformers") as raised:
+        workspace.train(config("idle", TEXT, QUICK, {"hyperparameters": {"maxSteps": 5}}))
+    assert raised.value.reason == "NoGradient" and raised.value.exit_code == 6

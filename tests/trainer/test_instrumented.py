@@ -57,7 +57,8 @@ def test_another_method_gets_the_clock_and_the_figures_of_a_report(preferences: 
     window = trainer.window
     assert window.steps == 3 and window.samples >= 12 and window.tokens > window.samples
     assert window.loss / window.steps == pytest.approx(math.log(2), abs=0.1)  # what DPO's loss begins with
-    assert all(trainer.clock.spent(part) > 0 for part in PARTS if part != "optimizer")
+    spent = trainer.clock.take()
+    assert all(spent[part] > 0 for part in PARTS if part != "optimizer")
 
 
 def test_a_loss_that_is_not_finite_stops_it_or_is_skipped(preferences: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,8 @@ def test_unsloth_trains_resumes_merges_and_agrees_with_the_other_backend(workspa
         assert told.losses[1] == pytest.approx(theirs[first], abs=1e-4)
     assert whole.keys() == workspace.adapter("plain").keys()
 
-    assert all(row["same"] and row["ours"] == row["theirs"].rstrip() for row in found["collators"])
+    assert found["tower"] == {"forward": 1, "backward": 0}
+    assert found["collators"] == {"unsloth": True, "different": [], "processed": [4]}
 
 
 def _elsewhere(spec: EffectiveSpec, name: str) -> EffectiveSpec:

@@ -44,14 +44,11 @@ from typing import Any
 
 from model_garden.contract.progress import ProgressEvent
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
-from model_garden.datasets.pictures import decode
-from model_garden.datasets.rendering import chat_messages
 from model_garden_trainer import run
 from model_garden_trainer.models import backends
 from model_garden_trainer.exports import outputs
 from model_garden_trainer.models.backends import unsloth as backend
 from model_garden_trainer.batches.splits import open_data
-from model_garden_trainer.batches.collator import IGNORED
 from model_garden_trainer.errors import Stopped
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.engine.stopping import StopRequests
@@ -80,29 +77,46 @@ def unchecked(*_: Any) -> dict[str, Any]:
     return {"row": "", "answer": ""}
 
 
-def collators(config: TrainerConfig) -> list[dict[str, Any]]:
-    """Of the first rows: what our encoder and what Unsloth's collator trains on, and whether the input is equal."""
+def collators(config: TrainerConfig) -> dict[str, Any]:
+    """A batch of the backend's collator beside one of the encoder, and how often images were processed for it."""
     spec, folder = config.spec, Path(config.spec.base_model).resolve()
     trainer = trainer_for(spec, folder)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
-    model = backend.load_model(spec, folder)
-    theirs = UnslothVisionDataCollator(model, trainer.load_processor(folder), resize="max", max_seq_length=None)
+    made = backend.collator(encoder, backend.load_model(spec, folder))
     training = open_data(spec, 0).training
     examples = [training[index] for index in range(4)]
-    rows = []
-    for example in examples:
-        chat = chat_messages(example, structured=True)
-        images = [decode(image, encoder.min_pixels, encoder.max_pixels) for image in example.images]
-        rows.append({"prompt": chat[:-1], "completion": chat[-1:], "images": images})
-    ours, other = encoder(examples), theirs(rows)
-    return [
-        {
-            "same": torch.equal(ours["input_ids"][row], other["input_ids"][row]),
-            "ours": encoder.tokenizer.decode(ours["input_ids"][row][ours["labels"][row] != IGNORED]),
-            "theirs": encoder.tokenizer.decode(other["input_ids"][row][other["labels"][row] != IGNORED]),
-        }
-        for row in range(len(examples))
-    ]
+    processed, process = [], made.processor.image_processor
+
+    def count(images: Any, **options: Any) -> Any:
+        processed.append(sum(map(len, images)))
+        return process(images, **options)
+
+    made.processor.image_processor = count
+    ours, theirs = encoder(examples), made(examples)
+    return {
+        "unsloth": isinstance(made._make, UnslothVisionDataCollator),
+        "different": [name for name in {*ours, *theirs} if not torch.equal(ours[name], theirs[name])],
+        "processed": processed,
+    }
+
+
+def tower_passes(config: TrainerConfig) -> dict[str, int]:
+    """How often the first block of the frozen vision tower runs forward and backward in one training batch."""
+    spec, folder = config.spec, Path(config.spec.base_model).resolve()
+    trainer, passes = trainer_for(spec, folder), {"forward": 0, "backward": 0}
+    encoder = trainer.encoder(trainer.load_processor(folder), spec)
+    model = backend.add_lora(backend.load_model(spec, folder), spec)
+
+    def count(kind: str) -> Any:
+        passes[kind] += 1
+
+    block = model.get_base_model().model.visual.blocks[0]
+    block.register_forward_hook(lambda *_: count("forward"))
+    block.register_full_backward_hook(lambda *_: count("backward"))
+    training = open_data(spec, 0).training
+    model(**encoder([training[0], training[1]]), use_cache=False).loss.backward()
+    assert any(parameter.grad is not None for parameter in model.parameters())
+    return passes
 
 
 def main() -> None:
@@ -115,6 +129,7 @@ def main() -> None:
         "resumed": train(broken),
         "text": train(text),
         "collators": collators(whole),
+        "tower": tower_passes(whole),
     }
     print(json.dumps(found), flush=True)
 

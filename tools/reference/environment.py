@@ -77,7 +77,14 @@ TABLES = {
         Variable("UNSLOTH_AUTO_INSTALL", TRAINER, "`0`: Unsloth installs nothing."),
         Variable("HF_HUB_DISABLE_PROGRESS_BARS", TRAINER, "`1`: the log holds no progress bars."),
         Variable("TOKENIZERS_PARALLELISM", TRAINER, "`false`: tokenizers start no threads."),
-        Variable("TORCH_COMPILE_MAX_WORKERS", TRAINER, "`2`: processes of torch.compile."),
+        Variable(
+            "TRANSFORMERS_DISABLE_TORCH_CHECK",
+            TRAINER,
+            "`1`: models do not count image tokens again, which waits for the GPU; rows are checked before.",
+        ),
+        Variable(
+            "UNSLOTH_FORCE_SINGLE_COMPILE_WORKER", TRAINER, "`0`: Unsloth compiles with several processes in a pod too."
+        ),
     ],
     "Command line": [
         Variable("KUBECONFIG", YOU, "Kubeconfig files. Default: the service account in a pod, else `~/.kube/config`."),

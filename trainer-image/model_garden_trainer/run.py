@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.progress import DatasetEvent, Outcome, SampleAnswer, SampleEvent
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Samples
@@ -89,12 +90,12 @@ def train(
 
     encoder, measured, longest = _encoded(spec, folder, data, team, report)
     report_stage(report, "model", f"{spec.base_model}, backend {name} ({reason})")
-    run = Run(spec, output, identity, metrics, report, requests, watchdog, team)
-    trained = _trained_and_saved(run, config, backend, folder, encoder, data, longest)
+    run = Run(spec, backend, output, identity, metrics, report, requests, watchdog, team)
+    trained = _trained_and_saved(run, config, folder, encoder, data, longest)
     if not team.leader:
         team.wait_for_release()
         return Outcome(result="Succeeded", exit_code=0)
-    _free_memory()  # the model is no longer used: make room for the process that verifies
+    _free_memory(backend)  # the model is no longer used: make room for the process that verifies
     record = _record(config, trained, team) | {
         "backend": {"name": name, "reason": reason},
         "fingerprint": identity,
@@ -106,10 +107,12 @@ def train(
     return outcome
 
 
-def _free_memory() -> None:
+def _free_memory(backend: ModuleType) -> None:
+    backend.reset()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+        log(f"{torch.cuda.memory_allocated() / GIB:.2f} GiB of the GPU are still in use after training")
 
 
 @contextmanager
@@ -124,17 +127,17 @@ def _keeping_the_adapter(output: Path, trained: Trained, model_class: str) -> It
 
 
 def _trained_and_saved(
-    run: Run, config: TrainerConfig, backend: ModuleType, folder: Path, encoder: Collator, data: Data, longest: Example
+    run: Run, config: TrainerConfig, folder: Path, encoder: Collator, data: Data, longest: Example
 ) -> Trained:
     """Load, adapt and train the model, and let the leading process save its adapter."""
     from model_garden_trainer.methods import dpo, sft
 
     with run.watchdog:
-        model = _adapted(backend, run.spec, folder)
+        model = _adapted(run.backend, run.spec, folder)
         report_stage(run.report, "training")
         match run.spec.method:
             case "sft":
-                trained = sft.train(run, model, encoder, data, longest=longest, model_has_own_loss=backend.OWN_LOSS)
+                trained = sft.train(run, model, encoder, data, longest=longest)
             case "dpo":
                 trained = dpo.train(run, model, encoder, data, longest=longest)
     if run.team.leader:
@@ -172,9 +175,12 @@ def _adapted(backend: ModuleType, spec: EffectiveSpec, folder: Path) -> Any:
     """The base model with fresh adapters, whose first weights depend on the seed and on nothing that went before."""
     from transformers import set_seed
 
+    from model_garden_trainer.models.vision_attention import use_varlen
+
     model = backend.load_model(spec, folder)
     set_seed(spec.hyperparameters.seed)
     model = backend.add_lora(model, spec)
+    use_varlen(model)
     log(_trainable(model))
     return model
 

@@ -5,6 +5,7 @@ A process of its own: nothing that the run loaded or patched can hide a fault. I
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import tempfile
@@ -55,6 +56,9 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
         plain = _logits(model, encoder([example]), base)
     result |= _samples(model, data, encoder)
     del model
+    gc.collect()  # a model with adapters refers to itself: without this, two would be on the GPU
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     if made.merged:
         result["difference"] = _compare(spec, made.merged, example, adapted, change=_distance(plain, adapted))
     if made.gguf:

@@ -55,7 +55,7 @@ class Hyperparameters(ContractModel):
     lr_scheduler_type: LrSchedulerType | None = declare(
         "Learning rate schedule.", Default("linear", vision="cosine"), shapes_weights=True
     )
-    optim: Optim | None = declare("Optimizer.", Default("adamw_torch", gpu="adamw_8bit"), shapes_weights=True)
+    optim: Optim | None = declare("Optimizer.", Default("adamw_torch", gpu="adamw_torch_fused"), shapes_weights=True)
     max_seq_length: int | None = declare(
         "Longest row in tokens, image tokens included. A longer row fails the job.",
         Default(2048, vision=4096),

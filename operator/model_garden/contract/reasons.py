@@ -27,6 +27,7 @@ TrainerReason = Literal[
     "StorageUnreachable",
     "OutOfMemory",
     "LossIsNaN",
+    "NoGradient",
     "ExportFailed",
     "StepTimeout",
     "WorkerLost",
@@ -92,6 +93,12 @@ REASONS = (
         "137, which is retried, raise `resources.limits.memory`: the kernel killed the container.",
     ),
     Reason("LossIsNaN", 6, "Lower the learning rate. The last good checkpoint is kept."),
+    Reason(
+        "NoGradient",
+        6,
+        "The first steps changed no weight. Set `backend: transformers`; if that trains, the libraries of the other "
+        "backend do not work together on this GPU: report it with the versions in the log.",
+    ),
     Reason("ExportFailed", 7, "Follow the message. The adapter is kept at `status.output.adapterPath`."),
     Reason(
         "WorkerLost",

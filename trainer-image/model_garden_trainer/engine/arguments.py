@@ -18,7 +18,7 @@ def arguments(
     eval_batch: int,
     accumulation: int,
     workers: int,
-    some_may_be_unused: bool = True,
+    some_may_be_unused: bool | None = True,
 ) -> dict[str, Any]:
     """Keyword arguments of ``transformers.TrainingArguments`` and of TRL's config classes, which extend it.
 
@@ -32,7 +32,7 @@ def arguments(
         accumulation: micro-batches of one optimizer step.
         workers: processes that make batches.
         some_may_be_unused: whether a process may skip adapters that another one trains, such as those of a vision
-            tower in rows without images. Unsloth's gradient checkpointing does not allow it.
+            tower in rows without images; None lets the backend's own Trainer decide.
     """
     return {
         **_optimization(h),
@@ -45,6 +45,7 @@ def arguments(
         "dataloader_num_workers": workers,
         "dataloader_persistent_workers": workers > 0,  # the imports of a new worker take seconds
         "dataloader_pin_memory": torch.cuda.is_available(),
+        "accelerator_config": {"non_blocking": torch.cuda.is_available()},  # copies of pinned memory
         "dataloader_drop_last": False,
         "label_names": ["labels"],
         "remove_unused_columns": False,

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -38,12 +37,13 @@ class ProgressCallback(TrainerCallback):
         self._trainer, self._obeying, self._report, self._metrics = trainer, obeying, run.report, run.metrics
         self._every = run.h.logging_steps
         self._waiting = Waiting(vision=run.spec.vision)
-        self._optimizer_began = self._learning_rate = 0.0
+        self._optimizer_began: Any = None
+        self._learning_rate = 0.0
         self.last: Progress | None = None
         self.losses: list[float] = []
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        self._optimizer_began = time.perf_counter()
+        self._optimizer_began = self._trainer.clock.now("optimizer")
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
         self._trainer.clock.end("optimizer", self._optimizer_began)
@@ -96,7 +96,7 @@ class ProgressCallback(TrainerCallback):
 
     def _progress(self, state: Any) -> Progress:
         window, steps = self._trainer.window, max(self._trainer.window.timed_steps, 1)
-        samples, tokens = self._trainer.team.sums([window.samples, window.tokens])
+        samples, tokens = self._trainer.team.sums([window.samples, float(window.tokens)])
         per_step = window.seconds / steps
         left = timedelta(seconds=per_step * (state.max_steps - state.global_step))
         parts = {f"{part}Seconds": seconds / steps for part, seconds in self._trainer.clock.take().items()}

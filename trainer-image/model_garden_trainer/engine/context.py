@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.spec import EffectiveSpec
@@ -17,9 +18,13 @@ from model_garden_trainer.exports import outputs
 
 @dataclass(frozen=True)
 class Run:
-    """What stays the same through a run, whatever model it trains and by whatever method."""
+    """What stays the same through a run, whatever model it trains and by whatever method.
+
+    ``backend`` is a module of ``models/backends``.
+    """
 
     spec: EffectiveSpec
+    backend: ModuleType
     output: Path
     fingerprint: str
     metrics: Metrics

@@ -52,6 +52,7 @@ def fit(
         finally:
             run.requests.interruptible = True
         model.zero_grad()
+        run.backend.reset()
         clear_device_cache(garbage_collection=True)  # the trainer that failed, its optimizer with it
         checkpoint = checkpoints.newest(run.root)
         run.metrics.rewind(checkpoint.step if checkpoint else -1)
@@ -78,7 +79,7 @@ def _fit_once(
         trainer.window.loss, trainer.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
         trainer.method_metrics.update(checkpoint.notes["metrics"])
     run.requests.interruptible = False
-    with trainer.autocast_adapters():
+    with trainer.autocast_adapters(), trainer.without_walks():
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
     run.requests.interruptible = True
     if run.team.any(run.requests.stop or obeying.stopped)[0]:
@@ -111,7 +112,10 @@ def _split(
     def attempt(size: int) -> None:
         trying.try_batch(longest(size))
 
-    return largest_that_fits(attempt, effective, run.report, everywhere=run.team.all)
+    try:
+        return largest_that_fits(attempt, effective, run.report, everywhere=run.team.all)
+    finally:
+        run.backend.reset()
 
 
 def _smaller(run: Run, split: Split, error: RuntimeError) -> Split:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +26,9 @@ from model_garden_trainer.engine.clock import Clock, Window
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report
 
+FIRST_STEPS = 3
+"""A run whose first steps have no gradient at all is ended: compiled code can lose it and keep the right loss."""
+
 
 class Instrumented(Trainer):
     """A mixin: name it before the trainer that it instruments.
@@ -37,6 +40,9 @@ class Instrumented(Trainer):
         team: the processes that train together, whose losses are reported as one.
         options: what the trainer itself wants.
     """
+
+    MAY_LACK_GRADIENT = False
+    """Whether a step without any gradient is in order, as where all answers of a group have the same reward."""
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class Instrumented(Trainer):
         self.evaluated_metrics: dict[str, float] = {}
         self.grad_norm = math.nan
         self.skipped_updates = 0
+        self._first_norms: list[float] = []
 
     def take_metrics(self) -> dict[str, float]:
         """The means of the method's own figures since they were last taken, by TRL's names."""
@@ -67,9 +74,9 @@ class Instrumented(Trainer):
         self.method_metrics.clear()
         return found
 
-    def count(self, batch: dict[str, Any]) -> tuple[int, int]:
+    def count(self, batch: dict[str, Any]) -> tuple[int, int | torch.Tensor]:
         """How many samples and how many tokens, without padding, a batch of this method holds."""
-        return len(batch["input_ids"]), int(batch["attention_mask"].sum())
+        return len(batch["input_ids"]), batch["attention_mask"].sum()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The micro-batches of one optimizer step, and the number of trained tokens in all of them."""
@@ -78,7 +85,7 @@ class Instrumented(Trainer):
             batches, items = super().get_batch_samples(map(raise_if_failed, epoch_iterator), num_batches, device)
         for samples, tokens in map(self.count, batches):
             self.window.samples += samples
-            self.window.tokens += tokens
+            self.window.tokens = self.window.tokens + tokens
         return batches, items
 
     def get_train_dataloader(self) -> Any:
@@ -101,17 +108,19 @@ class Instrumented(Trainer):
 
     def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
         """Forward and backward of one batch from the loader; the result is its share of the step's loss."""
-        before = self.clock.spent("forward")
         with self.clock.measure("backward"):
             loss = super().training_step(*args, **options)
-        self.clock.add("backward", before - self.clock.spent("forward"))  # the forward pass ran within
         self._step_loss = self._step_loss + loss
         return loss
 
     def compute_loss(self, *args: Any, **options: Any) -> Any:
-        """The method's loss, measured."""
-        with self.clock.measure("forward"):
+        """The method's loss, measured where it is trained on."""
+        with self.clock.measure("forward") if self.model.training else nullcontext():
             return super().compute_loss(*args, **options)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002  transformers' signature
+        """0: no figure is made of them, and to count them every parameter is looked at for each batch."""
+        return 0
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
         """The method's evaluation of one batch.
@@ -155,10 +164,25 @@ class Instrumented(Trainer):
         casting: AbstractContextManager[None] = disable_input_dtype_casting(self.model, active=self.args.bf16)
         return casting
 
+    @contextmanager
+    def without_walks(self) -> Iterator[None]:
+        """Within it, a model that is in training mode is not put there again, module by module, for each batch."""
+        model, walk = self.model, self.model.train
+
+        def train(mode: bool = True) -> Any:
+            return model if model.training is mode else walk(mode)
+
+        model.train = train
+        try:
+            yield
+        finally:
+            del model.train
+
     def try_batch(self, batch: dict[str, torch.Tensor]) -> None:
         """Run forward and backward of a micro-batch as in training, to see whether it fits; drop the gradients.
 
-        No optimizer exists yet. Room is held for its two moments of each trained number, and for the buckets in which
+        Nothing is compiled: the first compilation belongs to training, and what fits without it fits with it. No
+        optimizer exists yet. Room is held for its two moments of each trained number, and for the buckets in which
         several processes exchange gradients.
         """
         copies = 2 if self.accelerator.num_processes == 1 else 3
@@ -166,9 +190,10 @@ class Instrumented(Trainer):
         try:
             room = [torch.empty_like(parameter) for parameter in trained for _ in range(copies)]
             self.model.train()
-            with self.autocast_adapters(), self.accelerator.autocast():
-                loss = self.compute_loss(self.model, self._prepare_inputs(batch))
-            loss.backward()
+            with torch.compiler.set_stance("force_eager"):
+                with self.autocast_adapters(), self.accelerator.autocast():
+                    loss = self.compute_loss(self.model, self._prepare_inputs(batch))
+                loss.backward()
             del room
         finally:
             self.model.zero_grad()
@@ -182,6 +207,7 @@ class Instrumented(Trainer):
         if math.isfinite(loss) and math.isfinite(self.grad_norm):
             self.window.loss += loss
             self.window.steps += 1
+            self._refuse_no_gradient()
             return norm
         message = f"step {self.state.global_step + 1}: the loss is {loss} and the gradient norm {self.grad_norm}"
         if not self._skip_non_finite:
@@ -195,6 +221,23 @@ class Instrumented(Trainer):
         self.skipped_updates += 1
         self._report(WarningEvent(message=f"{message}; update skipped"))
         return norm
+
+    def _refuse_no_gradient(self) -> None:
+        """End a run none of whose first steps has a gradient.
+
+        Raises:
+            TrainingError: NoGradient.
+        """
+        first, step = self._first_norms, self.state.global_step + 1
+        if self.MAY_LACK_GRADIENT or len(first) == FIRST_STEPS:
+            return
+        first.append(self.grad_norm)
+        if not any(first) and (len(first) == FIRST_STEPS or step == self.state.max_steps):
+            raise TrainingError(
+                "NoGradient",
+                f"step {step}: the loss is finite, but the gradient was exactly 0 in the first "
+                f"{len(first)} step(s), so nothing is trained. Set backend: transformers",
+            )
 
     def step_seconds(self) -> float:
         """Seconds since this step began to gather its data."""

@@ -24,6 +24,7 @@ from model_garden_trainer.batches import packing
 from model_garden_trainer.batches.collator import IGNORED, Collator
 from model_garden_trainer.batches.loading import Batches
 from model_garden_trainer.batches.splits import Data
+from model_garden_trainer.batches.vision_inputs import WithVisionInputs, keep_from_language_model, unwrapped
 from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine.arguments import arguments
 from model_garden_trainer.engine.batch_size import Split
@@ -33,9 +34,7 @@ from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.errors import TrainingError
 
 
-def train(
-    run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example, model_has_own_loss: bool
-) -> Trained:
+def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example) -> Trained:
     """Train the adapters of ``model``, which holds the best weights afterwards where there were evaluations.
 
     Args:
@@ -44,16 +43,19 @@ def train(
         encoder: makes batches of examples.
         data: rows to train on and to evaluate on.
         longest: an example of the greatest length, by which the batch size is found.
-        model_has_own_loss: whether the model computes its loss, as Unsloth's does in a fused kernel.
 
     Raises:
         TrainingError, Stopped: see ``fit``.
     """
 
-    def trainer_of(split: Split) -> AnswerTrainer:
-        return _trainer(run, model, encoder, data, split, model_has_own_loss)
+    encoder = run.backend.collator(encoder, model)
+    keep_from_language_model(model)
+    config = unwrapped(model).config
 
-    return fit(run, model, trainer_of, lambda size: encoder([longest] * size))
+    def trainer_of(split: Split) -> AnswerTrainer:
+        return _trainer(run, model, encoder, data, split)
+
+    return fit(run, model, trainer_of, lambda size: WithVisionInputs(encoder, config)([longest] * size))
 
 
 class _AnswerLoss(SFTTrainer):
@@ -82,7 +84,7 @@ class _AnswerLoss(SFTTrainer):
         self.model_accepts_loss_kwargs = True  # the loss is a sum over tokens divided by those of the whole step
         self._loss_shifts_labels = True
         self._own_loss = not model_has_own_loss
-        self._takes_positions = "logits_to_keep" in inspect.signature(_unwrap(self.model).forward).parameters
+        self._takes_positions = "logits_to_keep" in inspect.signature(unwrapped(self.model).forward).parameters
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write no card into a checkpoint: a run writes one for its output."""
@@ -169,11 +171,10 @@ class AnswerTrainer(Instrumented, _AnswerLoss):
     """The trainer of a run: the loss of the answers, instrumented."""
 
 
-def _trainer(
-    run: Run, model: Any, encoder: Collator, data: Data, split: Split, model_has_own_loss: bool
-) -> AnswerTrainer:
+def _trainer(run: Run, model: Any, encoder: Collator, data: Data, split: Split) -> AnswerTrainer:
     evaluated = len(data.validation) > 0
-    collate: Any = encoder
+    config = unwrapped(model).config
+    collate: Any = WithVisionInputs(encoder, config)
     loader_batch, accumulation = split.micro_batch, split.accumulation
     if run.h.packing:
         loader_batch, accumulation = split.micro_batch * split.accumulation, 1
@@ -187,19 +188,19 @@ def _trainer(
             eval_batch=split.micro_batch,
             accumulation=accumulation,
             workers=_workers(run.team),
-            some_may_be_unused=not model_has_own_loss,
+            some_may_be_unused=run.backend.SOME_MAY_BE_UNUSED,
         )
     )
     return AnswerTrainer(
         model=model,
         processor=encoder.processor,
-        model_has_own_loss=model_has_own_loss,
+        model_has_own_loss=run.backend.OWN_LOSS,
         health=run.spec.health,
         report=run.report,
         team=run.team,
         args=args,
         data_collator=Batches(data.training, collate),
-        eval_collator=Batches(data.validation, encoder.for_evaluation()),
+        eval_collator=Batches(data.validation, WithVisionInputs(encoder.for_evaluation(), config)),
         train_dataset=numbers(len(data.training)),
         eval_dataset=numbers(len(data.validation)) if evaluated else None,
     )
@@ -234,7 +235,7 @@ def check_packing(folder: Path) -> None:
 
 
 def _packed(run: Run, model: Any, encoder: Collator, rows: int) -> packing.PackedSteps:
-    config = model.get_base_model().config
+    config = unwrapped(model).config
     # Only the loaded model knows its attention: a backend chooses it by what is installed.
     _refuse(packing.refusal(config.model_type, config.get_text_config()._attn_implementation))
     return packing.PackedSteps(
@@ -259,8 +260,3 @@ def _trained_tokens(labels: torch.Tensor) -> torch.Tensor:
 def _workers(team: ProcessGroup) -> int:
     """Processes that make batches: some on a GPU, so that it never waits; a CPU's cores are busy with the model."""
     return max(0, min(4, (os.cpu_count() or 1) // team.per_node - 1)) if torch.cuda.is_available() else 0
-
-
-def _unwrap(model: Any) -> Any:
-    """The model under its adapters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -70,14 +70,12 @@ function upload() {
   request.onload = answer;
   request.onerror = () => fail(["The connection broke off, and nothing was stored. Upload the files again."]);
   request.onloadend = () => {
-    byId("upload-start").removeAttribute("aria-disabled");
-    if (document.activeElement === byId("upload-cancel")) byId("upload-start").focus();
     byId("upload-progress").hidden = true;
-    request = null;
+    byId("upload-start").disabled = false;
   };
   byId("upload-problems").hidden = true;
   byId("upload-progress").hidden = false;
-  byId("upload-start").setAttribute("aria-disabled", "true"); // a disabled button would lose the focus
+  byId("upload-start").disabled = true;
   request.send(body);
 }
 
@@ -89,7 +87,6 @@ document.addEventListener("submit", (event) => {
   if (event.target.id !== "upload-form") return;
   event.preventDefault();
   event.stopImmediatePropagation();
-  if (request) return;
   if (chosen.length) upload();
   else fail(["Choose at least one file."]);
 }, true);

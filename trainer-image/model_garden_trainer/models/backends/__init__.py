@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.errors import TrainingError
@@ -54,6 +55,17 @@ def import_first(spec: EffectiveSpec) -> None:
         load(choose(spec, gpu=torch.cuda.is_available())[0])
 
 
+def placement() -> dict[str, Any]:
+    """The option of ``from_pretrained`` that puts a whole model on this process's GPU; none on a CPU.
+
+    Without it a library may move what does not fit to the CPU, or spread the model over GPUs of other processes. With
+    it a model that is too large raises ``torch.OutOfMemoryError``.
+    """
+    import torch
+
+    return {"device_map": {"": torch.cuda.current_device()}} if torch.cuda.is_available() else {}
+
+
 def load(name: str) -> ModuleType:
-    """The backend's module: ``load_model``, ``add_lora``, ``OWN_LOSS``."""
+    """The backend's module: ``load_model``, ``add_lora``, ``collator``, ``reset`` and two constants."""
     return importlib.import_module(f"model_garden_trainer.models.backends.{name}")

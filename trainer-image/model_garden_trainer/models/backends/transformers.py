@@ -11,13 +11,17 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import get_peft_model
 
 from model_garden.contract.spec import EffectiveSpec
+from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.models.backends import placement
 from model_garden_trainer.models.families import trainer_for
 from model_garden_trainer.models.lora import choose, layers
 from model_garden_trainer.models.quantized import assert_quantized, quantization_config
 
 OWN_LOSS = False
 """Whether the model computes its loss itself, in a way that ours would undo."""
+SOME_MAY_BE_UNUSED: bool | None = True
+"""Whether processes look for adapters that a batch does not use; None where the backend's Trainer decides."""
 
 
 def dtype_of(spec: EffectiveSpec) -> torch.dtype:
@@ -34,8 +38,7 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
         TrainingError: InvalidModel for weights that do not load or do not fit their config.
     """
     options: dict[str, Any] = {"dtype": dtype_of(spec), "attn_implementation": "sdpa", "local_files_only": True}
-    if torch.cuda.is_available():
-        options["device_map"] = {"": torch.cuda.current_device()}
+    options |= placement()
     if spec.quantization in ("4bit", "8bit"):
         options["quantization_config"] = quantization_config(spec.quantization)
     try:
@@ -88,3 +91,12 @@ def recompute_layers(adapted: Any) -> None:
     base = adapted.get_base_model()
     base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     base.disable_input_require_grads()
+
+
+def collator(encoder: Collator, model: Any) -> Collator:  # noqa: ARG001  the other backend's needs the model
+    """``encoder`` as it is."""
+    return encoder
+
+
+def reset() -> None:
+    """Nothing is compiled and no buffer is kept."""

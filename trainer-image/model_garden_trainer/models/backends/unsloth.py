@@ -1,27 +1,33 @@
 """Unsloth, on a GPU: its fused kernels and loss, 4 and 8 bit, its own gradient checkpointing.
 
-Imported before transformers, trl and peft (``backends.come_first`` sees to it), because it patches what it finds.
-Batches come from our Collator on both backends: Unsloth's own vision collator makes the same batch of a row with one
-answer, and trains on questions too where a row has several; a test holds the two side by side.
+Imported before transformers, trl and peft (``backends.import_first`` sees to it), because it patches what it finds.
 """
 
 # ruff: noqa: I001  unsloth must be imported first
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import unsloth  # noqa: F401
 import torch
 from unsloth import FastModel, FastVisionModel
+from unsloth.trainer import UnslothVisionDataCollator
+from unsloth_zoo.gradient_checkpointing import reset_unsloth_gradient_checkpointing_buffers
 
 from model_garden.contract.spec import EffectiveSpec
+from model_garden.families import VISION_MODULES
+from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.models.backends import placement
 from model_garden_trainer.models.lora import choose, layers, pattern
 from model_garden_trainer.models.quantized import assert_quantized
 
 OWN_LOSS = True
 """The model computes its loss in a fused kernel that never holds all logits."""
+SOME_MAY_BE_UNUSED: bool | None = None
+"""Unsloth's Trainer decides: its gradient checkpointing allows it for trained vision towers alone."""
 
 
 def load_model(spec: EffectiveSpec, folder: Path) -> Any:
@@ -44,6 +50,7 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
             use_gradient_checkpointing="unsloth",
             random_state=h.seed,
             local_files_only=True,
+            **placement(),
         )
     except torch.OutOfMemoryError:
         raise
@@ -75,4 +82,51 @@ def add_lora(model: Any, spec: EffectiveSpec) -> Any:
         use_rslora=bool(config.use_rslora),
     )
     fast.for_training(adapted)
+    leave_out_frozen_towers(adapted.get_base_model())
     return adapted
+
+
+def leave_out_frozen_towers(base: Any) -> None:
+    """Let no gradient flow through a vision tower without trained parameters.
+
+    Unsloth asks for a gradient at the input of every part of the model, for its gradient checkpointing. A frozen tower
+    would be recomputed and differentiated, to no effect on the adapters.
+    """
+    for name, tower in base.named_modules():
+        if name.rpartition(".")[2] not in VISION_MODULES or any(p.requires_grad for p in tower.parameters()):
+            continue
+        for module in tower.modules():
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for key in [key for key, hook in hooks.items() if "require_grads" in getattr(hook, "__qualname__", "")]:
+                    del hooks[key]
+
+
+class RenderedRows(UnslothVisionDataCollator):
+    """Unsloth's collator for rows with the text that the Collator rendered."""
+
+    def _apply_chat_template(self, messages: Any, example: Any = None, **_: Any) -> str:  # noqa: ARG002
+        return str(example["text"])
+
+
+def collator(encoder: Collator, model: Any) -> Collator:
+    """``encoder``, with batches of images made by UnslothVisionDataCollator.
+
+    It would train on questions too where a row has several answers, so that ``encoder`` decides what carries loss.
+    """
+    if not encoder.vision:
+        return encoder
+    processor = copy.deepcopy(encoder.processor)
+    processor.tokenizer.padding_side = "right"
+    make = RenderedRows(model, processor, resize="max")  # images have their size already
+    make.truncation, make.max_seq_length = False, None  # rows are never truncated
+    return encoder.with_batches_of(make, processor)
+
+
+def reset() -> None:
+    """Forget compiled graphs and the buffers of gradient checkpointing.
+
+    A graph that was compiled before training gives wrong gradients in training (``unsloth/models/_utils.py``, at
+    ``_unsloth_reset_stray_compile_cache``), and a pass that broke off leaves its buffers in mid-step.
+    """
+    torch.compiler.reset()
+    reset_unsloth_gradient_checkpointing_buffers()
