@@ -1,18 +1,26 @@
-"""Pages and what a cluster does to them: rights that are missing, an API server that restarts, hundreds of jobs."""
+"""Pages and what a cluster does to them: rights that are missing, an API server that restarts, hundreds of jobs, data
+that only pods can read.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.api.conftest import NAMESPACE, token
+from tests.api.conftest import NAMESPACE, serving, token
 from tests.api.test_live import watches
-from tests.controller.harness import OperatorHarness
+from tests.controller.harness import CLAIMS, OperatorHarness
 from tests.web.conftest import PATIENCE
+from tests.web.test_new_job import folder
+
+__all__ = ["folder"]
 
 pytestmark = pytest.mark.cluster
 expect.set_options(timeout=PATIENCE)
@@ -114,3 +122,58 @@ def test_five_hundred_jobs_are_searched_and_filtered(page: Page, address: str, h
     finally:
         path = f"/apis/model-garden.dev/v1alpha1/namespaces/{harness.namespace}/trainingjobs"
         harness.cluster.kubectl("delete", "--raw", f"{path}?labelSelector=many%3Dyes")
+
+
+@pytest.fixture
+def with_claims(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server that reads and writes the claims of the tests' namespace; its address."""
+    for kind in ("DATA", "MODELS"):
+        monkeypatch.setenv(f"MODEL_GARDEN_{kind}_CLAIM", CLAIMS[kind])
+    with serving(kubeconfig) as found:
+        yield found
+
+
+def upload(page: Page, folder: Path, *, broken: bool = False) -> None:
+    """Upload a folder in the form."""
+    page.goto("/training/new")
+    page.get_by_role("radio", name="Upload").check()
+    page.locator("#upload-folder").set_input_files(folder)
+    page.get_by_label("Store it even if rows are broken").set_checked(broken)
+    page.get_by_role("button", name="Upload", exact=True).click()
+
+
+def test_data_on_a_claim_is_uploaded_listed_shown_and_checked_through_a_pod(
+    browser: Browser, with_claims: str, harness: OperatorHarness, folder: Path
+) -> None:
+    context = browser.new_context(base_url=with_claims)
+    page = context.new_page()
+    upload(page, folder)
+    dataset = page.get_by_role("textbox", name="Data set")
+    expect(dataset).to_have_value("./data/shapes/rows.jsonl")
+    (claim,) = (harness.cluster.directory / "volumes").glob(f"{harness.namespace}-{CLAIMS['DATA']}-*")
+    assert sorted(claim.rglob("shapes/images/*.png")) and list(claim.rglob("shapes/rows.jsonl"))
+
+    page.goto("/training/new")  # as another person on another day
+    page.get_by_role("button", name="List the data sets").click()
+    page.get_by_role("button", name="shapes").click()
+    image = page.get_by_role("article", name="Row 1").get_by_role("img")
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 224
+    expect(page.locator("#check")).to_contain_text("Every row can be trained on")
+    expect(page.locator("#preview")).to_contain_text("10 rows")
+
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    rows[2]["response"] = ""
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    damaged = folder.rename(folder.with_name("damaged"))
+    upload(page, damaged)
+    expect(page.locator("#upload-problems")).to_contain_text("row 3")
+    assert not list(claim.rglob("damaged*")), "nothing of it is stored"
+    upload(page, damaged, broken=True)
+    third = page.locator("#check").get_by_role("article", name="Row 3")
+    expect(third).to_contain_text('./data/damaged/rows.jsonl row 3: "response" is empty')
+    assert third.get_by_role("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 224
+    page.locator("#preview").get_by_role("button", name="Fix 1 broken row").click()
+    expect(page.get_by_role("alert").first).to_contain_text("The job was not created")
+    assert harness.get("trainingjob", "damaged") is None
+    context.close()
