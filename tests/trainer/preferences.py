@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from model_garden_trainer.engine.stopping import StopRequests
 
 COLORS = ("red", "blue")
 
@@ -21,3 +26,20 @@ def preference_rows(count: int) -> list[dict[str, Any]]:
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write ``rows`` as JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@contextmanager
+def stopping_in_step(step: int, requests: StopRequests) -> Iterator[None]:
+    """Within it, the stop is asked for in the middle of a step, whatever is reported when."""
+    from model_garden_trainer.engine.instrumented import Instrumented
+
+    original, seen = Instrumented.get_batch_samples, iter(range(1, 100))
+
+    def counted(self: Any, *args: Any) -> Any:
+        if next(seen) == step:
+            requests.stop = True
+        return original(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Instrumented, "get_batch_samples", counted)
+        yield

@@ -12,7 +12,7 @@ import torch
 
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped, TrainingError
-from tests.trainer.preferences import COLORS, preference_rows, write_rows
+from tests.trainer.preferences import COLORS, preference_rows, stopping_in_step, write_rows
 from tests.trainer.workspace import TEXT, VISION, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -96,7 +96,7 @@ def test_prompt_and_answers_are_rendered_as_for_sft_and_the_answers_alone_carry_
     )
     write_rows(workspace.folder / "data/chat.jsonl", [{"messages": [*prompt, answer]}])
     spec = config("masks", TEXT, {"method": "dpo", "datasetPath": "./data/preferences.jsonl"}).spec
-    trainer = trainer_for(spec)
+    trainer = trainer_for(spec, Path(spec.base_model))
     encoder = trainer.encoder(trainer.load_processor(Path(spec.base_model)), spec)
     batch = PairCollator(encoder)([open_data(spec, 1).training[0]])
     sft = config("chat", TEXT, {"datasetPath": "./data/chat.jsonl"}).spec
@@ -115,25 +115,3 @@ def test_rows_of_another_method_are_refused(workspace: Workspace) -> None:
     with pytest.raises(TrainingError, match=r"row 1: the row is for method: sft .* the job has method: dpo") as raised:
         workspace.train(config("wrong", TEXT, DPO, {"datasetPath": TEXT["datasetPath"]}))
     assert raised.value.reason == "InvalidDataset"
-
-
-def stopping_in_step(step: int, requests: StopRequests) -> Any:
-    """Within it, the stop is asked for in the middle of a step, whatever is reported when."""
-    from contextlib import contextmanager
-
-    from model_garden_trainer.engine.instrumented import Instrumented
-
-    original, seen = Instrumented.get_batch_samples, iter(range(1, 100))
-
-    def counted(self: Any, *args: Any) -> Any:
-        if next(seen) == step:
-            requests.stop = True
-        return original(self, *args)
-
-    @contextmanager
-    def within() -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Instrumented, "get_batch_samples", counted)
-            yield
-
-    return within()

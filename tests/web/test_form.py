@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from model_garden.contract.fields import spec_fields
+from model_garden.contract.methods import Method
 from model_garden.contract.resource import InvalidResource
 from model_garden.datasets.convert import convert
 from model_garden.datasets.formats import FORMATS, format_of
@@ -48,10 +50,21 @@ def test_every_input_reaches_its_field() -> None:
 
 
 def test_every_field_of_the_spec_has_an_input() -> None:
-    inputs = {one.name for one in form.form_fields({"model_type": "vision"})}
+    methods = get_args(Method)
+    kinds = [{"model_type": "vision", "method": method} for method in methods]
+    inputs = {one.name for kind in kinds for one in form.form_fields(kind)}
     elsewhere = {*form.OWN_INPUTS, *form.WRITTEN_AS_YAML}
     lacking = [one.dotted for one in spec_fields() if one.path[0] not in elsewhere and ".".join(one.path) not in inputs]
     assert lacking == []
+
+
+def test_the_settings_of_a_method_are_shown_and_read_with_it_alone() -> None:
+    dpo = {**VALUES, "method": "dpo", "dpo.beta": "0.3", "kto.beta": "0.2"}
+    shown = {one.name: one.default for one in form.form_fields(dpo) if one.name.endswith(".beta")}
+    assert shown == {"dpo.beta": "0.1"}
+    assert form.document(dpo)["dpo"] == {"beta": 0.3} and "kto" not in form.document(dpo)
+    learning_rate = next(one for one in form.form_fields(dpo) if one.name == "hyperparameters.learning_rate")
+    assert learning_rate.default == "5e-6"
 
 
 @pytest.mark.parametrize(
@@ -71,10 +84,11 @@ def test_yaml_that_cannot_be_read_is_a_problem_of_its_input() -> None:
 def test_each_example_row_trains_a_model_of_its_type(vision: bool, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "cat.jpg").touch()
-    shown = examples.formats(vision=vision)
-    for one in shown:
-        convert(json.loads(one.row), Origin("rows.jsonl", 1), Locator(tmp_path, tmp_path), vision=vision)
-    found = {format_of(json.loads(one.row), vision=vision).shape for one in examples.FORMATS}
+    for method in get_args(Method):
+        for one in examples.formats(vision=vision and method != "orpo", method=method):
+            place = Locator(tmp_path, tmp_path)
+            convert(json.loads(one.row), Origin("rows.jsonl", 1), place, vision=vision, method=method)
+    found = {format_of(json.loads(one.row), vision=vision, method=one.methods[0]).shape for one in examples.FORMATS}
     assert found == {one.shape for one in FORMATS}, "the form shows a row of every format"
 
 
@@ -91,7 +105,8 @@ def test_each_use_case_has_a_row_and_settings_that_train(one: examples.UseCase, 
 
 
 def test_every_input_says_when_to_change_it() -> None:
-    assert {one.name for one in form.form_fields({"model_type": "vision"})} == set(ADVICE)
+    kinds = [{"model_type": "vision", "method": method} for method in get_args(Method)]
+    assert {one.name for kind in kinds for one in form.form_fields(kind)} == set(ADVICE)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def _trained_and_saved(
     run: Run, config: TrainerConfig, folder: Path, encoder: Collator, data: Data, longest: Example
 ) -> Trained:
     """Load, adapt and train the model, and let the leading process save its adapter."""
-    from model_garden_trainer.methods import dpo, sft
+    from model_garden_trainer.methods import dpo, kto, orpo, sft
 
     with run.watchdog:
         model = _adapted(run.backend, run.spec, folder)
@@ -140,6 +140,10 @@ def _trained_and_saved(
                 trained = sft.train(run, model, encoder, data, longest=longest)
             case "dpo":
                 trained = dpo.train(run, model, encoder, data, longest=longest)
+            case "kto":
+                trained = kto.train(run, model, encoder, data, longest=longest)
+            case "orpo":
+                trained = orpo.train(run, model, encoder, data, longest=longest)
     if run.team.leader:
         report_stage(run.report, "saving", outputs.relative(run.output))
         adapter.save(model, config, folder, run.output)

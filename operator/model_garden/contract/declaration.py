@@ -53,7 +53,10 @@ class Default:
         """The default as text: ``2e-4 (text), 2e-5 (vision)``."""
         if self.value is None and self.vision is None:  # a field that only these methods have
             return ", ".join(dict.fromkeys(map(shown, self.methods.values())))
-        return ", ".join([self._words(), *(f"{shown(value)} ({method})" for method, value in self.methods.items())])
+        named: dict[str, list[str]] = {}
+        for method, value in self.methods.items():
+            named.setdefault(shown(value), []).append(method)
+        return ", ".join([self._words(), *(f"{value} ({', '.join(methods)})" for value, methods in named.items())])
 
     def _words(self) -> str:
         if self.gpu is not None:

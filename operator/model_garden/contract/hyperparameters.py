@@ -20,7 +20,7 @@ class Hyperparameters(ContractModel):
 
     learning_rate: float | None = declare(
         "Peak learning rate.",
-        Default(2e-4, vision=2e-5, large_vision=1e-5, methods={"dpo": 5e-6}),  # as in TRL's scripts, for LoRA
+        Default(2e-4, vision=2e-5, large_vision=1e-5, methods={"dpo": 5e-6, "kto": 5e-6, "orpo": 8e-5}),
         shapes_weights=True,
         gt=0,
         le=1,
@@ -30,7 +30,11 @@ class Hyperparameters(ContractModel):
         "Optimizer steps to train; -1 trains for numEpochs.", -1, shapes_weights=True, ge=-1
     )
     batch_size: int | None = declare(
-        "Micro-batch size per GPU, in rows.", Default(2, vision=1), shapes_weights=True, ge=1, le=4096
+        "Micro-batch size per GPU, in rows.",
+        Default(2, vision=1, methods={"kto": 2}),
+        shapes_weights=True,
+        ge=1,
+        le=4096,
     )
     gradient_accumulation_steps: int | None = declare(
         "Micro-batches per optimizer step.",
@@ -41,7 +45,7 @@ class Hyperparameters(ContractModel):
     )
     auto_batch_size: bool | None = declare(
         "Use the largest micro-batch that fits into memory. batchSize x gradientAccumulationSteps stays the same.",
-        Default(False, gpu=True),
+        Default(False, gpu=True, methods={"kto": False}),
         shapes_weights=False,
     )
     warmup_steps: float | None = declare(

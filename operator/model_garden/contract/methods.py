@@ -10,10 +10,11 @@ from typing import Any, Literal
 from model_garden.contract.declaration import Default, declare
 from model_garden.contract.model import ContractModel
 
-Method = Literal["sft", "dpo"]
+Method = Literal["sft", "dpo", "kto", "orpo"]
 DpoLossType = Literal[
     "sigmoid", "hinge", "ipo", "robust", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down"
 ]
+KtoLossType = Literal["kto", "apo_zero_unpaired"]
 
 
 def _only(method: Method, value: Any) -> Default:
@@ -50,3 +51,59 @@ class EffectiveDpo(Dpo):
     beta: float
     loss_type: DpoLossType
     label_smoothing: float
+
+
+class Kto(ContractModel):
+    """Kahneman-Tversky optimization (arXiv 2402.01306). Only for ``method: kto``."""
+
+    beta: float | None = declare(
+        "How strongly the model is held to the base model; the lower, the farther it may go.",
+        _only("kto", 0.1),
+        shapes_weights=True,
+        gt=0,
+        le=100,
+    )
+    loss_type: KtoLossType | None = declare(
+        "Loss of an answer; apo_zero_unpaired compares with no other rows.", _only("kto", "kto"), shapes_weights=True
+    )
+    desirable_weight: float | None = declare(
+        "Weight of the wanted answers in the loss. Raise it if they are fewer.",
+        _only("kto", 1.0),
+        shapes_weights=True,
+        ge=0,
+        le=1000,
+    )
+    undesirable_weight: float | None = declare(
+        "Weight of the unwanted answers in the loss. Raise it if they are fewer.",
+        _only("kto", 1.0),
+        shapes_weights=True,
+        ge=0,
+        le=1000,
+    )
+
+
+class EffectiveKto(Kto):
+    """The settings of KTO with every default applied."""
+
+    beta: float
+    loss_type: KtoLossType
+    desirable_weight: float
+    undesirable_weight: float
+
+
+class Orpo(ContractModel):
+    """Odds ratio preference optimization (arXiv 2403.07691). Only for ``method: orpo``."""
+
+    beta: float | None = declare(
+        "Weight of the preference beside the loss of the chosen answer; lambda in the paper.",
+        _only("orpo", 0.1),
+        shapes_weights=True,
+        gt=0,
+        le=100,
+    )
+
+
+class EffectiveOrpo(Orpo):
+    """The settings of ORPO with every default applied."""
+
+    beta: float

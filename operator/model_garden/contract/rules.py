@@ -214,7 +214,27 @@ RULES = (
         "!has(self.selectiveLoss) || self.selectiveLoss == 'none' || !has(self.trainOn) || self.trainOn != 'all'",
         "works on answers only; use trainOn: responses or remove it",
     ),
-    _block("dpo"),
+    *map(_block, ("dpo", "kto", "orpo")),
+    Rule(
+        "isVision",
+        lambda s: _method(s) == "orpo" and _vision(s),
+        f"!has(self.method) || self.method != 'orpo' || !{_VISION}",
+        "with method: orpo cannot be trained, since TRL's ORPOTrainer takes no images; use method: dpo",
+    ),
+    Rule(
+        "hyperparameters.batchSize",
+        lambda s: _method(s) == "kto" and get(s, "hyperparameters.batchSize") == 1,
+        f"!has(self.method) || self.method != 'kto' || !({has('hyperparameters.batchSize')})"
+        " || self.hyperparameters.batchSize > 1",
+        "is too small for method: kto, which compares the rows of a batch with each other; set it to 2 or more",
+    ),
+    Rule(
+        "hyperparameters.autoBatchSize",
+        lambda s: _method(s) == "kto" and get(s, "hyperparameters.autoBatchSize") is True,
+        f"!has(self.method) || self.method != 'kto' || !({has('hyperparameters.autoBatchSize')})"
+        " || !self.hyperparameters.autoBatchSize",
+        "changes what method: kto learns, since it compares the rows of a batch with each other; remove it",
+    ),
     Rule(
         "hyperparameters.packing",
         lambda s: get(s, "hyperparameters.packing") is True and _method(s) != "sft",

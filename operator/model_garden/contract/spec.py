@@ -20,7 +20,7 @@ from model_garden.contract import rules
 from model_garden.contract.addresses import HUB_DATASET, TARGET, is_remote
 from model_garden.contract.declaration import Default, declare
 from model_garden.contract.hyperparameters import EffectiveHyperparameters, Hyperparameters
-from model_garden.contract.methods import Dpo, EffectiveDpo, Method
+from model_garden.contract.methods import Dpo, EffectiveDpo, EffectiveKto, EffectiveOrpo, Kto, Method, Orpo
 from model_garden.contract.model import ContractModel
 from model_garden.contract.names import WORKSPACE
 from model_garden.contract.options import (
@@ -94,11 +94,14 @@ class TrainingJobSpec(ContractModel):
         default_words="text",
     )
     method: Method | None = declare(
-        "Training method: sft trains on answers; dpo on a chosen and a rejected answer to the same prompt.",
+        "Training method: sft trains on answers; dpo and orpo on a chosen and a rejected answer to the same prompt; "
+        "kto on answers that are wanted or not.",
         "sft",
         shapes_weights=True,
     )
     dpo: Dpo | None = None
+    kto: Kto | None = None
+    orpo: Orpo | None = None
     dataset_path: Text = declare(
         "Data set: a file or folder in the workspace (jsonl, json, csv, parquet), hf://datasets/ORG/NAME, "
         "s3://BUCKET/KEY, gs://BUCKET/KEY or https://HOST/FILE.",
@@ -141,7 +144,7 @@ class TrainingJobSpec(ContractModel):
     )
     backend: Backend | None = declare(
         "Training backend. auto chooses the default.",
-        Default("transformers", gpu="unsloth", methods={"dpo": "transformers"}),
+        Default("transformers", gpu="unsloth", methods=dict.fromkeys(("dpo", "kto", "orpo"), "transformers")),
         shapes_weights=True,
     )
     image: Text | None = declare(
@@ -214,6 +217,8 @@ class EffectiveSpec(TrainingJobSpec):
     model_type: ModelType
     method: Method
     dpo: EffectiveDpo | None = None
+    kto: EffectiveKto | None = None
+    orpo: EffectiveOrpo | None = None
     dataset_split: Text
     output_dir: Text
     hyperparameters: EffectiveHyperparameters

@@ -64,7 +64,8 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool, method:
     rejected = _messages(kind, found.rejected(reading), reading, found) if found.rejected else ()
     if rejected:
         check_pair(messages, rejected)
-    example = Example(kind, messages, origin, rejected, last_answer="sft" not in found.methods)
+    label = found.label(reading) if found.label else None
+    example = Example(kind, messages, origin, rejected, last_answer="sft" not in found.methods, label=label)
     return Converted(example, (*reading.ignored, *sorted(ignored)), found.shape)
 
 

@@ -35,7 +35,8 @@ class Example:
     template. ``text``: one message, trained on as a whole.
 
     A row of preferences has all turns with the chosen answer in ``messages`` and all turns with the rejected one in
-    ``rejected``; they differ in the last. Of such rows the last answer alone carries loss (``last_answer``).
+    ``rejected``; they differ in the last. ``label`` says of a row for KTO whether its answer is wanted. Of such rows
+    the last answer alone carries loss (``last_answer``).
     """
 
     kind: Kind
@@ -43,6 +44,7 @@ class Example:
     origin: Origin
     rejected: tuple[Message, ...] = ()
     last_answer: bool = False
+    label: bool | None = None
 
     @property
     def sequences(self) -> tuple[Example, ...]:

@@ -138,7 +138,8 @@ MEANINGS: tuple[Meaning, ...] = (
         ("label", "kto_tag"),
         _ROW,
         "it marks an unwanted answer, but every answer is trained as a wanted one here",
-        "remove the row, or the key if the answer is wanted",
+        "set method: kto to train on wanted and unwanted answers; otherwise remove the row, or the key if the answer "
+        "is wanted",
         _unwanted,
     ),
     Meaning(

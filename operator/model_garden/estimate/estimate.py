@@ -24,9 +24,9 @@ USABLE_GIB_PER_GB = 0.92
 
 CONTEXT_GIB = 0.6
 """CUDA context, cuBLAS and kernel images of a process, which PyTorch does not count."""
-_SEQUENCES = {"sft": 1, "dpo": 2}
-"""Sequences that a model reads of one row: of preferences, one with each answer."""
-_WITH_REFERENCE = ("dpo",)
+_SEQUENCES = {"sft": 1, "dpo": 2, "kto": 2, "orpo": 2}
+"""Sequences that a model reads of one row: of preferences, one with each answer; KTO adds one with another row's."""
+_WITH_REFERENCE = ("dpo", "kto")
 """Methods in which the base model computes logits too."""
 LIBRARIES_GIB = 0.7
 """Resident memory of Python with torch, transformers and peft imported, without CUDA; measured."""

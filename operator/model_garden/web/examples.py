@@ -6,17 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from model_garden.contract.methods import Method
 from model_garden.contract.model import field_path
 
 
 @dataclass(frozen=True)
 class FormatExample:
-    """A row of a format as it stands in a JSONL file; ``vision`` and ``text`` say which models it can train."""
+    """A row of a format as it stands in a JSONL file; ``vision`` and ``text`` say which models it can train, and
+    ``methods`` by which methods."""
 
     title: str
     row: str
     vision: bool
     text: bool
+    methods: tuple[Method, ...] = ("sft",)
 
 
 FORMATS: tuple[FormatExample, ...] = (
@@ -65,6 +68,74 @@ FORMATS: tuple[FormatExample, ...] = (
         text=True,
     ),
     FormatExample("Plain text", '{"text": "Any text that the model should continue."}', vision=False, text=True),
+    FormatExample(
+        "Image, prompt, chosen, rejected",
+        '{"image": "images/cat.jpg", "prompt": "What is this?", "chosen": "A cat.", "rejected": "A dog."}',
+        vision=True,
+        text=False,
+        methods=("dpo",),
+    ),
+    FormatExample(
+        "Prompt, chosen, rejected",
+        '{"prompt": [{"role": "user", "content": "Name a prime number."}], "chosen": [{"role": "assistant", '
+        '"content": "7"}], "rejected": [{"role": "assistant", "content": "9"}]}',
+        vision=False,
+        text=True,
+        methods=("dpo", "orpo"),
+    ),
+    FormatExample(
+        "Preferences of OpenAI",
+        '{"input": {"messages": [{"role": "user", "content": "Name a prime number."}]}, "preferred_output": '
+        '[{"role": "assistant", "content": "7"}], "non_preferred_output": [{"role": "assistant", "content": "9"}]}',
+        vision=False,
+        text=True,
+        methods=("dpo", "orpo"),
+    ),
+    FormatExample(
+        "Conversations, chosen, rejected",
+        '{"conversations": [{"from": "human", "value": "Name a prime number."}], "chosen": {"from": "gpt", '
+        '"value": "7"}, "rejected": {"from": "gpt", "value": "9"}}',
+        vision=False,
+        text=True,
+        methods=("dpo", "orpo"),
+    ),
+    FormatExample(
+        "Instruction, chosen, rejected",
+        '{"instruction": "Translate to French.", "input": "Good morning", "chosen": "Bonjour", "rejected": "Hola"}',
+        vision=False,
+        text=True,
+        methods=("dpo", "orpo"),
+    ),
+    FormatExample(
+        "Image, prompt, completion, label",
+        '{"image": "images/cat.jpg", "prompt": "What is this?", "completion": "A cat.", "label": true}',
+        vision=True,
+        text=False,
+        methods=("kto",),
+    ),
+    FormatExample(
+        "Prompt, completion, label",
+        '{"prompt": [{"role": "user", "content": "Name a prime number."}], "completion": [{"role": "assistant", '
+        '"content": "9"}], "label": false}',
+        vision=False,
+        text=True,
+        methods=("kto",),
+    ),
+    FormatExample(
+        "Messages with kto_tag",
+        '{"messages": [{"role": "user", "content": "Name a prime number."}, {"role": "assistant", "content": "7"}], '
+        '"kto_tag": true}',
+        vision=False,
+        text=True,
+        methods=("kto",),
+    ),
+    FormatExample(
+        "Instruction, output, kto_tag",
+        '{"instruction": "Translate to French.", "output": "Hola", "kto_tag": false}',
+        vision=False,
+        text=True,
+        methods=("kto",),
+    ),
 )
 
 
@@ -237,9 +308,10 @@ def use_case(key: str) -> UseCase | None:
     return next((one for cases in USE_CASES.values() for one in cases if one.key == key), None)
 
 
-def formats(*, vision: bool) -> list[FormatExample]:
-    """The formats that a model can be trained on."""
-    return [one for one in FORMATS if (one.vision if vision else one.text)]
+def formats(*, vision: bool, method: Method = "sft") -> list[FormatExample]:
+    """The formats that a model can be trained on by a method; those for text models if there is none with images."""
+    of_method = [one for one in FORMATS if method in one.methods]
+    return [one for one in of_method if (one.vision if vision else one.text)] or of_method
 
 
 def use_case_table() -> str:

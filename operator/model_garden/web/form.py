@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from model_garden.contract.declaration import shown
 from model_garden.contract.defaults import defaults, merge
 from model_garden.contract.fields import SpecField, snake_case, spec_fields
+from model_garden.contract.methods import Method
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.resource import InvalidResource
 from model_garden.contract.spec import TrainingJobSpec
@@ -26,6 +27,7 @@ Values = Mapping[str, str]
 Kind = Literal["text", "integer", "number", "boolean", "choice", "list"]
 
 SIMPLE = (
+    "method",
     "hyperparameters.num_epochs",
     "hyperparameters.learning_rate",
     "hyperparameters.batch_size",
@@ -42,6 +44,9 @@ GROUPS = {
     "hyperparameters": "Hyperparameters",
     "lora_config": "LoRA",
     "image_options": "Images",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "orpo": "ORPO",
     "push_to_hub": "Hugging Face Hub",
     "hub_token_secret": "Hugging Face Hub",
     "health": "Health",
@@ -52,6 +57,7 @@ OWN_INPUTS = ("is_vision", "model_type", "base_model", "dataset_path", "suspend"
 """Fields with an input of their own, or that a job is not created with."""
 WRITTEN_AS_YAML = ("resources", "pod_template")
 LABELS = {
+    "method": "Training method",
     "base_model_revision": "Model revision",
     "dataset_split": "Data set split",
     "validation_dataset_path": "Validation data set",
@@ -159,10 +165,13 @@ def gpus(values: Values) -> int:
 def form_fields(values: Values, problems: Mapping[str, list[str]] | None = None) -> list[FormField]:
     """Every input for a field of the spec, with the defaults of the type, size and GPUs that ``values`` describe."""
     vision = is_vision(values)
-    table = snake_case(defaults(vision=vision, base_model=base_model(values), gpus=gpus(values)), TrainingJobSpec)
+    plain_defaults = defaults(
+        vision=vision, base_model=base_model(values), gpus=gpus(values), method=method_of(values) or "sft"
+    )
+    table = snake_case(plain_defaults, TrainingJobSpec)
     found = []
     for one in _inputs():
-        if one.path[0] == "image_options" and not vision:
+        if not _belongs(one, values):
             continue
         name = ".".join(one.path)
         default = _at(table, one.path)
@@ -184,6 +193,19 @@ def form_fields(values: Values, problems: Mapping[str, list[str]] | None = None)
         one_field.value = values.get(one_field.name, "")
         one_field.problems = list((problems or {}).get(one_field.name, []))
     return found
+
+
+def method_of(values: Values) -> Method | None:
+    """The chosen training method; None for the default, or for one that is not known."""
+    return next((one for one in get_args(Method) if one == values.get("method")), None)
+
+
+def _belongs(one: SpecField, values: Values) -> bool:
+    """Whether a job of the chosen type and method has the field."""
+    group = one.path[0]
+    if group == "image_options":
+        return is_vision(values)
+    return group not in get_args(Method) or group == method_of(values)
 
 
 def _inputs() -> Iterator[SpecField]:
@@ -232,9 +254,7 @@ def document(values: Values) -> dict[str, Any]:
     given = {"name": values.get("name"), "base_model": base_model(values), "dataset_path": values.get("dataset_path")}
     result |= {key: value.strip() for key, value in given.items() if value and value.strip()}
     for one in _inputs():
-        if (text := values.get(".".join(one.path), "").strip()) and (
-            one.path[0] != "image_options" or is_vision(values)
-        ):
+        if (text := values.get(".".join(one.path), "").strip()) and _belongs(one, values):
             _put(result, one.path, _read(text, one.type))
     for name, (group, resource, *_) in RESOURCES.items():
         if text := values.get(name, "").strip():

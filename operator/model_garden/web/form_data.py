@@ -99,6 +99,7 @@ def question(values: Mapping[str, str]) -> dict[str, Any]:
         "vision": form.is_vision(values),
         "split": values.get("dataset_split") or "train",
         "train_on": "all" if values.get("train_on") == "all" else "responses",
+        "method": form.method_of(values) or "sft",
     }
     try:
         job = read_document({"dataset_path": "./data/rows.jsonl", **form.document(values)})

@@ -247,7 +247,7 @@ def _form_page(
         spellings=spellings(request, run["job"]),
         families=catalog.suggestions(vision=vision),
         listed=catalog.is_listed(values["base_model"], vision=vision),
-        formats=examples.formats(vision=vision),
+        formats=examples.formats(vision=vision, method=form.method_of(values) or "sft"),
         use_cases=examples.USE_CASES,
         use_case=use_case,
         problems=problems,

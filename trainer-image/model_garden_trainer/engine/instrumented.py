@@ -62,7 +62,7 @@ class Instrumented(Trainer):
         self._step_began = time.perf_counter()
         self.clock = Clock()
         self.window = Window()
-        self.method_metrics: dict[str, list[float]] = getattr(self, "_metrics", {}).get("train", {})
+        self.method_metrics: dict[str, list[float]] = self._metrics["train"] if hasattr(self, "_metrics") else {}
         self.evaluated_metrics: dict[str, float] = {}
         self.grad_norm = math.nan
         self.skipped_updates = 0
@@ -138,8 +138,8 @@ class Instrumented(Trainer):
         """
         self._report(StageEvent(stage="evaluating"))
         output = super().evaluation_loop(*args, **options)
-        own: dict[str, list[float]] = getattr(self, "_metrics", {}).get("eval", {})
-        self.evaluated_metrics = {f"eval_{name}": value for name, value in means(own).items()}
+        own: dict[str, list[float]] = self._metrics["eval"] if hasattr(self, "_metrics") else {}
+        self.evaluated_metrics = {f"eval_{name.removeprefix('eval_')}": value for name, value in means(own).items()}
         self._report(StageEvent(stage="training"))
         loss = output.metrics[f"{options.get('metric_key_prefix', 'eval')}_loss"]
         if not math.isfinite(loss):

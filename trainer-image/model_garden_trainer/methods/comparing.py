@@ -103,6 +103,12 @@ def pairs(examples: list[Example]) -> list[Example]:
     return [*chosen, *rejected]
 
 
+def drop_reference(model: Any) -> None:
+    """Remove the reference of an earlier trainer of the same run, which tried another batch size."""
+    if "ref" in model.peft_config:
+        model.delete_adapter("ref")
+
+
 def reference_without_adapters(model: Any) -> None:
     """Let the base model be the reference, where the adapters change nothing yet.
 

@@ -36,8 +36,7 @@ def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Examp
     collate = PairCollator(encoder)
 
     def trainer_of(split: Split) -> PreferenceTrainer:
-        if "ref" in model.peft_config:  # of a trainer that tried a batch size
-            model.delete_adapter("ref")
+        comparing.drop_reference(model)
         return PreferenceTrainer(
             args=_settings(run, data, split), **comparing.options(run, model, encoder, data, collate)
         )
@@ -70,6 +69,11 @@ class PreferenceTrainer(Instrumented, comparing.Comparing, DPOTrainer):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         comparing.reference_without_adapters(self.model)
+
+    def count(self, batch: dict[str, Any]) -> tuple[int, int]:
+        """Rows and tokens of a batch, which has two sequences of each row."""
+        sequences, tokens = super().count(batch)
+        return sequences // 2, tokens
 
 
 def _settings(run: Run, data: Data, split: Split) -> DPOConfig:

@@ -39,7 +39,7 @@ def format_of(fields: Mapping[str, Any], *, vision: bool, method: Method | None)
     """
     readable = _formats(method)
     for candidate in readable:
-        if fields.keys() >= set(candidate.required):
+        if fields.keys() >= set(candidate.required) and (method or _is_labeled(candidate, fields)):
             return candidate
     other = next((one for one in FORMATS if fields.keys() >= set(one.required)), None)
     if method in (None, "sft"):
@@ -65,6 +65,11 @@ def accepted(*, vision: bool, method: Method | None) -> str:
     *others, last = shapes
     listed = f"{', '.join(others)} or {last}" if others else last
     return listed + (', with images in "image" or "images"' if vision else "")
+
+
+def _is_labeled(candidate: Format, fields: Mapping[str, Any]) -> bool:
+    """Whether the label of a format with one is a boolean: in other data sets, a label is the name of a class."""
+    return candidate.label is None or isinstance(fields[candidate.required[-1]], bool)
 
 
 def _formats(method: Method | None) -> list[Format]:

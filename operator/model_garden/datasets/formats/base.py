@@ -122,6 +122,7 @@ class Format:
             images without a mark are put at the start of the first user turn.
         methods: the training methods that read such rows.
         rejected: for rows of preferences, returns the turns with the rejected answer; raises RowError.
+        label: for rows with a label, returns whether the answer is wanted; raises RowError.
     """
 
     required: tuple[str, ...]
@@ -133,6 +134,7 @@ class Format:
     lists_turns: bool = False
     methods: tuple[Method, ...] = ("sft",)
     rejected: Callable[[Row], list[Turn]] | None = None
+    label: Callable[[Row], bool] | None = None
 
 
 def missing(column: str) -> RowError:

@@ -54,5 +54,5 @@ FORMAT = Format(
     "differ in their last turn. Three texts are read by a text model without its chat template",
     read=_chosen,
     rejected=_rejected,
-    methods=("dpo",),
+    methods=("dpo", "orpo"),
 )

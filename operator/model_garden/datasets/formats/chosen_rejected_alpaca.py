@@ -27,5 +27,5 @@ FORMAT = Format(
     about="LLaMA-Factory: an instruction and two answers; `input` is optional",
     read=_chosen,
     rejected=_rejected,
-    methods=("dpo",),
+    methods=("dpo", "orpo"),
 )

@@ -28,5 +28,5 @@ FORMAT = Format(
     read=_chosen,
     rejected=_rejected,
     lists_turns=True,
-    methods=("dpo",),
+    methods=("dpo", "orpo"),
 )

@@ -33,5 +33,5 @@ FORMAT = Format(
     read=_preferred,
     rejected=_not_preferred,
     lists_turns=True,
-    methods=("dpo",),
+    methods=("dpo", "orpo"),
 )

@@ -1,0 +1,100 @@
+"""Kahneman-Tversky optimization (arXiv 2402.01306): TRL's KTOTrainer, its loss and its metrics, on our batches.
+
+The reference is the base model: the same model with its adapters switched off. The loss compares an answer with those
+of other rows: each prompt of a batch is also read with the answer of the row before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from trl import KTOConfig, KTOTrainer
+
+from model_garden.datasets import Example
+from model_garden_trainer.batches.collator import Batch, Collator
+from model_garden_trainer.batches.splits import Data
+from model_garden_trainer.engine.batch_size import Split
+from model_garden_trainer.engine.context import Run, Trained
+from model_garden_trainer.engine.fit import fit
+from model_garden_trainer.engine.instrumented import Instrumented
+from model_garden_trainer.methods import comparing
+
+_OF_TOKENS = ("input_ids", "attention_mask", "completion_mask", "token_type_ids", "mm_token_type_ids")
+
+
+def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example) -> Trained:
+    """Train the adapters of ``model`` towards wanted answers and away from unwanted ones.
+
+    Args:
+        run: what to train and where to.
+        model: the base model with fresh adapters.
+        encoder: renders and masks conversations.
+        data: rows with labels, to train on and to evaluate on.
+        longest: an example of the greatest length, by which the batch size is found.
+
+    Raises:
+        TrainingError, Stopped: see ``fit``.
+    """
+    collate = LabelCollator(encoder)
+
+    def trainer_of(split: Split) -> LabelTrainer:
+        comparing.drop_reference(model)
+        return LabelTrainer(args=_settings(run, data, split), **comparing.options(run, model, encoder, data, collate))
+
+    return fit(run, model, trainer_of, lambda size: collate([longest] * size))
+
+
+@dataclass(frozen=True)
+class LabelCollator:
+    """Rows with labels -> a batch as KTOTrainer wants it: input_ids, attention_mask, completion_mask (each rows x
+    length), the same of mismatched rows with the prefix KL_, label (rows), and what the processor makes of images."""
+
+    encoder: Collator
+
+    def __call__(self, examples: list[Example]) -> Batch:
+        """Encode a batch.
+
+        Raises:
+            TrainingError: InvalidDataset, as the encoder's.
+        """
+        batch, other = self._encoded(examples), self._encoded(mismatched(examples))
+        batch |= {f"KL_{key}": other[key] for key in _OF_TOKENS if key in other}
+        return batch | {"label": torch.tensor([bool(example.label) for example in examples])}
+
+    def _encoded(self, examples: list[Example]) -> Batch:
+        batch = self.encoder(examples)
+        batch["completion_mask"] = comparing.completion_mask(batch)
+        del batch["labels"]
+        return batch
+
+
+def mismatched(examples: list[Example]) -> list[Example]:
+    """Each row with the answer of the row before it, and the first with that of the last, as TRL pairs them."""
+    before = [examples[-1], *examples[:-1]]
+    return [
+        replace(example, messages=(*example.messages[:-1], other.messages[-1]))
+        for example, other in zip(examples, before, strict=True)
+    ]
+
+
+class LabelTrainer(Instrumented, comparing.Comparing, KTOTrainer):
+    """The trainer of a run: KTOTrainer on finished batches, instrumented."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        comparing.reference_without_adapters(self.model)
+        self.args.train_sampling_strategy = "random"  # TRL pairs rows before it knows batches; the collator does after
+
+
+def _settings(run: Run, data: Data, split: Split) -> KTOConfig:
+    kto = run.spec.kto
+    assert kto is not None
+    return KTOConfig(
+        **comparing.common_arguments(run, data, split),
+        beta=kto.beta,
+        loss_type=kto.loss_type,
+        desirable_weight=kto.desirable_weight,
+        undesirable_weight=kto.undesirable_weight,
+    )
