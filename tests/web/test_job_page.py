@@ -131,34 +131,6 @@ def test_what_a_person_opened_on_a_live_page_stays_open(page: Page, submit: Subm
     assert chart and chart.evaluate("node => node.isConnected"), "the chart is not drawn anew"
 
 
-def test_a_job_is_stopped_by_keyboard_alone(page: Page, submit: Submit) -> None:
-    submit("keyboard", 100_000)
-    page.goto("/training/keyboard")
-    expect(page.locator(".main-chart canvas")).to_be_visible()
-    press_until(page, "Stop…")
-    page.keyboard.press("Enter")
-    choices = page.get_by_role("dialog", name="Stop keyboard?")
-    expect(choices).to_contain_text("The model is saved")
-    expect(choices).to_contain_text("No model is saved")
-    page.keyboard.press("Escape")
-    expect(choices).to_be_hidden()
-    expect(page.get_by_role("link", name="Stop…")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(choices).to_be_visible()
-    press_until(page, "Stop and keep the model")
-    page.keyboard.press("Enter")
-    expect(page.locator(".badge").first).to_have_text("Succeeded")
-
-
-def press_until(page: Page, words: str) -> None:
-    """Press Tab until the focus is on what has these words."""
-    for _ in range(40):
-        if page.evaluate("document.activeElement.textContent").strip() == words:
-            return
-        page.keyboard.press("Tab")
-    raise AssertionError(f"{words} cannot be reached by keyboard")
-
-
 def test_a_failed_job_says_why_and_is_varied(page: Page, home: httpx.Client, submit: Submit) -> None:
     submit("failing")
     page.goto("/training/failing")
@@ -195,6 +167,24 @@ def test_another_job_is_laid_over_and_stays_after_a_refresh(page: Page, submit: 
     expect(page.locator(".key.other")).to_have_text("first")
     expect(page.get_by_label("Compare with")).to_have_value("first")
     expect(page.get_by_label("Logarithmic")).to_be_checked()
+
+
+def test_a_logarithmic_axis_begins_at_any_loss(page: Page, submit: Submit) -> None:
+    submit("tenths")
+    succeeded(page, "tenths")
+    page.get_by_label("Logarithmic").check()
+    for low in (0.0110497, 0.9, 1.0, 3e-7, 0.0):
+        page.evaluate(
+            """low => {
+              const place = document.querySelector("[data-curve]");
+              const curve = JSON.parse(place.dataset.curve);
+              curve.loss = curve.loss.map((_, at) => (at === 1 ? low : 4));
+              place.dataset.curve = JSON.stringify(curve);
+              redraw();
+            }""",
+            low,
+        )
+        expect(page.locator(".main-chart canvas")).to_be_visible()
 
 
 def test_the_log_is_shown_searched_and_downloaded(page: Page, submit: Submit) -> None:

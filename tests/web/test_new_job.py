@@ -12,7 +12,7 @@ from typing import Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.api.conftest import served
 from tests.cli.conftest import JOB, environment
@@ -72,6 +72,24 @@ def test_what_is_typed_survives_a_refresh_and_a_copied_link(page: Page) -> None:
     page.goto("about:blank")
     page.goto(link)
     expect(page.get_by_role("textbox", name="Data set")).to_have_value("./data/receipts.jsonl")
+
+
+def test_what_is_chosen_while_the_form_is_drawn_again_stays(page: Page) -> None:
+    page.goto("/training/new")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/training/new", hold)
+    with page.expect_request("**/training/new"):
+        page.get_by_label("Text-only (LLM)").check()
+    page.get_by_role("radio", name="Upload").check()
+    page.get_by_role("textbox", name="Epochs").fill("9")
+    held[0].continue_()
+    expect(page.get_by_label("Text model")).to_be_visible()
+    expect(page.get_by_role("radio", name="Upload")).to_be_checked()
+    expect(page.get_by_role("textbox", name="Epochs")).to_have_value("9")
 
 
 def test_a_link_with_a_field_that_is_unknown_says_so(page: Page) -> None:

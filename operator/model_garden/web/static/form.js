@@ -67,7 +67,9 @@ document.addEventListener("click", (event) => {
   }
   if (event.target.id === "reset") {
     event.preventDefault();
-    document.querySelectorAll(".grid .changed :is(input, select)").forEach((input) => fill(input.id, ""));
+    const changed = [...document.querySelectorAll(".grid .changed > :is(input, select)")];
+    changed.forEach((input) => fill(input.id, ""));
+    changed[0]?.focus(); // the button is gone
   }
   const undo = event.target.closest("[data-undo]");
   if (undo) {
@@ -87,9 +89,11 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const typed = inputs().filter((input) => sent.get(input.id) !== input.value && input.id !== "base_model");
   const values = new Map(typed.map((input) => [input.id, input.value]));
   const standards = new Map(inputs().map((input) => [input.id, input.placeholder]));
+  const source = document.querySelector("[name=source]:checked").id;
   const open = [...document.querySelectorAll(`#${REDRAWN} details`)].map((one) => one.open);
   const restore = () => {
     const followed = [];
+    document.getElementById(source).checked = true;
     for (const input of inputs()) {
       if (values.has(input.id)) input.value = values.get(input.id);
       mark(input);

@@ -129,7 +129,7 @@ function options(place) {
         distr: main && chosen("log") ? 3 : 1,
         range: (chart) => {
           const [low, high] = range(chart.data.slice(1).flat(), chosen("clip"));
-          if (main && chosen("log")) return [Math.max(low, 1e-8) * 0.9, high * 1.1];
+          if (main && chosen("log")) return uPlot.rangeLog(Math.max(low, 1e-8), Math.max(high, 1e-8), 10, false); // uPlot loops on others
           const room = (high - low) * 0.06;
           return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
         },
@@ -228,6 +228,16 @@ document.addEventListener("change", (event) => {
   }
   choose(key, event.target.checked);
   redraw();
+});
+// Arrow keys move the cursor of the charts as a mouse does; the legend has the figures of its step.
+document.addEventListener("keydown", (event) => {
+  const chart = drawn.get(event.target);
+  const by = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+  if (!chart || by === undefined) return;
+  event.preventDefault();
+  const steps = chart.data[0];
+  const at = chart.cursor.idx ?? (by < 0 ? steps.length : -1);
+  chart.setCursor({ left: chart.valToPos(steps[Math.min(Math.max(at + by, 0), steps.length - 1)], "x"), top: 0 });
 });
 addEventListener("resize", () => {
   for (const [place, chart] of drawn) chart.setSize({ width: place.clientWidth, height: chart.height });

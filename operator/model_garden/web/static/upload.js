@@ -70,12 +70,14 @@ function upload() {
   request.onload = answer;
   request.onerror = () => fail(["The connection broke off, and nothing was stored. Upload the files again."]);
   request.onloadend = () => {
+    byId("upload-start").removeAttribute("aria-disabled");
+    if (document.activeElement === byId("upload-cancel")) byId("upload-start").focus();
     byId("upload-progress").hidden = true;
-    byId("upload-start").disabled = false;
+    request = null;
   };
   byId("upload-problems").hidden = true;
   byId("upload-progress").hidden = false;
-  byId("upload-start").disabled = true;
+  byId("upload-start").setAttribute("aria-disabled", "true"); // a disabled button would lose the focus
   request.send(body);
 }
 
@@ -87,6 +89,7 @@ document.addEventListener("submit", (event) => {
   if (event.target.id !== "upload-form") return;
   event.preventDefault();
   event.stopImmediatePropagation();
+  if (request) return;
   if (chosen.length) upload();
   else fail(["Choose at least one file."]);
 }, true);
