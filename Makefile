@@ -6,11 +6,11 @@ PY := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-unit test-cluster test-trainer test-images lint generate images chart wheel version clean
+.PHONY: help setup demo demo-down test test-unit test-cluster test-trainer test-images lint generate images chart gpu-wheels wheel version clean
 
 # Every test belongs to one part: what needs the training stack, what needs Helm, and of the rest what needs a cluster.
 TRAINER_TESTS := \
-  tests/trainer tests/datasets tests/remote tests/testing tests/demo tests/tools tests/benchmarks tests/e2e \
+  tests/trainer tests/datasets tests/remote tests/testing tests/demo tests/tools tests/e2e \
   tests/estimate/test_memory_replay.py tests/estimate/test_model_shape.py tests/cli/test_local.py \
   tests/cli/test_data.py tests/cli/test_preview.py tests/local/test_serve.py tests/openai_api/test_local.py \
   tests/storage tests/api/test_datasets.py tests/api/test_models.py tests/web/test_new_job.py
@@ -56,6 +56,9 @@ images: ## build both images with docker, podman or buildah; ARGS="--help" lists
 
 chart: .venv/.helm ## package the chart into dist/; ARGS="--images PREFIX" names the images that it installs
 	@$(PY) -m tools.chart $(ARGS)
+
+gpu-wheels: $(UV) ## build dist/gpu-packages, which tools.gpu_check needs on a machine without a network
+	@$(PYTHON) -m tools.gpu_packages --uv $(UV) $(ARGS)
 
 wheel: $(UV) ## build the wheel into dist/
 	@$(UV) build --quiet --wheel --out-dir dist

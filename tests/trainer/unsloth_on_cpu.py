@@ -1,43 +1,16 @@
 """Runs jobs with Unsloth's real classes on a machine without a GPU, in a process of its own: for tests alone.
 
-Unsloth has a switch for its own tests that lets it be imported so; the patches that the switch leaves out are put in
-place here. bfloat16, Triton kernels, quantization and offloaded checkpointing are not covered so. Some names are
-Unsloth's private ones: look here first when its pin moves.
-
-    python -m tests.trainer.unsloth_on_cpu CONFIG.json...   prints one line of JSON for each job
+python -m tests.trainer.unsloth_on_cpu CONFIG.json...   prints one line of JSON for each job
 """
 
-# ruff: noqa: E402, I001  what is set and imported first is what this module is about
+# ruff: noqa: I001  what patches the libraries is imported first
 from __future__ import annotations
 
-import os
-import sys
-import types
-
-os.environ |= {
-    "UNSLOTH_ALLOW_CPU": "1",
-    "UNSLOTH_DISABLE_STATISTICS": "1",
-    "UNSLOTH_COMPILE_DISABLE": "1",
-    "TORCHDYNAMO_DISABLE": "1",
-    "HF_HUB_OFFLINE": "1",
-}
-
-import unsloth  # noqa: F401
+import testing.unsloth_on_cpu  # noqa: F401
 import torch
+from unsloth.trainer import UnslothVisionDataCollator
 
-assert not torch.cuda.is_available(), "on a GPU the backend itself is run"
-torch.cuda.get_device_properties = lambda *_, **__: types.SimpleNamespace(  # type: ignore[assignment]
-    name="none", total_memory=0, major=0, minor=0, multi_processor_count=0
-)
-os.environ["UNSLOTH_ALLOW_CPU"] = "0"  # with 1 the patches of TRL would stay out
-from unsloth.context_parallel import patch_sft_trainer
-from unsloth.models.rl import PatchFastRL
-from unsloth.trainer import UnslothVisionDataCollator, _patch_trl_trainer
-
-PatchFastRL()
-_patch_trl_trainer()
-patch_sft_trainer()
-
+import sys
 import json
 from pathlib import Path
 from typing import Any
@@ -45,7 +18,6 @@ from typing import Any
 from model_garden.contract.progress import ProgressEvent
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
 from model_garden_trainer import run
-from model_garden_trainer.models import backends
 from model_garden_trainer.exports import outputs
 from model_garden_trainer.models.backends import unsloth as backend
 from model_garden_trainer.batches.splits import open_data
@@ -121,7 +93,6 @@ def tower_passes(config: TrainerConfig) -> dict[str, int]:
 
 def main() -> None:
     """``whole`` and ``broken`` are the same vision job under two names, ``text`` a text job."""
-    backends.choose = lambda spec, gpu: ("unsloth", "a test")
     whole, broken, text = (parse_config(Path(path).read_text()) for path in sys.argv[1:])
     found = {
         "whole": train(whole),

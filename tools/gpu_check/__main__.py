@@ -1,0 +1,140 @@
+"""Try every path of the trainer that needs a GPU, then time its steps.
+
+    python -m tools.gpu_check --out FOLDER [--packages dist/gpu-packages]    a machine with a GPU, from the checkout
+    python -m tools.gpu_check --out FOLDER --quick                           any machine: tiny models, on the CPU
+
+The machine needs PyTorch, transformers and accelerate; what else is needed comes from --packages (make gpu-wheels) or
+is installed. Nothing is downloaded: models are random. FOLDER gets rows.jsonl, a line as soon as a section has ended;
+report.md; log.txt; and a trace of one step of each backend. A section that fails is told with the end of its log, and
+the rest is run. The exit code is 0 if nothing failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from tools.gpu_check import lanes
+from tools.gpu_check.plan import Lane, plan
+
+NEEDED_GB = 20
+
+
+class Results:
+    """The rows so far, written to the folder of results as they come."""
+
+    def __init__(self, out: Path) -> None:
+        self.rows: list[lanes.Row] = []
+        self._out, self._lock = out, threading.Lock()
+
+    def __call__(self, row: lanes.Row, said: str = "") -> None:
+        """Keep, write and print a row."""
+        with self._lock:
+            self.rows.append(row)
+            with (self._out / "rows.jsonl").open("a") as file:
+                file.write(json.dumps(asdict(row)) + "\n")
+            with (self._out / "log.txt").open("a") as file:
+                file.write(f"===== {row.section}: {row.result}\n{said}\n")
+            print(f"{row.result:8}{row.seconds:7.1f} s  {row.section}  {'; '.join(row.problems)[:300]}", flush=True)
+
+
+def main() -> None:
+    """Run what was asked for; the exit code says whether all of it passed."""
+    options = _options()
+    out = options.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("rows.jsonl", "log.txt", "report.md"):
+        (out / name).unlink(missing_ok=True)
+    results = Results(out)
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
+        folder = Path(scratch)
+        if not options.quick and shutil.disk_usage(folder).free < NEEDED_GB * 1e9:
+            sys.exit(f"error: {folder} has less than {NEEDED_GB} GB free; set TMPDIR to another folder")
+        (folder / "cache").mkdir()
+        runs = lanes.Runs(
+            folder=folder,
+            out=out,
+            deadline=time.monotonic() + 60 * (options.minutes or (60 if options.quick else 9)),
+            quick=options.quick,
+            environment=lanes.environment(options.packages, quick=options.quick, folder=folder),
+            tell=results,
+        )
+        text = _run(options, runs, results)
+    (out / "report.md").write_text(text)
+    print(f"\n{text}")
+    failed = [row.section for row in results.rows if row.result == "failed"]
+    print(f"failed: {'; '.join(failed)}" if failed else "all passed")
+    sys.exit(1 if failed else 0)
+
+
+def _run(options: argparse.Namespace, runs: lanes.Runs, results: Results) -> str:
+    """Write the models, then check in parallel, then measure one after the other; the report."""
+    make, checks, measured = plan(quick=options.quick)
+    checks, measured = ([_only(lane, options.only) for lane in each] for each in (checks, measured))
+    written = threading.Event()
+
+    def tell(row: lanes.Row, said: str) -> None:
+        results(row, said)
+        if row.section == make.sections[0].name:
+            written.set()
+
+    def write() -> None:
+        lanes.run(make, replace(runs, tell=tell))
+        written.set()
+
+    def check(lane: Lane) -> None:
+        written.wait()
+        lanes.run(lane, runs)
+
+    with ThreadPoolExecutor(1 if options.quick else len(checks) + 1) as pool:
+        done = [pool.submit(write), *(pool.submit(check, lane) for lane in checks)]
+    for future in done:
+        future.result()
+    for lane in measured:
+        lanes.run(lane, runs)
+    from tools.gpu_check.report import agreement_rows, report
+
+    for row in agreement_rows(results.rows):
+        results(row)
+    timed = [section for lane in (*checks, *measured) for section in lane.sections if section.timed]
+    return report(results.rows, timed, runs.folder)
+
+
+def _only(lane: Lane, word: str) -> Lane:
+    return Lane(lane.name, [section for section in lane.sections if re.search(word, section.name)])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    out = os.environ.get("OUT")
+    parser.add_argument("--out", type=Path, default=out, required=out is None, help="folder of results (default $OUT)")
+    parser.add_argument("--packages", type=Path, help="folder of packages that the machine lacks")
+    parser.add_argument("--only", default="", metavar="REGEX", help="sections in whose name it is found")
+    parser.add_argument(
+        "--minutes", type=float, help="what is not done by then has failed (default 9, with --quick 60)"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny models on the CPU: shows that the checks work")
+    options = parser.parse_args()
+    if options.packages:
+        options.packages = options.packages.absolute()
+        if not (options.packages / "unsloth").is_dir():
+            parser.error(f"--packages {options.packages}: no folder of make gpu-wheels; it has no unsloth")
+        sys.path.insert(0, str(options.packages))
+    sys.path[:0] = [str(lanes.ROOT), str(lanes.ROOT / "operator"), str(lanes.ROOT / "trainer-image")]
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""What is run: sections, each a job of the trainer or a measurement, in lanes that share a process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+Kind = Literal["make", "train", "parts", "trl"]
+
+STEPS, STOP_AFTER = 6, 3
+WARM_UP, TIMED, TIMED_SLOWLY = 3, 10, 4
+EFFECTIVE_BATCH = 8
+ROWS = EFFECTIVE_BATCH * (WARM_UP + TIMED + 1)
+"""Rows of each data set: whole steps of one epoch for the longest case."""
+
+SMALL, SMALL_4BIT, TEXT, REAL = "models/vision", "models/vision-4bit", "models/text", "models/benchmark"
+VISION_ROWS, TEXT_ROWS, PAIRS = "data/vision.jsonl", "data/text.jsonl", "data/pairs.jsonl"
+TWO_ROWS = "data/two.jsonl"
+"""For the runs whose output is verified: each row of a small data set is answered, which is slow without a GPU."""
+
+_TRAINS = {"learningRate": 1e-3, "warmupSteps": 1, "maxSteps": STEPS, "maxSeqLength": 1024}
+_ON_A_CPU = {"quantization": "none", "hyperparameters": {"maxSeqLength": 500}}
+"""Without a GPU: no quantization; and from 512 tokens on Unsloth's gradient checkpointing asks for CUDA."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One check or measurement.
+
+    Attributes:
+        name: what it is called in the table; no two are called alike.
+        kind: which function of ``worker`` runs it.
+        limit: seconds after which its process is ended.
+        spec: the part of a job's spec that differs from the defaults; of ``make`` what to write.
+        verify: load the output in a fresh process, as a run does.
+        stop_after: stop the run at this step, and resume it.
+        timed: its steps are a row of the table of step times.
+        traced: the last step is recorded with torch's profiler.
+        needs: a field of the spec without which the section is skipped.
+        skipped: why it is not run.
+    """
+
+    name: str
+    kind: Kind
+    limit: int
+    spec: dict[str, Any] = field(default_factory=dict)
+    verify: bool = False
+    stop_after: int | None = None
+    timed: bool = False
+    traced: bool = False
+    needs: str | None = None
+    skipped: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Sections that one process runs one after the other."""
+
+    name: str
+    sections: list[Section]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two sections that must report the same figures.
+
+    Attributes:
+        name: what it is called in the table.
+        one: name of a section.
+        other: name of the section that it is held against.
+        first: from which step on.
+        losses: largest difference of a loss.
+        norms: largest difference of a gradient norm, as a share; None leaves them out.
+    """
+
+    name: str
+    one: str
+    other: str
+    first: int
+    losses: float
+    norms: float | None
+
+
+def plan(*, quick: bool) -> tuple[Lane, list[Lane], list[Lane]]:
+    """The lane that writes models and rows, the lanes of checks, and those of measurements."""
+    checks = [
+        Lane("unsloth, vision", _vision("unsloth")),
+        Lane("unsloth, other", _text("unsloth")),
+        Lane("transformers", [*_vision("transformers"), *_text("transformers")]),
+    ]
+    measured = [Lane(f"step time, {name}", _step_time(name)) for name in ("unsloth", "transformers")]
+    measured.append(Lane("step time, plain TRL", [_plain_trl()]))
+    make = Lane("models", _models())
+    if quick:  # the lanes do not run in parallel: fewer processes take less time
+        sections = [section for lane in (*checks, *measured) for section in lane.sections]
+        names = ("unsloth", "transformers")
+        merged = [Lane(name, [each for each in sections if each.spec["backend"] == name]) for name in names]
+        return _on_a_cpu(make), [_on_a_cpu(lane) for lane in merged], []
+    return make, checks, measured
+
+
+AGREEMENTS = [
+    Agreement(
+        "both backends, vision", "unsloth: vision, 4-bit", "transformers: vision, 4-bit", 3, losses=0.05, norms=0.02
+    ),
+    Agreement("both backends, packed", "unsloth: vision, packed", "transformers: vision, packed", 3, 0.05, 0.02),
+    Agreement("both backends, text", "unsloth: text, 4-bit", "transformers: text, 4-bit", 3, losses=0.05, norms=0.02),
+    *(
+        Agreement(
+            f"{backend}, resumed and unbroken",
+            f"{backend}: stop and resume",
+            f"{backend}: vision, 4-bit",
+            1,
+            losses=0.01,
+            norms=0.02,
+        )
+        for backend in ("unsloth", "transformers")
+    ),
+    *(
+        Agreement(
+            f"{backend}, {kind} packed and not",
+            f"{backend}: {kind}, packed",
+            f"{backend}: {kind}, 4-bit",
+            1,
+            losses=0.05,
+            norms=0.05,
+        )
+        for backend in ("unsloth", "transformers")
+        for kind in ("vision", "text")
+    ),
+]
+
+
+def _models() -> list[Section]:
+    return [
+        Section("small models and rows", "make", 120, {"make": "small"}),
+        Section("a base model of 4-bit weights", "make", 60, {"make": "4-bit"}),
+        Section("the benchmark's model", "make", 120, {"make": "real"}),
+    ]
+
+
+def _job(backend: str, what: str, limit: int, *parts: dict[str, Any], vision: bool = True, **more: Any) -> Section:
+    base: dict[str, Any] = {"baseModel": TEXT, "datasetPath": TEXT_ROWS}
+    if vision:
+        base = {"baseModel": SMALL, "datasetPath": VISION_ROWS, "isVision": True}
+    spec = base | {"backend": backend, "hyperparameters": dict(_TRAINS)}
+    for part in parts:
+        spec |= part | {"hyperparameters": spec["hyperparameters"] | part.get("hyperparameters", {})}
+    return Section(f"{backend}: {what}", "train", limit, spec, **more)
+
+
+def _vision(backend: str) -> list[Section]:
+    packed = {"hyperparameters": {"packing": True}}
+    evaluated = {"validationFraction": 0.2, "hyperparameters": {"evalSteps": 3}}
+    return [
+        _job(backend, "vision, 4-bit", 200),
+        _job(backend, "vision, packed", 90, packed),
+        _job(backend, "stop and resume", 90, stop_after=STOP_AFTER),
+        _job(backend, "vision, 8-bit", 90, {"quantization": "8bit"}),
+        _job(backend, "vision, 16-bit", 90, {"quantization": "16bit"}),
+        _job(backend, "vision tower adapted", 90, {"loraConfig": {"finetuneVisionLayers": True}}),
+        _job(backend, "evaluation", 90, evaluated),
+        _job(backend, "a base model of 4-bit weights", 90, {"baseModel": SMALL_4BIT}),
+    ]
+
+
+def _text(backend: str) -> list[Section]:
+    pairs: dict[str, Any] = {"method": "dpo", "datasetPath": PAIRS}
+    packed = {"hyperparameters": {"packing": True}}
+    merged = "merged_16bit" if backend == "unsloth" else "merged_4bit"
+    return [
+        _job(backend, "text, 4-bit", 200, vision=False),
+        _job(backend, "text, packed", 90, packed, vision=False),
+        _job(backend, merged, 150, {"saveMethod": merged, "datasetPath": TWO_ROWS}, verify=True),
+        _job(backend, "verify", 90, {"datasetPath": TWO_ROWS}, verify=True),
+        _job(backend, "DPO", 120, pairs, vision=False, needs="method"),
+    ]
+
+
+def _step_time(backend: str) -> list[Section]:
+    steps = {"maxSteps": WARM_UP + TIMED}
+    few = {"maxSteps": WARM_UP + TIMED_SLOWLY}
+    real: dict[str, Any] = {"baseModel": REAL, "hyperparameters": {"maxSeqLength": 4096}}
+
+    def case(way: str, given: dict[str, Any], **more: Any) -> Section:
+        section = _job(backend, way, 150, real, {"hyperparameters": given}, timed=True, **more)
+        return replace(section, name=f"step time, {section.name}")
+
+    parts = replace(_job(backend, "parts of a step", 60, real), kind="parts")
+    fitted = case("autoBatchSize", {**steps, "maxSteps": WARM_UP + TIMED + 1, "autoBatchSize": True}, traced=True)
+    packed = case("packed", {**steps, "autoBatchSize": False, "packing": True})
+    row_by_row = case("1 x 8", few | {"autoBatchSize": False})
+    return [parts, fitted, packed, *([row_by_row] if backend == "unsloth" else [])]
+
+
+def _plain_trl() -> Section:
+    few = {"hyperparameters": {"maxSteps": WARM_UP + TIMED_SLOWLY, "autoBatchSize": False}}
+    section = _job("transformers", "1 x 8", 150, {"baseModel": REAL}, few, timed=True)
+    return replace(section, name="step time, plain TRL: 1 x 8", kind="trl")
+
+
+def _on_a_cpu(lane: Lane) -> Lane:
+    return Lane(lane.name, [_section_on_a_cpu(section) for section in lane.sections])
+
+
+def _section_on_a_cpu(section: Section) -> Section:
+    spec = section.spec
+    section = replace(section, limit=20 * section.limit)
+    if section.kind == "make":
+        return replace(section, skipped="needs a GPU") if spec["make"] == "4-bit" else section
+    if spec.get("quantization") or spec["baseModel"] == SMALL_4BIT or spec.get("saveMethod") == "merged_4bit":
+        return replace(section, skipped="needs a GPU")
+    given = spec["hyperparameters"] | _ON_A_CPU["hyperparameters"]
+    return replace(section, spec=spec | _ON_A_CPU | {"hyperparameters": given})
