@@ -328,3 +328,18 @@ def test_nodes_are_left_out_only_where_it_is_known_that_they_cannot_do() -> None
     assert names(large, gpus=2) == ["two-h100", "unlabelled"]
     assert names(small) == ["t4", "h100", "two-h100", "unlabelled"]
     assert names(on_cpu) == [node.name for node in nodes]
+
+
+def test_dora_and_modules_that_are_trained_whole_add_their_weights_gradients_and_optimizer_state() -> None:
+    plain = estimate(spec(backend="transformers"), QWEN2_5_3B)
+    dora = estimate(spec(loraConfig={"useDora": True}), QWEN2_5_3B)
+    outputs = 2048 + 2 * 256 + 2048 + 2 * 11008 + 2048  # of q, k, v, o, gate, up and down
+    assert dora.trained_parameters - plain.trained_parameters == 36 * outputs
+
+    matrix = 151936 * 2048
+    for names, matrices in ((["lm_head"], 1), (["embed_tokens"], 1), (["embed_tokens", "lm_head"], 1)):  # they are tied
+        whole = estimate(spec(loraConfig={"modulesToSave": names}), QWEN2_5_3B)
+        assert whole.trained_parameters - plain.trained_parameters == matrices * matrix
+        assert sizes(whole)["whole modules"] == pytest.approx(4 * matrix / 2**30)
+        more = sizes(whole)["optimizer"] - sizes(plain)["optimizer"]
+        assert more == pytest.approx(2 * (1 + 4 / 256) * matrix / 2**30)

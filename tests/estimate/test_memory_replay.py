@@ -113,6 +113,29 @@ def test_a_language_models_activations(config: Config, gpu: bool) -> None:
     assert estimated == pytest.approx(live.peak - (trained if not gpu else 0), rel=0.2)
 
 
+@pytest.mark.parametrize("gpu", [True, False], ids=["GPU", "CPU"])
+def test_what_dora_adds_to_a_language_models_activations(gpu: bool) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokens, peaks = 1024, []
+    for dora in (False, True):
+        model = LlamaForCausalLM._from_config(LlamaConfig(**WIDE), dtype=torch.bfloat16 if gpu else torch.float32)
+        model.config.use_cache = False
+        model = get_peft_model(model, PeftLoraConfig(r=16, target_modules=LANGUAGE, use_dora=dora)).train()
+        ids = torch.zeros(1, tokens, dtype=torch.long)
+        with LiveBytes() as live, as_trained(model, gpu=gpu):
+            model(input_ids=ids, labels=ids).loss.backward()
+        peaks.append(live.peak)
+
+    plain = job(gpu=gpu)
+    dora = plain.model_copy(update={"lora_config": plain.lora_config.model_copy(update={"use_dora": True})})
+    totals = []
+    for each in (plain, dora):
+        parts = sizes(estimate(each, WIDE, rows=RowShape(tokens=tokens)))
+        totals.append(sum(parts[name] for name in ("activations", "working memory")))
+    assert totals[1] - totals[0] == pytest.approx(peaks[1] - peaks[0], rel=0.3)
+
+
 @pytest.mark.parametrize("tower", [False, True], ids=["frozen", "adapted"])
 @pytest.mark.parametrize("gpu", [True, False], ids=["GPU", "CPU"])
 def test_a_vision_towers_activations(gpu: bool, tower: bool) -> None:

@@ -108,6 +108,10 @@ def test_an_adapter_and_a_merged_model_are_used_differently() -> None:
     found = {id: words for id, _, words in usage(job(output=made, effectiveSpec={"loraConfig": {"r": 24}}))}
     assert "--enable-lora --max-lora-rank 32" in found["vllm"] and "receipts=models/receipts" in found["vllm"]
     assert "PeftModel" in found["transformers"] and "kserve" not in found
+    pissa = usage(job(output=made, effectiveSpec={"loraConfig": {"r": 24, "initLoraWeights": "pissa"}}))
+    assert any("--max-lora-rank 64" in words for _, _, words in pissa)
+    dora = usage(job(output=made, effectiveSpec={"loraConfig": {"r": 24, "useDora": True}}))
+    assert [id for id, _, _ in dora] == ["transformers"]  # vLLM does not serve it
     merged = {id: words for id, _, words in usage(job(output=made | {"mergedPath": "models/receipts/merged"}))}
     assert merged["vllm"].startswith("vllm serve models/receipts/merged")
     assert "pvc://model-garden-models/receipts/merged" in merged["kserve"]

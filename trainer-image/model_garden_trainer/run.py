@@ -30,7 +30,7 @@ from model_garden_trainer.events import Metrics, Report, log, report_stage, repo
 from model_garden_trainer.exports import adapter, bucket, hub, outputs
 from model_garden_trainer.exports.model_card import model_card
 from model_garden_trainer.fingerprint import fingerprint
-from model_garden_trainer.models import backends, base_model
+from model_garden_trainer.models import backends, base_model, peft_adapter
 
 if TYPE_CHECKING:
     from model_garden.datasets import Example
@@ -134,6 +134,7 @@ def _trained_and_saved(
 
     with run.watchdog:
         model = _adapted(run.backend, run.spec, folder)
+        start = peft_adapter.initial(model, run.spec.lora_config)
         report_stage(run.report, "training")
         match run.spec.method:
             case "sft":
@@ -146,7 +147,7 @@ def _trained_and_saved(
                 trained = orpo.train(run, model, encoder, data, longest=longest)
     if run.team.leader:
         report_stage(run.report, "saving", outputs.relative(run.output))
-        adapter.save(model, config, folder, run.output)
+        adapter.save(model, start, config, folder, run.output)
     return trained
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
@@ -25,6 +24,7 @@ from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports import gguf
 from model_garden_trainer.exports.outputs import Exports
 from model_garden_trainer.exports.sample_answers import Question, ask, first_exchange, questions, scores
+from model_garden_trainer.models import peft_adapter
 from model_garden_trainer.models.families import trainer_for
 from model_garden_trainer.models.quantized import comes_quantized, quantization_config
 
@@ -49,7 +49,7 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
     example = (data.validation if len(data.validation) else data.training)[0]
     encoder = _encoder(spec, base, output)
     question = Question.of(example, encoder)
-    model = PeftModel.from_pretrained(_load(spec, base, as_trained=made.merged is None), output).eval()
+    model = peft_adapter.load(_load(spec, base, as_trained=made.merged is None), output).eval()
     adapted = _logits(model, encoder([example]), output)
     result: dict[str, Any] = {"row": question.origin, "answer": question.answer(model, encoder.tokenizer)}
     with model.disable_adapter():

@@ -12,6 +12,7 @@ from typing import Any
 
 from model_garden.contract.fields import spec_fields
 from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.rules import needs_unquantized, only_on_transformers
 from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 
 _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])")
@@ -71,6 +72,10 @@ def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None =
         table["ggufQuantization"] = "q4_k_m"
     if spec.validation_dataset_path or spec.validation_fraction:
         table = merge(table, {"hyperparameters": {"evalSteps": 100}})
+    if only_on_transformers(given):
+        table["backend"] = "transformers"
+    if needs_unquantized(given):
+        table["quantization"] = "none"
     result = merge(table, given)
     if local_gpus is None:
         limits = result.setdefault("resources", {}).setdefault("limits", {})

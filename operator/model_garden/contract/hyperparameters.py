@@ -25,6 +25,13 @@ class Hyperparameters(ContractModel):
         gt=0,
         le=1,
     )
+    embedding_learning_rate: float | None = declare(
+        "Peak learning rate of embeddings and output layer, if loraConfig.modulesToSave names them.",
+        shapes_weights=True,
+        default_words="learningRate",
+        gt=0,
+        le=1,
+    )
     num_epochs: float | None = declare("Passes over the data set.", 3, shapes_weights=True, gt=0, le=10_000)
     max_steps: int | None = declare(
         "Optimizer steps to train; -1 trains for numEpochs.", -1, shapes_weights=True, ge=-1

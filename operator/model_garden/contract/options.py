@@ -12,6 +12,7 @@ from model_garden.contract.pod import ObjectName
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 NonFiniteLoss = Literal["Fail", "Skip"]
+InitLoraWeights = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4", "pissa_niter_16"]
 _RANK = Default(16, large_vision=32)
 
 
@@ -38,6 +39,29 @@ class LoraConfig(ContractModel):
         max_length=64,
     )
     use_rslora: bool | None = declare("Scale adapters by alpha / sqrt(rank).", False, shapes_weights=True)
+    use_dora: bool | None = declare(
+        "Train the magnitude of each adapted weight too (DoRA). A step takes longer.", False, shapes_weights=True
+    )
+    init_lora_weights: InitLoraWeights | None = declare(
+        "Initialization of the adapters, as in peft. pissa, pissa_niter_N and olora start from the base model's "
+        "weights, and save an adapter of twice the rank.",
+        "default",
+        shapes_weights=True,
+    )
+    loraplus_lr_ratio: float | None = declare(
+        "Learning rate of the adapters' B matrices as a multiple of learningRate (LoRA+).",
+        shapes_weights=True,
+        default_words="the same learning rate",
+        ge=1,
+        le=1000,
+    )
+    modules_to_save: list[Text] | None = declare(
+        "Names of modules to train whole, without an adapter, such as lm_head and embed_tokens.",
+        shapes_weights=True,
+        default_words="none",
+        min_length=1,
+        max_length=64,
+    )
     finetune_vision_layers: bool | None = declare("Adapt the vision tower.", False, shapes_weights=True)
     finetune_language_layers: bool | None = declare("Adapt the language model.", True, shapes_weights=True)
     finetune_attention_modules: bool | None = declare("Adapt the attention projections.", True, shapes_weights=True)
@@ -51,6 +75,8 @@ class EffectiveLoraConfig(LoraConfig):
     lora_alpha: int
     lora_dropout: float
     use_rslora: bool
+    use_dora: bool
+    init_lora_weights: InitLoraWeights
     finetune_vision_layers: bool
     finetune_language_layers: bool
     finetune_attention_modules: bool

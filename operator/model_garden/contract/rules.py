@@ -106,6 +106,26 @@ def _without_gpu(spec: Document) -> bool:
     return str(get(spec, "resources.limits") and spec["resources"]["limits"].get(GPU_RESOURCE, 1)) == "0"
 
 
+def only_on_transformers(spec: Document) -> str | None:
+    """The first setting of ``spec`` that only the transformers backend supports, as in YAML; None if there is none."""
+    settings = {
+        "loraConfig.useDora": get(spec, "loraConfig.useDora") is True,
+        "loraConfig.initLoraWeights": get(spec, "loraConfig.initLoraWeights") not in (None, "default"),
+        "loraConfig.modulesToSave": get(spec, "loraConfig.modulesToSave") is not None,
+    }
+    return next((field for field, given in settings.items() if given), None)
+
+
+def needs_unquantized(spec: Document) -> bool:
+    """Whether training changes weights of the base model, which quantized ones cannot be."""
+    return get(spec, "loraConfig.initLoraWeights") in CHANGES_WEIGHTS
+
+
+CHANGES_WEIGHTS = ("olora", "pissa", "pissa_niter_4", "pissa_niter_16")
+"""Values of ``initLoraWeights`` that take the adapter's first weights out of the base model's."""
+_WITH_REFERENCE = ("dpo", "kto", "grpo")
+"""Methods that compare the trained model with the base model."""
+_INIT = "loraConfig.initLoraWeights"
 _VISION = "(has(self.isVision) ? self.isVision : (has(self.modelType) && self.modelType == 'vision'))"
 _VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
 _SFT = "(!has(self.method) || self.method == 'sft')"
@@ -201,6 +221,37 @@ RULES = (
         lambda s: s.get("backend") == "unsloth" and _without_gpu(s),
         f"!has(self.backend) || self.backend != 'unsloth' || !{_WITHOUT_GPU}",
         "needs a GPU; request one in resources.limits or use backend: transformers",
+    ),
+    Rule(
+        "backend",
+        lambda s: s.get("backend") == "unsloth" and only_on_transformers(s) is not None,
+        "!has(self.backend) || self.backend != 'unsloth' || !has(self.loraConfig)"
+        " || !((has(self.loraConfig.useDora) && self.loraConfig.useDora)"
+        " || (has(self.loraConfig.initLoraWeights) && self.loraConfig.initLoraWeights != 'default')"
+        " || has(self.loraConfig.modulesToSave))",
+        "does not support useDora, initLoraWeights and modulesToSave; use backend: transformers, or remove them",
+    ),
+    Rule(
+        "quantization",
+        lambda s: s.get("quantization") in ("4bit", "8bit") and needs_unquantized(s),
+        "!has(self.quantization) || !(self.quantization in ['4bit', '8bit'])"
+        f" || !({has(_INIT)}) || !(self.{_INIT} in {list(CHANGES_WEIGHTS)})",
+        "has no weights from which pissa and olora can start; use quantization: none, or another initLoraWeights",
+    ),
+    Rule(
+        _INIT,
+        lambda s: needs_unquantized(s) and s.get("method", "sft") in _WITH_REFERENCE,
+        f"!({has(_INIT)}) || !(self.{_INIT} in {list(CHANGES_WEIGHTS)})"
+        f" || !has(self.method) || !(self.method in {list(_WITH_REFERENCE)})",
+        "changes the base model, with which this method compares; use default",
+    ),
+    Rule(
+        "hyperparameters.embeddingLearningRate",
+        lambda s: (
+            get(s, "hyperparameters.embeddingLearningRate") is not None and get(s, "loraConfig.modulesToSave") is None
+        ),
+        f"!({has('hyperparameters.embeddingLearningRate')}) || ({has('loraConfig.modulesToSave')})",
+        "needs embeddings that are trained; set loraConfig.modulesToSave: [embed_tokens, lm_head], or remove it",
     ),
     Rule(
         "quantization",

@@ -13,7 +13,7 @@ import math
 from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.memory_estimate import GIB, Estimate, RowShape
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.estimate.formulas import Job, activation_parts, adapter_parts, lora_parameters, part, weight_parts
+from model_garden.estimate.formulas import Job, activation_parts, adapter_parts, part, weight_parts
 from model_garden.estimate.image_tokens import most_picture_tokens
 from model_garden.estimate.model_shape import Config, VisionShape, read_model
 
@@ -69,7 +69,7 @@ def estimate(spec: EffectiveSpec, config: Config, *, rows: RowShape | None = Non
         reserved_gib=inside,
         smallest_gpu=next((size for size in GPU_SIZES if total <= USABLE_GIB_PER_GB * size), None) if job.gpu else None,
         parameters=job.model.parameters,
-        trained_parameters=lora_parameters(job.adapted, job.lora.r or 0),
+        trained_parameters=job.trained,
         batch_size=job.batch,
         tokens_per_row=job.row.tokens,
         image_tokens_per_row=job.row.image_tokens,

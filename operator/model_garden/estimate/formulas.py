@@ -60,6 +60,9 @@ RECOMPUTED_LAYER = Work(10, 2, 0, 12)
 is in the MLP. Unsloth's fused kernels need less."""
 KEPT_LAYER = Work(16, 8, 8, 16)
 """The activations that one decoder layer keeps for the backward pass if nothing is recomputed, in float32 on a CPU."""
+DORA_KEPT, DORA_NORM = 8, 10
+"""Bytes that DoRA keeps for each output of an adapted layer and token, and those for each number of the largest
+adapted weight while its norm is computed."""
 VISION_FORWARD, VISION_RECOMPUTED, VISION_TRAINED = (28, 6), (34, 12), (45, 16)
 """Bytes of a vision block per patch and unit of its hidden and its intermediate width: in a frozen tower, which runs
 forward only; with adapters, recomputed on a GPU; and with adapters, kept in float32 on a CPU."""
@@ -95,6 +98,16 @@ class Job:
     def adapted(self) -> list[Module]:
         """The layers that get an adapter."""
         return adapted_modules(self.model.modules, self.lora)
+
+    @property
+    def whole(self) -> list[Module]:
+        """The modules that are trained whole: those that ``modulesToSave`` names."""
+        return whole_modules(self.model, self.lora)
+
+    @property
+    def trained(self) -> int:
+        """The number of trained parameters."""
+        return adapter_parameters(self) + sum(module.parameters for module in self.whole)
 
     @property
     def tokens(self) -> int:
@@ -140,6 +153,25 @@ def adapted_modules(modules: Iterable[Module], lora: EffectiveLoraConfig) -> lis
 def lora_parameters(adapted: Iterable[Module], rank: int) -> int:
     """Parameters of adapters of ``rank``: A is rank x inputs, B is outputs x rank (arXiv 2106.09685)."""
     return sum(rank * (module.inputs + module.outputs) for module in adapted)
+
+
+def adapter_parameters(job: Job) -> int:
+    """Parameters of the adapters; DoRA adds a magnitude for each output (arXiv 2402.09353)."""
+    magnitudes = sum(module.outputs for module in job.adapted) if job.lora.use_dora else 0
+    return lora_parameters(job.adapted, job.lora.r or 0) + magnitudes
+
+
+def whole_modules(model: Model, lora: EffectiveLoraConfig) -> list[Module]:
+    """The modules that ``modulesToSave`` names, or that are inside of those that it names.
+
+    A tied output layer is trained as a matrix of its own, unless the embeddings are named too.
+    """
+    names = lora.modules_to_save or []
+    found = [m for m in model.modules if any(f".{name}." in f".{m.name}." for name in names)]
+    last = {name.rpartition(".")[2] for name in names}
+    if "lm_head" in last and "embed_tokens" not in last and all(m.role != "head" for m in model.modules):
+        found.append(Module("lm_head", model.text.vocabulary, model.text.hidden, "language", "head"))
+    return found
 
 
 def quantized(module: Module, skipped: list[str] | None = None) -> bool:
@@ -206,25 +238,30 @@ def _kept_names(modules: list[Module]) -> str:
 
 
 def adapter_parts(job: Job) -> list[Part]:
-    """LoRA weights and gradients, which are float32 in both backends, and optimizer state."""
-    adapted, rank = job.adapted, job.lora.r or 0
-    trained = lora_parameters(adapted, rank)
-    millions = f"{trained / 1e6:.2f} M"
-    optim = job.h.optim or ""
-    if optim == "adafactor":
-        state = sum(4.0 * (2 * rank + m.inputs + m.outputs) for m in adapted)
-        detail = "adafactor keeps a row and a column of each matrix"
-    else:
-        state = trained * OPTIMIZER_BYTES[optim]
-        detail = f"{optim}, {OPTIMIZER_BYTES[optim]:.3g} bytes per trained parameter"
-    parts = [
-        part("LoRA weights", 4 * trained, f"{millions} of rank {rank} on {len(adapted)} layers, float32"),
-        part("LoRA gradients", 4 * trained, f"{millions}, float32"),
-        part("optimizer", state, detail, least=0.0 if optim.startswith("paged") else 1.0),
-    ]
+    """Trained weights and gradients, which are float32 in both backends, and optimizer state."""
+    adapted, whole, rank, trained = job.adapted, job.whole, job.lora.r or 0, job.trained
+    kind, inside = "DoRA" if job.lora.use_dora else "LoRA", adapter_parameters(job)
+    detail = f"{inside / 1e6:.2f} M of rank {rank} on {len(adapted)} layers, float32"
+    parts = [part(f"{kind} weights", 4 * inside, detail)]
+    if whole:
+        names = ", ".join(job.lora.modules_to_save or ())
+        parts.append(part("whole modules", 4 * (trained - inside), f"{names}: a trained copy in float32"))
+    parts.append(part(f"{kind} gradients", 4 * trained, f"{trained / 1e6:.2f} M, float32"))
+    parts.append(_optimizer(job))
     if job.processes > 1:
         parts.append(part("gradient buckets", 4 * trained, f"{job.processes} processes exchange gradients"))
     return parts
+
+
+def _optimizer(job: Job) -> Part:
+    optim, rank = job.h.optim or "", job.lora.r or 0
+    if optim == "adafactor":
+        state = sum(4.0 * (2 * rank + m.inputs + m.outputs) for m in job.adapted)
+        state += sum(4.0 * (m.inputs + m.outputs) for m in job.whole)
+        return part("optimizer", state, "adafactor keeps a row and a column of each matrix")
+    detail = f"{optim}, {OPTIMIZER_BYTES[optim]:.3g} bytes per trained parameter"
+    state = job.trained * OPTIMIZER_BYTES[optim]
+    return part("optimizer", state, detail, least=0.0 if optim.startswith("paged") else 1.0)
 
 
 def activation_parts(job: Job) -> list[Part]:
@@ -241,6 +278,8 @@ def activation_parts(job: Job) -> list[Part]:
             detail = f"{count} patches in {vision.layers} blocks, kept for the backward pass"
             parts.append(part("vision activations", kept, detail, least=0.0, most=1.2))
     layer = job.tokens * (RECOMPUTED_LAYER.per_token(shape) if job.gpu else 8 * shape.intermediate)
+    if job.gpu:
+        layer += max(_dora_kept(job) / shape.layers, _dora_norm(job))
     loss, bounds = _loss(job)
     pieces = {"one layer": layer, "vision tower": _vision_work(job), "loss": loss}
     largest = max(pieces, key=lambda name: pieces[name])
@@ -254,7 +293,7 @@ def activation_parts(job: Job) -> list[Part]:
 def _kept_text(job: Job) -> Part:
     shape, state = job.model.text, 2 * job.model.text.hidden * job.tokens
     if not job.gpu:
-        count = job.tokens * KEPT_LAYER.per_token(shape) * shape.layers
+        count = job.tokens * KEPT_LAYER.per_token(shape) * shape.layers + _dora_kept(job)
         detail = f"all activations of {shape.layers} layers for {job.tokens} tokens; nothing is recomputed on a CPU"
         return part("activations", count, detail, least=0.7 * job.least, most=1.4)
     layers = shape.layers
@@ -263,6 +302,18 @@ def _kept_text(job: Job) -> Part:
         layers, detail = 2, f"hidden states of {job.tokens} tokens x {shape.hidden}; Unsloth keeps them in host memory"
     most = (shape.layers + AROUND_LAYERS) / (layers + AROUND_LAYERS)
     return part("activations", state * (layers + AROUND_LAYERS), detail, least=0.6 * job.least, most=1.1 * most)
+
+
+def _dora_kept(job: Job) -> float:
+    """The outputs of base layer and adapter, which DoRA keeps to differentiate the magnitudes."""
+    outputs = sum(m.outputs for m in job.adapted if m.side == "language") if job.lora.use_dora else 0
+    return float(DORA_KEPT * job.tokens * outputs)
+
+
+def _dora_norm(job: Job) -> float:
+    """The norm of the largest adapted weight: its sum with B A, and B A by way of an identity matrix, as peft does."""
+    sizes = (4.0 * m.inputs**2 + DORA_NORM * m.outputs * m.inputs for m in job.adapted)
+    return max(sizes, default=0.0) if job.lora.use_dora else 0.0
 
 
 def _kept_vision(job: Job) -> float:

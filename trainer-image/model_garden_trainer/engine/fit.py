@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache
-from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from peft import load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback
 
 from model_garden.contract.progress import ResumedEvent, WarningEvent
-from model_garden_trainer.engine import callbacks, checkpoints
+from model_garden_trainer.engine import callbacks, checkpoints, learning_rates
 from model_garden_trainer.engine.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
 from model_garden_trainer.engine.context import Run, Trained
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.errors import Stopped, TrainingError
 from model_garden_trainer.events import log
+from model_garden_trainer.models import peft_adapter
 
 
 def fit(
@@ -40,7 +41,7 @@ def fit(
     run.metrics.rewind(checkpoint.step if checkpoint else -1)
     if checkpoint and _ended(checkpoint, run):
         return _left_off(checkpoint, run, model)
-    fresh = {key: value.cpu().clone() for key, value in get_peft_model_state_dict(model).items()}
+    fresh = {key: value.cpu().clone() for key, value in peft_adapter.state(model).items()}
     split = _split(run, longest, checkpoint, trainer_of)
     while True:
         try:
@@ -78,6 +79,7 @@ def _fit_once(
     if checkpoint:
         trainer.window.loss, trainer.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
         trainer.method_metrics.update(checkpoint.notes["metrics"])
+    learning_rates.apart(trainer.create_optimizer(), model, run.spec)
     run.requests.interruptible = False
     with trainer.autocast_adapters(), trainer.without_walks():
         trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)

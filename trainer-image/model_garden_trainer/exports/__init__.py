@@ -7,7 +7,6 @@ imported here before something is made, so that a job can be checked where none 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -34,8 +33,6 @@ def check(config: TrainerConfig, base: Path, report: Report, *, gpu: bool) -> No
             written.
     """
     spec = config.spec
-    if spec.save_method != "lora":
-        merged.check_tied(spec, json.loads((base / "config.json").read_text(encoding="utf-8")))
     if spec.save_method == "merged_4bit":
         merged.check_4bit(gpu=gpu)
     if spec.save_method == "gguf":

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports.outputs import exporting, tensor_dtypes
@@ -16,7 +13,6 @@ from model_garden_trainer.models.base_model import carry_processor_files
 
 FOLDER = "merged"
 _SIXTEEN_BIT = {"BF16", "F16"}
-_TIED = ("lm_head", "embed_tokens")
 _NO_WEIGHTS = {"I64", "I32", "BOOL"}
 
 
@@ -40,26 +36,6 @@ def check_4bit(*, gpu: bool) -> None:
         )
 
 
-def check_tied(spec: EffectiveSpec, config: Mapping[str, Any]) -> None:
-    """Refuse an adapter on one half of a pair of tied weights: one merged matrix cannot hold both halves.
-
-    Args:
-        spec: the job's.
-        config: the base model's parsed config.json.
-
-    Raises:
-        TrainingError: InvalidSpec.
-    """
-    tied = config.get("tie_word_embeddings", (config.get("text_config") or {}).get("tie_word_embeddings"))
-    found = [name for name in spec.lora_config.target_modules or () if name.split(".")[-1] in _TIED]
-    if tied and found:
-        raise TrainingError(
-            "InvalidSpec",
-            f"spec.loraConfig.targetModules: {' and '.join(_TIED)} share their weights in this model, so an adapter "
-            f"of {found[0]} cannot be merged; remove {found[0]} from targetModules, or use saveMethod: lora",
-        )
-
-
 def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) -> None:
     """The adapter of ``output`` merged into a freshly loaded base model, in 16 bit, in ``folder``.
 
@@ -69,9 +45,10 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
         TrainingError: ExportFailed.
     """
     import torch
-    from peft import PeftModel
+    from peft import PeftConfig
     from transformers import AutoConfig
 
+    from model_garden_trainer.models import peft_adapter
     from model_garden_trainer.models.families import trainer_for
 
     with exporting("the merged model could not be written; the adapter is kept"):
@@ -82,7 +59,9 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
         if getattr(model, "quantization_method", None):  # a base that comes in 4 bit
             model = model.dequantize(dtype)
             model._weight_conversions = None  # else save_pretrained would undo what loading 4-bit weights did
-        PeftModel.from_pretrained(model, output).merge_and_unload(safe_merge=True).save_pretrained(folder)
+        peft_adapter.untie(model, PeftConfig.from_pretrained(output))
+        merged = peft_adapter.load(model, output).merge_and_unload(safe_merge=True)
+        merged.to(dtype).save_pretrained(folder)  # modules that are trained whole are saved in float32
         carry_processor_files(base, folder)
         other = sorted(tensor_dtypes(folder) - _SIXTEEN_BIT - _NO_WEIGHTS)
         if other:

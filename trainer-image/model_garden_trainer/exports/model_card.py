@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from model_garden.contract.addresses import is_remote
+from model_garden.contract.options import EffectiveLoraConfig
+from model_garden.contract.rules import CHANGES_WEIGHTS
 from model_garden.contract.spec import EffectiveSpec, is_on_hub
 from model_garden.contract.status import DatasetStatus, OutputStatus, Samples, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
@@ -37,8 +39,8 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         "Steps": f"{output.trained_steps} of {h.batch_size} x {h.gradient_accumulation_steps} rows",
         "Final loss": f"{output.final_loss:.4f}" if output.final_loss is not None else "-",
         "Learning rate": f"{h.learning_rate:g}, {h.lr_scheduler_type}, {h.optim}",
-        "LoRA": f"r {lora.r}, alpha {lora.lora_alpha}, dropout {lora.lora_dropout:g}",
         **({"Trained on": "answers" if spec.train_on == "responses" else "all text"} if spec.method == "sft" else {}),
+        "LoRA": ", ".join(_lora(lora)),
         "Backend": f"{record['backend']['name']} ({record['backend']['reason']})",
     }
     if spec.vision and spec.image_options:
@@ -76,6 +78,24 @@ def _method(spec: EffectiveSpec, record: dict[str, Any]) -> dict[str, str]:
     listed = "".join(f", {name} {value}" for name, value in settings.items())
     figures = ", ".join(f"{name} {value:.4g}" for name, value in (record.get("metrics") or {}).items())
     return {"Method": f"{spec.method}{listed}"} | ({"Figures": figures} if figures else {})
+
+
+def _lora(lora: EffectiveLoraConfig) -> list[str]:
+    """The settings of the adapter, as a list of words."""
+    words = [f"r {lora.r}", f"alpha {lora.lora_alpha}", f"dropout {lora.lora_dropout:g}"]
+    if lora.use_rslora:
+        words.append("rank-stabilized")
+    if lora.use_dora:
+        words.append("DoRA")
+    if lora.init_lora_weights != "default":
+        words.append(f"initialized by {lora.init_lora_weights}")
+    if lora.init_lora_weights in CHANGES_WEIGHTS:
+        words.append(f"saved with r {2 * lora.r}")
+    if lora.loraplus_lr_ratio:
+        words.append(f"LoRA+ ratio {lora.loraplus_lr_ratio:g}")
+    if lora.modules_to_save:
+        words.append(f"trained whole: {', '.join(lora.modules_to_save)}")
+    return words
 
 
 def _samples(verification: dict[str, Any], samples: Samples | None) -> list[str]:

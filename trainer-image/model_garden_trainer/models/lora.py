@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from model_garden.contract.options import EffectiveLoraConfig
@@ -52,6 +52,31 @@ def choose(
     chosen = set(wanted)
     unwanted = [name for name in (*linears, *others) if name not in chosen and any(_is(name, t) for t in targets)]
     return targets, _excluding(wanted, unwanted)
+
+
+def check_saved(whole: Sequence[str], modules: Collection[str], targets: Collection[str]) -> None:
+    """See that ``modulesToSave`` names modules that exist and have no adapter.
+
+    Raises:
+        TrainingError: InvalidSpec.
+    """
+    missing = [name for name in whole if not any(_is(module, name) for module in modules)]
+    if missing:
+        there = sorted({name.rpartition(".")[2] for name in modules} & {*_HEADS, "embed_tokens", "norm"})
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.loraConfig.modulesToSave: the model has no module {', '.join(map(repr, missing))}; there are "
+            + ", ".join(there),
+        )
+    both = [
+        name for name in whole if any(_is(module, name) and any(_is(module, t) for t in targets) for module in modules)
+    ]
+    if both:
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.loraConfig.modulesToSave: {', '.join(both)} would get an adapter too; remove it here, or list "
+            "other modules in targetModules",
+        )
 
 
 def layers(model: Any) -> tuple[list[str], list[str]]:

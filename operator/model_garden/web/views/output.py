@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from model_garden.contract.progress import SampleAnswer, SampleEvent, parse_event
+from model_garden.contract.rules import CHANGES_WEIGHTS
 from model_garden.services import format
 from model_garden.services.job_view import is_vision
 
@@ -63,12 +64,19 @@ def usage(job: Object) -> list[tuple[str, str, str]]:
         found.append(("vllm", "vLLM", f"vllm serve {merged} --served-model-name {name}"))
         claim = (spec.get("storage") or {}).get("modelsClaim") or "model-garden-models"
         found.append(("kserve", "KServe", _kserve(name, claim, merged)))
-    else:
-        rank = (spec.get("loraConfig") or {}).get("r") or 16
+    elif rank := _served_rank(spec.get("loraConfig") or {}):
         adapter = made.get("adapterPath") or made["path"]
         command = f"vllm serve {base} \\\n  --enable-lora --max-lora-rank {_vllm_rank(rank)} \\\n"
         found.append(("vllm", "vLLM", f"{command}  --lora-modules {name}={adapter}"))
     return found
+
+
+def _served_rank(lora: Mapping[str, Any]) -> int | None:
+    """The rank of the saved adapter; None for one that vLLM does not serve: DoRA, or modules trained whole."""
+    if lora.get("useDora") or lora.get("modulesToSave"):
+        return None
+    rank: int = lora.get("r") or 16
+    return 2 * rank if lora.get("initLoraWeights") in CHANGES_WEIGHTS else rank
 
 
 def _vllm_rank(rank: int) -> int:

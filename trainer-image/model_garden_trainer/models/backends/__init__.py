@@ -7,6 +7,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
+from model_garden.contract.rules import only_on_transformers
 from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.errors import TrainingError
 
@@ -40,6 +41,8 @@ def choose(spec: EffectiveSpec, *, gpu: bool) -> tuple[str, str]:
         return "unsloth", "default with a GPU"
     if spec.method != "sft":
         return "transformers", f"unsloth is not used with method: {spec.method}"
+    if field := only_on_transformers(spec.to_dict()):
+        return "transformers", f"unsloth does not support {field}"
     return "transformers", "spec.backend" if spec.gpus else "default without a GPU"
 
 

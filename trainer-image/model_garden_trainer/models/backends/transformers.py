@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig as PeftLoraConfig
-from peft import get_peft_model
 
 from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.models import peft_adapter
 from model_garden_trainer.models.backends import placement
 from model_garden_trainer.models.families import trainer_for
-from model_garden_trainer.models.lora import choose, layers
 from model_garden_trainer.models.quantized import assert_quantized, quantization_config
 
 OWN_LOSS = False
@@ -61,22 +58,7 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
 
 def add_lora(model: Any, spec: EffectiveSpec) -> Any:
     """The model with fresh adapters on the layers that ``loraConfig`` chooses, all else frozen."""
-    config = spec.lora_config
-    linears, others = layers(model)
-    targets, excluded = choose(linears, config, others)
-    settings = PeftLoraConfig(
-        r=config.r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        use_rslora=bool(config.use_rslora),
-        target_modules=targets,
-        exclude_modules=excluded,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
-        adapted = get_peft_model(model, settings)
+    adapted = peft_adapter.add(model, spec.lora_config)
     if torch.cuda.is_available():  # saves memory where memory is short; a CPU's time is shorter than its memory
         recompute_layers(adapted)
     return adapted
