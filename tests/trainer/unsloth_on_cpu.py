@@ -57,14 +57,17 @@ def collators(config: TrainerConfig) -> dict[str, Any]:
     made = backend.collator(encoder, backend.load_model(spec, folder))
     training = open_data(spec, 0).training
     examples = [training[index] for index in range(4)]
-    processed, process = [], made.processor.image_processor
+    ours = encoder(examples)
+    processed, kind = [], type(made.processor.image_processor)
+    process = kind.__call__
 
-    def count(images: Any, **options: Any) -> Any:
+    def count(self: Any, images: Any, *args: Any, **options: Any) -> Any:
         processed.append(sum(map(len, images)))
-        return process(images, **options)
+        return process(self, images, *args, **options)
 
-    made.processor.image_processor = count
-    ours, theirs = encoder(examples), made(examples)
+    kind.__call__ = count
+    theirs = made(examples)
+    kind.__call__ = process
     return {
         "unsloth": isinstance(made._make, UnslothVisionDataCollator),
         "different": [name for name in {*ours, *theirs} if not torch.equal(ours[name], theirs[name])],

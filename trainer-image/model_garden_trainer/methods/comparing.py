@@ -86,6 +86,7 @@ def common_arguments(run: Run, data: Data, split: Split) -> dict[str, Any]:
         eval_batch=split.micro_batch,
         accumulation=split.accumulation,
         workers=_workers(run.team),
+        some_may_be_unused=run.backend.SOME_MAY_BE_UNUSED,
     ) | {
         "max_length": None,  # a longer row is refused before
         "disable_dropout": run.spec.lora_config.lora_dropout == 0,  # what is asked for of the adapters is kept

@@ -14,7 +14,8 @@ import unsloth  # noqa: F401
 import torch
 from unsloth import FastModel, FastVisionModel
 from unsloth.trainer import UnslothVisionDataCollator
-from unsloth_zoo.gradient_checkpointing import reset_unsloth_gradient_checkpointing_buffers
+from unsloth_zoo import gradient_checkpointing
+from unsloth_zoo.compile_cache import megacache_save
 
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.families import VISION_MODULES
@@ -123,10 +124,12 @@ def collator(encoder: Collator, model: Any) -> Collator:
 
 
 def reset() -> None:
-    """Forget compiled graphs and the buffers of gradient checkpointing.
+    """Save compiled graphs, and forget them and the buffers of gradient checkpointing.
 
     A graph that was compiled before training gives wrong gradients in training (``unsloth/models/_utils.py``, at
     ``_unsloth_reset_stray_compile_cache``), and a pass that broke off leaves its buffers in mid-step.
     """
+    megacache_save()  # for the next process; Unsloth would do it at exit, which the trainer's own exit leaves out
     torch.compiler.reset()
-    reset_unsloth_gradient_checkpointing_buffers()
+    if hasattr(gradient_checkpointing, "GPU_BUFFERS"):  # made with the first model whose checkpoints are offloaded
+        gradient_checkpointing.reset_unsloth_gradient_checkpointing_buffers()
