@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,24 @@ def test_a_model_is_listed_downloaded_checked_and_deleted(api: httpx.Client, mod
     assert got == {*FILES, "SHA256SUMS"}
     assert api.delete(f"{ROUTE}/{model.name}").status_code == 204
     assert api.get(ROUTE).json() == {"items": []} and not model.exists()
+
+
+def test_a_download_that_breaks_off_is_cut_off_and_is_one_line_of_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "models/large/adapter_model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    os.truncate(weights, 500_000_000)
+    with serving(tmp_path, "--local") as api, api.stream("GET", f"{ROUTE}/large/download") as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        os.truncate(weights, 0)
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(pieces)
+    said = capfd.readouterr().err
+    assert "a download broke off: adapter_model.safetensors changed while it was sent" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("name", ["..", "..%2F..%2Fetc", "a%2Fb", ".hidden", "a%5Cb", "a%00b", "x" * 256])

@@ -28,6 +28,15 @@ def test_its_pod_mounts_the_claims_and_has_neither_token_nor_rights() -> None:
     assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 1000
 
 
+def test_its_image_is_pulled_with_the_secrets_of_the_place() -> None:
+    pods = [
+        storage_job(place, "a")["spec"]["template"]["spec"]
+        for place in (StoragePlace(pull_secrets=("one", "two")), StoragePlace())
+    ]
+    assert pods[0]["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]
+    assert "imagePullSecrets" not in pods[1]
+
+
 def test_it_is_none_of_the_operator_s() -> None:
     made = storage_job(StoragePlace(), "a")
     assert "ownerReferences" not in made["metadata"]

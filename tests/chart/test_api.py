@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from devcluster.binaries import ensure_binaries
+from model_garden.storage.pod import place
 from tests.cluster import TestCluster
 from tests.controller.harness import free_port
 from tests.web.conftest import form_token
@@ -95,6 +96,14 @@ def test_claims_image_and_addresses_reach_the_server() -> None:
     assert "--url=http://model-garden-api.mg.svc:8080" in served["args"]
     assert "--proxy-auth" not in served["args"]
     assert "--proxy-auth" in container(render("api.proxyAuth=true"))["args"]
+
+
+def test_the_storage_pod_pulls_its_image_with_the_secrets_of_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = container(render("imagePullSecrets[0].name=one", "imagePullSecrets[1].name=two"))
+    given = {item["name"]: item.get("value") for item in served["env"]}
+    monkeypatch.setenv("MODEL_GARDEN_STORAGE_PULL_SECRETS", given["MODEL_GARDEN_STORAGE_PULL_SECRETS"])
+    assert place().pull_secrets == ("one", "two")
+    assert "MODEL_GARDEN_STORAGE_PULL_SECRETS" not in {item["name"] for item in container(render())["env"]}
 
 
 def test_a_session_key_of_ones_own_takes_the_place_of_the_charts() -> None:

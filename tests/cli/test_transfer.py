@@ -102,6 +102,11 @@ def test_submit_uploads_and_names_the_uploaded_data_set(
     write(file, ROW)
     assert "sums.jsonl has other content, and sums still reads it" in mg("upload", str(file), code=1).stderr
     assert "--upload" in mg(*arguments, "--dry-run", "client", code=2).stderr
+    assert "add --upload" in mg(*arguments[:-1], "--storage-image", "an/image:1", code=2).stderr
+    other = str(write(tmp_path / "elsewhere/others.jsonl", ROW))
+    mg("submit", "--base-model", "a/b", "--dataset", other, "--upload", "--storage-image", "an/image:1")
+    pods = garden.get("pod", namespace=NAMESPACE, selector="app.kubernetes.io/component=files")
+    assert "an/image:1" in [pod["spec"]["containers"][0]["image"] for pod in pods]
     assert "no such file" in mg("submit", "--upload", "--base-model", "a/b", "--dataset", "no.jsonl", code=2).stderr
 
 

@@ -1,11 +1,13 @@
 """A command in a running container, through a real API server, with the streams of a program of its own."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from model_garden.cluster import Cluster, ClusterError, connect, execute
+from devcluster.processes import Process
+from model_garden.cluster import Cluster, ClusterError, connect, exec, execute
 from tests.cluster import TestCluster
 from tests.devcluster.objects import container, pod, processes_in
 
@@ -113,6 +115,40 @@ def test_a_command_ends_with_its_connection(ask, target: TestCluster) -> None:
 
     ask(work)
     target.until(lambda: not any("654321" in line for line in processes_in(target.directory)), "the command ends")
+
+
+def test_a_command_that_is_silent_for_long_is_not_lost(ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exec, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(exec, "DEAD_SECONDS", 1.5)
+
+    async def work(client: Cluster) -> None:
+        assert await run_python(client, "import time; time.sleep(4); print('done')") == (b"done\n", 0, "")
+
+    ask(work)
+
+
+def test_a_connection_on_which_nothing_is_heard_any_more_is_lost(
+    ask, target: TestCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(exec, "DEAD_SECONDS", 1.5)
+    server = Process.read(target.directory / "run" / "kube-apiserver.json")
+    assert server
+
+    async def work(client: Cluster) -> None:
+        words = ["python", "-c", "import time; print('up', flush=True); time.sleep(600)"]
+        async with execute(client, "target", words, container="main") as command:
+            assert (await command.read()).startswith(b"up")
+            server.signal(signal.SIGSTOP)
+            try:
+                while await command.read():
+                    pass
+                with pytest.raises(ClusterError, match="closed before the command ended"):
+                    await command.wait()
+            finally:
+                server.signal(signal.SIGCONT)
+
+    ask(work)
 
 
 def test_input_for_a_command_that_has_ended_is_an_error_with_its_last_words(ask) -> None:

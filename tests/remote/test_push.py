@@ -34,6 +34,27 @@ def test_a_folder_is_uploaded_whole_and_its_record_last(bucket: Bucket, tmp_path
     assert told[-1] == (size, size)
 
 
+def test_a_push_that_breaks_off_leaves_no_record_of_the_model_before(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "adapter.bin").write_bytes(b"old")
+    push_folder(bucket.url("models/one/"), tmp_path, [tmp_path / "adapter.bin"], (RECORD, b"{}"), bucket.endpoint)
+
+    def break_off(_there: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "adapter.bin").write_bytes(b"new")
+    with pytest.raises(KeyboardInterrupt):
+        push_folder(
+            bucket.url("models/one/"),
+            tmp_path,
+            [tmp_path / "adapter.bin"],
+            (RECORD, b"{}"),
+            bucket.endpoint,
+            break_off,
+        )
+    there = {path.name: path.read_bytes() for path in (bucket.folder / "models/one").iterdir()}
+    assert there == {"adapter.bin": b"new"}
+
+
 def test_the_write_test_leaves_nothing(bucket: Bucket) -> None:
     check_writable(bucket.url("models/one/"), RECORD, "one", bucket.endpoint)
     assert not [path for path in bucket.folder.rglob("*") if path.is_file()]

@@ -117,6 +117,14 @@ def test_a_deletion_that_breaks_off_leaves_no_half_data_set(
     assert "sums" not in [one.name for one in asyncio.run(storage.datasets())]
 
 
+def test_what_a_killed_deletion_left_is_removed_by_a_later_one(storage: FolderStorage, tmp_path: Path) -> None:
+    write(tmp_path / "models", **{".upload-old/weights": "half", ".upload-new/weights": "half"})
+    for path in (tmp_path / "models/.upload-old/weights", tmp_path / "models/.upload-old"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    asyncio.run(storage.remove("./models/receipts"))
+    assert [path.name for path in (tmp_path / "models").glob(".*")] == [".upload-new"]
+
+
 @pytest.mark.parametrize(
     ("path", "error", "words"),
     [

@@ -104,6 +104,11 @@ TABLES = {
             "Image of the pod that mounts both claims. Default: `model-garden/operator` of this version.",
         ),
         Variable(
+            "MODEL_GARDEN_STORAGE_PULL_SECRETS",
+            YOU,
+            "Secrets of the namespace with which that image is pulled, separated by commas.",
+        ),
+        Variable(
             "MODEL_GARDEN_TEMPORARY_STORAGE",
             "the chart",
             "Size of the temporary folder of the REST API, such as `1Gi`; uploads use at most nine tenths of it.",

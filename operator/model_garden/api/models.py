@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Path
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from model_garden.api.access import COUNTED, CallerOf
+from model_garden.api.downloads import TAR, archive
 from model_garden.api.openapi import STORAGE, answers
 from model_garden.services.in_use import refuse_in_use
 from model_garden.storage.paths import MAX_PART, model_path
 
 router = APIRouter(tags=["data"])
-TAR = "application/x-tar"
 Name = Annotated[str, Path(alias="name", max_length=MAX_PART, description="Name of the folder in ./models.")]
 
 
@@ -32,16 +30,7 @@ async def list_models(caller: CallerOf) -> Response:
 )
 async def download_model(caller: CallerOf, name: Name) -> Response:
     """A tar archive of the model without its checkpoints; its last member, SHA256SUMS, has the digest of each file."""
-    blocks = caller.storage.archive(model_path(name))
-    first = await anext(blocks)  # what cannot be sent is refused before the answer begins
-
-    async def content() -> AsyncIterator[bytes]:
-        yield first
-        async for block in blocks:
-            yield block
-
-    disposition = f"attachment; filename*=UTF-8''{quote(name, safe='')}.tar"
-    return StreamingResponse(content(), media_type=TAR, headers={"Content-Disposition": disposition})
+    return await archive(caller.storage.archive(model_path(name)), name)
 
 
 @router.delete("/models/{name}", status_code=204, responses=answers({204: None}, 409, 422, *STORAGE))

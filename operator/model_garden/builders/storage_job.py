@@ -34,6 +34,8 @@ class StoragePlace:
     data_claim: str = "model-garden-data"
     models_claim: str = "model-garden-models"
     image: str = f"model-garden/operator:{__version__}"
+    pull_secrets: tuple[str, ...] = ()
+    """Names of the Secrets, in the namespace of the claims, with which the image is pulled."""
 
 
 def storage_job(place: StoragePlace, namespace: str) -> Object:
@@ -57,6 +59,7 @@ def _pod(place: StoragePlace) -> Object:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(),
+        **({"imagePullSecrets": [{"name": name} for name in place.pull_secrets]} if place.pull_secrets else {}),
         "affinity": _beside_training(),
         "containers": [
             {

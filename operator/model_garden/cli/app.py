@@ -13,6 +13,7 @@ from model_garden.cli import storage_app
 from model_garden.cli.help import CONTEXT, ClusterCommand, Command, Group, SpecCommand, TextCommand
 from model_garden.cli.output import error
 from model_garden.cli.parameters import ABOUT, CLUSTER, HERE, Context, Namespace
+from model_garden.cli.storage_app import Image
 
 app = typer.Typer(
     name="model-garden",
@@ -160,6 +161,7 @@ def submit(
     upload: Annotated[
         bool, typer.Option("--upload", help="Upload the data sets first, from this machine to the data claim.")
     ] = False,
+    storage_image: Image = None,
     wait: Wait = False,
     watch: Watch = False,
     logs: Logs = False,
@@ -180,7 +182,7 @@ def submit(
     from model_garden.cli.submit import submit as create
 
     how = Creation(Follow.of(wait, watch, logs), dry_run, output, namespace, context)
-    create(file, ctx.obj, sets, how, name=name, vision=vision, gpus=gpus, upload=upload)
+    create(file, ctx.obj, sets, how, name=name, vision=vision, gpus=gpus, upload=upload, storage_image=storage_image)
 
 
 @app.command("render", rich_help_panel=CLUSTER, cls=Command)

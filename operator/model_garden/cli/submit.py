@@ -44,11 +44,14 @@ def submit(
     vision: bool | None,
     gpus: int | None,
     upload: bool,
+    storage_image: str | None,
 ) -> None:
     """Create a job from a file, flags and ``--set``. Flags override the file, and ``--set`` overrides both.
 
-    ``upload`` uploads its data sets first, from this machine.
+    ``upload`` uploads its data sets first, from this machine, through a pod of the image ``storage_image``.
     """
+    if storage_image and not upload:
+        raise CommandError("--storage-image: only --upload starts a storage pod; add --upload")
     if upload and how.dry_run != "none":
         raise CommandError("--upload: a dry run changes nothing; remove --upload or --dry-run")
     spec: dict[str, Any] = {} if vision is None else {"isVision": vision}
@@ -57,19 +60,19 @@ def submit(
     with named_by_flag():
         job = job_to_submit(merge(merge(spec, flags), parse_sets(sets)), file=file, name=name)
         if upload:
-            _upload(job, how)
+            _upload(job, how, storage_image)
         check_paths(job)
     _create(job, how)
 
 
-def _upload(job: Job, how: Creation) -> None:
+def _upload(job: Job, how: Creation, image: str | None) -> None:
     """Upload each data set of the job that is on this machine, and set its path in the job."""
     from model_garden.cli.storage import Where
     from model_garden.cli.upload import upload_dataset
 
     claims = job.spec.storage or Storage()
     namespace = how.namespace or job.metadata.get("namespace")
-    where = Where(namespace, how.context, claims.data_claim, claims.models_claim)
+    where = Where(namespace, how.context, claims.data_claim, claims.models_claim, image)
     changes: dict[str, str] = {}
     for field in ("dataset_path", "validation_dataset_path"):
         path = getattr(job.spec, field)

@@ -328,7 +328,7 @@ class Cluster:
         try:
             async with asyncio.timeout(seconds):
                 return await session.ws_connect(
-                    url, protocols=(protocol,), headers=await self._authorization(), autoping=True, **proxy
+                    url, protocols=(protocol,), headers=await self._authorization(), autoping=False, **proxy
                 )
         except aiohttp.WSServerHandshakeError:
             raise

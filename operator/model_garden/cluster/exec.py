@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from socket import SHUT_RDWR
@@ -29,6 +30,8 @@ WAITING_MESSAGES = 8
 STDERR_BYTES = 1024 * 1024
 PING_SECONDS = 20.0
 """Seconds between two pings, so that no proxy on the way closes a connection that is silent while the command works."""
+DEAD_SECONDS = 300.0
+"""Seconds without a message or an answer to a ping after which the connection counts as lost."""
 CONNECT_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
 CLOSE_LOOK_SECONDS = 0.005
@@ -45,6 +48,7 @@ class Execution:
         self._status: Mapping[str, Any] | None = None
         self._ended = asyncio.Event()
         self._read_all = False
+        self._heard: float | None = time.monotonic()  # None while what was heard waits to be read
 
     async def write(self, data: bytes) -> None:
         """Send ``data`` to stdin; waits while the command does not read it.
@@ -95,10 +99,16 @@ class Execution:
 
     async def receive(self) -> None:
         """Take apart what the other side sends, until it closes."""
-        with suppress(ValueError):  # an outcome that is no JSON is none
+        from aiohttp import WSMsgType
+
+        with suppress(ValueError, ConnectionError):  # an outcome that is no JSON is none
             async for message in self._socket:
-                if isinstance(message.data, bytes) and len(message.data) > 1:
+                self._heard = None
+                if message.type is WSMsgType.PING:
+                    await self._socket.pong(message.data)
+                elif message.type is WSMsgType.BINARY and len(message.data) > 1:
                     await self._take(message.data[0], message.data[1:])
+                self._heard = time.monotonic()
         self._ended.set()
         await self._stdout.put(b"")
 
@@ -128,11 +138,14 @@ class Execution:
             self._connection.shutdown(SHUT_RDWR)
 
     async def ping(self) -> None:
-        """Keep the connection alive."""
+        """Keep the connection alive, and end one on which nothing is heard any more: ``wait`` then raises."""
         with suppress(ConnectionError, RuntimeError):
-            while True:
+            while self._heard is None or time.monotonic() - self._heard < DEAD_SECONDS:
                 await asyncio.sleep(PING_SECONDS)
-                await self._socket.ping()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PING_SECONDS):
+                        await self._socket.ping()
+        self._shut_down()
 
 
 @asynccontextmanager

@@ -55,7 +55,7 @@ def push_folder(
         address: where to, with a slash at its end.
         folder: the folder.
         files: files in it.
-        last: name and content of an object that is written when all others are there.
+        last: name and content of an object that is written when all others are there; an old one is removed first.
         endpoint: see ``open_store``.
         tell: called with the bytes that were sent and the bytes in all.
 
@@ -68,6 +68,7 @@ def push_folder(
     def upload(path: Path) -> None:
         _patiently(lambda: _upload(store, address + path.relative_to(folder).as_posix(), path, sent))
 
+    _patiently(lambda: _withdraw(store, address + last[0]))
     with ThreadPoolExecutor(UPLOADS) as pool:
         list(pool.map(upload, files))
     _patiently(lambda: store.write(address + last[0], last[1]))
@@ -83,6 +84,17 @@ class _Sent:
         with self._lock:
             self._there += count
             self._tell(self._there, self._total)
+
+
+def _withdraw(store: BucketStore, record: str) -> None:
+    """Remove a record, or empty it where the account may write and not delete: it must not describe other files."""
+    try:
+        store.remove(record)
+    except RemoteError as error:
+        if error.kind == "Denied":
+            store.write(record, b"")
+        elif error.kind != "NotFound":
+            raise
 
 
 def _upload(store: BucketStore, address: str, path: Path, sent: _Sent) -> None:

@@ -31,7 +31,7 @@ from model_garden.storage.listing import (
     model_files,
 )
 from model_garden.storage.paths import DATA, MODELS, STAGING, folder_name, spell, stored_path
-from model_garden.storage.uploading import FolderUpload
+from model_garden.storage.uploading import FolderUpload, discard_stale
 
 
 class FolderStorage:
@@ -150,6 +150,7 @@ def whole_entry(workspace: Path, path: str) -> Path:
 
 def _delete(entry: Path) -> None:
     """Delete a file or a folder. A half of it is never listed, not even if the process ends in between."""
+    discard_stale(entry.parent)
     hidden = entry.with_name(f"{STAGING}{secrets.token_hex(8)}")
     entry.rename(hidden)
     if hidden.is_dir():

@@ -40,10 +40,12 @@ _DIGESTS = TypeAdapter(list[FileDigest])
 
 def place(data_claim: str | None = None, models_claim: str | None = None, image: str | None = None) -> StoragePlace:
     """The place that the arguments name, else the environment, else that of the chart's defaults."""
-    given = {
+    secrets = os.environ.get("MODEL_GARDEN_STORAGE_PULL_SECRETS", "")
+    given: dict[str, Any] = {
         "data_claim": data_claim or os.environ.get("MODEL_GARDEN_DATA_CLAIM"),
         "models_claim": models_claim or os.environ.get("MODEL_GARDEN_MODELS_CLAIM"),
         "image": image or os.environ.get("MODEL_GARDEN_STORAGE_IMAGE"),
+        "pull_secrets": tuple(name.strip() for name in secrets.split(",") if name.strip()),
     }
     return StoragePlace(**{name: value for name, value in given.items() if value})
 

@@ -193,11 +193,11 @@ def _checks_of(folder: Path, dataset: StoredDataset | None, data: Path) -> list[
     return [check_data(Check(str(file), None, root=data)) for file in files]
 
 
-def discard_stale(data: Path) -> None:
-    """Remove what uploads left whose process was killed: nothing in it changed for ``STALE`` seconds."""
+def discard_stale(root: Path) -> None:
+    """Remove what uploads and deletions left whose process was killed: nothing in it changed for ``STALE`` seconds."""
     limit = time.time() - STALE
-    for folder in data.glob(f"{STAGING}*"):
-        with suppress(FileNotFoundError):  # an upload that ends meanwhile
+    for folder in root.glob(f"{STAGING}*"):
+        with suppress(FileNotFoundError):  # an upload or a deletion that ends meanwhile
             if max(path.lstat().st_mtime for path in (folder, *folder.rglob("*"))) < limit:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
+from model_garden.api.downloads import archive
 from model_garden.api.live import RETRY_MILLISECONDS, Held, open_feed
 from model_garden.services.errors import NotFound
 from model_garden.services.feed import Feed, job_changes
@@ -118,13 +119,4 @@ async def download_model(caller: PageCaller, name: Name) -> Response:
     made = (job.get("status") or {}).get("output")
     if not made:
         raise NotFound(f"{name} has no model yet")
-    blocks = caller.storage.archive(made["path"])
-    first = await anext(blocks)
-    headers = {"Content-Disposition": f'attachment; filename="{name}.tar"'}
-    return StreamingResponse(_after(first, blocks), media_type="application/x-tar", headers=HEADERS | headers)
-
-
-async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for block in rest:
-        yield block
+    return await archive(caller.storage.archive(made["path"]), name, HEADERS)
