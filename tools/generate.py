@@ -25,6 +25,7 @@ from model_garden.web.examples import use_case_table
 from tools.reference.cli import cli_reference
 from tools.reference.environment import environment_reference
 from tools.reference.events import events_reference
+from tools.reference.known_faults import known_faults_reference
 from tools.reference.metrics import metrics_reference
 from tools.reference.rest import rest_reference
 from tools.reference.settings import settings_reference
@@ -109,6 +110,7 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (REFERENCE / "output-folder.md", output_folder),
     (REFERENCE / "environment.md", environment_reference),
     (REFERENCE / "metrics.md", metrics_reference),
+    (REFERENCE / "known-faults.md", known_faults_reference),
     (REFERENCE / "operator-settings.md", settings_reference),
     (VISION_GUIDE, vision_guide),
     (STATUS_GUIDE, status_guide),
