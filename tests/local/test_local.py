@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from model_garden.cluster import TRAINING_JOBS, ClusterError
-from model_garden.local import runner
+from model_garden.local import process, runner
 from model_garden.local.home import FolderInUse, local_home
 from model_garden.services.actions import change_job, delete_job
 from model_garden.services.errors import Conflict, NotFound
@@ -34,6 +35,25 @@ def test_a_job_trains_to_its_end_and_its_status_is_the_operators(serve: Serve) -
         assert (attempt["fromStep"], attempt["toStep"]) == (0, 5)
         assert {c["type"] for c in status["conditions"] if c["status"] == "True"} == {"Complete", "Finished"}
         assert status["effectiveSpec"]["backend"] == "transformers"
+
+    serve(scenario)
+
+
+def test_a_machine_without_the_packages_of_the_trainer_fails_a_job_at_once(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real trainer, on a machine that lacks PyTorch."""
+    lacks = "import runpy, sys; sys.modules['torch'] = None; "
+    trainer = "runpy.run_module('model_garden_trainer', run_name='__main__', alter_sys=True)"
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-c", lacks + trainer))
+
+    async def scenario(home: Home) -> None:
+        (home.workspace / "data").mkdir()
+        (home.workspace / "data/rows.jsonl").write_text('{"text": "a"}\n')
+        await home.submit("bare")
+        status = await home.phase("bare", "Failed")
+        assert (status["failure"]["reason"], len(status["attempts"])) == ("MissingPackages", 1)
+        assert "the package torch is missing" in status["failure"]["message"]
 
     serve(scenario)
 

@@ -178,6 +178,12 @@ def _verify(request: str) -> NoReturn:
 def _classify(error: Exception, traceback: str) -> TrainingError:
     """The reason and the message for an unexpected exception; ``traceback`` says where its traceback is."""
     text = str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return TrainingError(
+            "MissingPackages",
+            f"the package {error.name} is missing; install those of the extra trainer "
+            f"(pip install 'model-garden[trainer]'), or use an image that has them ({traceback})",
+        )
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
         return TrainingError(
             "OutOfMemory",

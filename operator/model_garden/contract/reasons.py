@@ -18,6 +18,7 @@ WORKER_LOST = 8
 
 TrainerReason = Literal[
     "InvalidSpec",
+    "MissingPackages",
     "OutputNotWritable",
     "InvalidDataset",
     "InvalidModel",
@@ -59,6 +60,12 @@ REASONS = (
         2,
         "The message names the wrong field. The spec of a job cannot change, so create a new job with the corrected "
         "field: `model-garden rerun NAME --set FIELD=VALUE`.",
+    ),
+    Reason(
+        "MissingPackages",
+        2,
+        "Install the package that the message names. On your own machine: `pip install 'model-garden[trainer]'`. "
+        "In a cluster, correct the image.",
     ),
     Reason(
         "OutputNotWritable",
