@@ -106,7 +106,7 @@ class TestTokenCounter:
         from PIL import Image
         from transformers import AutoProcessor
 
-        from model_garden.datasets.rendering import chat_messages
+        from model_garden.datasets.template_messages import chat_messages
 
         folder = tiny_model(kind)
         processor = AutoProcessor.from_pretrained(folder)
@@ -130,7 +130,7 @@ class TestTokenCounter:
     def test_text(self, kind, tiny_model, tmp_path):
         from transformers import AutoTokenizer
 
-        from model_garden.datasets.rendering import chat_messages
+        from model_garden.datasets.template_messages import chat_messages
 
         tokenizer = AutoTokenizer.from_pretrained(tiny_model(kind))
         counter = TokenCounter.load(tiny_model(kind), vision=False)

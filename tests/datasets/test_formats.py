@@ -280,10 +280,11 @@ def test_a_row_for_a_vision_model(name, tmp_path):
 
 QUESTION_ANSWER = """
 from model_garden.datasets.formats.base import Format
+from model_garden.datasets.turns import Turn
 
 
 def _read(row):
-    return "chat", [("user", [row.text("question")]), ("assistant", [row.text("answer")])]
+    return "chat", [Turn("user", [row.text("question")]), Turn("assistant", [row.text("answer")])]
 
 
 FORMAT = Format(required=("question", "answer"), shape='{"question", "answer"}', about="a question", read=_read)

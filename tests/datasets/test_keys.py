@@ -27,20 +27,11 @@ def sharegpt(answer):
 
 
 CHANGES_TRAINING = {
-    "loss of a turn (ms-swift)": conversation(answer={"loss": False}),
-    "weight of a turn (OpenAI)": conversation(answer={"weight": 0}),
     "half a weight": conversation(answer={"weight": 0.5}),
-    "loss mask of a turn (verl)": conversation(answer={"loss_mask": 0}),
     "loss mask of a row (LLaMA-Factory)": conversation(loss_mask=[0, 1]),
     "loss scale of a row": conversation(loss_scale=[0.5]),
-    "train of an answer (Axolotl)": conversation(answer={"train": False}),
     "train of a question (Axolotl)": conversation(question={"train": True}),
     "details of a turn (Axolotl)": conversation(answer={"train_detail": [{"begin_offset": 0, "end_offset": 1}]}),
-    "trainable": conversation(answer={"trainable": False}),
-    "train on turn": conversation(answer={"train_on_turn": False}),
-    "mask": conversation(answer={"mask": True}),
-    "mask of a number": sharegpt({"mask": 1}),
-    "weight in ShareGPT": sharegpt({"weight": 0.0}),
     "label (TRL)": {"prompt": "a", "completion": "b", "label": False},
     "label of a CSV file": {"prompt": "a", "completion": "b", "label": "False"},
     "label of messages (ms-swift)": conversation(label=False),
@@ -50,18 +41,14 @@ CHANGES_TRAINING = {
     "chosen and rejected (TRL)": {"prompt": "a", "chosen": "b", "rejected": "c"},
     "rejected beside messages": conversation(rejected=[{"role": "assistant", "content": "c"}]),
     "completions (TRL)": {"prompt": "a", "completion": "b", "completions": ["c"]},
-    "reasoning (vLLM)": conversation(answer={"reasoning": "Because."}),
-    "reasoning_content": conversation(answer={"reasoning_content": "Because."}),
-    "thinking": conversation(answer={"thinking": "Because."}),
-    "thoughts": conversation(answer={"thoughts": "Because."}),
-    "cot": sharegpt({"cot": "Because."}),
-    "cot of a row": {"instruction": "a", "output": "b", "cot": "Because."},
-    "reasoning of a row": conversation(reasoning="Because."),
-    "tool calls": conversation(answer={"tool_calls": [{"id": 1}]}),
-    "function call": conversation(answer={"function_call": {"name": "f"}}),
+    "reasoning of a row of turns": conversation(reasoning="Because."),
+    "reasoning of a question": conversation(question={"reasoning": "Because."}),
+    "reasoning in parts (OpenRouter)": conversation(answer={"reasoning_details": [{"text": "Because."}]}),
+    "tool calls of a row": conversation(tool_calls=[{"name": "f"}]),
+    "documents": conversation(documents=[{"title": "a", "text": "b"}]),
+    "weight of a row": conversation(weight=0),
     "refusal (OpenAI)": conversation(answer={"refusal": "No."}),
     "channel (Harmony)": conversation(answer={"channel": "analysis"}),
-    "tools": conversation(tools=[{"name": "f"}]),
     "system prompt": conversation(system_prompt="Be brief."),
     "template arguments": conversation(chat_template_kwargs={"enable_thinking": False}),
     "thinking mode (verl)": conversation(enable_thinking=True),
@@ -88,6 +75,20 @@ CHANGES_NOTHING = {
     "the final channel": conversation(answer={"channel": "final"}),
     "empty lists": conversation(answer={"tool_calls": []}, tools=[], objects={"ref": [], "bbox": []}),
     "empty texts": conversation(answer={"reasoning_content": "", "function_call": None}, rejected_response=""),
+}
+
+EXCLUDES = {
+    "loss (ms-swift)": {"loss": False},
+    "weight (OpenAI)": {"weight": 0},
+    "weight of a CSV file": {"weight": "0.0"},
+    "loss mask (verl)": {"loss_mask": 0},
+    "train (Axolotl)": {"train": False},
+    "trainable": {"trainable": False},
+    "train on turn": {"train_on_turn": False},
+    "mask": {"mask": True},
+    "mask of a number": {"mask": 1},
+    "masked": {"masked": True},
+    "two keys of the same meaning": {"weight": 0, "train": False},
 }
 
 IGNORED = {
@@ -122,6 +123,18 @@ def test_a_key_whose_value_changes_nothing_is_accepted_and_not_reported(name, tm
     assert read(CHANGES_NOTHING[name], tmp_path).ignored == ()
 
 
+@pytest.mark.parametrize("name", EXCLUDES)
+@pytest.mark.parametrize("shape", ["messages", "conversations"])
+def test_a_key_that_excludes_an_answer_is_honored(name, shape, tmp_path):
+    answer = EXCLUDES[name]
+    row = conversation(answer=answer) if shape == "messages" else sharegpt(answer)
+    question, _ = row[shape]
+    row[shape] += [question, row[shape][1] | dict.fromkeys(answer)]
+    found = read(row, tmp_path)
+    assert [message.answers for message in found.example.messages] == [False, False, False, True]
+    assert found.ignored == ()
+
+
 @pytest.mark.parametrize("name", IGNORED)
 def test_any_other_key_is_ignored_and_reported(name, tmp_path):
     row, ignored = IGNORED[name]
@@ -130,11 +143,10 @@ def test_any_other_key_is_ignored_and_reported(name, tmp_path):
 
 def test_a_message_names_turn_key_value_and_fix(tmp_path):
     with pytest.raises(RowError) as caught:
-        read(conversation(answer={"loss": False}), tmp_path)
+        read(conversation(answer={"loss": 0.5}), tmp_path)
     assert str(caught.value) == (
-        'messages[1] has "loss" (false): it gives an answer another weight in the loss, but here all answers '
-        "have the same weight; "
-        "if the turn must not be trained, remove the turn or the row; otherwise remove the key"
+        'messages[1] has "loss" (0.5): it gives a text another weight in the loss, but here a turn is trained with the '
+        'weight 1 or 0; write "weight": 1 or 0 in a turn, or remove the key'
     )
 
 

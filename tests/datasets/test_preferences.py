@@ -53,7 +53,8 @@ def test_every_shape_of_preferences_is_read(row: dict[str, Any], method: Any, tm
     example = converted(row, tmp_path, method=method)
     assert texts(example.messages) == [("user", "Hi"), ("assistant", "Hello")]
     assert texts(example.rejected) == [("user", "Hi"), ("assistant", "What?")]
-    assert example.last_answer and [len(one.messages) for one in example.sequences] == [2, 2]
+    assert [message.answers for message in example.messages] == [False, True]
+    assert [len(one.messages) for one in example.sequences] == [2, 2]
     assert example.kind == ("completion" if row == ROWS["texts"] else "chat")
 
 

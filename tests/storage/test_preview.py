@@ -65,6 +65,29 @@ def test_rows_have_turns_pictures_and_what_is_trained_on(data: Path) -> None:
     assert text.text and answer.parts[0].text
 
 
+def test_reasoning_tools_and_calls_are_parts_of_their_turns(data: Path) -> None:
+    call = {"function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    row = {
+        "tools": [{"name": "weather"}],
+        "messages": [
+            {"role": "user", "content": "Warm?"},
+            {"role": "assistant", "reasoning": "I ask.", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "21"},
+            {"role": "assistant", "content": "Seven.", "weight": 0},
+        ],
+    }
+    (data / "calls.jsonl").write_text(json.dumps(row) + "\n")
+    (found,) = preview(data, "./data/calls.jsonl").rows
+    assert found.problem is None
+    assert [(turn.role, turn.trained, [(part.label, part.text) for part in turn.parts]) for turn in found.turns] == [
+        ("tools", False, [("tool", '{"name": "weather"}')]),
+        ("user", False, [(None, "Warm?")]),
+        ("assistant", True, [("reasoning", "I ask."), ("tool call", 'weather {"city": "Paris"}')]),
+        ("tool", False, [(None, "21")]),
+        ("assistant", False, [(None, "Seven.")]),
+    ]
+
+
 def test_all_text_may_be_trained_on(data: Path) -> None:
     assert all(turn.trained for row in preview(data, train_on="all").rows for turn in row.turns)
 

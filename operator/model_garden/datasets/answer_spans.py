@@ -8,7 +8,7 @@ ends. It ends where the text no longer depends on its content, plus the end-of-t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Span = tuple[int, int]
@@ -16,6 +16,7 @@ Chat = list[dict[str, Any]]
 Render = Callable[..., str]
 """``render(chat, add_generation_prompt=False)``: the chat as text."""
 
+_MARKER = re.compile(r"<[^<>\s]*>")
 _PIECE = re.compile(r"<[^<>]*>|[^<]+|<")
 PROBE = "\ue000\ue001\ue000"
 """Replaces an answer. These private-use characters begin or end no template text and almost no answer."""
@@ -25,31 +26,64 @@ class UnsuitableTemplate(ValueError):
     """The position of an answer cannot be found in what the template renders."""
 
 
-def answer_spans(render: Render, chat: Chat, text: str) -> list[Span]:
-    """Start and end, in ``text``, of each assistant turn, with its end marker: all that the model must generate.
+def answer_spans(render: Render, chat: Chat, text: str, answers: Sequence[int]) -> list[Span]:
+    """Start and end, in ``text``, of some assistant turns, with their end markers: all that the model must generate.
 
     Args:
         render: the chat template.
         chat: messages of role and content; content is a string or a list of parts.
         text: ``render(chat)``.
+        answers: indices of assistant turns.
 
     Raises:
         UnsuitableTemplate: the text does not change where the content does.
     """
-    return [_turn(render, chat, text, index) for index, message in enumerate(chat) if message["role"] == "assistant"]
+    return [_turn(render, chat, text, index) for index in answers]
 
 
 def _turn(render: Render, chat: Chat, text: str, index: int) -> Span:
+    try:
+        return _changed(render, chat, text, index)
+    except UnsuitableTemplate:
+        raise
+    except Exception:  # a template may refuse the result of a tool after a turn without a call
+        if not chat[index].get("tool_calls"):
+            raise
+    until = chat[: index + 1]
+    alone = render(until)
+    start, end = _changed(render, until, alone, index)
+    if text[:end] != alone[:end]:
+        raise UnsuitableTemplate(f"the chat template renders message {index + 1} (assistant) as later turns need it")
+    return start, end
+
+
+def _changed(render: Render, chat: Chat, text: str, index: int) -> Span:
+    """The part of ``text`` that depends on a turn, from the end of the prompt before it to its end marker.
+
+    The turn is replaced by one whose content is ``PROBE``, without reasoning and tool calls.
+    """
     probed = render([*chat[:index], _with_content(chat[index], PROBE), *chat[index + 1 :]])
     if PROBE not in probed or probed == text:
         raise UnsuitableTemplate(f"the chat template does not render message {index + 1} (assistant) as written")
     start = _common(text, probed)
     tail = _common(text[start:][::-1], probed[start:][::-1])
     end = len(text) - tail
+    if len(chat[index]) > len(("role", "content")):
+        start, end = _whole_pieces(text, start, end)
     prompt = _prompt(render, chat[:index])
     if prompt is not None and text.startswith(prompt) and len(prompt) <= start:
         start = len(prompt)
     return start, end + len(_shared(_end_marker(render, chat[: index + 1]), text[end:]))
+
+
+def _whole_pieces(text: str, start: int, end: int) -> Span:
+    """The span, widened to whole tokens in angle brackets: ``<|call|>`` and ``<|end|>`` have characters in common."""
+    for piece in _MARKER.finditer(text):
+        if piece.start() < start < piece.end():
+            start = piece.start()
+        if piece.start() < end < piece.end():
+            end = piece.end()
+    return start, end
 
 
 def _prompt(render: Render, before: Chat) -> str | None:
@@ -90,8 +124,8 @@ def _common(one: str, other: str) -> int:
 
 
 def _with_content(message: dict[str, Any], text: str) -> dict[str, Any]:
-    content = message["content"]
-    return message | {"content": text if isinstance(content, str) else [{"type": "text", "text": text}]}
+    content = text if isinstance(message["content"], str) else [{"type": "text", "text": text}]
+    return {"role": message["role"], "content": content}
 
 
 def expanded_spans(spans: list[Span], text: str, expanded: str, placeholder: str) -> tuple[list[Span], list[Span]]:

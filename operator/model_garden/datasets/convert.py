@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from model_garden.contract.methods import Method
 from model_garden.datasets.errors import RowError, kind_of
 from model_garden.datasets.example import Example, ImageRef, Kind, Message
 from model_garden.datasets.formats import accepted, format_of
-from model_garden.datasets.formats.base import IMAGE_COLUMNS, Format, Row, as_list
-from model_garden.datasets.keys import unread
+from model_garden.datasets.formats.base import IMAGE_COLUMNS, Format, Row, reasoning_of
+from model_garden.datasets.keys import REASONING, unread
 from model_garden.datasets.locate import Locator
 from model_garden.datasets.origin import Origin
 from model_garden.datasets.pairs import check_pair
-from model_garden.datasets.turns import Slot, Turn, check_turns, place_pictures
+from model_garden.datasets.tool_calls import TOOLS, read_tools
+from model_garden.datasets.turns import Slot, Turn, check_turns, excluded, place_pictures
+from model_garden.datasets.values import as_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool, method:
     if pictures and not vision:
         raise _pictures_for_text_model()
     found = format_of(fields, vision=vision, method=method)
-    known = (*found.required, *found.optional, *IMAGE_COLUMNS)
+    known = (*found.required, *found.optional, *IMAGE_COLUMNS, *TOOLS, *(() if found.lists_turns else REASONING))
     ignored = unread(fields, known, "row of turns" if found.lists_turns else "row of columns", "the row")
     reading = Row(fields, locator, vision, pictures)
     kind, turns = found.read(reading)
@@ -65,19 +67,29 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool, method:
     if rejected:
         check_pair(messages, rejected)
     label = found.label(reading) if found.label else None
-    example = Example(kind, messages, origin, rejected, last_answer="sft" not in found.methods, label=label)
+    example = Example(kind, messages, origin, _tools(fields, kind), rejected, label)
     return Converted(example, (*reading.ignored, *sorted(ignored)), found.shape)
 
 
 def _messages(kind: Kind, turns: list[Turn], row: Row, found: Format) -> tuple[Message, ...]:
-    """``turns`` with the system prompt and the images of the row's columns, checked."""
+    """``turns`` with the system prompt, the images and the reasoning of the row's columns, checked.
+
+    Of a row of preferences, the last answer alone carries loss.
+    """
     turns = _with_system(row, kind, turns)
+    if not found.lists_turns:
+        turns = _with_reasoning(row.fields, kind, turns)
     if row.vision:
         turns = place_pictures(turns, row.pictures, in_front=not found.lists_turns)
-    elif any(not isinstance(part, str) for _, parts in turns for part in parts):
+    elif any(not isinstance(part, str) for turn in turns for part in turn.parts):
         raise _pictures_for_text_model()
     check_turns(turns)
-    return tuple(Message(role, tuple(part for part in parts if not isinstance(part, Slot))) for role, parts in turns)
+    if "sft" not in found.methods:
+        turns = [*map(excluded, turns[:-1]), turns[-1]]
+    return tuple(
+        Message(role, tuple(part for part in parts if not isinstance(part, Slot)), details)
+        for role, parts, details in turns
+    )
 
 
 def has_pictures(row: Any) -> bool:
@@ -146,6 +158,33 @@ def _with_system(row: Row, kind: Kind, turns: list[Turn]) -> list[Turn]:
         return turns
     if kind != "chat":
         raise RowError('"system" needs turns, which this format does not have', 'write the row as "messages"')
-    if turns[0][0] == "system":
+    if turns[0].role == "system":
         raise RowError('the row has a "system" column and a system turn', "keep one of them")
-    return [("system", [system]), *turns]
+    return [Turn("system", [system]), *turns]
+
+
+def _with_reasoning(fields: Mapping[str, Any], kind: Kind, turns: list[Turn]) -> list[Turn]:
+    """``turns`` with the reasoning of the row's column before its answer, if it has any."""
+    reasoning, keys = reasoning_of(fields)
+    if not reasoning:
+        return turns
+    if kind != "chat":
+        raise RowError(
+            f'the row has "{keys[0]}", and this format is rendered without a chat template, so the reasoning would be '
+            "lost",
+            'write the row as "messages", with "reasoning" in the turn of the answer, or remove it',
+        )
+    answer = turns[-1]
+    return [*turns[:-1], answer._replace(details=replace(answer.details, reasoning=reasoning))]
+
+
+def _tools(fields: Mapping[str, Any], kind: Kind) -> tuple[dict[str, Any], ...]:
+    """The definitions of tools in the row's columns."""
+    given = [column for column in TOOLS if fields.get(column) not in (None, [], "", "[]")]
+    if not given:
+        return ()
+    if len(given) > 1:
+        raise RowError(f"the row has both {' and '.join(given)}", "keep tools")
+    if kind != "chat":
+        raise RowError(f'"{given[0]}" needs turns, which this format does not have', 'write the row as "messages"')
+    return read_tools(fields[given[0]], f'"{given[0]}"')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from model_garden.datasets.origin import Origin
 
@@ -20,11 +20,52 @@ class ImageRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool in an answer: the tool's name, its arguments, and the id to which a result refers."""
+
+    name: str
+    arguments: dict[str, Any]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a turn has besides its content.
+
+    Args:
+        reasoning: the reasoning before an answer.
+        tool_calls: the calls that an answer ends with.
+        trained: whether an answer carries loss.
+        name, call_id: of the result of a tool, the tool's name and the id of its call.
+    """
+
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    trained: bool = True
+    name: str | None = None
+    call_id: str | None = None
+
+
+PLAIN = Details()
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: its role and its parts in order, each a text or an image."""
+    """One turn: its role, its parts in order, each a text or an image, and its details."""
 
     role: Role
     parts: tuple[str | ImageRef, ...]
+    details: Details = PLAIN
+
+    @property
+    def text(self) -> str:
+        """The texts of its content, joined."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is an answer that carries loss."""
+        return self.role == "assistant" and self.details.trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +73,19 @@ class Example:
     """One row.
 
     ``chat``: the assistant turns are the answers. ``completion``: a prompt and its answer, joined without a chat
-    template. ``text``: one message, trained on as a whole.
+    template. ``text``: one message, trained on as a whole. ``tools`` are the definitions of tools in a chat, in
+    OpenAI's form.
 
     A row of preferences has all turns with the chosen answer in ``messages`` and all turns with the rejected one in
     ``rejected``; they differ in the last. ``label`` says of a row for KTO whether its answer is wanted. Of such rows
-    the last answer alone carries loss (``last_answer``).
+    the last answer alone carries loss.
     """
 
     kind: Kind
     messages: tuple[Message, ...]
     origin: Origin
+    tools: tuple[dict[str, Any], ...] = ()
     rejected: tuple[Message, ...] = ()
-    last_answer: bool = False
     label: bool | None = None
 
     @property

@@ -1,8 +1,9 @@
 """Keys that no format reads. A key that changes what another training tool trains is refused.
 
 Every other key is ignored and reported once. A key whose value changes nothing (``"weight": 1``, ``"train": true``, an
-empty list) is accepted without a report. The meanings are those of the data formats of TRL, LLaMA-Factory, ms-swift,
-Axolotl, verl, slime, OpenAI and Qwen-VL.
+empty list) is accepted without a report, and one that excludes a whole answer from the loss (``"weight": 0``) is
+honored (``untrained``). The meanings are those of the data formats of TRL, LLaMA-Factory, ms-swift, Axolotl, verl,
+slime, OpenAI and Qwen-VL.
 """
 
 from __future__ import annotations
@@ -101,30 +102,33 @@ def _not_final(value: Any, _answer: bool) -> bool | None:
     return bool(value != "final")
 
 
-_REMOVE_TURN = "if the turn must not be trained, remove the turn or the row; otherwise remove the key"
+REASONING = ("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "cot", "chain_of_thought")
+"""Keys of the reasoning before an answer, as the turn of the answer has them, or a row of columns."""
+_WEIGHTS = ("loss", "loss_weight", "loss_scale", "loss_mask", "weight", "trainable", "train_on_turn")
+_MASKS = ("mask", "masked")
 _ONE_ANSWER = "keep the wanted answer as the row's answer and remove the others, or remove the row"
 _PREFERENCES = f"set method: dpo to train on preferences; otherwise {_ONE_ANSWER}"
 
 MEANINGS: tuple[Meaning, ...] = (
     Meaning(
-        ("loss", "loss_weight", "loss_scale", "loss_mask", "weight", "trainable", "train_on_turn"),
+        _WEIGHTS,
         _EVERYWHERE,
-        "it gives an answer another weight in the loss, but here all answers have the same weight",
-        _REMOVE_TURN,
+        "it gives a text another weight in the loss, but here a turn is trained with the weight 1 or 0",
+        'write "weight": 1 or 0 in a turn, or remove the key',
         _weighted,
     ),
     Meaning(
         ("train",),
         _EVERYWHERE,
-        "it selects what is trained, but every answer is trained here, and no other turn",
-        f"{_REMOVE_TURN} (trainOn: all trains on every turn)",
+        "it selects what is trained, but only an answer can be trained here, and only as a whole",
+        "remove the key (trainOn: all trains on every turn)",
         _trained,
     ),
     Meaning(
-        ("mask", "masked"),
+        _MASKS,
         _EVERYWHERE,
-        "it excludes text from the loss, but every answer is trained here",
-        _REMOVE_TURN,
+        "it excludes text from the loss, but only a whole answer can be excluded here",
+        "write it in the turn of the answer, or remove the key",
         _masked,
     ),
     Meaning(
@@ -168,14 +172,10 @@ MEANINGS: tuple[Meaning, ...] = (
         _lost,
     ),
     Meaning(
-        (
-            *("reasoning", "reasoning_content", "reasoning_details", "thinking", "thinking_blocks"),
-            *("thought", "thoughts", "cot", "chain_of_thought"),
-        ),
+        (*REASONING, "reasoning_details", "thinking_blocks"),
         _EVERYWHERE,
-        "it holds reasoning, but this key is not read, so the reasoning would be lost",
-        "move it into the text of the answer, in the form that the model's chat template uses (often "
-        "<think>…</think>), or remove the key",
+        "it holds reasoning, but this key is not read here, so the reasoning would be lost",
+        'write it as text into "reasoning" of the answer\'s turn, or remove the key',
         _lost,
     ),
     Meaning(
@@ -188,8 +188,8 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         ("tool_calls", "function_call", "refusal"),
         (*_ROW, "turn"),
-        "it is part of an answer, but this key is not read, so that part would be lost",
-        "write it into the answer's text as the model's chat template does, or remove it",
+        "it is part of an answer, but this key is not read here, so that part would be lost",
+        "write tool calls into the turn of the answer, a refusal as its content, or remove it",
         _lost,
     ),
     Meaning(
@@ -200,7 +200,7 @@ MEANINGS: tuple[Meaning, ...] = (
         _not_final,
     ),
     Meaning(
-        ("tools", "functions", "documents"),
+        ("documents",),
         _ROW,
         "it is part of the prompt, but this key is not read, so that part would be lost",
         "write it into the system prompt as the model's chat template does, or remove it",
@@ -259,6 +259,25 @@ MEANINGS: tuple[Meaning, ...] = (
 _BY_PLACE: dict[tuple[Place, str], Meaning] = {
     (place, key): meaning for meaning in MEANINGS for place in meaning.places for key in meaning.keys
 }
+
+
+def untrained(turn: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The keys of an answer's turn that exclude the answer from the loss: ``"weight": 0``, ``"train": false``, ….
+
+    Raises:
+        RowError: another key of the turn says that it is trained.
+    """
+    numbers = {key: _number(turn[key]) for key in (*_WEIGHTS, "train", *_MASKS) if key in turn}
+    trains = {key: number != (key in _MASKS) for key, number in numbers.items() if number in (0, 1)}
+    excluding = tuple(key for key, trained in trains.items() if not trained)
+    including = [key for key, trained in trains.items() if trained]
+    if excluding and including:
+        raise RowError(
+            f'{name} has "{excluding[0]}" ({_brief(turn[excluding[0]])}) and "{including[0]}" '
+            f"({_brief(turn[including[0]])}), which contradict each other",
+            "keep one of them",
+        )
+    return excluding
 
 
 def unread(left: Mapping[str, Any], known: Iterable[str], place: Place, name: str, *, answer: bool = True) -> list[str]:

@@ -25,12 +25,9 @@ def check_pair(chosen: Sequence[Message], rejected: Sequence[Message]) -> None:
             f"the chosen conversation has {len(chosen)} turns, and the rejected one has {len(rejected)}",
             "let them differ in the last answer alone, or remove the row",
         )
-    if _text(chosen[-1]) == _text(rejected[-1]):
+    answers = [(message.text.strip(), message.details) for message in (chosen[-1], rejected[-1])]
+    if answers[0] == answers[1]:
         raise RowError(
-            f"the chosen and the rejected answer are equal ({shown(_text(chosen[-1]))})",
+            f"the chosen and the rejected answer are equal ({shown(answers[0][0])})",
             "remove the row, since no preference can be learned from it",
         )
-
-
-def _text(message: Message) -> str:
-    return "".join(part for part in message.parts if isinstance(part, str)).strip()

@@ -6,8 +6,8 @@ each answer as the row has it, followed by a token that ends generation.
 
 from __future__ import annotations
 
+import json
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,8 +15,10 @@ from typing import Any, Literal
 from model_garden.datasets.answer_spans import Chat, Span, UnsuitableTemplate, answer_spans
 from model_garden.datasets.chat_format import ChatFormat
 from model_garden.datasets.errors import RowError, shown
-from model_garden.datasets.example import Example, Message
+from model_garden.datasets.example import PLAIN, Example, Message
+from model_garden.datasets.kept import check_kept
 from model_garden.datasets.origin import Origin
+from model_garden.datasets.template_messages import chat_messages
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SHOWN = 120
@@ -40,6 +42,7 @@ class Renderer:
 
     def __init__(self, chat_format: ChatFormat, train_on: Literal["responses", "all"] = "responses") -> None:
         self.format, self.train_on = chat_format, train_on
+        self._controls = sorted(chat_format.controls)
 
     def __call__(self, example: Example) -> Rendered:
         """Render an example.
@@ -49,8 +52,9 @@ class Renderer:
         """
         rendered = self._chat(example) if example.kind == "chat" else self._plain(example)
         if self.train_on == "all":
+            _refuse_excluded(example)
             return Rendered(rendered.text, [(0, len(rendered.text))])
-        return _last_answer(example, rendered) if example.last_answer else rendered
+        return rendered
 
     def _plain(self, example: Example) -> Rendered:
         """The prompt and the answer, joined. A begin or end token that the row has already is not added again."""
@@ -59,7 +63,7 @@ class Renderer:
                 "the model's tokenizer has no end-of-text token, so the model could not learn where an answer ends",
                 "set eos_token in the model's tokenizer_config.json",
             )
-        *before, answer = (_text(message) for message in example.messages)
+        *before, answer = (message.text for message in example.messages)
         prompt = "".join(before)
         if not (prompt or answer).startswith(self.format.opening or "\0"):
             prompt = self.format.opening + prompt
@@ -71,63 +75,74 @@ class Renderer:
         if not self.format.template:
             raise RowError(
                 "the model has no chat template, which rows with turns need",
-                "use an instruction-tuned model, or rows of prompt and completion or of text",
+                "use an instruction-tuned model, set chatTemplate, or write rows of prompt and completion or of text",
             )
         self._refuse_control_tokens(example)
-        chat = chat_messages(example, structured=self.format.structured)
         try:
-            text, spans = self._with_spans(chat)
+            text, spans = self._found(example)
         except UnsuitableTemplate as error:
-            raise RowError(f"{error}", "change the turn, or use a model whose chat template keeps it") from error
+            raise RowError(f"{error}", "change the turn, or use a model or chatTemplate that keeps it") from error
         except Exception as error:  # a template can raise any exception
             raise RowError(
                 f"the model's chat template refuses the row: {shown(str(error), 160)}", "change its turns or roles"
             ) from error
-        self._check_answers(example, text, spans)
+        check_kept(example, text, [text[start:end] for start, end in spans])
         return self._with_ends(text, spans)
 
-    def _with_spans(self, chat: Chat) -> tuple[str, list[Span]]:
+    def _found(self, example: Example) -> tuple[str, list[Span]]:
+        """The text of a chat, and the spans of its answers. Some templates read the arguments of calls as text."""
+        try:
+            return self._with_spans(example, arguments_as_text=False)
+        except Exception:  # a template can raise any exception
+            if not any(message.details.tool_calls for message in example.messages):
+                raise
+            return self._with_spans(example, arguments_as_text=True)
+
+    def _with_spans(self, example: Example, *, arguments_as_text: bool) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template  # a second to load, and no torch
 
-        template, special = self.format.template, self.format.special_tokens
+        template = self.format.template or ""
+        options: dict[str, Any] = {"chat_template": template, **self.format.special_tokens}
+        if example.tools:
+            options["tools"] = list(example.tools)
 
         def render(messages: Chat, add_generation_prompt: bool = False) -> str:
-            [text], _ = render_jinja_template(
-                [messages], chat_template=template, add_generation_prompt=add_generation_prompt, **special
-            )
+            [text], _ = render_jinja_template([messages], add_generation_prompt=add_generation_prompt, **options)
             return str(text)
 
-        if _GENERATION.search(template or ""):
-            [text], [spans] = render_jinja_template(
-                [chat], chat_template=template, return_assistant_tokens_mask=True, **special
-            )
-            return text, [(start, end) for start, end in spans]
-        text = render(chat)
-        return text, answer_spans(render, chat, text)
+        chat = chat_messages(
+            example, structured=self.format.structured, template=template, arguments_as_text=arguments_as_text
+        )
+        answers = [index for index, message in enumerate(example.messages) if message.role == "assistant"]
+        trained = [index for index in answers if example.messages[index].answers]
+        if not _GENERATION.search(template):
+            text = render(chat)
+            return text, answer_spans(render, chat, text, trained)
+        [text], [marked] = render_jinja_template([chat], return_assistant_tokens_mask=True, **options)
+        excluded = answer_spans(render, chat, text, [index for index in answers if index not in trained])
+        pieces = _joined(marked)
+        return text, [(a, b) for a, b in pieces if not any(a < end and start < b for start, end in excluded)]
 
     def _refuse_control_tokens(self, example: Example) -> None:
         for number, message in enumerate(example.messages, 1):
-            text = _text(message)
-            found = next((token for token in sorted(self.format.controls) if token in text), None)
-            if found:
-                raise RowError(
-                    f"turn {number} ({message.role}) contains {found}, which is a control token of the model",
-                    "remove it from the row; the chat template adds control tokens",
-                )
+            text = message.text
+            if message.details is not PLAIN:
+                calls = [
+                    f"{call.name}{json.dumps(call.arguments, ensure_ascii=False)}"
+                    for call in message.details.tool_calls
+                ]
+                text = "\n".join((text, message.details.reasoning, *calls))
+            self._refuse_controls(text, f"turn {number} ({message.role})")
+        if example.tools:
+            self._refuse_controls(json.dumps(example.tools, ensure_ascii=False), '"tools"')
 
-    def _check_answers(self, example: Example, text: str, spans: Sequence[Span]) -> None:
-        """Raise RowError unless the text contains each answer of the row, apart from white space."""
-        answers = [(n, _text(m)) for n, m in enumerate(example.messages, 1) if m.role == "assistant"]
-        found = [text[start:end] for start, end in spans]
-        if len(found) != len(answers):  # a template may mark an answer in several pieces
-            found = ["".join(found)] * len(answers)
-        for (number, answer), rendered in zip(answers, found, strict=True):
-            if bare(answer) not in bare(rendered):
-                raise RowError(
-                    f"turn {number} (assistant) would not be trained as written: the model's chat template removes "
-                    f"or changes a part of {shown(answer, _SHOWN)} and renders {shown(rendered, _SHOWN)}",
-                    "remove that part from the row, or use a model whose chat template keeps it",
-                )
+    def _refuse_controls(self, text: str, name: str) -> None:
+        found = next((token for token in self._controls if token in text), None)
+        if found:
+            raise RowError(
+                f"{name} contains {found}, which is a control token of the model",
+                "remove it from the row; the chat template adds control tokens",
+            )
 
     def _with_ends(self, text: str, spans: Sequence[Span]) -> Rendered:
         """The text and its spans, each extended to a token that ends generation.
@@ -144,7 +159,7 @@ class Renderer:
             rest = text[end:].lstrip()
             following = next((token for token in stops if rest.startswith(token)), None)
             if text[:end].rstrip().endswith((*stops, *controls)):
-                ended.append((start, end))
+                ended.append((start, len(text[:end].rstrip())))
             elif following:
                 ended.append((start, len(text) - len(rest) + len(following)))
             elif not rest and self.format.end:
@@ -173,20 +188,24 @@ class Renderer:
         return next((token for token in self.format.controls if answer.endswith(token)), None)
 
 
-def _last_answer(example: Example, rendered: Rendered) -> Rendered:
-    """``rendered`` with the span of the last answer alone.
+def _joined(pieces: Sequence[Span]) -> list[Span]:
+    """The pieces, those without text between them as one: a template may mark reasoning and answer apart."""
+    joined: list[Span] = []
+    for start, end in pieces:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
 
-    Raises:
-        RowError: the template marks the answers in more or fewer pieces than there are.
-    """
-    answers = sum(message.role == "assistant" for message in example.messages)
-    if len(rendered.spans) != answers:
-        raise RowError(
-            f"the model's chat template marks {len(rendered.spans)} part(s) of {answers} answer(s), so the last answer "
-            "cannot be told from those before it",
-            "write the row with one answer, or use a model whose chat template marks each answer once",
-        )
-    return Rendered(rendered.text, rendered.spans[-1:])
+
+def _refuse_excluded(example: Example) -> None:
+    for number, message in enumerate(example.messages, 1):
+        if message.role == "assistant" and not message.details.trained:
+            raise RowError(
+                f"turn {number} ({message.role}) is marked as not trained, and trainOn: all trains on all text",
+                "set trainOn: responses, or remove the mark",
+            )
 
 
 def trained_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
@@ -224,31 +243,3 @@ def check_trained(text: str, offsets: Sequence[Span], trained: Sequence[bool], s
                 f"the model's tokenizer has no token for {shown(lost, _SHOWN)} in an answer, so training would skip it",
                 "use a model with another tokenizer, or remove those characters",
             )
-
-
-def chat_messages(example: Example, *, structured: bool) -> list[dict[str, Any]]:
-    """An example's turns as the messages of a chat template.
-
-    With ``structured``, the content of a turn is a list of ``{"type": "text", "text"}`` and ``{"type": "image"}``
-    parts, as templates of vision models expect; otherwise it is a string.
-    """
-    if not structured:
-        return [{"role": message.role, "content": _text(message)} for message in example.messages]
-    return [
-        {
-            "role": message.role,
-            "content": [
-                {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in message.parts
-            ],
-        }
-        for message in example.messages
-    ]
-
-
-def bare(text: str) -> str:
-    """``text`` in Unicode form NFC without white space, which templates and tokenizers change."""
-    return "".join(unicodedata.normalize("NFC", text).split())
-
-
-def _text(message: Message) -> str:
-    return "".join(part for part in message.parts if isinstance(part, str))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 from model_garden.datasets.errors import RowError
-from model_garden.datasets.example import ImageRef, Role
+from model_garden.datasets.example import PLAIN, Details, ImageRef, Role
 
 IMAGE_MARK = "<image>"
 OTHER_MARKS = ("<video>", "<audio>")
@@ -25,7 +26,23 @@ class Slot:
 
 
 Part = str | ImageRef | Slot
-Turn = tuple[Role, list[Part]]
+
+
+class Turn(NamedTuple):
+    """One turn of a row while it is read."""
+
+    role: Role
+    parts: list[Part]
+    details: Details = PLAIN
+
+    def holding(self, parts: list[Part]) -> Turn:
+        """The turn with other parts."""
+        return self._replace(parts=parts)
+
+
+def excluded(turn: Turn) -> Turn:
+    """The turn without loss, if it is an answer."""
+    return turn._replace(details=replace(turn.details, trained=False)) if turn.role == "assistant" else turn
 
 
 def place_pictures(turns: list[Turn], pictures: list[ImageRef], *, in_front: bool) -> list[Turn]:
@@ -41,12 +58,13 @@ def place_pictures(turns: list[Turn], pictures: list[ImageRef], *, in_front: boo
     """
     _refuse_other_marks(turns)
     slots = _slots(turns)
-    if not slots and not any(isinstance(part, ImageRef) for _, parts in turns for part in parts):
-        turns = [(role, _split(parts) if role in ("user", "tool") else parts) for role, parts in turns]
+    if not slots and not any(isinstance(part, ImageRef) for turn in turns for part in turn.parts):
+        turns = [turn.holding(_split(turn.parts)) if turn.role in ("user", "tool") else turn for turn in turns]
         slots = _slots(turns)
     if pictures and not slots and in_front:
-        first = next(index for index, (role, _) in enumerate(turns) if role == "user")
-        return [(role, [*pictures, *parts] if index == first else parts) for index, (role, parts) in enumerate(turns)]
+        first = next(index for index, turn in enumerate(turns) if turn.role == "user")
+        asked = turns[first].holding([*pictures, *turns[first].parts])
+        return [*turns[:first], asked, *turns[first + 1 :]]
     if len(slots) != len(pictures):
         raise RowError(
             f'the row has {len(slots)} image marks, but its "image" or "images" column has {len(pictures)} images',
@@ -59,15 +77,15 @@ def place_pictures(turns: list[Turn], pictures: list[ImageRef], *, in_front: boo
                 'put "images" in the order of the turns, and count "index" from 0 or remove it',
             )
     queue = iter(pictures)
-    return [(role, [next(queue) if isinstance(part, Slot) else part for part in parts]) for role, parts in turns]
+    return [turn.holding([next(queue) if isinstance(part, Slot) else part for part in turn.parts]) for turn in turns]
 
 
 def _slots(turns: Sequence[Turn]) -> list[Slot]:
-    return [part for _, parts in turns for part in parts if isinstance(part, Slot)]
+    return [part for turn in turns for part in turn.parts if isinstance(part, Slot)]
 
 
 def _refuse_other_marks(turns: Sequence[Turn]) -> None:
-    for number, (role, parts) in enumerate(turns, 1):
+    for number, (role, parts, _) in enumerate(turns, 1):
         for mark in OTHER_MARKS if role in ("user", "tool") else ():
             if any(isinstance(part, str) and mark in part for part in parts):
                 raise RowError(
@@ -94,13 +112,16 @@ def check_turns(turns: Sequence[Turn]) -> None:
     Raises:
         RowError: a turn is empty, a system or assistant turn has an image, or the roles have a wrong order.
     """
-    _check_roles([role for role, _ in turns])
-    for number, (role, parts) in enumerate(turns, 1):
+    _check_roles([turn.role for turn in turns])
+    for number, (role, parts, details) in enumerate(turns, 1):
         pictured = any(isinstance(part, ImageRef) for part in parts)
         if pictured and role in ("system", "assistant"):
             raise RowError(f"turn {number}, the {role}'s, holds an image", "move it to a user turn")
-        if role != "system" and not pictured and not any(isinstance(part, str) and part.strip() for part in parts):
+        filled = pictured or details.tool_calls or any(isinstance(part, str) and part.strip() for part in parts)
+        if role != "system" and not filled:
             raise RowError(f"turn {number}, the {role}'s, is empty", "fill it in or remove the row")
+    if not any(turn.role == "assistant" and turn.details.trained for turn in turns):
+        raise RowError("every answer of the row is marked as not trained", "remove the row, or the mark of an answer")
 
 
 def _check_roles(roles: Sequence[Role]) -> None:

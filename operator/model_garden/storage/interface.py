@@ -110,6 +110,9 @@ class PreviewRequest(DatasetQuestion):
 class PreviewPart(_Value):
     """A text, or an image."""
 
+    label: Literal["reasoning", "tool call", "tool"] | None = Field(
+        None, description="What a text is that is not content: reasoning, a tool call, or the definition of a tool."
+    )
     text: str | None = Field(None, description="The text; a long one is cut.")
     image: str | None = Field(None, description="A JPEG thumbnail as a data URI; null if it cannot be shown.")
     name: str | None = Field(None, description="The image as the row names it.")
@@ -121,8 +124,8 @@ class PreviewTurn(_Value):
     """One turn of a row."""
 
     role: str = Field(
-        description="system, user, assistant or tool; text for text without turns; chosen or rejected for the answers "
-        "of a row of preferences."
+        description="system, user, assistant or tool; tools for definitions; text for text without turns; chosen or "
+        "rejected for the answers of a row of preferences."
     )
     trained: bool = Field(description="Whether the model is trained to write it.")
     parts: list[PreviewPart] = Field(description="Texts and images in order.")

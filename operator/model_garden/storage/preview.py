@@ -146,20 +146,25 @@ class _Shower:
         left = MAX_THUMBNAILS
         turns = []
         last = len(example.messages)
+        if example.tools:
+            tools = [PreviewPart(text=_json(tool.get("function", tool)), label="tool") for tool in example.tools]
+            turns.append(PreviewTurn(role="tools", trained=self.all_text, parts=tools))
         for number, message in enumerate((*example.messages, *example.rejected[-1:]), 1):
-            parts = []
+            details, parts = message.details, []
+            if details.reasoning:
+                parts.append(PreviewPart(text=cut(details.reasoning), label="reasoning"))
             for part in message.parts:
-                if isinstance(part, str):
-                    parts.append(PreviewPart(text=cut(part)))
-                else:
+                if not isinstance(part, str):
                     parts.append(self._image(part, shown=left > 0))
                     left -= 1
+                elif part or not details.tool_calls:
+                    parts.append(PreviewPart(text=cut(part)))
+            for call in details.tool_calls:
+                parts.append(PreviewPart(text=f"{call.name} {_json(call.arguments)}", label="tool call"))
             role: str = "text" if example.kind == "text" else message.role
             if example.rejected and number >= last:
                 role = "chosen" if number == last else "rejected"
-            trained = self.all_text or message.role == "assistant"
-            trained = trained and (number >= last or not example.last_answer)
-            turns.append(PreviewTurn(role=role, trained=trained, parts=parts))
+            turns.append(PreviewTurn(role=role, trained=self.all_text or message.answers, parts=parts))
         return turns
 
     def _image(self, image: ImageRef, *, shown: bool = True) -> PreviewPart:
@@ -182,6 +187,10 @@ class _Shower:
             return cut(json.dumps(self.examples.read(index), ensure_ascii=False, default=_bytes))
         except RowError:
             return None
+
+
+def _json(value: Any) -> str:
+    return cut(json.dumps(value, ensure_ascii=False))
 
 
 def _bytes(value: Any) -> str:

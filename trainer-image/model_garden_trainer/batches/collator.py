@@ -22,8 +22,9 @@ from model_garden.datasets.answer_spans import Span, UnsuitableTemplate, expande
 from model_garden.datasets.chat_format import ChatFormat
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Example, ImageRef
+from model_garden.datasets.kept import bare
 from model_garden.datasets.pictures import decode
-from model_garden.datasets.rendering import Rendered, Renderer, bare, check_trained, trained_tokens
+from model_garden.datasets.rendering import Rendered, Renderer, check_trained, trained_tokens
 from model_garden.families import PICTURE_TOKENS
 from model_garden_trainer.batches.selective_loss import EVALUATION_LEVEL, structure_tokens
 from model_garden_trainer.errors import TrainingError

@@ -157,8 +157,8 @@ def answers(data: Data) -> Iterator[str]:
     for example in _spread(data.training):
         messages = example.messages if example.kind == "chat" else example.messages[-1:]
         for message in messages:
-            if message.role == "assistant" or example.kind != "chat":
-                yield "".join(part for part in message.parts if isinstance(part, str))
+            if message.answers or example.kind != "chat":
+                yield message.text
 
 
 def unlisted_end(data: Data, renderer: Renderer, model: str) -> str | None:

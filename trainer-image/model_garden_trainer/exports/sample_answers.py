@@ -165,10 +165,8 @@ def _means(samples: list[Sample]) -> SampleScores:
 
 
 def first_exchange(example: Example) -> Example:
-    """``example`` up to its first answer; as a whole where the last one is what was trained."""
-    if example.last_answer:
-        return example
+    """``example`` up to its first answer that is trained on."""
     for index, message in enumerate(example.messages):
-        if message.role == "assistant":
+        if message.answers:
             return dataclasses.replace(example, messages=example.messages[: index + 1])
     return example

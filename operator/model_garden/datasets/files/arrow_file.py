@@ -26,11 +26,21 @@ class ArrowRows:
         return Origin(self._name, index + 1)
 
     def read(self, index: int) -> Any:
-        """The value of the row; raises RowError if its text is not UTF-8."""
+        """The value of the row; raises RowError if its text is not UTF-8.
+
+        Keys without a value are left out: Arrow gives every object of a column the keys of all, such as the arguments
+        of all tool calls.
+        """
         try:
-            return self._rows[index].to_pylist()[0]
+            return _without_nulls(self._rows[index].to_pylist()[0])
         except UnicodeDecodeError as error:
             raise RowError(f"text is not UTF-8 ({error.reason})", "write the file again as UTF-8") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(entry) for key, entry in value.items() if entry is not None}
+    return [_without_nulls(entry) for entry in value] if isinstance(value, list) else value
 
 
 def open_parquet(path: Path) -> ArrowRows:

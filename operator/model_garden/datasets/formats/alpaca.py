@@ -10,7 +10,7 @@ from model_garden.datasets.turns import Turn
 def _read(row: Row) -> tuple[Kind, list[Turn]]:
     instruction, extra, answer = row.text("instruction"), row.text("input", empty=True), row.text("output")
     prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
-    return "chat", [("user", [prompt]), ("assistant", [answer])]
+    return "chat", [Turn("user", [prompt]), Turn("assistant", [answer])]
 
 
 FORMAT = Format(

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from model_garden.contract.methods import Method
 from model_garden.datasets.errors import RowError, kind_of, shown
-from model_garden.datasets.example import ImageRef, Kind, Role
-from model_garden.datasets.keys import unread
+from model_garden.datasets.example import PLAIN, Details, ImageRef, Kind, Role
+from model_garden.datasets.keys import REASONING, unread, untrained
 from model_garden.datasets.locate import Locator
+from model_garden.datasets.tool_calls import read_calls, read_spoken_calls
 from model_garden.datasets.turns import Part, Slot, Turn
+from model_garden.datasets.values import as_list, as_text
 
 IMAGE_COLUMNS = ("image", "images")
-ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+ROLES: dict[str, Role] = {
+    **{"system": "system", "developer": "system"},
+    **{"user": "user", "human": "user"},
+    **{"assistant": "assistant", "gpt": "assistant", "function_call": "assistant", "tool_call": "assistant"},
+    **{"tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool"},
+}
+"""The names of roles in the formats of OpenAI, ShareGPT and ms-swift."""
+SPOKEN_CALLS = ("function_call", "tool_call")
+"""Roles of a turn whose content is a tool call."""
+_OPENAI, _SHAREGPT = ("role", "content"), ("from", "value")
+_CALLS = ("tool_calls", "function_call")
 
 
 @dataclass(slots=True)
@@ -47,9 +59,7 @@ class Row:
             raise missing(column)
         return as_text(self.fields[column], f'"{column}"', empty=empty)
 
-    def turns(
-        self, column: str, role_key: str = "role", content_key: str = "content", roles: Mapping[str, Role] = ROLES
-    ) -> list[Turn]:
+    def turns(self, column: str) -> list[Turn]:
         """The turns of a column that lists objects with a role and a content: text or a list of parts.
 
         Raises:
@@ -59,18 +69,39 @@ class Row:
             raise missing(column)
         turns: list[Turn] = []
         for index, entry in enumerate(as_list(self.fields[column], f'"{column}"')):
-            name = f"{column}[{index}]"
-            given = _entry(entry, name, (role_key, content_key))
-            role = _role(given[role_key], f"{name}.{role_key}", roles)
-            ignored = unread(given, (role_key, content_key), "turn", name, answer=role == "assistant")
-            self.ignored += [f"{column}[].{key}" for key in ignored]
-            turns.append((role, self._content(given[content_key], f"{name}.{content_key}", role)))
+            turn, spoken = self._turn(entry, f"{column}[{index}]", column)
+            if spoken and turns and turns[-1].role == "assistant":
+                turns[-1] = _with_calls(turns[-1], turn)
+            else:
+                turns.append(turn)
         return turns
 
-    def _content(self, content: Any, name: str, role: Role) -> list[Part]:
+    def _turn(self, entry: Any, name: str, column: str) -> tuple[Turn, bool]:
+        """A turn, and whether its role says that its content is a tool call."""
+        given, keys = _entry(entry, name, _SHAREGPT if column == "conversations" else _OPENAI)
+        role_key, content_key = keys
+        role = _role(given[role_key], f"{name}.{role_key}")
+        if given[role_key] in SPOKEN_CALLS:
+            self._ignore(given, keys, name, column)
+            calls = read_spoken_calls(given[content_key], f"{name}.{content_key}")
+            return Turn(role, [], Details(tool_calls=calls)), True
+        details, read = _details(given, name, role)
+        self._ignore(given, (*keys, *read), name, column, answer=role == "assistant")
+        if not details.tool_calls:
+            _given(given, content_key, name, what="turn")
+        content = given.get(content_key, "")
+        empty = role in ("system", "tool") or bool(details.tool_calls)
+        return Turn(role, self._content(content, f"{name}.{content_key}", role, empty=empty), details), False
+
+    def _ignore(
+        self, given: Mapping[str, Any], known: tuple[str, ...], name: str, column: str, *, answer: bool = True
+    ) -> None:
+        self.ignored += [f"{column}[].{key}" for key in unread(given, known, "turn", name, answer=answer)]
+
+    def _content(self, content: Any, name: str, role: Role, *, empty: bool) -> list[Part]:
         if isinstance(content, str):
-            return [as_text(content, name, empty=role == "system")]
-        parts = as_list(content, name)
+            return [as_text(content, name, empty=empty)]
+        parts = [] if empty and content == [] else as_list(content, name)
         return [self._part(part, f"{name}[{at}]", answer=role == "assistant") for at, part in enumerate(parts)]
 
     def _part(self, part: Any, name: str, *, answer: bool) -> Part:
@@ -142,44 +173,51 @@ def missing(column: str) -> RowError:
     return RowError(f'"{column}" is missing', f'add "{column}" or remove the row')
 
 
-def as_text(value: Any, name: str, *, empty: bool = False) -> str:
-    """``value`` as text.
+def _details(given: Mapping[str, Any], name: str, role: Role) -> tuple[Details, tuple[str, ...]]:
+    """What a turn has besides its content, and the keys that were read."""
+    if role == "assistant":
+        excluding = untrained(given, name)
+        reasoning, read = reasoning_of(given, f"{name}.")
+        calls = [key for key in _CALLS if given.get(key)]
+        if len(calls) > 1:
+            raise RowError(f"{name} has both {' and '.join(calls)}", "keep tool_calls")
+        found = read_calls(given[calls[0]], f"{name}.{calls[0]}") if calls else ()
+        known = (*excluding, *read, *calls)
+        return (Details(reasoning, found, not excluding) if known else PLAIN), known
+    if role == "tool":
+        called = {key: given[key] for key in ("name", "tool_call_id") if isinstance(given.get(key), str)}
+        return Details(name=called.get("name"), call_id=called.get("tool_call_id")), tuple(called)
+    return PLAIN, ()
+
+
+def reasoning_of(given: Mapping[str, Any], prefix: str = "") -> tuple[str, tuple[str, ...]]:
+    """The reasoning of an answer, and the keys that hold it: servers write the same text under two names.
 
     Raises:
-        RowError: it is not text, cannot be encoded as UTF-8, or is blank and ``empty`` is False.
+        RowError: it is not text, or two keys have different texts.
     """
-    if not isinstance(value, str):
-        raise RowError(f"{name} is {kind_of(value)} ({shown(value)}), not text", "write it as text, in quotes")
-    if not empty and not value.strip():
-        raise RowError(f"{name} is empty", "fill it in or remove the row")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise RowError(
-            f"{name} contains an invalid character ({value[error.start]!a}, an unpaired surrogate, at position "
-            f"{error.start})",
-            "save the text as UTF-8",
-        ) from None
-    return value
+    texts = {key: as_text(given[key], f"{prefix}{key}") for key in REASONING if given.get(key) not in (None, "")}
+    if len(set(texts.values())) > 1:
+        raise RowError(f"{prefix}{' and '.join(texts)} have different reasoning", "keep one of them")
+    return next(iter(texts.values()), ""), tuple(texts)
 
 
-def as_list(value: Any, name: str) -> list[Any]:
-    """``value`` as a list; raises RowError if it is not a list or is empty."""
-    if not isinstance(value, list):
-        raise RowError(f"{name} is {kind_of(value)} ({shown(value)}), not a list", f"write {name} as a list […]")
-    if not value:
-        raise RowError(f"{name} is an empty list", "fill it in or remove the row")
-    return value
+def _with_calls(answer: Turn, calls: Turn) -> Turn:
+    """An answer and the turn of tool calls that follows it, as one turn."""
+    joined = (*answer.details.tool_calls, *calls.details.tool_calls)
+    return answer._replace(details=replace(answer.details, tool_calls=joined))
 
 
-def _entry(entry: Any, name: str, keys: tuple[str, str]) -> dict[str, Any]:
+def _entry(entry: Any, name: str, keys: tuple[str, str]) -> tuple[dict[str, Any], tuple[str, str]]:
+    """A turn without its null values, and its keys of role and content: ``keys``, or those of the other format."""
     if not isinstance(entry, dict):
         wanted = " and ".join(f'"{key}"' for key in keys)
         raise RowError(f"{name} is {kind_of(entry)} ({shown(entry)})", f"write each turn as an object with {wanted}")
     given = {key: value for key, value in entry.items() if value is not None}
-    for key in keys:
-        _given(given, key, name, what="turn")
-    return given
+    if keys[0] not in given:
+        keys = next((other for other in (_OPENAI, _SHAREGPT) if other[0] in given), keys)
+    _given(given, keys[0], name, what="turn")
+    return given, keys
 
 
 def _given(given: Mapping[str, Any], key: str, name: str, what: str = "part") -> Any:
@@ -188,7 +226,7 @@ def _given(given: Mapping[str, Any], key: str, name: str, what: str = "part") ->
     return given[key]
 
 
-def _role(value: Any, name: str, roles: Mapping[str, Role]) -> Role:
-    if not isinstance(value, str) or value not in roles:
-        raise RowError(f"{name} is {shown(value)}", f"use one of {', '.join(roles)}")
-    return roles[value]
+def _role(value: Any, name: str) -> Role:
+    if not isinstance(value, str) or value not in ROLES:
+        raise RowError(f"{name} is {shown(value)}", f"use one of {', '.join(ROLES)}")
+    return ROLES[value]

@@ -35,14 +35,14 @@ def _turns(row: Row, column: str) -> list[Turn]:
     prompt = row.fields["prompt"]
     if isinstance(prompt, list):
         return messages(row, "prompt", prompt) + found
-    asked: list[Turn] = [("user", [row.text("prompt")])]
+    asked: list[Turn] = [Turn("user", [row.text("prompt")])]
     whole = len(found) > 1 and _asked(found) == _asked(asked)  # the answer repeats the prompt, as in UltraFeedback
     return found if whole else asked + found
 
 
 def _asked(turns: list[Turn]) -> str:
     """The text of the last user turn."""
-    parts = next((parts for role, parts in reversed(turns) if role == "user"), [])
+    parts = next((turn.parts for turn in reversed(turns) if turn.role == "user"), [])
     return "".join(part for part in parts if isinstance(part, str)).strip()
 
 

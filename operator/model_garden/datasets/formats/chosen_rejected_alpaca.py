@@ -8,16 +8,16 @@ from model_garden.datasets.turns import Turn
 
 
 def _chosen(row: Row) -> tuple[Kind, list[Turn]]:
-    return "chat", [_prompt(row), ("assistant", [row.text("chosen")])]
+    return "chat", [_prompt(row), Turn("assistant", [row.text("chosen")])]
 
 
 def _rejected(row: Row) -> list[Turn]:
-    return [_prompt(row), ("assistant", [row.text("rejected")])]
+    return [_prompt(row), Turn("assistant", [row.text("rejected")])]
 
 
 def _prompt(row: Row) -> Turn:
     instruction, extra = row.text("instruction"), row.text("input", empty=True)
-    return "user", [f"{instruction}\n\n{extra}" if extra.strip() else instruction]
+    return Turn("user", [f"{instruction}\n\n{extra}" if extra.strip() else instruction])
 
 
 FORMAT = Format(

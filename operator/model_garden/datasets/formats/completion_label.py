@@ -13,7 +13,7 @@ def _read(row: Row) -> tuple[Kind, list[Turn]]:
     prompt, completion = row.fields["prompt"], row.fields["completion"]
     texts = isinstance(prompt, str) and isinstance(completion, str)
     asked: list[Turn] = (
-        messages(row, "prompt", prompt) if isinstance(prompt, list) else [("user", [row.text("prompt")])]
+        messages(row, "prompt", prompt) if isinstance(prompt, list) else [Turn("user", [row.text("prompt")])]
     )
     return "completion" if texts and not row.vision else "chat", asked + answer(row, "completion")
 

@@ -17,7 +17,7 @@ def _read(row: Row) -> tuple[Kind, list[Turn]]:
     question, answer = row.text("text"), row.text("response")
     if not row.pictures:
         raise RowError('"image" is missing', 'add "image" or "images"; a row without an image is written as "messages"')
-    return "chat", [("user", [question]), ("assistant", [answer])]
+    return "chat", [Turn("user", [question]), Turn("assistant", [answer])]
 
 
 FORMAT = Format(

@@ -15,7 +15,8 @@ FORMAT = Format(
     required=("messages",),
     shape='{"messages": [{"role", "content"}, …]}',
     about='a conversation; `content` is text, or a list of parts `{"type": "text"}`, '
-    '`{"type": "image", "image": …}` and `{"type": "image_url", …}`. Every role, turn and image is kept',
+    '`{"type": "image", "image": …}` and `{"type": "image_url", …}`. Every role, turn and image is kept, '
+    "with reasoning, tool calls and their results",
     read=_read,
     lists_turns=True,
 )

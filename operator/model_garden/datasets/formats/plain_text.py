@@ -14,7 +14,7 @@ def _read(row: Row) -> tuple[Kind, list[Turn]]:
             'the row has "text" and no "response", and the job trains a vision-language model',
             'add "response" (and "image" or "images"), or write the row as "messages"',
         )
-    return "text", [("assistant", [row.text("text")])]
+    return "text", [Turn("assistant", [row.text("text")])]
 
 
 FORMAT = Format(

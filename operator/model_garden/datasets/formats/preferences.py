@@ -6,11 +6,8 @@ import dataclasses
 from typing import Any
 
 from model_garden.datasets.errors import RowError, kind_of, shown
-from model_garden.datasets.formats.base import ROLES, Row
+from model_garden.datasets.formats.base import Row
 from model_garden.datasets.turns import Turn
-
-SPEAKERS = ROLES | {"human": "user", "gpt": "assistant"}
-"""Roles as ShareGPT and LLaMA-Factory name them, and as OpenAI does."""
 
 
 def answer(row: Row, column: str) -> list[Turn]:
@@ -21,7 +18,7 @@ def answer(row: Row, column: str) -> list[Turn]:
     """
     value = row.fields[column]
     if isinstance(value, str):
-        return [("assistant", [row.text(column)])]
+        return [Turn("assistant", [row.text(column)])]
     if isinstance(value, (list, dict)):
         return messages(row, column, value if isinstance(value, list) else [value])
     raise RowError(f'"{column}" is {kind_of(value)} ({shown(value)})', "write it as text, or as a list of messages")
@@ -39,6 +36,4 @@ def messages(row: Row, name: str, value: Any) -> list[Turn]:
         RowError: it is no such list.
     """
     part = dataclasses.replace(row, fields={name: value})  # keys that are not read are added to the same list
-    if isinstance(value, list) and all(isinstance(entry, dict) and "from" in entry for entry in value):
-        return part.turns(name, "from", "value", SPEAKERS)
     return part.turns(name)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Kind
 from model_garden.datasets.formats.base import Format, Row
-from model_garden.datasets.turns import Turn
+from model_garden.datasets.turns import Turn, excluded
 
 
 def _read(row: Row) -> tuple[Kind, list[Turn]]:
     if isinstance(row.fields["prompt"], list) or isinstance(row.fields["completion"], list):
         return "chat", _turns(row)
     prompt, completion = row.text("prompt"), row.text("completion")
-    return "chat" if row.vision else "completion", [("user", [prompt]), ("assistant", [completion])]
+    return "chat" if row.vision else "completion", [Turn("user", [prompt]), Turn("assistant", [completion])]
 
 
 def _turns(row: Row) -> list[Turn]:
-    prompt, completion = row.turns("prompt"), row.turns("completion")
-    if any(role == "assistant" for role, _ in prompt):
-        raise RowError(
-            '"prompt" has assistant turns, which would be trained on as answers too',
-            'write the row as "messages" if that is meant',
-        )
-    return prompt + completion
+    """All turns. As in TRL, the answers in the prompt carry no loss."""
+    return [*map(excluded, row.turns("prompt")), *row.turns("completion")]
 
 
 FORMAT = Format(
     required=("prompt", "completion"),
     shape='{"prompt", "completion"}',
-    about="two texts, which a text model reads without its chat template; or two lists of messages",
+    about="two texts, which a text model reads without its chat template; or two lists of messages, "
+    "where answers in `prompt` carry no loss",
     read=_read,
 )
