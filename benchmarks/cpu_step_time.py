@@ -130,6 +130,7 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
 
     from model_garden_trainer.batches.loading import Batches
     from model_garden_trainer.batches.packing import PackedSteps
+    from model_garden_trainer.batches.vision_inputs import WithVisionInputs, keep_from_language_model
     from model_garden_trainer.engine.arguments import arguments
     from model_garden_trainer.methods import sft
     from model_garden_trainer.models.backends import transformers as backend
@@ -143,7 +144,8 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
     set_seed(h.seed)
     model = backend.add_lora(backend.load_model(spec, folder), spec)
     batch, accumulation = h.batch_size, h.gradient_accumulation_steps
-    collator: Callable[..., Any] = encoder.__call__
+    collator: Callable[..., Any] = WithVisionInputs(encoder, model.config)
+    keep_from_language_model(model)
     if packed:
         pad, capacity = encoder.tokenizer.pad_token_id, h.max_seq_length
         collator = PackedSteps(encoder, capacity=capacity, rows=batch, pad_token_id=pad, config=model.config)
@@ -175,7 +177,8 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
         callbacks=[watch],
     )
     before = time.perf_counter() - began
-    loop.train()
+    with loop.without_walks():
+        loop.train()
     return watch.times(before)  # type: ignore[no-any-return]
 
 

@@ -53,7 +53,14 @@ def preferences(tmp_path: Path, tiny_model: Any) -> Any:
 
 def test_another_method_gets_the_clock_and_the_figures_of_a_report(preferences: Any) -> None:
     trainer = preferences({"nonFiniteLoss": "Fail"}, [])
-    trainer.train()
+    leaf, walks = trainer.model.get_base_model().lm_head, []
+    leaf.train = walks.append
+    assert trainer.model.training and not leaf.training
+    with trainer.without_walks():
+        trainer.train()
+        trainer.model.eval()
+    assert walks == [True, False], "each change of the mode reaches every module, and no batch does so again"
+    assert "train" not in vars(trainer.model)
     window = trainer.window
     assert window.steps == 3 and window.samples >= 12 and window.tokens > window.samples
     assert window.loss / window.steps == pytest.approx(math.log(2), abs=0.1)  # what DPO's loss begins with

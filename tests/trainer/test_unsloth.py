@@ -17,7 +17,13 @@ from model_garden_trainer.models import backends
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 UNSLOTH_PYTHON = Path(__file__).parents[2] / ".venv-unsloth" / "bin" / "python"
-SHORT = {"hyperparameters": {"maxSteps": 4, "maxSeqLength": 500}}  # from 512 on its checkpointing asks for CUDA
+SHORT = {
+    "hyperparameters": {
+        "maxSteps": 4,
+        "maxSeqLength": 500,  # from 512 on its checkpointing asks for CUDA
+        "autoBatchSize": True,
+    }
+}
 
 
 @pytest.mark.train

@@ -172,6 +172,7 @@ class Instrumented(Trainer):
         def train(mode: bool = True) -> Any:
             return model if model.training is mode else walk(mode)
 
+        walk()  # a model with new adapters says that it is in training mode, and its layers are not
         model.train = train
         try:
             yield

@@ -79,6 +79,7 @@ def save_4bit(config: TrainerConfig, base: Path, sixteen: Path, folder: Path) ->
     """
     import torch
 
+    from model_garden_trainer.models.backends import placement
     from model_garden_trainer.models.families import trainer_for
     from model_garden_trainer.models.quantized import assert_quantized, quantization_config
 
@@ -88,8 +89,8 @@ def save_4bit(config: TrainerConfig, base: Path, sixteen: Path, folder: Path) ->
             sixteen,
             dtype=torch.bfloat16,
             quantization_config=quantization_config("4bit"),
-            device_map="auto" if torch.cuda.is_available() else None,
             local_files_only=True,
+            **placement(),
         )
         assert_quantized(model, "4bit")
         model.save_pretrained(folder)

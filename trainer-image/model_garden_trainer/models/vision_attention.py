@@ -53,7 +53,10 @@ def switch(model: Any, kernel: Kernel) -> bool:
     """
     base = unwrapped(model)
     tower = next((module for name, module in base.named_modules() if name.rpartition(".")[2] in VISION_MODULES), None)
-    if tower is None or not hasattr(tower, "spatial_merge_size") or tower.config._attn_implementation != "sdpa":
+    if tower is None or not hasattr(tower, "spatial_merge_size"):
+        return False
+    if tower.config._attn_implementation != "sdpa":
+        log(f"the vision tower uses {tower.config._attn_implementation}")
         return False
     AttentionInterface.register(NAME, _implementation(kernel))
     try:
@@ -104,7 +107,7 @@ def _output(tower: Any) -> torch.Tensor:
     training = tower.training
     tower.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(parameter.device.type, torch.bfloat16, enabled=parameter.is_cuda):
             made = tower(pixels.to(parameter.device, tower.dtype), grid_thw=grids.to(parameter.device))
     finally:
         tower.train(training)
