@@ -66,6 +66,11 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
     ("unsloth with a head", {"backend": "unsloth", "loraConfig": {"modulesToSave": ["lm_head"]}}, "spec.backend", True),
     ("4-bit with OLoRA", {"quantization": "4bit", "loraConfig": {"initLoraWeights": "olora"}}, "quantization", True),
     ("PiSSA with DPO", {"method": "dpo", "loraConfig": {"initLoraWeights": "pissa"}}, "initLoraWeights", True),
+    ("an adapter's rank without an adapter", {"adapter": "none", "loraConfig": {"r": 8}}, "spec.loraConfig", True),
+    ("4-bit weights trained whole", {"adapter": "none", "quantization": "4bit"}, "spec.quantization", True),
+    ("an adapter saved without one", {"adapter": "none", "saveMethod": "lora"}, "spec.saveMethod", True),
+    ("unsloth without an adapter", {"adapter": "none", "backend": "unsloth"}, "spec.backend", True),
+    ("DPO without an adapter", {"adapter": "none", "method": "dpo"}, "spec.method", True),
     (
         "a rate of embeddings that are not trained",
         {"hyperparameters": {"embeddingLearningRate": 1e-5}},

@@ -252,7 +252,7 @@ def test_between_fitting_and_hopeless_there_is_room_for_doubt() -> None:
 
 def test_it_is_explained_in_words() -> None:
     lines = explain(estimate(spec(isVision=True), QWEN2_5_VL_3B, rows=SMALL_PICTURES))
-    assert lines[0].startswith("GPU memory 4.2 GiB, between")
+    assert lines[0].startswith("GPU memory 4.4 GiB, between")
     assert lines[0].endswith("fits a GPU of 16 GB")
     assert lines[1] == (
         "weights 3.16 GiB (3.75 B parameters, 4-bit; embeddings, vision tower and norms in 16 bit, 0.98 B)"
@@ -331,7 +331,7 @@ def test_nodes_are_left_out_only_where_it_is_known_that_they_cannot_do() -> None
 
 
 def test_dora_and_modules_that_are_trained_whole_add_their_weights_gradients_and_optimizer_state() -> None:
-    plain = estimate(spec(backend="transformers"), QWEN2_5_3B)
+    plain = estimate(spec(backend="transformers"), QWEN2_5_3B)  # adamw_torch_fused: two moments in float32
     dora = estimate(spec(loraConfig={"useDora": True}), QWEN2_5_3B)
     outputs = 2048 + 2 * 256 + 2048 + 2 * 11008 + 2048  # of q, k, v, o, gate, up and down
     assert dora.trained_parameters - plain.trained_parameters == 36 * outputs
@@ -342,4 +342,22 @@ def test_dora_and_modules_that_are_trained_whole_add_their_weights_gradients_and
         assert whole.trained_parameters - plain.trained_parameters == matrices * matrix
         assert sizes(whole)["whole modules"] == pytest.approx(4 * matrix / 2**30)
         more = sizes(whole)["optimizer"] - sizes(plain)["optimizer"]
-        assert more == pytest.approx(2 * (1 + 4 / 256) * matrix / 2**30)
+        assert more == pytest.approx(8 * matrix / 2**30)
+
+
+def test_full_fine_tuning_counts_the_gradient_and_the_optimizer_state_of_every_trained_weight() -> None:
+    given = {"adapter": "none", "hyperparameters": {"optim": "adamw_torch"}}
+    result = estimate(spec(**given), QWEN2_5_3B)
+    found, gib = sizes(result), result.parameters / 2**30
+    assert result.trained_parameters == result.parameters
+    assert found["weights"] == pytest.approx(4 * gib)
+    assert found["gradients"] == pytest.approx(4 * gib)
+    assert found["optimizer"] == pytest.approx(8 * gib)
+    assert any(f"a checkpoint takes {12 * gib:.1f} GiB" in line for line in result.assumptions)
+    half = sizes(estimate(spec(**given, quantization="16bit"), QWEN2_5_3B))
+    assert half["weights"] == pytest.approx(2 * gib) and half["gradients"] == pytest.approx(2 * gib)
+    assert "16-bit copies" not in half
+
+    vision = estimate(spec(**given, isVision=True), QWEN2_5_VL_3B)
+    tower = estimate(spec(**given, isVision=True, loraConfig={"finetuneVisionLayers": True}), QWEN2_5_VL_3B)
+    assert vision.trained_parameters < tower.trained_parameters == tower.parameters

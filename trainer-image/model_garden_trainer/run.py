@@ -27,7 +27,7 @@ from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Metrics, Report, log, report_stage, report_warning
-from model_garden_trainer.exports import adapter, bucket, hub, outputs
+from model_garden_trainer.exports import adapter, bucket, full, hub, outputs
 from model_garden_trainer.exports.model_card import model_card
 from model_garden_trainer.fingerprint import fingerprint
 from model_garden_trainer.models import backends, base_model, peft_adapter
@@ -132,9 +132,10 @@ def _trained_and_saved(
     """Load, adapt and train the model, and let the leading process save its adapter."""
     from model_garden_trainer.methods import dpo, kto, orpo, sft
 
+    whole = run.spec.adapter == "none"
     with run.watchdog:
         model = _adapted(run.backend, run.spec, folder)
-        start = peft_adapter.initial(model, run.spec.lora_config)
+        start = None if whole else peft_adapter.initial(model, run.spec.lora_config)
         report_stage(run.report, "training")
         match run.spec.method:
             case "sft":
@@ -147,7 +148,10 @@ def _trained_and_saved(
                 trained = orpo.train(run, model, encoder, data, longest=longest)
     if run.team.leader:
         report_stage(run.report, "saving", outputs.relative(run.output))
-        adapter.save(model, start, config, folder, run.output)
+        if whole:
+            full.save(model, config, folder, run.output)
+        else:
+            adapter.save(model, start, config, folder, run.output)
     return trained
 
 
@@ -184,7 +188,7 @@ def _adapted(backend: ModuleType, spec: EffectiveSpec, folder: Path) -> Any:
 
     model = backend.load_model(spec, folder)
     set_seed(spec.hyperparameters.seed)
-    model = backend.add_lora(model, spec)
+    model = backend.train_whole(model, spec) if spec.adapter == "none" else backend.add_lora(model, spec)
     use_varlen(model)
     log(_trainable(model))
     return model

@@ -9,6 +9,8 @@ import gc
 import json
 import math
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,17 @@ from model_garden_trainer.batches.splits import Data, open_data
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports import gguf
 from model_garden_trainer.exports.outputs import Exports
-from model_garden_trainer.exports.sample_answers import Question, ask, first_exchange, questions, scores
+from model_garden_trainer.exports.sample_answers import (
+    Asked,
+    Question,
+    Sample,
+    answer_all,
+    ask,
+    compared,
+    first_exchange,
+    questions,
+    scores,
+)
 from model_garden_trainer.models import peft_adapter
 from model_garden_trainer.models.families import trainer_for
 from model_garden_trainer.models.quantized import comes_quantized, quantization_config
@@ -49,16 +61,16 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
     example = (data.validation if len(data.validation) else data.training)[0]
     encoder = _encoder(spec, base, output)
     question = Question.of(example, encoder)
+    if spec.adapter == "none":
+        return _verify_model(spec, base, output, made, data, encoder, question)
     model = peft_adapter.load(_load(spec, base, as_trained=made.merged is None), output).eval()
     adapted = _logits(model, encoder([example]), output)
     result: dict[str, Any] = {"row": question.origin, "answer": question.answer(model, encoder.tokenizer)}
     with model.disable_adapter():
         plain = _logits(model, encoder([example]), base)
-    result |= _samples(model, data, encoder)
+    result |= _samples(data, encoder, partial(ask, model=model, tokenizer=encoder.tokenizer))
     del model
-    gc.collect()  # a model with adapters refers to itself: without this, two would be on the GPU
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    _free()
     if made.merged:
         result["difference"] = _compare(spec, made.merged, example, adapted, change=_distance(plain, adapted))
     if made.gguf:
@@ -66,10 +78,37 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
     return result
 
 
-def _samples(model: Any, data: Data, encoder: Collator) -> dict[str, Any]:
+def _verify_model(
+    spec: EffectiveSpec, base: Path, output: Path, made: Exports, data: Data, encoder: Collator, question: Question
+) -> dict[str, Any]:
+    """The same for a model that was trained whole: the base model answers, and then the one in ``output``."""
+    model = _load(spec, output).eval()
+    trained = _logits(model, encoder([question.example]), output)
+    result: dict[str, Any] = {"row": question.origin, "answer": question.answer(model, encoder.tokenizer)}
+
+    def before_and_after(asked: Asked) -> list[Sample]:
+        before = answer_all(asked, _load(spec, base).eval(), encoder.tokenizer)
+        return compared(asked, before, answer_all(asked, model, encoder.tokenizer))
+
+    result |= _samples(data, encoder, before_and_after)
+    if made.merged:
+        result["difference"] = _compare(spec, made.merged, question.example, trained, change=0.0)
+    if made.gguf:
+        result["ggufAnswer"] = _answer_by_llama_cpp(spec, made, question.example, encoder, question)
+    return result
+
+
+def _free() -> None:
+    """Free the memory of a model that is no longer used: one with adapters refers to itself."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _samples(data: Data, encoder: Collator, answer: Callable[[Asked], list[Sample]]) -> dict[str, Any]:
     try:
         asked = questions(data, encoder)
-        samples = ask(asked, model, encoder.tokenizer)
+        samples = answer(asked)
         thumbnails = [question.thumbnail() for _, question in asked]
     except Exception as error:  # the outputs passed their check; this is only to look at
         return {"samplesFailed": f"{type(error).__name__}: {error}"}

@@ -25,7 +25,8 @@ class Default:
         vision: for a vision model.
         large_vision: for a vision model of 70 billion parameters and more.
         gpu: on a GPU, for every model; ``value`` is then the default on a CPU.
-        methods: by training method, before all other arguments.
+        methods: by training method, before all arguments above.
+        full: where all weights are trained (``adapter: none``), before all other arguments.
     """
 
     value: Any = None
@@ -33,14 +34,17 @@ class Default:
     large_vision: Any = None
     gpu: Any = None
     methods: Mapping[str, Any] = field(default_factory=dict)
+    full: Any = None
 
     @property
     def plain(self) -> Any:
         """The default where nothing makes it another; that of a vision model for a field that only those have."""
         return self.vision if self.value is None else self.value
 
-    def of(self, *, vision: bool, large: bool, gpu: bool, method: str = "sft") -> Any:
+    def of(self, *, vision: bool, large: bool, gpu: bool, method: str = "sft", full: bool = False) -> Any:
         """The default of one job."""
+        if full and self.full is not None:
+            return self.full
         if method in self.methods:
             return self.methods[method]
         if gpu and self.gpu is not None:
@@ -56,7 +60,8 @@ class Default:
         named: dict[str, list[str]] = {}
         for method, value in self.methods.items():
             named.setdefault(shown(value), []).append(method)
-        return ", ".join([self._words(), *(f"{value} ({', '.join(methods)})" for value, methods in named.items())])
+        words = [self._words(), *(f"{value} ({', '.join(methods)})" for value, methods in named.items())]
+        return ", ".join(words + ([f"{shown(self.full)} (adapter: none)"] if self.full is not None else []))
 
     def _words(self) -> str:
         if self.gpu is not None:

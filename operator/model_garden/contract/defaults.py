@@ -12,7 +12,7 @@ from typing import Any
 
 from model_garden.contract.fields import spec_fields
 from model_garden.contract.pod import GPU_RESOURCE
-from model_garden.contract.rules import needs_unquantized, only_on_transformers
+from model_garden.contract.rules import OF_ADAPTERS, needs_unquantized, only_on_transformers
 from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 
 _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])")
@@ -25,7 +25,13 @@ def billions(base_model: str) -> float | None:
 
 
 def defaults(
-    *, vision: bool, base_model: str = "", gpus: int = 1, method: str = "sft", given: Collection[str] = ()
+    *,
+    vision: bool,
+    base_model: str = "",
+    gpus: int = 1,
+    method: str = "sft",
+    full: bool = False,
+    given: Collection[str] = (),
 ) -> dict[str, Any]:
     """The defaults of a job, in camelCase, as the form and ``GET /defaults`` show them.
 
@@ -34,14 +40,19 @@ def defaults(
         base_model: the name of the model; a vision model of 70B and more has other defaults.
         gpus: GPUs per pod; 0 gives the defaults for a CPU.
         method: the training method.
+        full: whether all weights are trained, so that there is no adapter.
         given: the fields that the job gives. An optional group, such as ``pushToHub``, has defaults only if given.
     """
     large = (billions(base_model) or 0) >= 70
     table: dict[str, Any] = {}
     for field in spec_fields():
         *groups, name = field.dotted.split(".")
-        value = field.default and field.default.of(vision=vision, large=large, gpu=gpus > 0, method=method)
-        if value is None or (field.in_optional_group and groups[0] not in given):
+        value = field.default and field.default.of(vision=vision, large=large, gpu=gpus > 0, method=method, full=full)
+        if (
+            value is None
+            or (full and field.dotted in OF_ADAPTERS)
+            or (field.in_optional_group and groups[0] not in given)
+        ):
             continue
         place = table
         for group in groups:
@@ -65,7 +76,12 @@ def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None =
     if given.get("backend") == "auto":
         del given["backend"]
     table = defaults(
-        vision=spec.vision, base_model=spec.base_model, gpus=gpus, method=spec.method or "sft", given=given
+        vision=spec.vision,
+        base_model=spec.base_model,
+        gpus=gpus,
+        method=spec.method or "sft",
+        full=spec.adapter == "none",
+        given=given,
     )
     table["outputDir"] = f"./models/{name}"
     if given.get("saveMethod") == "gguf":

@@ -20,13 +20,14 @@ class Hyperparameters(ContractModel):
 
     learning_rate: float | None = declare(
         "Peak learning rate.",
-        Default(2e-4, vision=2e-5, large_vision=1e-5, methods={"dpo": 5e-6, "kto": 5e-6, "orpo": 8e-5}),
+        Default(2e-4, vision=2e-5, large_vision=1e-5, methods={"dpo": 5e-6, "kto": 5e-6, "orpo": 8e-5}, full=1e-5),
         shapes_weights=True,
         gt=0,
         le=1,
     )
     embedding_learning_rate: float | None = declare(
-        "Peak learning rate of embeddings and output layer, if loraConfig.modulesToSave names them.",
+        "Peak learning rate of embeddings and output layer, if they are trained: with adapter: none, or if "
+        "loraConfig.modulesToSave names them.",
         shapes_weights=True,
         default_words="learningRate",
         gt=0,

@@ -69,18 +69,10 @@ class LoraConfig(ContractModel):
 
 
 class EffectiveLoraConfig(LoraConfig):
-    """The adapters with every default applied."""
+    """The adapters with every default applied; with ``adapter: none`` only the two that choose a side of the model."""
 
-    r: int
-    lora_alpha: int
-    lora_dropout: float
-    use_rslora: bool
-    use_dora: bool
-    init_lora_weights: InitLoraWeights
     finetune_vision_layers: bool
     finetune_language_layers: bool
-    finetune_attention_modules: bool
-    finetune_mlp_modules: bool
 
 
 class ImageOptions(ContractModel):

@@ -43,6 +43,7 @@ TrainOn = Literal["responses", "all"]
 SelectiveLoss = Literal["none", "conservative", "moderate", "aggressive"]
 SaveMethod = Literal["lora", "merged_16bit", "merged_4bit", "gguf"]
 GgufQuantization = Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"]
+Adapter = Literal["lora", "none"]
 Backend = Literal["auto", "unsloth", "transformers"]
 Preflight = Literal["Enabled", "Disabled"]
 
@@ -123,6 +124,11 @@ class TrainingJobSpec(ContractModel):
         default_words="./models/NAME, where NAME is the job's name (for train and train-vision: the data file's name)",
     )
     hyperparameters: Hyperparameters | None = None
+    adapter: Adapter | None = declare(
+        "What is trained: LoRA adapters beside frozen weights, or with none all weights of the language model.",
+        "lora",
+        shapes_weights=True,
+    )
     lora_config: LoraConfig | None = None
     quantization: Quantization | None = declare(
         "Precision of the base model's weights.", Default("none", gpu="4bit"), shapes_weights=True
@@ -134,7 +140,9 @@ class TrainingJobSpec(ContractModel):
     selective_loss: SelectiveLoss | None = declare(
         "How much of the JSON structure of answers to exclude from the loss.", "none", shapes_weights=True
     )
-    save_method: SaveMethod | None = declare("Format of the saved model.", "lora", shapes_weights=False)
+    save_method: SaveMethod | None = declare(
+        "Format of the saved model.", Default("lora", full="merged_16bit"), shapes_weights=False
+    )
     gguf_quantization: GgufQuantization | None = declare(
         "Quantization of the GGUF file.", shapes_weights=False, default_words="q4_k_m when saveMethod is gguf"
     )
@@ -222,6 +230,7 @@ class EffectiveSpec(TrainingJobSpec):
     dataset_split: Text
     output_dir: Text
     hyperparameters: EffectiveHyperparameters
+    adapter: Adapter
     lora_config: EffectiveLoraConfig
     quantization: Quantization
     image_options: EffectiveImageOptions | None = None

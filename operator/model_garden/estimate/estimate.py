@@ -13,7 +13,7 @@ import math
 from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.memory_estimate import GIB, Estimate, RowShape
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.estimate.formulas import Job, activation_parts, adapter_parts, part, weight_parts
+from model_garden.estimate.formulas import Job, activation_parts, adapter_parts, checkpoint_bytes, part, weight_parts
 from model_garden.estimate.image_tokens import most_picture_tokens
 from model_garden.estimate.model_shape import Config, VisionShape, read_model
 
@@ -120,6 +120,7 @@ def _job(spec: EffectiveSpec, config: Config, rows: RowShape | None) -> tuple[Jo
         batch=batch,
         row=row,
         reference=spec.method in _WITH_REFERENCE,
+        full=spec.adapter == "none",
     )
     return job, [*model.approximations, *_assumptions(job, measured=rows is not None)]
 
@@ -152,6 +153,9 @@ def _assumptions(job: Job, *, measured: bool) -> list[str]:
     if job.h.auto_batch_size:
         smaller = "uses a smaller batch if this one does not fit, and " if job.batch > 1 else ""
         lines.append(f"autoBatchSize {smaller}fills the free memory: a measured peak may be higher")
+    if job.full:
+        size, count = checkpoint_bytes(job) / GIB, job.h.save_total_limit
+        lines.append(f"a checkpoint takes {size:.1f} GiB in outputDir, and saveTotalLimit keeps {count}")
     if job.processes > 1:
         lines.append("every GPU holds the whole model")
     return lines

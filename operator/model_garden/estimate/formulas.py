@@ -91,17 +91,22 @@ class Job:
     processes: int
     batch: int
     row: RowShape
+    full: bool = False
     reference: bool = False
     """Whether the base model computes logits of the same batch besides, without a backward pass."""
 
     @property
     def adapted(self) -> list[Module]:
         """The layers that get an adapter."""
-        return adapted_modules(self.model.modules, self.lora)
+        return [] if self.full else adapted_modules(self.model.modules, self.lora)
 
     @property
     def whole(self) -> list[Module]:
-        """The modules that are trained whole: those that ``modulesToSave`` names."""
+        """The modules that are trained whole: those that ``modulesToSave`` names, or without adapters all of the
+        chosen sides."""
+        if self.full:
+            sides = {"language": self.lora.finetune_language_layers, "vision": self.lora.finetune_vision_layers}
+            return [module for module in self.model.modules if sides[module.side]]
         return whole_modules(self.model, self.lora)
 
     @property
@@ -219,6 +224,8 @@ def weight_parts(job: Job) -> list[Part]:
 
 def _width(job: Job, kind: str) -> int:
     """Bytes of a weight that is not quantized."""
+    if job.full:  # an update may be smaller than the distance of two 16-bit numbers
+        return 2 if kind == "16bit" else 4
     return 2 if job.gpu or kind == "16bit" else 4
 
 
@@ -239,6 +246,8 @@ def _kept_names(modules: list[Module]) -> str:
 
 def adapter_parts(job: Job) -> list[Part]:
     """Trained weights and gradients, which are float32 in both backends, and optimizer state."""
+    if job.full:
+        return _full_parts(job)
     adapted, whole, rank, trained = job.adapted, job.whole, job.lora.r or 0, job.trained
     kind, inside = "DoRA" if job.lora.use_dora else "LoRA", adapter_parameters(job)
     detail = f"{inside / 1e6:.2f} M of rank {rank} on {len(adapted)} layers, float32"
@@ -251,6 +260,25 @@ def adapter_parts(job: Job) -> list[Part]:
     if job.processes > 1:
         parts.append(part("gradient buckets", 4 * trained, f"{job.processes} processes exchange gradients"))
     return parts
+
+
+def _full_parts(job: Job) -> list[Part]:
+    """Gradients and optimizer state of all trained weights, in the dtype of the weights.
+
+    On a GPU autocast keeps a 16-bit copy of each float32 weight during the forward pass (PyTorch, ``cache_enabled``).
+    """
+    width, trained = _width(job, job.quantization), job.trained
+    parts = [part("gradients", width * trained, f"{trained / 1e9:.3g} B of {width} bytes"), _optimizer(job)]
+    if job.gpu and width == 4:
+        parts.append(part("16-bit copies", 2 * job.model.parameters, "of the weights, for the computation", least=0.5))
+    if job.processes > 1:
+        parts.append(part("gradient buckets", width * trained, f"{job.processes} processes exchange gradients"))
+    return parts
+
+
+def checkpoint_bytes(job: Job) -> float:
+    """The size of a checkpoint of a full fine-tuning: trained weights and optimizer state."""
+    return _width(job, job.quantization) * job.trained + _optimizer(job).size_gib * GIB
 
 
 def _optimizer(job: Job) -> Part:

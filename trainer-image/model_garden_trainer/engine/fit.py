@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache
-from peft import load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback
 
 from model_garden.contract.progress import ResumedEvent, WarningEvent
@@ -19,7 +18,7 @@ from model_garden_trainer.engine.context import Run, Trained
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.errors import Stopped, TrainingError
 from model_garden_trainer.events import log
-from model_garden_trainer.models import peft_adapter
+from model_garden_trainer.models import trained_weights
 
 
 def fit(
@@ -41,7 +40,7 @@ def fit(
     run.metrics.rewind(checkpoint.step if checkpoint else -1)
     if checkpoint and _ended(checkpoint, run):
         return _left_off(checkpoint, run, model)
-    fresh = {key: value.cpu().clone() for key, value in peft_adapter.state(model).items()}
+    fresh = trained_weights.snapshot(model) if run.h.auto_batch_size else {}
     split = _split(run, longest, checkpoint, trainer_of)
     while True:
         try:
@@ -57,7 +56,7 @@ def fit(
         clear_device_cache(garbage_collection=True)  # the trainer that failed, its optimizer with it
         checkpoint = checkpoints.newest(run.root)
         run.metrics.rewind(checkpoint.step if checkpoint else -1)
-        set_peft_model_state_dict(model, fresh)
+        trained_weights.restore(model, fresh)
 
 
 def _fit_once(
@@ -87,7 +86,7 @@ def _fit_once(
     if run.team.any(run.requests.stop or obeying.stopped)[0]:
         raise Stopped(sealing.step, by_peer=not run.requests.stop)
     if trainer.state.best_model_checkpoint:
-        _load_adapter(model, Path(trainer.state.best_model_checkpoint))
+        trained_weights.load(model, Path(trainer.state.best_model_checkpoint))
         state = trainer.state
         log(f"the best model, of step {state.best_global_step}, is kept (evalLoss {state.best_metric:.4f})")
     return Trained(trainer.state.global_step, telling.last, obeying.save_early, split.micro_batch, split.accumulation)
@@ -170,7 +169,7 @@ def _left_off(checkpoint: checkpoints.Checkpoint, run: Run, model: Any) -> Train
     """The result of an earlier attempt that finished training and ended before it saved the model."""
     log(f"{checkpoint.folder}: the training of this run is complete; the model is saved from this checkpoint")
     state = _state(checkpoint)
-    _load_adapter(model, Path(state["best_model_checkpoint"] or checkpoint.folder))
+    trained_weights.load(model, Path(state["best_model_checkpoint"] or checkpoint.folder))
     finished = state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] == "patience"
     micro_batch = checkpoint.notes["microBatch"]
     effective = run.h.batch_size * run.h.gradient_accumulation_steps
@@ -182,8 +181,3 @@ def _left_off(checkpoint: checkpoints.Checkpoint, run: Run, model: Any) -> Train
 def _state(checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((checkpoint.folder / "trainer_state.json").read_text())
     return content
-
-
-def _load_adapter(model: Any, folder: Path) -> None:
-    """Put a checkpoint's adapter weights into the model."""
-    set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))

@@ -50,6 +50,8 @@ def make(config: TrainerConfig, base: Path, output: Path) -> Exports:
         TrainingError: ExportFailed; the adapter is kept.
     """
     folder = output / merged.FOLDER
+    if config.spec.adapter == "none":
+        return _make_of_model(config, base, output, folder)
     match config.spec.save_method:
         case "lora":
             return Exports()
@@ -66,6 +68,18 @@ def make(config: TrainerConfig, base: Path, output: Path) -> Exports:
             return gguf.convert(config, folder, output)
         case unknown:
             assert_never(unknown)
+
+
+def _make_of_model(config: TrainerConfig, base: Path, output: Path, folder: Path) -> Exports:
+    """The same where ``output`` holds a whole model in 16 bit."""
+    match config.spec.save_method:
+        case "merged_4bit":
+            merged.save_4bit(config, base, output, folder)
+            return Exports(merged=folder)
+        case "gguf":
+            return gguf.convert(config, output, output)
+        case _:
+            return Exports()
 
 
 def clean_up(made: Exports) -> Exports:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
+from typing import Any
 
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
@@ -44,17 +45,14 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
     Raises:
         TrainingError: ExportFailed.
     """
-    import torch
     from peft import PeftConfig
-    from transformers import AutoConfig
 
     from model_garden_trainer.models import peft_adapter
     from model_garden_trainer.models.families import trainer_for
 
     with exporting("the merged model could not be written; the adapter is kept"):
         _clear(folder)
-        own = AutoConfig.from_pretrained(base, local_files_only=True).dtype
-        dtype = own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
+        dtype = sixteen_bit(base)
         model = trainer_for(config.spec, base).model_class.from_pretrained(base, dtype=dtype, local_files_only=True)
         if getattr(model, "quantization_method", None):  # a base that comes in 4 bit
             model = model.dequantize(dtype)
@@ -63,12 +61,27 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
         merged = peft_adapter.load(model, output).merge_and_unload(safe_merge=True)
         merged.to(dtype).save_pretrained(folder)  # modules that are trained whole are saved in float32
         carry_processor_files(base, folder)
-        other = sorted(tensor_dtypes(folder) - _SIXTEEN_BIT - _NO_WEIGHTS)
-        if other:
-            raise TrainingError(
-                "ExportFailed",
-                f"{folder}: holds {', '.join(other)} weights instead of 16-bit ones; the adapter is kept",
-            )
+        check_16bit(folder)
+
+
+def sixteen_bit(base: Path) -> Any:
+    """The 16-bit dtype of a base model; bfloat16 if it is in another."""
+    import torch
+    from transformers import AutoConfig
+
+    own = AutoConfig.from_pretrained(base, local_files_only=True).dtype
+    return own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
+
+
+def check_16bit(folder: Path) -> None:
+    """See by the files that all weights of a saved model are in 16 bit.
+
+    Raises:
+        TrainingError: ExportFailed.
+    """
+    other = sorted(tensor_dtypes(folder) - _SIXTEEN_BIT - _NO_WEIGHTS)
+    if other:
+        raise TrainingError("ExportFailed", f"{folder}: holds {', '.join(other)} weights instead of 16-bit ones")
 
 
 def save_4bit(config: TrainerConfig, base: Path, sixteen: Path, folder: Path) -> None:

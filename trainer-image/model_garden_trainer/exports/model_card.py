@@ -16,15 +16,15 @@ from model_garden_trainer.exports.sample_answers import NEW_TOKENS
 def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStatus, record: dict[str, Any]) -> str:
     """The card as Markdown with the Hub's metadata on top."""
     spec, h = config.spec, config.spec.hyperparameters
-    lora, tokens = spec.lora_config, dataset.tokens
+    lora, tokens, whole = spec.lora_config, dataset.tokens, spec.adapter == "none"
     metadata = [
         "---",
         *(
             [f"base_model: {spec.base_model}"] if is_on_hub(spec.base_model) else []
         ),  # the Hub accepts only ids of its own models
-        "library_name: peft",
+        f"library_name: {'transformers' if whole else 'peft'}",
         f"pipeline_tag: {'image-text-to-text' if spec.vision else 'text-generation'}",
-        "tags: [lora, model-garden]",
+        f"tags: [{'full-fine-tuning' if whole else 'lora'}, model-garden]",
         "---",
     ]
     figures = {
@@ -40,7 +40,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         "Final loss": f"{output.final_loss:.4f}" if output.final_loss is not None else "-",
         "Learning rate": f"{h.learning_rate:g}, {h.lr_scheduler_type}, {h.optim}",
         **({"Trained on": "answers" if spec.train_on == "responses" else "all text"} if spec.method == "sft" else {}),
-        "LoRA": ", ".join(_lora(lora)),
+        **({"Trained": _sides(lora)} if whole else {"LoRA": ", ".join(_lora(lora))}),
         "Backend": f"{record['backend']['name']} ({record['backend']['reason']})",
     }
     if spec.vision and spec.image_options:
@@ -52,7 +52,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
             "",
             f"# {config.name}",
             "",
-            f"{spec.base_model}, fine-tuned with LoRA by Model Garden.",
+            f"{spec.base_model}, fine-tuned {'as a whole' if whole else 'with LoRA'} by Model Garden.",
             "",
             *table,
             "",
@@ -80,6 +80,12 @@ def _method(spec: EffectiveSpec, record: dict[str, Any]) -> dict[str, str]:
     return {"Method": f"{spec.method}{listed}"} | ({"Figures": figures} if figures else {})
 
 
+def _sides(lora: EffectiveLoraConfig) -> str:
+    """What a full fine-tuning trained."""
+    sides = {"language model": lora.finetune_language_layers, "vision tower": lora.finetune_vision_layers}
+    return f"all weights of the {' and the '.join(side for side, trained in sides.items() if trained)}"
+
+
 def _lora(lora: EffectiveLoraConfig) -> list[str]:
     """The settings of the adapter, as a list of words."""
     words = [f"r {lora.r}", f"alpha {lora.lora_alpha}", f"dropout {lora.lora_dropout:g}"]
@@ -90,7 +96,7 @@ def _lora(lora: EffectiveLoraConfig) -> list[str]:
     if lora.init_lora_weights != "default":
         words.append(f"initialized by {lora.init_lora_weights}")
     if lora.init_lora_weights in CHANGES_WEIGHTS:
-        words.append(f"saved with r {2 * lora.r}")
+        words.append(f"saved with r {2 * (lora.r or 0)}")
     if lora.loraplus_lr_ratio:
         words.append(f"LoRA+ ratio {lora.loraplus_lr_ratio:g}")
     if lora.modules_to_save:
@@ -141,6 +147,13 @@ def _loading(config: TrainerConfig, output: OutputStatus) -> list[str]:
     processor = "AutoProcessor" if auto == "AutoModelForImageTextToText" else "AutoTokenizer"
     hub = config.spec.push_to_hub
     place = hub.repo if hub else output.path
+    if config.spec.adapter == "none":
+        return [
+            f"from transformers import {auto}, {processor}",
+            "",
+            f"model = {auto}.from_pretrained({place!r})",
+            f"processor = {processor}.from_pretrained({place!r})",
+        ]
     lines = [
         "from peft import PeftModel",
         f"from transformers import {auto}, {processor}",

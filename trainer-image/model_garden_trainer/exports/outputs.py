@@ -151,11 +151,13 @@ def exporting(what: str) -> Any:
 
 
 def status(output: Path, made: Exports, steps: int, final_loss: float | None, model_class: str) -> OutputStatus:
-    """The output as the status shows it, not verified yet."""
+    """The output as the status shows it, not verified yet. Without an adapter, its folder holds the whole model."""
+    adapted = (output / "adapter_config.json").is_file()
+    merged = made.merged or (None if adapted else output)
     return OutputStatus(
         path=relative(output),
-        adapter_path=relative(output),
-        merged_path=relative(made.merged) if made.merged else None,
+        adapter_path=relative(output) if adapted else None,
+        merged_path=relative(merged) if merged else None,
         gguf_path=relative(made.gguf) if made.gguf else None,
         model_class=model_class,
         size_bytes=size_of(output),

@@ -126,11 +126,23 @@ def questions(data: Data, encoder: Collator) -> list[tuple[Split, Question]]:
     ]
 
 
-def ask(asked: list[tuple[Split, Question]], model: Any, tokenizer: Any) -> list[Sample]:
+Asked = list[tuple[Split, Question]]
+
+
+def ask(asked: Asked, model: Any, tokenizer: Any) -> list[Sample]:
     """Let a model with adapters answer without and with them."""
     with model.disable_adapter():
-        before = [question.answer(model, tokenizer) for _, question in asked]
-    after = [question.answer(model, tokenizer) for _, question in asked]
+        before = answer_all(asked, model, tokenizer)
+    return compared(asked, before, answer_all(asked, model, tokenizer))
+
+
+def answer_all(asked: Asked, model: Any, tokenizer: Any) -> list[str]:
+    """The answer of a model to each question."""
+    return [question.answer(model, tokenizer) for _, question in asked]
+
+
+def compared(asked: Asked, before: list[str], after: list[str]) -> list[Sample]:
+    """The answers before and after training, beside what was expected."""
     return [
         Sample(split, question.origin, question.text, question.expected, *answers)
         for (split, question), *answers in zip(asked, before, after, strict=True)

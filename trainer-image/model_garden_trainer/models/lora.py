@@ -10,7 +10,7 @@ from model_garden.contract.options import EffectiveLoraConfig
 from model_garden.families import CONNECTOR_WORDS, VISION_MODULES
 from model_garden_trainer.errors import TrainingError
 
-_CONNECTOR = re.compile("|".join(CONNECTOR_WORDS))
+CONNECTOR = re.compile("|".join(CONNECTOR_WORDS))
 _HEADS = {"lm_head", "embed_out", "score", "classifier"}
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _MLP = re.compile(r"mlp|feed_forward|ffn|experts", re.IGNORECASE)
@@ -100,7 +100,7 @@ def _wanted(name: str, config: EffectiveLoraConfig) -> bool:
     if config.target_modules:
         return any(_is(name, target) for target in config.target_modules)
     parts = name.split(".")
-    if _CONNECTOR.search(name) or _HEADS & set(parts):
+    if CONNECTOR.search(name) or _HEADS & set(parts):
         return False
     inside = ".".join(parts[-3:])
     attention, mlp = bool(_ATTENTION.search(inside)), bool(_MLP.search(inside))

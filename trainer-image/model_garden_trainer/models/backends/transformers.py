@@ -9,8 +9,9 @@ import torch
 
 from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.batches.collator import Collator
+from model_garden_trainer.batches.vision_inputs import unwrapped
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.models import peft_adapter
+from model_garden_trainer.models import full, peft_adapter
 from model_garden_trainer.models.backends import placement
 from model_garden_trainer.models.families import trainer_for
 from model_garden_trainer.models.quantized import assert_quantized, quantization_config
@@ -22,8 +23,11 @@ SOME_MAY_BE_UNUSED: bool | None = True
 
 
 def dtype_of(spec: EffectiveSpec) -> torch.dtype:
-    """The dtype of the weights: bfloat16 on a GPU; float32 on a CPU unless the spec asks for 16 bit."""
-    if torch.cuda.is_available() or spec.quantization == "16bit":
+    """The dtype of the weights: float32 on a CPU, and where they are trained, unless the spec asks for 16 bit.
+
+    An update of a trained weight may be smaller than the distance of two bfloat16 numbers.
+    """
+    if spec.quantization == "16bit" or (torch.cuda.is_available() and spec.adapter != "none"):
         return torch.bfloat16
     return torch.float32
 
@@ -64,13 +68,21 @@ def add_lora(model: Any, spec: EffectiveSpec) -> Any:
     return adapted
 
 
+def train_whole(model: Any, spec: EffectiveSpec) -> Any:
+    """The model with all weights trained on the sides that ``loraConfig`` chooses, all else frozen."""
+    trained = full.unfreeze(model, spec.lora_config)
+    if torch.cuda.is_available():
+        recompute_layers(trained)
+    return trained
+
+
 def recompute_layers(adapted: Any) -> None:
     """Gradient checkpointing: a layer's activations are computed again in the backward pass, and not kept.
 
     The kind that is not reentrant needs no input with a gradient. The libraries ask for one all the same, on every
     embedding, the vision tower's too: a frozen tower would be recomputed and differentiated for nothing.
     """
-    base = adapted.get_base_model()
+    base = unwrapped(adapted)
     base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     base.disable_input_require_grads()
 
