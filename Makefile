@@ -67,7 +67,7 @@ version: ## print the version
 	@sed -n 's/^__version__ = "\(.*\)"/\1/p' operator/model_garden/__init__.py
 
 clean: ## remove the environments; keep clusters and caches
-	rm -rf .venv .venv-unsloth .uv
+	rm -rf .venv .venv-unsloth .venv-mlflow .uv
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -91,7 +91,7 @@ $(UV):
 .venv/.complete: .venv/.tools
 	@echo "» the training stack (about 6 GB) and the cluster's programs"
 	@$(PY) -m devcluster build & building=$$!; \
-	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer && wait $$building
+	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer --extra trackers && wait $$building
 	@touch $@
 
 # The tests render the chart, read and write real storage servers, and run Unsloth's real classes on a CPU: in an
@@ -101,4 +101,6 @@ $(UV):
 	@$(PY) -m tests.remote.servers
 	@echo "» unsloth, for the tests"
 	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer-gpu
+	@echo "» an MLflow server, for the tests"
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-mlflow && $(UV) pip install --quiet --python .venv-mlflow mlflow==3.17.2
 	@touch $@

@@ -120,6 +120,8 @@ def test_a_finished_model_is_exported_again_without_training(workspace: Workspac
     assert quantized[2:] == [str(workspace.folder / "models/out/job-q4_k_m.gguf"), "Q4_K_M"]
     assert answered[0] == "llama-completion" and "<|im_start|>assistant" in answered[4]
     assert workspace.record("out")["verification"]["ggufAnswer"] == "Paris"
+    served = (workspace.folder / "models/out/Modelfile").read_text()
+    assert served.startswith("FROM ./job-q4_k_m.gguf\nTEMPLATE ") and "<|im_start|>user" in served
 
     output, _ = export(workspace, "job", saveMethod="gguf", ggufQuantization="q8_0")
     assert output.gguf_path == "./models/out/job-q8_0.gguf"

@@ -9,7 +9,6 @@ from model_garden.contract.status import OutputStatus, Samples, SampleScores
 from model_garden.services.format import duration
 from model_garden.web.views import figures, rows
 from model_garden.web.views.job import details, plain_text, stop_choices
-from model_garden.web.views.output import usage
 from model_garden.web.views.stages import StageView, stages
 
 NOW = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
@@ -101,20 +100,6 @@ def test_shares_of_a_step_and_of_memory_fill_their_bars() -> None:
     assert figures.memory(job()) is None
     measured = figures.memory(job(progress={"gpuMemoryGiB": 12.0}))
     assert measured and (measured["measured"], measured["measured_share"]) == ("12.0 GiB", 100.0)
-
-
-def test_an_adapter_and_a_merged_model_are_used_differently() -> None:
-    made = {"path": "models/receipts", "adapterPath": "models/receipts"}
-    found = {id: words for id, _, words in usage(job(output=made, effectiveSpec={"loraConfig": {"r": 24}}))}
-    assert "--enable-lora --max-lora-rank 32" in found["vllm"] and "receipts=models/receipts" in found["vllm"]
-    assert "PeftModel" in found["transformers"] and "kserve" not in found
-    pissa = usage(job(output=made, effectiveSpec={"loraConfig": {"r": 24, "initLoraWeights": "pissa"}}))
-    assert any("--max-lora-rank 64" in words for _, _, words in pissa)
-    dora = usage(job(output=made, effectiveSpec={"loraConfig": {"r": 24, "useDora": True}}))
-    assert [id for id, _, _ in dora] == ["transformers"]  # vLLM does not serve it
-    merged = {id: words for id, _, words in usage(job(output=made | {"mergedPath": "models/receipts/merged"}))}
-    assert merged["vllm"].startswith("vllm serve models/receipts/merged")
-    assert "pvc://model-garden-models/receipts/merged" in merged["kserve"]
 
 
 def test_what_to_do_is_shown_without_markdown() -> None:

@@ -25,6 +25,7 @@ OPERATOR = "operator"
 BOTH = "operator, `model-garden`"
 TRAINER = "trainer"
 YOU = "you"
+TRACKING = "operator, from `tracking.secret`"
 SECRET = "operator, from `storage.credentialsSecret`"
 TABLES = {
     "Trainer": [
@@ -45,6 +46,20 @@ TABLES = {
         Variable("AWS_SESSION_TOKEN", SECRET, "Its session token, if it has one."),
         Variable("GOOGLE_SERVICE_ACCOUNT_KEY", SECRET, "Service account for `gs://` addresses, as JSON."),
         Variable("GOOGLE_BEARER_TOKEN", SECRET, "Access token for `gs://` addresses, instead of a service account."),
+        Variable(
+            "MLFLOW_TRACKING_URI",
+            TRACKING,
+            "Server of MLflow, unless `tracking.uri` gives it. `MLFLOW_TRACKING_TOKEN`, or `MLFLOW_TRACKING_USERNAME` "
+            "and `MLFLOW_TRACKING_PASSWORD`, are its credentials.",
+        ),
+        Variable("MLFLOW_HTTP_REQUEST_TIMEOUT", TRAINER, "`10`: seconds that a request to MLflow may take."),
+        Variable("MLFLOW_HTTP_REQUEST_MAX_RETRIES", TRAINER, "`0`: the trainer itself tries again."),
+        Variable("WANDB_API_KEY", TRACKING, "Key for W&B. Without it, the run is kept offline."),
+        Variable("WANDB_MODE", YOU, "`offline`: the run of W&B is kept in the output folder, for `wandb sync`."),
+        Variable("WANDB_BASE_URL", TRACKING, "Server of W&B, unless `tracking.uri` gives it."),
+        Variable("TRACKIO_SERVER_URL", TRACKING, "Server of Trackio, unless `tracking.uri` gives it."),
+        Variable("TRACKIO_SPACE_ID", TRACKING, "Space of Trackio, ORG/NAME; its token is `HF_TOKEN`."),
+        Variable("TRACKIO_DIR", TRAINER, "Trackio's database. Default: `trackers/trackio` in the output folder."),
         Variable("HOME", OPERATOR, "Home folder, since the root of the pod is read-only."),
     ],
     "Several processes": [

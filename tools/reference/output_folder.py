@@ -8,7 +8,7 @@ from __future__ import annotations
 from model_garden_trainer.engine.checkpoints import PREFIX, SEAL
 from model_garden_trainer.events import METRICS_FILE
 from model_garden_trainer.exports.merged import FOLDER as MERGED
-from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD, SAMPLES
+from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD, SAMPLES, TRACKERS
 from tools.reference.markdown import page, table
 
 ALWAYS = "always"
@@ -38,11 +38,16 @@ FILES: dict[str, tuple[str, str]] = {
     "README.md": (ALWAYS, "Model card."),
     f"{CHECKPOINTS}/{PREFIX}*/*": (ALWAYS, "Checkpoints of transformers' Trainer. At most `saveTotalLimit` are kept."),
     f"{CHECKPOINTS}/{PREFIX}*/{SEAL}": (ALWAYS, "Seal of a checkpoint: size and digest of its files. Written last."),
+    "runs/events.out.tfevents.*": ("`reportTo: tensorboard`", "Event files of TensorBoard."),
+    f"{TRACKERS}/*.json": ("`reportTo`", "Of each tracker its run, which a resumed job continues, and what it got."),
+    f"{TRACKERS}/wandb/*": ("`reportTo: wandb`", "Runs of W&B. `wandb sync` uploads those that were kept offline."),
+    f"{TRACKERS}/trackio/*": ("`reportTo: trackio` without a server", "Database of Trackio."),
     f"{MERGED}/*": ("`saveMethod: merged_16bit` or `merged_4bit`", "The whole model with its processor."),
     "*.gguf": ("`saveMethod: gguf`", "The whole model as `NAME-TYPE.gguf`."),
+    "Modelfile": ("`saveMethod: gguf`", "Modelfile for Ollama, with the model's chat template."),
     "mmproj-*.gguf": ("`saveMethod: gguf`, vision", "The image encoder for llama.cpp."),
 }
-"""Each file, as a pattern of pathlib below the output folder, with when it is written and what it holds."""
+"""Each file, as a pattern of fnmatch below the output folder, with when it is written and what it holds."""
 
 
 def output_folder_reference() -> str:

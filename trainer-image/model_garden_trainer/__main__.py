@@ -78,6 +78,10 @@ def main() -> NoReturn:
     """Run the job of the environment's config, and exit with the exit code of its outcome."""
     if sys.argv[1:2] == ["verify"]:
         _verify(sys.argv[2])
+    if sys.argv[1:2] == ["chat"]:
+        _chat(sys.argv[2])
+    if sys.argv[1:2] == ["track"]:
+        _track(sys.argv[2])
     if "RANK" in os.environ:
         _die_with_parent()
     report = EventRecorder(EventPrinter(sys.stdout) if os.environ.get("RANK", "0") == "0" else lambda _: None)
@@ -173,6 +177,29 @@ def _verify(request: str) -> NoReturn:
         print(f"{type(error).__name__}: {error} ({record_traceback(error)})", file=sys.stderr)
         sys.exit(EXIT_CODES["TrainerError"])
     sys.exit(0)
+
+
+def _chat(request: str) -> NoReturn:
+    set_environment(Path.cwd())
+    from model_garden_trainer import chat
+
+    try:
+        chat.main(request)
+    except TrainingError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _track(tracker: str) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C stops the trainer, which ends this process
+    set_environment(Path.cwd())
+    from model_garden_trainer.trackers import follower
+
+    follower.main(tracker, _config(), os.environ)
+    os._exit(0)  # no library's thread may hold the process
 
 
 def _classify(error: Exception, traceback: str) -> TrainingError:

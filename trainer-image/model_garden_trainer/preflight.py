@@ -9,6 +9,7 @@ estimate, and only then the download of the weights. The operator compares the e
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from model_garden_trainer import exports, fetched
 from model_garden_trainer.batches.splits import check, described, open_data
 from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.models import base_model
+from model_garden_trainer.trackers import tracking
 
 
 def preflight(config: TrainerConfig, report: Report) -> Outcome:
@@ -40,6 +42,7 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     def warn(message: str) -> None:
         report_warning(report, message)
 
+    tracking.check(spec, os.environ)
     report_stage(report, "model", f"looking at {spec.base_model}")
     base_model.fetch(config, report, weights=False)
     folder = base_model.look(spec, warn)

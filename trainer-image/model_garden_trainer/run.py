@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ import torch
 from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.progress import DatasetEvent, Outcome, SampleAnswer, SampleEvent
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Samples
+from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Samples, TrackerStatus
 from model_garden.contract.trainer_config import TrainerConfig, for_record
 from model_garden_trainer import exports
 from model_garden_trainer.batches import selective_loss
@@ -31,6 +32,7 @@ from model_garden_trainer.exports import adapter, bucket, full, hub, outputs
 from model_garden_trainer.exports.model_card import model_card
 from model_garden_trainer.fingerprint import fingerprint
 from model_garden_trainer.models import backends, base_model, peft_adapter
+from model_garden_trainer.trackers import tracking
 
 if TYPE_CHECKING:
     from model_garden.datasets import Example
@@ -74,7 +76,7 @@ def train(
     identity = fingerprint(spec, data)
     finished = outputs.read_record(output)
     if finished is not None and not _lacks_exports(finished, spec, identity):
-        return _already_finished(finished, identity, output, metrics, report)
+        return _already_finished(finished, config, identity, output, metrics, report)
 
     team = process_group.join(spec.health)
     if team.share(lambda: identity) != identity:
@@ -85,24 +87,27 @@ def train(
         )
     folder = team.main_process_first(lambda: base_model.locate(spec, warn=warn))
     exports.check(config, folder, report, gpu=torch.cuda.is_available())
+    tracking.check(spec, os.environ)
     backend = backends.load(name)
     from model_garden_trainer.engine.context import Run
 
     encoder, measured, longest = _encoded(spec, folder, data, team, report)
     report_stage(report, "model", f"{spec.base_model}, backend {name} ({reason})")
-    run = Run(spec, backend, output, identity, metrics, report, requests, watchdog, team)
-    trained = _trained_and_saved(run, config, folder, encoder, data, longest)
-    if not team.leader:
-        team.wait_for_release()
-        return Outcome(result="Succeeded", exit_code=0)
-    _free_memory(backend)  # the model is no longer used: make room for the process that verifies
-    record = _record(config, trained, team) | {
-        "backend": {"name": name, "reason": reason},
-        "fingerprint": identity,
-        "dataset": measured.to_dict(),
-    }
-    with _keeping_the_adapter(output, trained, _model_class(spec, folder)):
-        outcome = _delivered(config, folder, output, record, trained, verify, metrics, report)
+    with tracking.tracking(config, output, report, leader=team.leader) as tracked:
+        run = Run(spec, backend, output, identity, metrics, tracked, requests, watchdog, team)
+        trained = _trained_and_saved(run, config, folder, encoder, data, longest)
+        tracked.end("finished")
+        if not team.leader:
+            team.wait_for_release()
+            return Outcome(result="Succeeded", exit_code=0)
+        _free_memory(backend)  # the model is no longer used: make room for the process that verifies
+        record = _record(config, trained, team) | {
+            "backend": {"name": name, "reason": reason},
+            "fingerprint": identity,
+            "dataset": measured.to_dict(),
+        }
+        with _keeping_the_adapter(output, trained, _model_class(spec, folder)):
+            outcome = _delivered(config, folder, output, record, trained, verify, metrics, tracked)
     team.release_workers()
     return outcome
 
@@ -225,7 +230,7 @@ def _delivered(
     trained: Trained,
     verify: Verify,
     metrics: Metrics,
-    report: Report,
+    report: tracking.Tracking,
 ) -> Outcome:
     """Make of the saved adapter what the job asks for, see that each output answers, and write down what was made.
 
@@ -245,6 +250,7 @@ def _delivered(
     loss = progress.loss if progress else None
     status = outputs.status(output, made, trained.steps, loss, _model_class(spec, base))
     status.verified = True
+    status.trackers = report.places() or None
     _report_samples(found, status, output, progress or Progress(step=trained.steps, total_steps=0), metrics, report)
     record |= {"verification": found, "output": status.to_dict()}
     with outputs.exporting("the run's record could not be written; the adapter is kept"):
@@ -298,7 +304,14 @@ def _lacks_exports(finished: dict[str, Any], spec: EffectiveSpec, identity: str)
     return finished.get("fingerprint") == identity and not same
 
 
-def _already_finished(record: dict[str, Any], identity: str, output: Path, metrics: Metrics, report: Report) -> Outcome:
+def _already_finished(
+    record: dict[str, Any],
+    config: TrainerConfig,
+    identity: str,
+    output: Path,
+    metrics: Metrics,
+    report: Report,
+) -> Outcome:
     """The outcome of the same run, which finished here before: its pod may have died before it reported.
 
     The same settings, data and seed make the same model, so it is not made twice. A run with others is refused: it
@@ -314,15 +327,21 @@ def _already_finished(record: dict[str, Any], identity: str, output: Path, metri
     report_warning(
         report, f"{outputs.relative(output)} already holds the finished model of this run; delete it to train again"
     )
-    return _succeeded(record, metrics.replay(report))
+    with tracking.tracking(config, output, report, leader=process_group.rank() == 0) as tracked:
+        places = tracked.places()  # they get what they lack
+    return _succeeded(record, metrics.replay(report), places)
 
 
-def _succeeded(record: dict[str, Any], progress: Progress | None) -> Outcome:
+def _succeeded(
+    record: dict[str, Any], progress: Progress | None, trackers: list[TrackerStatus] | None = None
+) -> Outcome:
+    output = OutputStatus.model_validate(record["output"])
+    output.trackers = trackers or output.trackers
     return Outcome(
         result="Succeeded",
         exit_code=0,
         stopped_early=record["stoppedEarly"],
-        output=OutputStatus.model_validate(record["output"]),
+        output=output,
         progress=progress,
         effective_spec={"backend": record["backend"]["name"], "backendReason": record["backend"]["reason"]},
     )

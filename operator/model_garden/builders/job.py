@@ -180,9 +180,9 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
     }
-    storage = plan.spec.storage
-    secret = storage and storage.credentials_secret
-    sources = [{"secretRef": {"name": secret}}] if secret else []
+    storage, tracking = plan.spec.storage, plan.spec.tracking
+    secrets = [storage and storage.credentials_secret, tracking and tracking.secret]
+    sources = [{"secretRef": {"name": secret}} for secret in secrets if secret]
     if sources := sources + (given.get("envFrom") or []):  # of two with the same name, Kubernetes takes the last
         container["envFrom"] = sources
     return container

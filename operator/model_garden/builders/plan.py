@@ -82,7 +82,8 @@ def plan(resource: Object, settings: Settings) -> Plan:
     """
     metadata = resource["metadata"]
     given = parse_spec(resource.get("spec"))
-    spec = defaults.effective_spec(_with_settings(given, settings), metadata["name"])
+    named = {"name": metadata["name"], "namespace": metadata["namespace"]}
+    spec = defaults.effective_spec(_with_settings(given, settings), **named)
     return Plan(
         name=metadata["name"],
         namespace=metadata["namespace"],

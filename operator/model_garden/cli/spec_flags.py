@@ -29,6 +29,7 @@ PANELS = {
     "image_options": "Images",
     "push_to_hub": "Hub",
     "hub_token_secret": "Hub",
+    "tracking": "Tracking",
     "health": "Health",
     "storage": "Storage",
 }
@@ -46,12 +47,15 @@ ONLY_CLUSTER = (
     "backoff_limit",
 )
 
+TRACKING_SECRET = ("tracking", "secret")
+"""Only of a cluster, too: on this machine, the trackers read the variables of the shell."""
+
 
 def fields(*, cluster: bool, vision: bool) -> Iterator[SpecField]:
     """The fields that have a flag: single values and lists of strings."""
     hidden = BY_COMMAND + (() if cluster else ONLY_CLUSTER) + (() if vision else ONLY_VISION)
     for field in spec_fields():
-        if field.path[0] not in hidden:
+        if field.path[0] not in hidden and (cluster or field.path != TRACKING_SECRET):
             yield field
 
 
@@ -65,7 +69,8 @@ def options(*, cluster: bool, vision: bool) -> list[Any]:
     parameters = []
     for field in fields(cluster=cluster, vision=vision):
         required = field.required and not cluster
-        kind: Any = field.type if required else field.type | None
+        plain = list[str] if _is_list(field) else field.type  # Typer knows no list of choices; the spec checks them
+        kind: Any = plain if required else plain | None
         default = inspect.Parameter.empty if required else None
         parameters.append(
             inspect.Parameter(
@@ -83,20 +88,25 @@ def options(*, cluster: bool, vision: bool) -> list[Any]:
 
 def _option(field: SpecField) -> Any:
     name = flag(field)
-    choices = get_args(field.type) if get_origin(field.type) is Literal else ()
-    listed = len(" ".join(choices)) > 30
+    kind = get_args(field.type)[0] if _is_list(field) else field.type
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    listed = _is_list(field) or len(" ".join(choices)) > 30
     words = [_with_flags(field.meaning)]
-    if listed:
+    if listed and choices:
         words.append(f"One of {', '.join(choices)}.")
     if field.default_words:
         words.append(f"[default: {_with_flags(field.default_words)}]")
     return typer.Option(
         f"{name}/--no-{name[2:]}" if field.type is bool else name,
         help=" ".join(words),
-        metavar="CHOICE" if listed else "NAME" if get_origin(field.type) is list else None,
+        metavar=None if not listed else "CHOICE" if choices else "NAME",
         show_default=False,
         rich_help_panel=PANELS.get(field.path[0], "Job"),
     )
+
+
+def _is_list(field: SpecField) -> bool:
+    return get_origin(field.type) is list
 
 
 def _with_flags(text: str) -> str:

@@ -61,12 +61,15 @@ def defaults(
     return table
 
 
-def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None = None) -> EffectiveSpec:
+def effective_spec(
+    spec: TrainingJobSpec, name: str, *, namespace: str = "default", local_gpus: int | None = None
+) -> EffectiveSpec:
     """``spec`` with every default applied; values that the user set are unchanged.
 
     Args:
         spec: a valid spec.
-        name: the job's name, for ``outputDir``.
+        name: the job's name, for ``outputDir`` and the run of a tracker.
+        namespace: the job's namespace, for the project of a tracker.
         local_gpus: GPUs of this machine for a job without a cluster; None for those that ``resources`` requests.
     """
     gpus = spec.gpus if local_gpus is None else local_gpus
@@ -86,6 +89,8 @@ def effective_spec(spec: TrainingJobSpec, name: str, *, local_gpus: int | None =
     table["outputDir"] = f"./models/{name}"
     if given.get("saveMethod") == "gguf":
         table["ggufQuantization"] = "q4_k_m"
+    if given.get("reportTo"):
+        table["tracking"] = {"project": namespace, "runName": name}
     if spec.validation_dataset_path or spec.validation_fraction:
         table = merge(table, {"hyperparameters": {"evalSteps": 100}})
     if only_on_transformers(given):

@@ -13,6 +13,7 @@ from model_garden.contract.pod import ObjectName
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 NonFiniteLoss = Literal["Fail", "Skip"]
 InitLoraWeights = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4", "pissa_niter_16"]
+Tracker = Literal["mlflow", "wandb", "tensorboard", "trackio"]
 _RANK = Default(16, large_vision=32)
 
 
@@ -106,6 +107,27 @@ class PushToHub(ContractModel):
         "Repository on the Hub, ORG/NAME.", shapes_weights=False, required=True
     )
     private: bool | None = declare("Create the repository as private.", True, shapes_weights=False)
+
+
+class Tracking(ContractModel):
+    """Where the trackers of ``reportTo`` keep the run, and the Secret that holds their credentials."""
+
+    project: Text | None = declare(
+        "Experiment of MLflow, and project of W&B and Trackio.", shapes_weights=False, default_words="the namespace"
+    )
+    run_name: Text | None = declare("Name of the run.", shapes_weights=False, default_words="the job's name")
+    uri: Annotated[str, StringConstraints(pattern=r"^https?://[^?#@\s]+$", max_length=1024)] | None = declare(
+        "URL of the tracking server, if reportTo names one tracker that has a server. With several, set "
+        "MLFLOW_TRACKING_URI, WANDB_BASE_URL and TRACKIO_SERVER_URL in the Secret.",
+        shapes_weights=False,
+        default_words="none for mlflow, api.wandb.ai for wandb, and the output folder for trackio",
+    )
+    secret: ObjectName | None = declare(
+        "Secret whose keys become environment variables of the pods: MLFLOW_TRACKING_TOKEN, WANDB_API_KEY, "
+        "TRACKIO_WRITE_TOKEN, or any other variable of the trackers.",
+        shapes_weights=False,
+        default_words="none",
+    )
 
 
 class Health(ContractModel):

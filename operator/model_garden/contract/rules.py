@@ -126,6 +126,10 @@ def _changes_base(spec: Document) -> bool:
     return get(spec, "loraConfig.initLoraWeights") in CHANGES_WEIGHTS
 
 
+def _servers(spec: Document) -> int:
+    return len(set(spec.get("reportTo") or ()) - {"tensorboard"})
+
+
 CHANGES_WEIGHTS = ("olora", "pissa", "pissa_niter_4", "pissa_niter_16")
 """Values of ``initLoraWeights`` that take the adapter's first weights out of the base model's."""
 OF_ADAPTERS = tuple(
@@ -229,6 +233,26 @@ RULES = (
         lambda s: "pushToHub" in s and "hubTokenSecret" not in s,
         "!has(self.pushToHub) || has(self.hubTokenSecret)",
         "needs hubTokenSecret, the Secret that holds a token with write access",
+    ),
+    Rule(
+        "tracking",
+        lambda s: "tracking" in s and "reportTo" not in s,
+        "!has(self.tracking) || has(self.reportTo)",
+        "needs reportTo, the list of trackers; set it or remove tracking",
+    ),
+    Rule(
+        "reportTo",
+        lambda s: len(s.get("reportTo") or ()) > len(set(s.get("reportTo") or ())),
+        "!has(self.reportTo) || self.reportTo.all(one, self.reportTo.exists_one(other, other == one))",
+        "names a tracker twice; name each once",
+    ),
+    Rule(
+        "tracking.uri",
+        lambda s: get(s, "tracking.uri") is not None and _servers(s) != 1,
+        f"!({has('tracking.uri')}) || !has(self.reportTo)"
+        " || self.reportTo.filter(one, one != 'tensorboard').size() == 1",
+        "is the server of one tracker; name one of mlflow, wandb and trackio in reportTo, or set MLFLOW_TRACKING_URI, "
+        "WANDB_BASE_URL or TRACKIO_SERVER_URL in the Secret of tracking.secret",
     ),
     Rule(
         "backend",

@@ -34,6 +34,8 @@ from model_garden.contract.options import (
     PushToHub,
     Storage,
     Text,
+    Tracker,
+    Tracking,
 )
 from model_garden.contract.pod import GPU_RESOURCE, PodTemplate, Resources
 
@@ -150,6 +152,15 @@ class TrainingJobSpec(ContractModel):
     push_to: Annotated[str, StringConstraints(pattern=rf"^{TARGET}$", max_length=1024)] | None = declare(
         "Bucket to which the trained model is uploaded: s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.", shapes_weights=False
     )
+    report_to: list[Tracker] | None = declare(
+        "Experiment trackers that get the figures of the run. A tracker that does not answer is a warning and does not "
+        "delay training.",
+        shapes_weights=False,
+        default_words="none",
+        min_length=1,
+        max_length=4,
+    )
+    tracking: Tracking | None = None
     backend: Backend | None = declare(
         "Training backend. auto chooses the default.",
         Default("transformers", gpu="unsloth", methods=dict.fromkeys(("dpo", "kto", "orpo"), "transformers")),

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from model_garden.contract.memory_estimate import Estimate
 from model_garden.contract.model import Report
+from model_garden.contract.options import Tracker
 
 Phase = Literal[
     "Pending", "Preparing", "Queued", "Starting", "Running", "Suspended", "Succeeded", "Failed", "Cancelled"
@@ -203,6 +204,17 @@ class Samples(Report):
     """Answers to validation rows, which the model was not trained on."""
 
 
+class TrackerStatus(Report):
+    """Where a tracker of ``reportTo`` shows the run: at a URL, or in files of the output folder."""
+
+    name: Tracker
+    """Name of the tracker, as in reportTo."""
+    url: str | None = None
+    """Page of the run."""
+    path: str | None = None
+    """Folder of the run's files, relative to the workspace, for a tracker without a server."""
+
+
 class OutputStatus(Report):
     """The trained model. Paths are relative to the workspace."""
 
@@ -230,6 +242,8 @@ class OutputStatus(Report):
     """Whether the saved model was loaded again and answered a row."""
     samples: Samples | None = None
     """Scores of the answers to a few rows before and after training."""
+    trackers: list[TrackerStatus] | None = None
+    """Where the trackers of reportTo show the run."""
 
 
 class Failure(Report):

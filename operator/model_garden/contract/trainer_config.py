@@ -34,6 +34,7 @@ def for_trainer(spec: EffectiveSpec) -> EffectiveSpec:
 def for_record(spec: EffectiveSpec) -> dict[str, Any]:
     """``spec`` in camelCase as a run saves it beside its model and on the Hub: without names of claims and Secrets."""
     given = for_trainer(spec).to_dict()
+    given.get("tracking", {}).pop("secret", None)
     return {key: value for key, value in given.items() if key not in ("storage", "hubTokenSecret")}
 
 

@@ -15,6 +15,9 @@ FLAGS = {
     "pushToHub.private": "--hub-private",
     "hubTokenSecret.name": "--hub-token-secret",
     "hubTokenSecret.key": "--hub-token-key",
+    "tracking.project": "--tracking-project",
+    "tracking.uri": "--tracking-uri",
+    "tracking.secret": "--tracking-secret",
 }
 BY_COMMAND = ("is_vision", "model_type", "resources", "pod_template")
 """Fields that the command decides, and fields that only ``--set`` can set."""

@@ -146,6 +146,7 @@ def output(made: Mapping[str, Any]) -> str:
 def output_rows(made: Mapping[str, Any], *, vision: bool) -> list[tuple[str, str]]:
     """Rows of a label and a value for the output of a run: the model, its usage, and its sample answers."""
     rows = [("output", output(made)), ("usage", load_hint(made, vision=vision))]
+    rows += [(one["name"], one.get("url") or one["path"]) for one in made.get("trackers") or ()]
     return rows + sample_rows(made.get("samples") or {})
 
 

@@ -49,6 +49,7 @@ GROUPS = {
     "orpo": "ORPO",
     "push_to_hub": "Hugging Face Hub",
     "hub_token_secret": "Hugging Face Hub",
+    "tracking": "Tracking",
     "health": "Health",
     "storage": "Storage",
     "resources": "Resources",
@@ -90,6 +91,9 @@ LABELS = {
     "push_to_hub.private": "Private repository",
     "push_to": "Push to bucket",
     "storage.endpoint_url": "Endpoint URL",
+    "report_to": "Experiment trackers",
+    "tracking.uri": "Server URL",
+    "tracking.secret": "Credentials Secret",
     "hub_token_secret.name": "Token Secret",
     "hub_token_secret.key": "Key in the Secret",
 }

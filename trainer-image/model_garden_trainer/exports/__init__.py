@@ -15,8 +15,8 @@ from typing import assert_never
 
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.events import Report
-from model_garden_trainer.exports import bucket, gguf, hub, merged
-from model_garden_trainer.exports.outputs import Exports
+from model_garden_trainer.exports import bucket, gguf, hub, merged, ollama
+from model_garden_trainer.exports.outputs import Exports, exporting
 
 
 def check(config: TrainerConfig, base: Path, report: Report, *, gpu: bool) -> None:
@@ -65,7 +65,10 @@ def make(config: TrainerConfig, base: Path, output: Path) -> Exports:
             return Exports(merged=folder)
         case "gguf":
             merged.save_16bit(config, base, output, folder)
-            return gguf.convert(config, folder, output)
+            found = gguf.convert(config, folder, output)
+            with exporting("the Modelfile for Ollama could not be written; the adapter is kept"):
+                ollama.write(output, found, folder)
+            return found
         case unknown:
             assert_never(unknown)
 

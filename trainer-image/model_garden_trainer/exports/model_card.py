@@ -43,6 +43,8 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         **({"Trained": _sides(lora)} if whole else {"LoRA": ", ".join(_lora(lora))}),
         "Backend": f"{record['backend']['name']} ({record['backend']['reason']})",
     }
+    for tracker in output.trackers or ():
+        figures[tracker.name] = tracker.url or f"`{tracker.path}`"
     if spec.vision and spec.image_options:
         figures["Image area"] = f"{spec.image_options.min_pixels} to {spec.image_options.max_pixels} pixels"
     table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in figures.items())]

@@ -24,6 +24,8 @@ from model_garden_trainer.events import log
 RECORD = "training_config.json"
 SAMPLES = "samples.json"
 CHECKPOINTS = "checkpoints"
+TRACKERS = "trackers"
+"""The states of trackers, and the files of those without a server."""
 _PACKAGES = ("model-garden", "torch", "transformers", "peft", "accelerate", "trl", "unsloth", "bitsandbytes")
 
 
@@ -112,14 +114,16 @@ def read_record(output: Path) -> dict[str, Any] | None:
 
 
 def size_of(output: Path) -> int:
-    """Bytes of the output, its checkpoints aside."""
+    """Bytes of the output, its checkpoints and trackers aside."""
     inside = (path for path in output.rglob("*") if path.is_file())
-    return sum(path.stat().st_size for path in inside if path.relative_to(output).parts[0] != CHECKPOINTS)
+    return sum(
+        path.stat().st_size for path in inside if path.relative_to(output).parts[0] not in (CHECKPOINTS, TRACKERS)
+    )
 
 
 def goes_along(path: Path) -> bool:
     """Whether a file of the output, by its relative path, is uploaded; the record is, as text and last."""
-    return path.parts[0] not in (CHECKPOINTS, RECORD) and path.suffix != ".partial"
+    return path.parts[0] not in (CHECKPOINTS, TRACKERS, RECORD) and path.suffix != ".partial"
 
 
 def versions() -> dict[str, str]:
