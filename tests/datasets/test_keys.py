@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from model_garden.datasets import check_examples, ignored_warning, open_examples
+from model_garden.datasets import check_examples, open_examples, warnings_of
 from model_garden.datasets.convert import convert
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.keys import MEANINGS
@@ -156,11 +156,11 @@ def test_ignored_keys_are_counted_by_row_and_one_sentence_names_them(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = check_examples(open_examples(path, vision=False))
     assert report.ignored_columns == {"id": 3, "messages[].name": 2}
-    assert ignored_warning([report]) == "keys that no format reads are ignored: id (3 rows), messages[].name (2 rows)"
-    assert ignored_warning([report, report]).endswith("ignored: id (6 rows), messages[].name (4 rows)")
+    assert warnings_of([report]) == ["keys that no format reads are ignored: id (3 rows), messages[].name (2 rows)"]
+    assert warnings_of([report, report])[0].endswith("ignored: id (6 rows), messages[].name (4 rows)")
 
 
 def test_nothing_is_reported_of_rows_without_ignored_keys(tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text(json.dumps(conversation()) + "\n")
-    assert ignored_warning([check_examples(open_examples(path, vision=False))]) is None
+    assert warnings_of([check_examples(open_examples(path, vision=False))]) == []

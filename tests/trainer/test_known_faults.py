@@ -191,6 +191,22 @@ def test_the_transparent_color_of_an_image_is_white_too(tmp_path: Path) -> None:
     assert decode(ImageRef(tmp_path / "logo.png")).getpixel((5, 5)) == (255, 255, 255)
 
 
+@fault("QwenLM/Qwen3-VL#1161", "Boxes count pixels of the stored image, and the model sees a smaller one")
+@fault("modelscope/ms-swift#3407", "Boxes count pixels of the stored image, and the model sees a smaller one")
+def test_boxes_of_an_image_that_is_scaled_are_a_warning(workspace: Workspace) -> None:
+    rows = workspace.folder / "data" / "vision_test_dataset.jsonl"
+    first, *others = rows.read_text().splitlines()
+    boxes = json.loads(first) | {"response": '[{"bbox_2d": [10, 10, 200, 200], "label": "circle"}]'}
+    rows.write_text("\n".join([json.dumps(boxes), *others]) + "\n")
+    part = {"hyperparameters": {"maxSteps": 1}}
+    small = {"imageOptions": {"maxPixels": 112 * 112}}
+    _, told = workspace.train(config("scaled", VISION_JOB, QUICK, part, small))
+    [warning] = told.warnings
+    assert "1 row names boxes, and its image is scaled" in warning
+    assert "row 1: 224 x 224 becomes 112 x 112 pixels" in warning
+    assert workspace.train(config("whole", VISION_JOB, QUICK, part))[1].warnings == []
+
+
 @fault("hiyouga/LlamaFactory#8733", "The lower part of a truncated image is gray")
 def test_a_truncated_image_is_refused(workspace: Workspace) -> None:
     image = workspace.folder / "data" / "vision_test_dataset_images" / "0003.png"

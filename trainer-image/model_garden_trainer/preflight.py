@@ -18,7 +18,7 @@ from model_garden.contract.memory_estimate import GIB, Estimate, RowShape
 from model_garden.contract.progress import DatasetEvent, Outcome
 from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden.datasets import CheckReport, TokenCounter, UncountableError, ignored_warning
+from model_garden.datasets import CheckReport, TokenCounter, UncountableError, warnings_of
 from model_garden.estimate.estimate import estimate
 from model_garden_trainer import exports, fetched
 from model_garden_trainer.batches.splits import check, described, open_data
@@ -51,9 +51,8 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     data = open_data(spec, h.seed, warn)
     reports = check(data, _counter(spec, folder, report), h.max_seq_length)
     report(DatasetEvent(dataset=described(data, reports, "Preflight")))
-    ignored = ignored_warning(reports)
-    if ignored:
-        report_warning(report, ignored)
+    for warning in warnings_of(reports):
+        warn(warning)
     exports.check(config, folder, report, gpu=spec.gpus > 0)
     needed = _estimate(spec, folder, reports, report)
     _bring(config, report, warn)

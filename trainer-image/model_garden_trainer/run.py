@@ -176,10 +176,10 @@ def _encoded(
         check_packing(folder)
     trainer = trainer_for(spec, folder)
     encoder = trainer.encoder(trainer.load_processor(folder), spec)
-    measured, longest, ignored = team.share(lambda: measure(data, encoder, folder, h.max_seq_length))
+    measured, longest, warnings = team.share(lambda: measure(data, encoder, folder, h.max_seq_length))
     report(DatasetEvent(dataset=measured))
     unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
-    for warning in (ignored, unselective, unlisted_end(data, encoder.renderer, spec.base_model)):
+    for warning in (*warnings, unselective, unlisted_end(data, encoder.renderer, spec.base_model)):
         if warning:
             report_warning(report, warning)
     return encoder, measured, longest

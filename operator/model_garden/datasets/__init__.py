@@ -13,7 +13,7 @@ holds one line for each problem: file, row, reason and fix.
 """
 
 from model_garden.datasets.chat_format import DamagedModelFile
-from model_garden.datasets.check import CheckReport, check_examples, ignored_warning
+from model_garden.datasets.check import CheckReport, check_examples, warnings_of
 from model_garden.datasets.errors import DatasetError
 from model_garden.datasets.example import Example, ImageRef, Message
 from model_garden.datasets.examples import Examples, open_examples
@@ -32,6 +32,6 @@ __all__ = [
     "TokenCounter",
     "UncountableError",
     "check_examples",
-    "ignored_warning",
     "open_examples",
+    "warnings_of",
 ]

@@ -13,13 +13,14 @@ import pickle
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
 from model_garden.contract.status import DatasetStatus, TokenLengths
+from model_garden.datasets.boxes import boxes_warning, scaled_under_boxes
 from model_garden.datasets.errors import LISTED, DatasetError, RowError
 from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.examples import Examples
@@ -75,6 +76,8 @@ class CheckReport:
     """Columns and keys that no format reads, with the number of rows that have them."""
     dropped: dict[str, int]
     """Number of skipped lines by reason. Only blank lines are skipped: a row that cannot be trained on is an error."""
+    warnings: list[str] = field(default_factory=list)
+    """What may be wrong in rows that can be trained on."""
     text_tokens: int | None = None
     image_tokens: int | None = None
     tokens: Lengths | None = None
@@ -98,15 +101,14 @@ class CheckReport:
         return DatasetStatus(rows=self.rows, images=self.images, tokens=lengths, measured_by=measured_by)
 
 
-def ignored_warning(reports: Iterable[CheckReport]) -> str | None:
-    """A sentence that names the ignored keys in all data sets of a run; None if there are none."""
+def warnings_of(reports: Sequence[CheckReport]) -> list[str]:
+    """The warnings of all data sets of a run, and a sentence that names the ignored keys."""
     rows: Counter[str] = Counter()
     for report in reports:
         rows.update(report.ignored_columns)
-    if not rows:
-        return None
     named = ", ".join(f"{key} ({count:,} row{'s' if count != 1 else ''})" for key, count in sorted(rows.items()))
-    return f"keys that no format reads are ignored: {named}"
+    ignored = [f"keys that no format reads are ignored: {named}"] if rows else []
+    return ignored + [warning for report in reports for warning in report.warnings]
 
 
 def check_examples(
@@ -144,6 +146,7 @@ def check_examples(
         broken_rows=total.broken_rows,
         ignored_columns=dict(sorted(total.ignored.items())),
         dropped={"blank line": blank} if blank else {},
+        warnings=[boxes_warning(total.boxes, total.first_boxes)] if total.first_boxes else [],
         text_tokens=sum(total.text) if measure else None,
         image_tokens=sum(total.image) if measure else None,
         tokens=_lengths(total) if measure and len(total.text) else None,
@@ -160,6 +163,9 @@ class _Tally:
     problems: list[str] = field(default_factory=list)
     broken_rows: list[int] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    boxes: int = 0
+    """Rows that name boxes and whose images are scaled."""
+    first_boxes: str | None = None
     text: array[int] = field(default_factory=lambda: array("I"))
     image: array[int] = field(default_factory=lambda: array("I"))
     too_long_count: int = 0
@@ -173,6 +179,8 @@ class _Tally:
         self.problems += other.problems[: LISTED - len(self.problems)]
         self.broken_rows += other.broken_rows[: LISTED - len(self.broken_rows)]
         self.ignored.update(other.ignored)
+        self.boxes += other.boxes
+        self.first_boxes = self.first_boxes or other.first_boxes
         self.text.extend(other.text)
         self.image.extend(other.image)
         self.too_long_count += other.too_long_count
@@ -210,6 +218,9 @@ class _Checker:
         tally.turns += len(example.messages)
         tally.images += len(sizes)
         tally.ignored.update(set(converted.ignored))
+        if scaled := scaled_under_boxes(example, sizes, self.bounds):
+            tally.boxes += 1
+            tally.first_boxes = tally.first_boxes or scaled
         if self.measure is None:
             return
         text, image = self.measure(example, sizes)

@@ -108,8 +108,8 @@ def check_data(check: Check) -> dict[str, Any]:
 
     Returns:
         Plain values: ``path``, ``ok``, ``problems`` (the first ones, one line each), ``problem_count`` and ``notes``
-        (what was not checked, and why). If the data set could be read, also ``kind`` (``text`` or ``vision``), its
-        counts and its token lengths.
+        (what was not checked, and why, and what may be wrong). If the data set could be read, also ``kind`` (``text``
+        or ``vision``), its counts and its token lengths.
 
     Raises:
         MissingPackages: the packages that read data sets are not installed.
@@ -134,7 +134,9 @@ def check_data(check: Check) -> dict[str, Any]:
         problems = str(broken).splitlines()
         return {"path": name, "ok": False, "problem_count": len(problems), "problems": problems, "notes": []}
     kind = "vision" if vision else "text"
-    return {"path": name, "kind": kind, "ok": report.ok} | dataclasses.asdict(report) | {"notes": notes}
+    found = dataclasses.asdict(report)
+    notes += found.pop("warnings")
+    return {"path": name, "kind": kind, "ok": report.ok} | found | {"notes": notes}
 
 
 def has_images(check: Check) -> bool:

@@ -21,8 +21,8 @@ from model_garden.datasets import (
     TokenCounter,
     UncountableError,
     check_examples,
-    ignored_warning,
     open_examples,
+    warnings_of,
 )
 from model_garden.datasets.rendering import Renderer
 from model_garden.datasets.sizes import Bounds
@@ -95,7 +95,7 @@ def open_data(spec: EffectiveSpec, seed: int, warn: Callable[[str], None] = log)
     return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,), bounds)
 
 
-def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tuple[DatasetStatus, Example, str | None]:
+def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tuple[DatasetStatus, Example, list[str]]:
     """Check every row and measure its length (no row is truncated), then encode rows as training will.
 
     Rows are counted without torch, by all cores; a model whose files do not allow that is measured by its own
@@ -103,7 +103,7 @@ def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tup
     encoder asserts of each that answers, and nothing else, carry loss.
 
     Returns:
-        What was measured, the longest of the encoded examples, and a warning that names the keys that were ignored.
+        What was measured, the longest of the encoded examples, and warnings.
 
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
@@ -123,7 +123,7 @@ def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tup
             p95=ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
             maximum=ordered[-1],
         )
-    return status, max(lengths, key=lambda entry: entry[0])[1], ignored_warning(reports)
+    return status, max(lengths, key=lambda entry: entry[0])[1], warnings_of(reports)
 
 
 def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[CheckReport]:
