@@ -42,6 +42,14 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
         True,
     ),
     ("evaluation without validation", {"hyperparameters": {"evalSteps": 2}}, "spec.hyperparameters", True),
+    ("columns without an answer", {"columnMapping": {"prompt": "question"}}, "spec.columnMapping", True),
+    ("turns and a prompt", {"columnMapping": {"messages": "chat", "prompt": "q"}}, "spec.columnMapping", True),
+    (
+        "two columns of images",
+        {"columnMapping": {"messages": "chat", "image": "a", "images": "b"}},
+        "spec.columnMapping.images",
+        True,
+    ),
     ("picture bounds for a text model", {"imageOptions": {"maxPixels": 50176}}, "spec.imageOptions", True),
     (
         "bounds crossed",

@@ -186,3 +186,12 @@ def test_tokens_are_counted_by_a_model_of_the_workspace(data: Path, tiny_model: 
     assert missing["notes"] == ["./models/gone: not a local directory; token counts skipped"]
     with pytest.raises(InvalidPath):
         check(data, base_model="./data/shapes")
+
+
+def test_a_column_mapping_is_used_by_preview_and_check(data: Path) -> None:
+    (data / "own.jsonl").write_text(json.dumps({"q": "Hi", "a": "Hello"}) + "\n")
+    mapping = {"prompt": "q", "response": "a"}
+    (row,) = preview(data, "./data/own.jsonl", column_mapping=mapping).rows
+    assert [(turn.role, turn.parts[0].text) for turn in row.turns] == [("user", "Hi"), ("assistant", "Hello")]
+    assert check(data, "./data/own.jsonl", column_mapping=mapping)["ok"]
+    assert not check(data, "./data/own.jsonl")["ok"]

@@ -55,6 +55,7 @@ def fetch_datasets(config: TrainerConfig, report: Report) -> None:
                 address,
                 vision=spec.vision,
                 splits=[split for path, split in spec.datasets if path == address],
+                columns=spec.columns,
                 endpoint=_endpoint(spec),
                 expected=(config.fetched or {}).get(field),
                 tell=byte_reporter(report, "dataset", f"fetching {address}"),

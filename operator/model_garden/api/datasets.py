@@ -83,9 +83,17 @@ async def preview_dataset(
     vision: Annotated[bool | None, Query(description="Default: as the first rows show.")] = None,
     split: Annotated[str, Query(max_length=100, description="Split of a folder with several.")] = "train",
     train_on: Annotated[Literal["responses", "all"], Query(description="Which text is trained on.")] = "responses",
+    column_mapping: Annotated[
+        list[str] | None, Query(description="Columns of a job's column_mapping, each as KEY=COLUMN.")
+    ] = None,
 ) -> Response:
     """Rows as they are trained on, with thumbnails of their images. A broken row has its problem."""
-    wanted = PreviewRequest(path=path, start=start, count=count, vision=vision, split=split, train_on=train_on)
+    columns = dict(one.partition("=")[::2] for one in column_mapping or ())
+    read = {"vision": vision, "split": split, "train_on": train_on, "column_mapping": columns}
+    try:
+        wanted = PreviewRequest(path=path, start=start, count=count, **read)
+    except ValidationError as wrong:
+        raise RequestValidationError(wrong.errors()) from wrong
     found: dict[str, Any] = (await caller.storage.preview(wanted)).model_dump(mode="json")
     return JSONResponse(found)
 

@@ -27,6 +27,7 @@ PANELS = {
     "hyperparameters": "Hyperparameters",
     "lora_config": "LoRA",
     "image_options": "Images",
+    "column_mapping": "Columns",
     "push_to_hub": "Hub",
     "hub_token_secret": "Hub",
     "tracking": "Tracking",

@@ -152,6 +152,23 @@ class EffectiveHealth(Health):
     non_finite_loss: NonFiniteLoss
 
 
+class ColumnMapping(ContractModel):
+    """The data set's own columns, by their meaning. Other columns are ignored."""
+
+    messages: Text | None = declare("Column with a list of turns.", shapes_weights=True, default_words="none")
+    prompt: Text | None = declare("Column with the question.", shapes_weights=True, default_words="none")
+    response: Text | None = declare("Column with the answer.", shapes_weights=True, default_words="none")
+    system: Text | None = declare("Column with the system prompt.", shapes_weights=True, default_words="none")
+    image: Text | None = declare("Column with one image.", shapes_weights=True, default_words="none")
+    images: Text | None = declare("Column with a list of images.", shapes_weights=True, default_words="none")
+    reasoning: Text | None = declare(
+        "Column with the reasoning before the answer.", shapes_weights=True, default_words="none"
+    )
+    tools: Text | None = declare("Column with definitions of tools.", shapes_weights=True, default_words="none")
+    chosen: Text | None = declare("Column with the preferred answer.", shapes_weights=True, default_words="none")
+    rejected: Text | None = declare("Column with the other answer.", shapes_weights=True, default_words="none")
+
+
 class Storage(ContractModel):
     """The PersistentVolumeClaims of a job. The operator's settings name those that the job does not."""
 

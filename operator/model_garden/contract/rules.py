@@ -81,6 +81,12 @@ def _block(method: str) -> Rule:
     )
 
 
+def _reads_rows(columns: Document) -> bool:
+    if "messages" in columns:
+        return not columns.keys() & {"prompt", "response", "chosen", "rejected"}
+    return "prompt" in columns and ("response" in columns) != (columns.keys() >= {"chosen", "rejected"})
+
+
 def _validated(spec: Document) -> bool:
     return "validationDatasetPath" in spec or "validationFraction" in spec
 
@@ -183,6 +189,22 @@ RULES = (
         lambda s: get(s, "hyperparameters.evalSteps") is not None and not _validated(s),
         f"!({has('hyperparameters.evalSteps')}) || {_VALIDATED}",
         "needs validation rows; set validationDatasetPath or validationFraction",
+    ),
+    Rule(
+        "columnMapping",
+        lambda s: "columnMapping" in s and not _reads_rows(s["columnMapping"]),
+        "!has(self.columnMapping) || (has(self.columnMapping.messages)"
+        " ? !has(self.columnMapping.prompt) && !has(self.columnMapping.response)"
+        " && !has(self.columnMapping.chosen) && !has(self.columnMapping.rejected)"
+        " : has(self.columnMapping.prompt) && has(self.columnMapping.response)"
+        " != (has(self.columnMapping.chosen) && has(self.columnMapping.rejected)))",
+        "needs either messages; or prompt and response; or prompt, chosen and rejected",
+    ),
+    Rule(
+        "columnMapping.images",
+        lambda s: get(s, "columnMapping.image") is not None and get(s, "columnMapping.images") is not None,
+        f"!({has('columnMapping.image')} && {has('columnMapping.images')})",
+        "is the list of images, and columnMapping.image is given too; keep one of them",
     ),
     Rule(
         "imageOptions",

@@ -24,6 +24,7 @@ from model_garden.contract.methods import Dpo, EffectiveDpo, EffectiveKto, Effec
 from model_garden.contract.model import ContractModel
 from model_garden.contract.names import WORKSPACE
 from model_garden.contract.options import (
+    ColumnMapping,
     EffectiveHealth,
     EffectiveImageOptions,
     EffectiveLoraConfig,
@@ -114,6 +115,7 @@ class TrainingJobSpec(ContractModel):
     dataset_split: Text | None = declare(
         "Split to read, of a Hub data set or of a folder whose file names contain splits.", "train", shapes_weights=True
     )
+    column_mapping: ColumnMapping | None = None
     validation_dataset_path: Text | None = declare(
         "Data set to evaluate on, in the formats of datasetPath.", shapes_weights=True, default_words="none"
     )
@@ -213,6 +215,11 @@ class TrainingJobSpec(ContractModel):
         if path := self.validation_dataset_path:
             found.append((path, "validation" if path == self.dataset_path else "train"))
         return found
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """``columnMapping``; empty without one."""
+        return self.column_mapping.to_dict() if self.column_mapping else {}
 
     @property
     def gpus(self) -> int:

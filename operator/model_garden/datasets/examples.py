@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
 from model_garden.contract.methods import Method
+from model_garden.datasets.columns import renamed, spelled
 from model_garden.datasets.convert import Converted, convert, images_named
 from model_garden.datasets.errors import DatasetError, RowError
 from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.files.rows import Rows
+from model_garden.datasets.formats import columns_read
 from model_garden.datasets.locate import Locator
 from model_garden.datasets.mirror import Mirror
 from model_garden.datasets.origin import Origin
@@ -27,6 +29,7 @@ def open_examples(
     split: str = "train",
     root: Path | None = None,
     mirror: Mirror | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Examples:
     """Open a data set: find its rows, convert none and open no image.
 
@@ -38,13 +41,14 @@ def open_examples(
         root: the folder that the data files and their images may not leave, symbolic links followed (in a cluster,
             the workspace). None allows any path.
         mirror: the folder of remote storage that the files were fetched from, and its copy, in which ``path`` is.
+        columns: ``columnMapping``.
 
     Raises:
         DatasetError: it is missing, unreadable, of an unknown kind, or has no rows.
     """
     try:
         files = open_source(path, split, root)
-        examples = Examples(files, vision=vision, method=method, root=root, mirror=mirror)
+        examples = Examples(files, vision=vision, method=method, root=root, mirror=mirror, columns=columns)
         if not len(examples):
             raise DatasetError([f"{path}: has no rows; add at least one"])
     except DatasetError as error:
@@ -63,7 +67,9 @@ class Examples(Sequence[Example]):
         method: Method | None = "sft",
         root: Path | None = None,
         mirror: Mirror | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> None:
+        self._columns, self._read = columns or {}, columns_read()
         self._files, self._vision, self._method, self._mirror = files, vision, method, mirror
         self._locators = [Locator(rows.base, root, mirror) for rows in files]
         self._ends = list(accumulate(len(rows) for rows in files))
@@ -112,10 +118,13 @@ class Examples(Sequence[Example]):
     def convert(self, index: int) -> Converted:
         """A row's example and its ignored columns; raises RowError where ``[index]`` raises DatasetError."""
         file, at = self._find(index)
-        rows = self._files[file]
-        return convert(
-            rows.read(at), self.origin(index), self._locators[file], vision=self._vision, method=self._method
-        )
+        row = renamed(self._files[file].read(at), self._columns, self._read)
+        try:
+            return convert(row, self.origin(index), self._locators[file], vision=self._vision, method=self._method)
+        except RowError as error:
+            if not self._columns:
+                raise
+            raise spelled(error, self._columns) from error
 
     def read(self, index: int) -> Any:
         """The value of a row as it is in the file; raises RowError if it cannot be parsed."""
@@ -125,7 +134,8 @@ class Examples(Sequence[Example]):
     def images_named(self, index: int) -> list[ImageRef]:
         """The images that a row names and that can be found, even if the row is broken."""
         try:
-            return images_named(self.read(index), self._locators[self._find(index)[0]])
+            row = renamed(self.read(index), self._columns, self._read)
+            return images_named(row, self._locators[self._find(index)[0]])
         except RowError:
             return []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
@@ -49,6 +49,7 @@ def fetch_dataset(
     *,
     vision: bool,
     splits: Sequence[str] = ("train",),
+    columns: Mapping[str, str] | None = None,
     endpoint: str | None = None,
     expected: str | None = None,
     tell: Progress = silent,
@@ -59,6 +60,7 @@ def fetch_dataset(
         address: a data file, or in a bucket a folder of data files.
         vision: whether images are read.
         splits: the splits whose rows name images.
+        columns: the job's ``columnMapping``.
         endpoint: see ``open_store``.
         expected: the digest of an earlier fetch; that version is used, and no other.
         tell: called with the bytes that arrived and the bytes in all.
@@ -78,7 +80,7 @@ def fetch_dataset(
     with open_store(address, endpoint) as store, snapshot(cache, store, folder, tell) as made:
         made.add([store.find(address)] if name else _data_files(store, folder))
         for split in splits if vision else ():
-            if rows := _open(made.place / name, split, folder):
+            if rows := _open(made.place / name, split, folder, columns):
                 made.add(_existing(made, names_below(made.place, _images(rows))))
         path, digest = keep(made)
     return require(Fetched(address, path / name, digest), expected)
@@ -95,11 +97,12 @@ def _data_files(store: Store, folder: str) -> list[Found]:
     return files
 
 
-def _open(path: Path, split: str, folder: str) -> Examples | None:
+def _open(path: Path, split: str, folder: str, columns: Mapping[str, str] | None) -> Examples | None:
     """The rows of fetched data files; None for broken ones, which the check of the data set reports."""
     place = path if path.is_dir() else path.parent
     try:
-        return open_examples(path, vision=True, method=None, split=split, root=place, mirror=Mirror(folder, place))
+        mirror = Mirror(folder, place)
+        return open_examples(path, vision=True, method=None, split=split, root=place, mirror=mirror, columns=columns)
     except DatasetError:
         return None
 

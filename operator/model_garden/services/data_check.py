@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,6 +53,7 @@ class Check:
         max_pixels: the largest area of an image.
         train_on: which tokens carry loss.
         method: the training method, which decides the formats of rows; None reads the rows of each.
+        columns: ``columnMapping``; empty for none.
         root: the folder that data files and images may not leave; None allows any path.
         endpoint: the server of an s3:// or gs:// address; None for that of the environment.
         mirror: the folder of remote storage of a data set that was fetched to ``path``.
@@ -67,6 +68,7 @@ class Check:
     max_pixels: int | None = None
     train_on: Literal["responses", "all"] = "responses"
     method: Method | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = None
     endpoint: str | None = None
     mirror: Mirror | None = None
@@ -99,6 +101,7 @@ def _check(spec: EffectiveSpec, path: str, split: str) -> Check:
         *bounds,
         train_on=spec.train_on,
         method=spec.method,
+        columns=spec.columns,
         endpoint=endpoint,
     )
 
@@ -121,7 +124,13 @@ def check_data(check: Check) -> dict[str, Any]:
     try:
         vision = has_images(check) if check.vision is None else check.vision
         examples = open_examples(
-            check.path, vision=vision, method=check.method, split=check.split, root=check.root, mirror=check.mirror
+            check.path,
+            vision=vision,
+            method=check.method,
+            split=check.split,
+            root=check.root,
+            mirror=check.mirror,
+            columns=check.columns,
         )
         counter, notes = _token_counter(check, vision)
         report = check_examples(
@@ -141,6 +150,8 @@ def check_data(check: Check) -> dict[str, Any]:
 
 def has_images(check: Check) -> bool:
     """Whether the keys of the first rows show images."""
+    if check.columns.keys() & {"image", "images"}:
+        return True
     from model_garden.datasets.convert import has_pictures
     from model_garden.datasets.errors import RowError
     from model_garden.datasets.source import open_source

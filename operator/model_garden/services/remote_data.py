@@ -38,7 +38,9 @@ def _fetched(check: Check) -> Check:
     from model_garden.remote.fetch import fetch_dataset, mirror_of
 
     def fetch(*, vision: bool) -> Check:
-        fetched = fetch_dataset(check.path, vision=vision, splits=[check.split], endpoint=check.endpoint)
+        fetched = fetch_dataset(
+            check.path, vision=vision, splits=[check.split], columns=check.columns, endpoint=check.endpoint
+        )
         mirror = mirror_of(check.path, fetched.path)
         return replace(check, path=str(fetched.path), root=mirror.folder, mirror=mirror)
 

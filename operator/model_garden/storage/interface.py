@@ -81,6 +81,12 @@ class StoredModel(_Value):
     )
 
 
+ColumnKey = Literal[
+    "messages", "prompt", "response", "system", "image", "images", "reasoning", "tools", "chosen", "rejected"
+]
+"""A key of ``columnMapping``."""
+
+
 class DatasetQuestion(_Value):
     """A data set, and how a job would read it."""
 
@@ -91,6 +97,9 @@ class DatasetQuestion(_Value):
     split: str = Field("train", max_length=100, description="Split of a folder with several.")
     train_on: Literal["responses", "all"] = Field("responses", description="Which text is trained on.")
     method: Method | None = Field(None, description="The training method. Default: the rows of each are read.")
+    column_mapping: dict[ColumnKey, str] = Field(
+        default_factory=dict, description="The job's column_mapping: the data set's own columns."
+    )
     base_model: str | None = Field(
         None,
         description="A model folder in ./models, whose tokenizer counts the tokens of a check. Default: not counted.",

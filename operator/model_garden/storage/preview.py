@@ -51,7 +51,9 @@ def preview(question: PreviewRequest, path: Path, root: Path, spell: Spell) -> P
     check = _check(question, path, root)
     try:
         vision = has_images(check) if check.vision is None else check.vision
-        examples = open_examples(path, vision=vision, method=check.method, split=check.split, root=root)
+        examples = open_examples(
+            path, vision=vision, method=check.method, split=check.split, root=root, columns=check.columns
+        )
     except DatasetError as broken:
         return Preview(path=question.path, rows=[], total=0, images=0, problems=[spell(one) for one in broken.problems])
     wanted = range(question.start, min(question.start + question.count, len(examples)))
@@ -82,7 +84,9 @@ def check(question: DatasetQuestion, path: Path, root: Path, spell: Spell, model
         from model_garden.datasets import open_examples
 
         kind = report["kind"] == "vision"
-        examples = open_examples(path, vision=kind, method=asked.method, split=asked.split, root=root)
+        examples = open_examples(
+            path, vision=kind, method=asked.method, split=asked.split, root=root, columns=asked.columns
+        )
         rows = [_Shower(examples, question.train_on == "all", spell).row(index) for index in broken[:BROKEN]]
     return report | {"broken": [row.model_dump(mode="json") for row in rows]}
 
@@ -103,6 +107,7 @@ def _check(question: DatasetQuestion, path: Path, root: Path) -> Check:
         max_pixels=question.max_pixels,
         train_on=question.train_on,
         method=question.method,
+        columns=dict(question.column_mapping.items()),
         root=root,
     )
 

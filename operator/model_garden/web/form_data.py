@@ -108,4 +108,8 @@ def question(values: Mapping[str, str]) -> dict[str, Any]:
     spec = effective_spec(job.spec, job.name)
     (least, most), model = spec.pixel_bounds, spec.base_model
     known = {"base_model": model, "max_seq_length": spec.hyperparameters.max_seq_length}
-    return read | {"min_pixels": least, "max_pixels": most} | (known if model.startswith("./models/") else {})
+    return (
+        read
+        | {"column_mapping": spec.columns, "min_pixels": least, "max_pixels": most}
+        | (known if model.startswith("./models/") else {})
+    )

@@ -227,7 +227,15 @@ def _root(path: str) -> Path | None:
 def _open(spec: EffectiveSpec, path: str, split: str, warn: Callable[[str], None]) -> Examples:
     def open_() -> Examples:
         place, copy = fetched.local(path), fetched.mirror(path)
-        return open_examples(place, vision=spec.vision, method=spec.method, split=split, root=_root(path), mirror=copy)
+        return open_examples(
+            place,
+            vision=spec.vision,
+            method=spec.method,
+            split=split,
+            root=_root(path),
+            mirror=copy,
+            columns=spec.columns,
+        )
 
     try:
         return patiently(open_, path, warn)

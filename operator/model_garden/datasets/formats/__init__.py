@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from model_garden.contract.methods import Method
+from model_garden.datasets.columns import NAMES, suggested
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.formats.base import IMAGE_COLUMNS, Format, missing
 from model_garden.datasets.keys import unread
@@ -24,6 +25,12 @@ def _discovered() -> tuple[Format, ...]:
 
 
 FORMATS = _discovered()
+
+
+def columns_read() -> frozenset[str]:
+    """The columns that formats read."""
+    named = {column for one in FORMATS for column in (*one.required, *one.optional)}
+    return frozenset(named | set(IMAGE_COLUMNS) | set(NAMES.values()))
 
 
 def format_of(fields: Mapping[str, Any], *, vision: bool, method: Method | None) -> Format:
@@ -55,8 +62,15 @@ def format_of(fields: Mapping[str, Any], *, vision: bool, method: Method | None)
         raise missing(almost.pop())
     keys = ", ".join(f'"{key}"' for key in fields) or "none"
     raise RowError(
-        f"the row has no known format (its keys: {keys})", f"accepted: {accepted(vision=vision, method=method)}"
+        f"the row has no known format (its keys: {keys})",
+        f"{_mapping(fields)}accepted: {accepted(vision=vision, method=method)}",
     )
+
+
+def _mapping(fields: Mapping[str, Any]) -> str:
+    """The columnMapping that reads a row, for messages."""
+    pairs = ", ".join(f"{role}: {column}" for role, column in suggested(fields).items())
+    return f"set columnMapping: {{{pairs}}}; or write another format; " if pairs else ""
 
 
 def accepted(*, vision: bool, method: Method | None) -> str:

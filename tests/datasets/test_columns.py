@@ -1,0 +1,104 @@
+"""columnMapping reads the own columns of a data set, and is suggested for rows of no known format."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from model_garden.datasets import DatasetError, check_examples, open_examples
+from model_garden.datasets.columns import suggested
+
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Writes rows, and reads them with a mapping."""
+
+    def read(rows, columns, **options):
+        (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return open_examples(tmp_path / "data.jsonl", columns=columns, **{"vision": False} | options)
+
+    return read
+
+
+def texts(example):
+    return [(message.role, message.text) for message in example.messages]
+
+
+def test_prompt_response_and_system_are_read_from_their_columns(opened):
+    row = {"q": "Hi", "best": "Hello", "role": "Be brief.", "worst": "No."}
+    examples = opened([row], {"prompt": "q", "response": "best", "system": "role"})
+    assert examples[0].kind == "chat"
+    assert texts(examples[0]) == [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello")]
+    assert examples.convert(0).ignored == ("worst",)
+
+
+def test_the_mapping_alone_decides_where_columns_of_formats_exist_too(opened):
+    row = {"prompt": "Old", "completion": "Old", "output": "Old", "q": "Hi", "a": "Hello"}
+    examples = opened([row], {"prompt": "q", "response": "a"})
+    assert texts(examples[0]) == [("user", "Hi"), ("assistant", "Hello")]
+    assert examples.convert(0).ignored == ("completion (not mapped)", "output (not mapped)", "prompt (not mapped)")
+
+
+@pytest.mark.parametrize("turns", [TURNS, [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]])
+def test_turns_are_read_from_their_column(turns, opened):
+    assert texts(opened([{"chat": turns}], {"messages": "chat"})[0]) == [("user", "Hi"), ("assistant", "Hello")]
+
+
+def test_images_are_read_from_their_column(opened, tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    examples = opened(
+        [{"q": "What?", "a": "A cat.", "photo": "a.png"}],
+        {"prompt": "q", "response": "a", "image": "photo"},
+        vision=True,
+    )
+    assert check_examples(examples).images == 1
+    assert [image.source for image in examples[0].images] == [tmp_path / "a.png"]
+    assert [image.source for image in examples.images_named(0)] == [tmp_path / "a.png"]
+
+
+def test_preferences_are_read_from_their_columns(opened):
+    row = {"q": "Hi", "good": "Hello", "bad": "What?"}
+    example = opened([row], {"prompt": "q", "chosen": "good", "rejected": "bad"}, method="dpo")[0]
+    assert (example.messages[-1].text, example.rejected[-1].text) == ("Hello", "What?")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"q": "Hi"}, 'the row has no "a", which columnMapping.response names (its keys: q); add "a", or correct'),
+        ({"q": "Hi", "a": ""}, '"a" is empty; fill it in or remove the row'),
+        ({"q": ["Hi"], "a": "b"}, "\"q\" is a list (['Hi']), not text"),
+    ],
+)
+def test_a_problem_names_the_own_column(row, words, opened):
+    with pytest.raises(DatasetError) as refused:
+        opened([row], {"prompt": "q", "response": "a"})[0]
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "mapping"),
+    [
+        ({"Question": "Hi", "Answer": "Hello", "id": 3}, {"prompt": "Question", "response": "Answer"}),
+        ({"dialog": TURNS}, {"messages": "dialog"}),
+        (
+            {"query": "What?", "label": "A cat.", "photo": "a.png"},
+            {"prompt": "query", "response": "label", "image": "photo"},
+        ),
+        (
+            {"query": "What?", "answer": "A cat.", "pages": ["a.png", "b.png"]},
+            {"prompt": "query", "response": "answer", "images": "pages"},
+        ),
+        ({"a": "Hi", "b": "Hello"}, {}),
+    ],
+)
+def test_a_mapping_is_suggested_from_the_row(row, mapping, opened):
+    assert suggested(row) == mapping
+    pairs = ", ".join(f"{role}: {column}" for role, column in mapping.items())
+    with pytest.raises(DatasetError) as refused:
+        opened([row], None, vision=True)[0]
+    assert (f"set columnMapping: {{{pairs}}}; or write another format; accepted:" in str(refused.value)) == bool(
+        mapping
+    )
