@@ -107,6 +107,8 @@ IGNORED = {
 }
 
 
+@pytest.mark.known_fault("modelscope/ms-swift#3447", "Placeholders of boxes are trained word for word")
+@pytest.mark.known_fault("huggingface/trl#2248", "Answers that are labeled as unwanted are trained")
 @pytest.mark.parametrize("name", CHANGES_TRAINING)
 def test_a_key_that_changes_training_is_refused_with_its_fix(name, tmp_path):
     keys = {key for meaning in MEANINGS for key in meaning.keys}
@@ -123,6 +125,8 @@ def test_a_key_whose_value_changes_nothing_is_accepted_and_not_reported(name, tm
     assert read(CHANGES_NOTHING[name], tmp_path).ignored == ()
 
 
+@pytest.mark.known_fault("modelscope/ms-swift#9029", "A bad answer that is marked as not to be trained is trained")
+@pytest.mark.known_fault("verl-project/verl#5472", "A bad answer that is marked as not to be trained is trained")
 @pytest.mark.parametrize("name", EXCLUDES)
 @pytest.mark.parametrize("shape", ["messages", "conversations"])
 def test_a_key_that_excludes_an_answer_is_honored(name, shape, tmp_path):

@@ -53,6 +53,12 @@ def test_every_answer_is_trained_with_its_end() -> None:
     assert trained(FORMAT, chat(*TURNS)) == ["Blue.<|e|>", "Red.<|e|>"]
 
 
+@pytest.mark.known_fault(
+    "huggingface/trl#5988", "Only the marker of the next turn ends an answer, and the model never stops"
+)
+@pytest.mark.known_fault(
+    "NVIDIA-NeMo/Megatron-Bridge#5361", "Only the marker of the next turn ends an answer, and the model never stops"
+)
 def test_where_the_next_role_ends_an_answer_its_marker_is_trained_and_the_last_answer_gets_the_end_token() -> None:
     assert trained(BY_ROLE, chat(*TURNS)) == ["Blue.<|user|>", "Red.<|e|>"]
 
@@ -73,6 +79,7 @@ def test_an_end_that_no_file_lists_is_told() -> None:
     assert Renderer(replace(FORMAT, stops=frozenset({"<|b|>"}))).unlisted_end() == "<|e|>"
 
 
+@pytest.mark.known_fault("huggingface/trl#6766", "The chat template cuts the reasoning out of an answer")
 def test_a_template_that_leaves_reasoning_out_refuses_the_row() -> None:
     cuts = "{% for m in messages %}<|s|>{{ m.role }}\n{{ m.content.split('</think>') | last }}<|e|>{% endfor %}"
     with pytest.raises(RowError, match=r"turn 2 \(assistant\) would not be trained as written.*<think>"):
@@ -92,6 +99,10 @@ def test_a_control_token_in_a_turn_is_refused(role: Role) -> None:
         trained(FORMAT, chat(*turns))
 
 
+@pytest.mark.known_fault("unslothai/unsloth#2648", "A text that was rendered before gets a second begin and end token")
+@pytest.mark.known_fault(
+    "huggingface/autotrain-advanced#753", "A text that was rendered before gets a second begin and end token"
+)
 @pytest.mark.parametrize(
     ("texts", "whole"),
     [
@@ -111,6 +122,8 @@ def test_a_tokenizer_without_an_end_token_is_refused() -> None:
         trained(replace(FORMAT, end=""), plain("A red square."))
 
 
+@pytest.mark.known_fault("huggingface/trl#6105", "The token that joins prompt and answer carries no loss")
+@pytest.mark.known_fault("areal-project/AReaL#1427", "The token that joins prompt and answer carries no loss")
 def test_a_token_that_joins_prompt_and_answer_is_trained() -> None:
     text, spans = "Answer: yes", [(8, 11)]
     offsets = [(0, 6), (6, 7), (7, 11)]  # the space before the answer is part of its token
@@ -124,6 +137,12 @@ def test_characters_without_a_token_are_refused() -> None:
         check_trained("Q: yes!", [(0, 3), (3, 6)], [False, True], [(3, 7)])
 
 
+@pytest.mark.known_fault(
+    "axolotl-ai-cloud/axolotl#2730", "Of several named templates, another one is taken than at inference"
+)
+@pytest.mark.known_fault(
+    "EleutherAI/lm-evaluation-harness#1578", "Of several named templates, another one is taken than at inference"
+)
 @pytest.mark.parametrize("layout", ["a list in tokenizer_config.json", "a folder of further templates"])
 def test_of_several_named_templates_the_default_is_taken(tmp_path: Path, layout: str) -> None:
     Tokenizer(models.WordLevel({"a": 0, "<e>": 1}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))

@@ -80,6 +80,7 @@ def test_the_result_keeps_the_name_and_the_id_of_the_call(tmp_path):
     assert (result.details.name, result.details.call_id) == ("weather", "1")
 
 
+@pytest.mark.known_fault("huggingface/trl#3223", "Two turns of one role after another end the mask too early")
 def test_words_and_calls_that_follow_each_other_are_one_turn(tmp_path):
     call = json.dumps({"name": "weather", "arguments": {}})
     turns = [("human", "?"), ("gpt", "I look."), ("function_call", call), ("function_call", call)]
@@ -106,6 +107,8 @@ def test_definitions_of_tools_have_one_form(columns, tmp_path):
     assert read({"messages": [QUESTION, FINAL]} | columns, tmp_path).tools == (TOOL,)
 
 
+@pytest.mark.known_fault("vllm-project/vllm#27755", "Reasoning in a key of its own is dropped")
+@pytest.mark.known_fault("fw-ai/cookbook#378", "Reasoning in a key of its own is dropped")
 @pytest.mark.parametrize(
     "row",
     [
@@ -138,6 +141,8 @@ def test_answers_in_a_prompt_of_messages_carry_no_loss(tmp_path):
     assert [message.answers for message in read(row, tmp_path).messages] == [False, False, False, True]
 
 
+@pytest.mark.known_fault("modelscope/ms-swift#10110", "Tools and calls get the arguments of other tools as nulls")
+@pytest.mark.known_fault("modelscope/ms-swift#10125", "Tools and calls get the arguments of other tools as nulls")
 def test_parquet_adds_no_arguments_of_other_calls(tmp_path):
     calls = [as_call({"city": "Paris"}), as_call({"days": 2})]
     rows = [{"messages": [QUESTION, {"role": "assistant", "content": "", "tool_calls": [call]}]} for call in calls]

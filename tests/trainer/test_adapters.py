@@ -94,6 +94,15 @@ def test_a_kind_of_adapter_learns_resumes_and_is_right_on_the_base_model(
     assert same(workspace.adapter("whole"), workspace.adapter("broken"))
 
 
+@pytest.mark.known_fault(
+    "unslothai/unsloth#9331", "The merge loses the trained output layer of a model with tied embeddings"
+)
+@pytest.mark.known_fault(
+    "huggingface/peft#2018", "The merge loses the trained output layer of a model with tied embeddings"
+)
+@pytest.mark.known_fault(
+    "hiyouga/LlamaFactory#10832", "The merge loses the trained output layer of a model with tied embeddings"
+)
 @pytest.mark.parametrize(
     ("named", "tied"),
     [

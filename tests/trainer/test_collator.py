@@ -71,6 +71,7 @@ def picture(tmp_path: Path) -> ImageRef:
     return ImageRef(path)
 
 
+@pytest.mark.known_fault("MervinPraison/PraisonAI#4358", "Questions carry loss although answers alone were asked for")
 def test_every_answer_of_a_conversation_is_trained_on_with_its_end_and_nothing_else(text: Collator) -> None:
     example = chat(("system", "Be brief."), *CONVERSATION)  # type: ignore[arg-type]
     assert trained(text, example) == "Seven apples, no more.<|im_end|>No pears at all.<|im_end|>"

@@ -235,6 +235,7 @@ def first_loss(workspace: Workspace, job: dict[str, Any], name: str, **hyperpara
 
 
 @fault("huggingface/transformers#37766", "The loss grows, or the mean of means is taken, where batches are accumulated")
+@fault("karpathy/nanochat#52", "The reported loss is that of the last of the accumulated batches")
 @fault("huggingface/trl#2604", "The loss grows, or the mean of means is taken, where batches are accumulated")
 def test_the_loss_of_a_step_is_the_mean_over_its_trained_tokens(workspace: Workspace, collator: Collator) -> None:
     job = rows_of(workspace, ROWS)
@@ -281,6 +282,28 @@ def test_the_merged_model_is_the_trained_one(workspace: Workspace) -> None:
         of_merged = merged(ids).logits
         of_adapter = PeftModel.from_pretrained(base, "./models/merged")(ids).logits
     assert (of_merged - of_adapter).abs().max() < 0.05 * (of_base - of_adapter).abs().max()
+
+
+@fault("huggingface/lerobot#3668", "After an evaluation, dropout stays off")
+@fault("ThilinaRajapakse/simpletransformers#941", "After an evaluation, dropout stays off")
+def test_an_evaluation_changes_no_later_step(workspace: Workspace) -> None:
+    part = {"hyperparameters": {"maxSteps": 4}, "loraConfig": {"loraDropout": 0.3}, "validationFraction": 0.2}
+    often, never = {"hyperparameters": {"evalSteps": 1}}, {"hyperparameters": {"evalSteps": 100}}
+    _, evaluated = workspace.train(config("often", TEXT_JOB, QUICK, part, often))
+    _, trained_only = workspace.train(config("never", TEXT_JOB, QUICK, part, never))
+    assert len(evaluated.eval_losses) == 4 and evaluated.losses == trained_only.losses
+
+
+@fault(
+    "keras-team/keras-hub#2629", "Adapters have the dtype of the base model, bfloat16, in which small updates are lost"
+)
+@fault("huggingface/trl#7273", "Adapters have the dtype of the base model, bfloat16, in which small updates are lost")
+def test_adapters_of_a_16_bit_model_are_trained_in_32_bit(workspace: Workspace) -> None:
+    part = {"quantization": "16bit", "loraConfig": {"useDora": True}, "hyperparameters": {"maxSteps": 2}}
+    workspace.train(config("dora", TEXT_JOB, QUICK, part, {"hyperparameters": {"learningRate": 1e-6}}))
+    weights = workspace.adapter("dora")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert all(bool(weight.any()) for name, weight in weights.items() if "lora_B" in name)
 
 
 @pytest.fixture

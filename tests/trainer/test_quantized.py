@@ -48,6 +48,8 @@ def test_4_bit_is_what_qlora_is() -> None:
     assert asked.bnb_4bit_compute_dtype == torch.bfloat16
 
 
+@pytest.mark.known_fault("huggingface/peft#2321", "A merge into 4-bit weights rounds the adapter away")
+@pytest.mark.known_fault("huggingface/peft#1043", "A merge into 4-bit weights rounds the adapter away")
 @pytest.mark.train
 @pytest.mark.skipif(not UNSLOTH_PYTHON.exists(), reason="needs the environment that `make test` makes for it")
 def test_4_bit_layers_are_where_they_should_be_and_merge_into_16_bit(
