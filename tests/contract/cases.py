@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 BASE: dict[str, Any] = {"baseModel": "org/model", "datasetPath": "./data/rows.jsonl"}
+MATCH = {"functions": ["exact_match"]}
 NO_GPU = {"limits": {"nvidia.com/gpu": 0}}
 
 # (what it is, changes to BASE, the field named, refused by the API server too)
@@ -112,6 +113,15 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
     ("KTO of one row", {"method": "kto", "hyperparameters": {"batchSize": 1}}, "batchSize", True),
     ("KTO of any batch", {"method": "kto", "hyperparameters": {"autoBatchSize": True}}, "autoBatchSize", True),
     ("a block of another method", {"method": "dpo", "kto": {"beta": 0.2}}, "spec.kto", True),
+    ("GRPO without rewards", {"method": "grpo"}, "spec.method", True),
+    ("rewards without GRPO", {"rewards": {"functions": ["exact_match"]}}, "spec.rewards", True),
+    ("pictures with GRPO", {"method": "grpo", "isVision": True, "rewards": MATCH}, "spec.isVision", True),
+    ("an unknown reward", {"method": "grpo", "rewards": {"functions": ["exact"]}}, "rewards.functions", True),
+    ("one weight too many", {"method": "grpo", "rewards": MATCH | {"weights": [1.0, 2.0]}}, "rewards.weights", True),
+    ("a pattern without regex", {"method": "grpo", "rewards": MATCH | {"pattern": "a"}}, "rewards.pattern", True),
+    ("regex without a pattern", {"method": "grpo", "rewards": {"functions": ["regex"]}}, "rewards.functions", True),
+    ("rewards outside data", {"method": "grpo", "rewards": MATCH | {"file": "/tmp/a.py"}}, "rewards.file", True),
+    ("rewards above data", {"method": "grpo", "rewards": MATCH | {"file": "./data/../a.py"}}, "rewards.file", True),
     ("a claim with a bad name", {"storage": {"dataClaim": "My Claim"}}, "spec.storage.dataClaim", True),
     ("an unknown toleration field", {"podTemplate": {"tolerations": [{"efect": "NoSchedule"}]}}, "efect", True),
     ("neither Hub id nor path", {"baseModel": "org/some model"}, "spec.baseModel", False),

@@ -45,7 +45,8 @@ def test_a_row_a_field() -> None:
 def test_a_default_is_said_where_there_is_one_and_made_from_its_value() -> None:
     words = {field.dotted: field.default_words for field in spec_fields()}
     assert words["hyperparameters.learningRate"] == (
-        "2e-4 (text), 2e-5 (vision), 1e-5 (vision, 70B and more), 5e-6 (dpo, kto), 8e-5 (orpo), 1e-5 (adapter: none)"
+        "2e-4 (text), 2e-5 (vision), 1e-5 (vision, 70B and more), 5e-6 (dpo, kto), 8e-5 (orpo), 1e-5 (grpo), "
+        "1e-5 (adapter: none)"
     )
     assert words["quantization"] == "4bit (GPU), none (CPU)"
     assert words["loraConfig.r"] == "16; 32 for vision models of 70B and more"

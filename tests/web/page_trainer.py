@@ -50,6 +50,8 @@ def train() -> int:
         time.sleep(0.05)
         step += 1
         figures = {"step": step, "totalSteps": steps, "loss": 4 / step, "learningRate": 1e-4, "gradNorm": 1.0}
+        if name.startswith("prefers"):
+            figures["metrics"] = {"rewards/margins": step / 10, "rewards/accuracies": min(1.0, 0.5 + step / 50)}
         tell("progress", progress=figures | SECONDS | {"tokensPerSecond": 900})
         if step == 3:
             tell("warning", message="row 7 is cut", time="2026-01-01T00:00:00Z")

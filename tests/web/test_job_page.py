@@ -114,6 +114,19 @@ def test_a_job_is_watched_until_its_answers_and_its_model_is_downloaded(page: Pa
     assert any(name.endswith("adapter_config.json") for name in members(download.value.path()))
 
 
+def test_the_figures_of_a_training_method_have_charts_and_a_table(page: Page, submit: Submit) -> None:
+    submit("prefers", 30)
+    succeeded(page, "prefers")
+    page.goto("/training/prefers")
+    expect(page.locator("[data-series='rewards/margins'] canvas")).to_be_visible()
+    page.get_by_text("Latest figures of the training method").click()
+    table = page.get_by_role("region", name="Latest figures of the training method")
+    expect(table.get_by_role("row", name="rewards/margins")).to_contain_text("3")
+    page.evaluate((Path(__file__).parent / "axe-4.14.1.min.js").read_text())
+    found = page.evaluate("axe.run()")["violations"]
+    assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
+
+
 def members(tar: Path) -> list[str]:
     with tarfile.open(fileobj=io.BytesIO(tar.read_bytes())) as found:
         return found.getnames()

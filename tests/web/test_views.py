@@ -118,3 +118,16 @@ def test_a_curve_stays_inside_its_box() -> None:
     points = [tuple(map(float, point.split(","))) for point in rows.spark_points([3.0, 1.0, 2.0]).split()]
     assert all(0 <= x <= rows.SPARK_WIDTH and 0 <= y <= rows.SPARK_HEIGHT for x, y in points)
     assert (rows.spark_points([1.0]), rows.spark_points([2.0, 2.0]) != "") == ("", True)
+
+
+def test_the_figures_of_a_method_are_curves_columns_and_a_list() -> None:
+    history = [
+        {"step": 1, "loss": 0.7, "metrics": {"rewards/margins": 0.0, "logps/chosen": -9.0}},
+        {"step": 2, "evalLoss": 0.6},
+    ]
+    found = details(job(history=history, progress={"step": 2, "metrics": {"rewards/margins": 0.25}}), NOW)
+    assert found["method_curves"] == ["rewards/margins"]
+    assert figures.points(job(history=history))["rewards/margins"] == [0.0, None]
+    assert [line[-1] for line in found["table"]] == ["0", ""]
+    assert found["method_figures"] == [("rewards/margins", "0.25")]
+    assert details(job(history=[{"step": 1, "loss": 0.7}]), NOW)["method_curves"] == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from model_garden.contract.fields import SpecField, spec_fields
@@ -27,6 +28,8 @@ def fingerprint(spec: EffectiveSpec, data: Data) -> str:
     content["data"] = [digest_files(fetched.local(path)) for path, _ in spec.datasets]
     if digest := fetched.digests(spec).get("baseModel"):
         content["model"] = digest
+    if spec.rewards and spec.rewards.file:
+        content["rewards"] = hashlib.sha256(Path(spec.rewards.file).read_bytes()).hexdigest()
     if spec.vision:
         content["pictures"] = [digest_pictures(rows) for rows in data.sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -20,7 +20,7 @@ from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import CheckReport, TokenCounter, UncountableError, warnings_of
 from model_garden.estimate.estimate import estimate
-from model_garden_trainer import exports, fetched
+from model_garden_trainer import exports, fetched, rewards
 from model_garden_trainer.batches.splits import check, described, open_data
 from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.models import base_model
@@ -53,6 +53,8 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     report(DatasetEvent(dataset=described(data, reports, "Preflight")))
     for warning in warnings_of(reports):
         warn(warning)
+    if spec.rewards:
+        rewards.check(spec, data.training)
     exports.check(config, folder, report, gpu=spec.gpus > 0)
     needed = _estimate(spec, folder, reports, report)
     _bring(config, report, warn)

@@ -19,7 +19,7 @@ from model_garden.contract.progress import DatasetEvent, Outcome, SampleAnswer, 
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Samples, TrackerStatus
 from model_garden.contract.trainer_config import TrainerConfig, for_record
-from model_garden_trainer import exports
+from model_garden_trainer import exports, rewards
 from model_garden_trainer.batches import selective_loss
 from model_garden_trainer.batches.splits import Data, answers, measure, open_data, unlisted_end
 from model_garden_trainer.distributed import process_group
@@ -73,6 +73,8 @@ def train(
 
     report_stage(report, "dataset", spec.dataset_path)
     data = open_data(spec, spec.hyperparameters.seed, warn)
+    if spec.rewards:
+        rewards.check(spec, data.training)
     identity = fingerprint(spec, data)
     finished = outputs.read_record(output)
     if finished is not None and not _lacks_exports(finished, spec, identity):
@@ -135,7 +137,7 @@ def _trained_and_saved(
     run: Run, config: TrainerConfig, folder: Path, encoder: Collator, data: Data, longest: Example
 ) -> Trained:
     """Load, adapt and train the model, and let the leading process save its adapter."""
-    from model_garden_trainer.methods import dpo, kto, orpo, sft
+    from model_garden_trainer.methods import dpo, grpo, kto, orpo, sft
 
     whole = run.spec.adapter == "none"
     with run.watchdog:
@@ -151,6 +153,8 @@ def _trained_and_saved(
                 trained = kto.train(run, model, encoder, data, longest=longest)
             case "orpo":
                 trained = orpo.train(run, model, encoder, data, longest=longest)
+            case "grpo":
+                trained = grpo.train(run, model, encoder, data)
     if run.team.leader:
         report_stage(run.report, "saving", outputs.relative(run.output))
         if whole:

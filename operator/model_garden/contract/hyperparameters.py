@@ -20,7 +20,13 @@ class Hyperparameters(ContractModel):
 
     learning_rate: float | None = declare(
         "Peak learning rate.",
-        Default(2e-4, vision=2e-5, large_vision=1e-5, methods={"dpo": 5e-6, "kto": 5e-6, "orpo": 8e-5}, full=1e-5),
+        Default(
+            2e-4,
+            vision=2e-5,
+            large_vision=1e-5,
+            methods={"dpo": 5e-6, "kto": 5e-6, "orpo": 8e-5, "grpo": 1e-5},
+            full=1e-5,
+        ),
         shapes_weights=True,
         gt=0,
         le=1,
@@ -53,7 +59,7 @@ class Hyperparameters(ContractModel):
     )
     auto_batch_size: bool | None = declare(
         "Use the largest micro-batch that fits into memory. batchSize x gradientAccumulationSteps stays the same.",
-        Default(False, gpu=True, methods={"kto": False}),
+        Default(False, gpu=True, methods={"kto": False, "grpo": False}),
         shapes_weights=False,
     )
     warmup_steps: float | None = declare(

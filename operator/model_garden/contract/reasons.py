@@ -29,6 +29,7 @@ TrainerReason = Literal[
     "OutOfMemory",
     "LossIsNaN",
     "NoGradient",
+    "RewardFailed",
     "ExportFailed",
     "StepTimeout",
     "WorkerLost",
@@ -79,6 +80,12 @@ REASONS = (
         2,
         "The server refused the credentials. Correct the keys in the Secret of `storage.credentialsSecret`, or give "
         "its account the right to read what the message names.",
+    ),
+    Reason(
+        "RewardFailed",
+        2,
+        "Correct the reward function that the message names, or the row; the message has its error. The last "
+        "checkpoint is kept.",
     ),
     Reason("InvalidDataset", 3, "Fix the listed rows. Up to 20 are listed, each with file, row, reason and fix."),
     Reason(

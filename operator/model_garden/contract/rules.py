@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_garden.contract import addresses
+from model_garden.contract.methods import REWARDS
 from model_garden.contract.pod import GPU_RESOURCE
 
 Document = Mapping[str, Any]
@@ -85,6 +86,30 @@ def _reads_rows(columns: Document) -> bool:
     if "messages" in columns:
         return not columns.keys() & {"prompt", "response", "chosen", "rejected"}
     return "prompt" in columns and ("response" in columns) != (columns.keys() >= {"chosen", "rejected"})
+
+
+def _rewarded_by(spec: Document, function: str) -> bool:
+    return function in (get(spec, "rewards.functions") or ())
+
+
+def _setting_of(setting: str, function: str) -> Rule:
+    """A setting of a reward function needs the function."""
+    return Rule(
+        f"rewards.{setting}",
+        lambda s: get(s, f"rewards.{setting}") is not None and not _rewarded_by(s, function),
+        f"!({has(f'rewards.{setting}')}) || '{function}' in self.rewards.functions",
+        f"is only for the function {function}; add it to rewards.functions or remove this",
+    )
+
+
+def _needs_setting(function: str, setting: str) -> Rule:
+    """A reward function needs a setting."""
+    return Rule(
+        "rewards.functions",
+        lambda s: _rewarded_by(s, function) and get(s, f"rewards.{setting}") is None,
+        f"!has(self.rewards) || !('{function}' in self.rewards.functions) || has(self.rewards.{setting})",
+        f"has {function}, which needs rewards.{setting}; set it",
+    )
 
 
 def _validated(spec: Document) -> bool:
@@ -352,12 +377,42 @@ RULES = (
         "!has(self.selectiveLoss) || self.selectiveLoss == 'none' || !has(self.trainOn) || self.trainOn != 'all'",
         "works on answers only; use trainOn: responses or remove it",
     ),
-    *map(_block, ("dpo", "kto", "orpo")),
+    *map(_block, ("dpo", "kto", "orpo", "grpo")),
+    Rule(
+        "rewards",
+        lambda s: "rewards" in s and _method(s) != "grpo",
+        "!has(self.rewards) || (has(self.method) && self.method == 'grpo')",
+        "is only for method: grpo; set that or remove it",
+    ),
+    Rule(
+        "method",
+        lambda s: _method(s) == "grpo" and "rewards" not in s,
+        "!has(self.method) || self.method != 'grpo' || has(self.rewards)",
+        "needs rewards; set rewards.functions, for example to [exact_match]",
+    ),
+    Rule(
+        "rewards.weights",
+        lambda s: (
+            get(s, "rewards.weights") is not None
+            and len(s["rewards"]["weights"]) != len(get(s, "rewards.functions") or ())
+        ),
+        f"!({has('rewards.weights')}) || size(self.rewards.weights) == size(self.rewards.functions)",
+        "must have one number for each of rewards.functions",
+    ),
+    Rule(
+        "rewards.functions",
+        lambda s: get(s, "rewards.file") is None and not set(get(s, "rewards.functions") or ()) <= set(REWARDS),
+        f"!has(self.rewards) || has(self.rewards.file) || self.rewards.functions.all(f, f in {list(REWARDS)})",
+        f"has a name that is none of {', '.join(REWARDS)}; correct it, or set rewards.file to the file that defines it",
+    ),
+    *map(_setting_of, ("pattern", "jsonSchema", "maxLength"), ("regex", "json_schema", "length")),
+    *map(_needs_setting, ("regex", "length"), ("pattern", "maxLength")),
     Rule(
         "isVision",
-        lambda s: _method(s) == "orpo" and _vision(s),
-        f"!has(self.method) || self.method != 'orpo' || !{_VISION}",
-        "with method: orpo cannot be trained, since TRL's ORPOTrainer takes no images; use method: dpo",
+        lambda s: _method(s) in ("orpo", "grpo") and _vision(s),
+        f"!has(self.method) || !(self.method in ['orpo', 'grpo']) || !{_VISION}",
+        "cannot be combined with method: orpo, whose trainer in TRL takes no images, nor with method: grpo, which is "
+        "not tested with images here; use method: dpo or kto",
     ),
     Rule(
         "hyperparameters.batchSize",
@@ -368,10 +423,11 @@ RULES = (
     ),
     Rule(
         "hyperparameters.autoBatchSize",
-        lambda s: _method(s) == "kto" and get(s, "hyperparameters.autoBatchSize") is True,
-        f"!has(self.method) || self.method != 'kto' || !({has('hyperparameters.autoBatchSize')})"
+        lambda s: _method(s) in ("kto", "grpo") and get(s, "hyperparameters.autoBatchSize") is True,
+        f"!has(self.method) || !(self.method in ['kto', 'grpo']) || !({has('hyperparameters.autoBatchSize')})"
         " || !self.hyperparameters.autoBatchSize",
-        "changes what method: kto learns, since it compares the rows of a batch with each other; remove it",
+        "is not for method: kto, which compares the rows of a batch with each other, nor for method: grpo, whose batch "
+        "is of answers that are not written yet; remove it",
     ),
     Rule(
         "hyperparameters.packing",

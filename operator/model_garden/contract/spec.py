@@ -20,7 +20,18 @@ from model_garden.contract import rules
 from model_garden.contract.addresses import HUB_DATASET, TARGET, is_remote
 from model_garden.contract.declaration import Default, declare
 from model_garden.contract.hyperparameters import EffectiveHyperparameters, Hyperparameters
-from model_garden.contract.methods import Dpo, EffectiveDpo, EffectiveKto, EffectiveOrpo, Kto, Method, Orpo
+from model_garden.contract.methods import (
+    Dpo,
+    EffectiveDpo,
+    EffectiveGrpo,
+    EffectiveKto,
+    EffectiveOrpo,
+    Grpo,
+    Kto,
+    Method,
+    Orpo,
+    Rewards,
+)
 from model_garden.contract.model import ContractModel
 from model_garden.contract.names import WORKSPACE
 from model_garden.contract.options import (
@@ -99,13 +110,15 @@ class TrainingJobSpec(ContractModel):
     )
     method: Method | None = declare(
         "Training method: sft trains on answers; dpo and orpo on a chosen and a rejected answer to the same prompt; "
-        "kto on answers that are wanted or not.",
+        "kto on answers that are wanted or not; grpo on answers that the model writes, by reward functions.",
         "sft",
         shapes_weights=True,
     )
     dpo: Dpo | None = None
     kto: Kto | None = None
     orpo: Orpo | None = None
+    grpo: Grpo | None = None
+    rewards: Rewards | None = None
     dataset_path: Text = declare(
         "Data set: a file or folder in the workspace (jsonl, json, csv, parquet), hf://datasets/ORG/NAME, "
         "s3://BUCKET/KEY, gs://BUCKET/KEY or https://HOST/FILE.",
@@ -165,7 +178,7 @@ class TrainingJobSpec(ContractModel):
     tracking: Tracking | None = None
     backend: Backend | None = declare(
         "Training backend. auto chooses the default.",
-        Default("transformers", gpu="unsloth", methods=dict.fromkeys(("dpo", "kto", "orpo"), "transformers")),
+        Default("transformers", gpu="unsloth", methods=dict.fromkeys(("dpo", "kto", "orpo", "grpo"), "transformers")),
         shapes_weights=True,
     )
     image: Text | None = declare(
@@ -245,6 +258,7 @@ class EffectiveSpec(TrainingJobSpec):
     dpo: EffectiveDpo | None = None
     kto: EffectiveKto | None = None
     orpo: EffectiveOrpo | None = None
+    grpo: EffectiveGrpo | None = None
     dataset_split: Text
     output_dir: Text
     hyperparameters: EffectiveHyperparameters

@@ -17,7 +17,7 @@ from model_garden.datasets.errors import RowError, kind_of
 from model_garden.datasets.example import Example, ImageRef, Kind, Message
 from model_garden.datasets.formats import accepted, format_of
 from model_garden.datasets.formats.base import IMAGE_COLUMNS, Format, Row, reasoning_of
-from model_garden.datasets.keys import REASONING, unread
+from model_garden.datasets.keys import REASONING, Place, unread
 from model_garden.datasets.locate import Locator
 from model_garden.datasets.origin import Origin
 from model_garden.datasets.pairs import check_pair
@@ -59,7 +59,8 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool, method:
         raise _pictures_for_text_model()
     found = format_of(fields, vision=vision, method=method)
     known = (*found.required, *found.optional, *IMAGE_COLUMNS, *TOOLS, *(() if found.lists_turns else REASONING))
-    ignored = unread(fields, known, "row of turns" if found.lists_turns else "row of columns", "the row")
+    place: Place = "row of turns" if found.lists_turns else "row of columns"
+    ignored = [] if found.columns else unread(fields, known, place, "the row")
     reading = Row(fields, locator, vision, pictures)
     kind, turns = found.read(reading)
     messages = _messages(kind, turns, reading, found)
@@ -67,7 +68,8 @@ def convert(row: Any, origin: Origin, locator: Locator, *, vision: bool, method:
     if rejected:
         check_pair(messages, rejected)
     label = found.label(reading) if found.label else None
-    example = Example(kind, messages, origin, _tools(fields, kind), rejected, label)
+    columns = found.columns(reading) if found.columns else None
+    example = Example(kind, messages, origin, _tools(fields, kind), rejected, label, columns)
     return Converted(example, (*reading.ignored, *sorted(ignored)), found.shape)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -77,8 +78,8 @@ class Example:
     OpenAI's form.
 
     A row of preferences has all turns with the chosen answer in ``messages`` and all turns with the rejected one in
-    ``rejected``; they differ in the last. ``label`` says of a row for KTO whether its answer is wanted. Of such rows
-    the last answer alone carries loss.
+    ``rejected``; they differ in the last. ``label`` says of a row for KTO whether its answer is wanted, and
+    ``columns`` has what reward functions get of a row for GRPO. Of such rows the last answer alone carries loss.
     """
 
     kind: Kind
@@ -87,6 +88,7 @@ class Example:
     tools: tuple[dict[str, Any], ...] = ()
     rejected: tuple[Message, ...] = ()
     label: bool | None = None
+    columns: Mapping[str, Any] | None = None
 
     @property
     def sequences(self) -> tuple[Example, ...]:

@@ -24,7 +24,7 @@ USABLE_GIB_PER_GB = 0.92
 
 CONTEXT_GIB = 0.6
 """CUDA context, cuBLAS and kernel images of a process, which PyTorch does not count."""
-_SEQUENCES = {"sft": 1, "dpo": 2, "kto": 2, "orpo": 2}
+_SEQUENCES = {"sft": 1, "dpo": 2, "kto": 2, "orpo": 2, "grpo": 1}
 """Sequences that a model reads of one row: of preferences, one with each answer; KTO adds one with another row's."""
 _WITH_REFERENCE = ("dpo", "kto")
 """Methods in which the base model computes logits too."""
@@ -107,6 +107,8 @@ def _job(spec: EffectiveSpec, config: Config, rows: RowShape | None) -> tuple[Jo
     if spec.vision and model.vision is None:
         raise ValueError("config.json: has no vision_config, so the model reads no images; set isVision: false")
     row = rows or _longest_row(model.vision if spec.vision else None, h.max_seq_length, spec.pixel_bounds[1])
+    if spec.grpo:  # an answer is written besides, whatever the row has
+        row = row.model_copy(update={"tokens": row.tokens + spec.grpo.max_completion_length})
     row, batch = _packed(row, h) if h.packing else (row, h.batch_size * _SEQUENCES[spec.method])
     job = Job(
         h=h,
@@ -119,7 +121,7 @@ def _job(spec: EffectiveSpec, config: Config, rows: RowShape | None) -> tuple[Jo
         processes=spec.gpus * spec.num_nodes,
         batch=batch,
         row=row,
-        reference=spec.method in _WITH_REFERENCE,
+        reference=spec.method in _WITH_REFERENCE or bool(spec.grpo and spec.grpo.beta),
         full=spec.adapter == "none",
     )
     return job, [*model.approximations, *_assumptions(job, measured=rows is not None)]

@@ -107,6 +107,20 @@ FORMATS: tuple[FormatExample, ...] = (
         methods=("dpo", "orpo"),
     ),
     FormatExample(
+        "Prompt and answer",
+        '{"prompt": [{"role": "user", "content": "What is 3 + 4?"}], "answer": "7"}',
+        vision=False,
+        text=True,
+        methods=("grpo",),
+    ),
+    FormatExample(
+        "Messages",
+        '{"messages": [{"role": "user", "content": "What is 3 + 4?"}, {"role": "assistant", "content": "7"}]}',
+        vision=False,
+        text=True,
+        methods=("grpo",),
+    ),
+    FormatExample(
         "Image, prompt, completion, label",
         '{"image": "images/cat.jpg", "prompt": "What is this?", "completion": "A cat.", "label": true}',
         vision=True,

@@ -48,6 +48,8 @@ GROUPS = {
     "dpo": "DPO",
     "kto": "KTO",
     "orpo": "ORPO",
+    "grpo": "GRPO",
+    "rewards": "Rewards",
     "push_to_hub": "Hugging Face Hub",
     "hub_token_secret": "Hugging Face Hub",
     "tracking": "Tracking",
@@ -224,6 +226,8 @@ def _belongs(one: SpecField, values: Values) -> bool:
     group = one.path[0]
     if group == "image_options":
         return is_vision(values)
+    if group == "rewards":
+        return method_of(values) == "grpo"
     return group not in get_args(Method) or group == method_of(values)
 
 
@@ -298,6 +302,8 @@ def _put(result: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def _read(text: str, kind: Any) -> Any:
+    if kind == list[float]:
+        return [_read(part.strip(), float) for part in text.split(",") if part.strip()]
     if get_origin(kind) is list:
         return [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
     if kind is bool:

@@ -130,6 +130,8 @@ def _smaller(run: Run, split: Split, error: RuntimeError) -> Split:
     size = halved(effective, split.micro_batch) if may_halve else None
     if size is None:
         smaller = "" if split.micro_batch == 1 else "set hyperparameters.autoBatchSize: true or a smaller batchSize, "
+        if run.spec.method in ("kto", "grpo"):
+            smaller = "set a smaller hyperparameters.batchSize, "
         if run.team.size > 1:
             smaller = "" if split.micro_batch == 1 else "set hyperparameters.autoBatchSize: false and batchSize: 1, "
         raise TrainingError(

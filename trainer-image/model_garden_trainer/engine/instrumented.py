@@ -250,7 +250,7 @@ def means(figures: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {
         name: sum(values) / len(values)
         for name, values in figures.items()
-        if values and name != "num_tokens" and math.isfinite(sum(values))
+        if values and name not in ("num_tokens", "step_time") and math.isfinite(sum(values))
     }
 
 

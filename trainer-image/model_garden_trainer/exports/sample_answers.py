@@ -19,6 +19,7 @@ import torch
 
 from model_garden.contract.status import Samples, SampleScores
 from model_garden.datasets import Example
+from model_garden.datasets.formats.prompts import UNKNOWN
 from model_garden.datasets.pictures import decode
 from model_garden_trainer.batches.collator import IGNORED, Batch, Collator
 from model_garden_trainer.batches.splits import Data, Subset
@@ -84,6 +85,10 @@ class Question:
             if key != "labels"
         }
         expected = encoder.tokenizer.decode(batch["input_ids"][0, first:end], skip_special_tokens=True)
+        if (
+            example.columns is not None and expected.strip() == UNKNOWN
+        ):  # a prompt for GRPO whose row has no expected answer
+            expected, end = "", first + NEW_TOKENS
         return cls(first_exchange(example), prompt, expected.strip(), min(NEW_TOKENS, end - first + _BEYOND))
 
     def answer(self, model: Any, tokenizer: Any) -> str:

@@ -18,7 +18,8 @@ from model_garden_trainer.engine.batch_size import Split
 from model_garden_trainer.engine.context import Run
 from model_garden_trainer.methods.sft import _workers, numbers
 
-Collate = Callable[[list[Example]], Batch]
+Collate = Callable[[list[Example]], Any]
+"""Makes what the trainer of TRL wants of some rows."""
 
 
 class Comparing(Trainer):

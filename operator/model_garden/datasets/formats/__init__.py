@@ -48,7 +48,7 @@ def format_of(fields: Mapping[str, Any], *, vision: bool, method: Method | None)
     for candidate in readable:
         if fields.keys() >= set(candidate.required) and (method or _is_labeled(candidate, fields)):
             return candidate
-    other = next((one for one in FORMATS if fields.keys() >= set(one.required)), None)
+    other = next((one for one in FORMATS if fields.keys() >= set(one.required) and not one.columns), None)
     if method in (None, "sft"):
         unread(fields, IMAGE_COLUMNS, "row of turns", "the row")
     elif other is not None:
@@ -87,7 +87,7 @@ def _is_labeled(candidate: Format, fields: Mapping[str, Any]) -> bool:
 
 
 def _formats(method: Method | None) -> list[Format]:
-    return [one for one in FORMATS if method is None or method in one.methods]
+    return [one for one in FORMATS if (not one.columns if method is None else method in one.methods)]
 
 
 def markdown_table() -> str:

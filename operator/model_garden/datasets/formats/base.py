@@ -153,6 +153,7 @@ class Format:
             images without a mark are put at the start of the first user turn.
         methods: the training methods that read such rows.
         rejected: for rows of preferences, returns the turns with the rejected answer; raises RowError.
+        columns: for rows whose other columns are read too, returns all that reward functions get; none is ignored.
         label: for rows with a label, returns whether the answer is wanted; raises RowError.
     """
 
@@ -166,6 +167,7 @@ class Format:
     methods: tuple[Method, ...] = ("sft",)
     rejected: Callable[[Row], list[Turn]] | None = None
     label: Callable[[Row], bool] | None = None
+    columns: Callable[[Row], dict[str, Any]] | None = None
 
 
 def missing(column: str) -> RowError:

@@ -87,7 +87,7 @@ function curveOf(place) {
 function joined(mine, other, key) {
   const steps = [...new Set([...mine.step, ...(other?.step ?? [])])].sort((a, b) => a - b);
   const on = (curve, values) => {
-    const at = new Map(curve.step.map((step, index) => [step, values[index]]));
+    const at = new Map(curve.step.map((step, index) => [step, values?.[index]])); // another method has other figures
     return steps.map((step) => at.get(step) ?? null);
   };
   const columns = key === "loss" ? [mine.loss, smooth(mine.loss), mine.evalLoss] : [mine[key]];

@@ -10,6 +10,18 @@ from model_garden.services import format
 
 Object = dict[str, Any]
 CURVES = ("loss", "evalLoss", "learningRate", "gradNorm", "tokensPerSecond")
+METHOD_CURVES = (
+    "rewards/margins",
+    "rewards/accuracies",
+    "rewards/chosen",
+    "rewards/rejected",
+    "log_odds_chosen",
+    "reward",
+    "reward_std",
+    "completions/mean_length",
+    "kl",
+)
+"""Figures of training methods that get a chart, where a run has them."""
 _TILES = (
     ("Loss", "loss", "{:.4f}"),
     ("Evaluation loss", "evalLoss", "{:.4f}"),
@@ -41,9 +53,23 @@ def points(job: Object) -> dict[str, Any]:
         "name": job["metadata"]["name"],
         "step": [point["step"] for point in history],
         **{key: [point.get(key) for point in history] for key in CURVES},
+        **{name: [(point.get("metrics") or {}).get(name) for point in history] for name in method_curves(job)},
         "attempts": [step for step in attempts if step is not None],
         "checkpoints": status.get("checkpointSteps") or [],
     }
+
+
+def method_curves(job: Object) -> list[str]:
+    """The figures of the training method that get a chart."""
+    history = (job.get("status") or {}).get("history") or ()
+    known = {name for point in history for name in point.get("metrics") or {}}
+    return [name for name in METHOD_CURVES if name in known]
+
+
+def method_figures(job: Object) -> list[tuple[str, str]]:
+    """The latest figures of the training method: a name and a value each."""
+    found = ((job.get("status") or {}).get("progress") or {}).get("metrics") or {}
+    return [(name, f"{value:.4g}") for name, value in sorted(found.items())]
 
 
 def curve(job: Object) -> str:
@@ -52,8 +78,10 @@ def curve(job: Object) -> str:
 
 
 def table(job: Object) -> list[tuple[str, ...]]:
-    """The curves as text, a tuple for each step: the step and the values in the order of ``CURVES``."""
+    """The curves as text, a tuple for each step: the step and the values in the order of ``CURVES`` and of
+    ``method_curves``."""
     formats = ("{:.4f}", "{:.4f}", "{:.3g}", "{:.3f}", "{:,.0f}")
+    own = method_curves(job)
     return [
         (
             str(point["step"]),
@@ -61,6 +89,7 @@ def table(job: Object) -> list[tuple[str, ...]]:
                 text.format(point[key]) if point.get(key) is not None else ""
                 for key, text in zip(CURVES, formats, strict=True)
             ),
+            *(f"{value:.4g}" if (value := (point.get("metrics") or {}).get(name)) is not None else "" for name in own),
         )
         for point in (job.get("status") or {}).get("history") or ()
     ]

@@ -42,6 +42,8 @@ def details(job: Object, now: datetime) -> dict[str, Any]:
         "tiles": figures.tiles(progress),
         "curve": figures.curve(job),
         "table": figures.table(job),
+        "method_curves": figures.method_curves(job),
+        "method_figures": figures.method_figures(job),
         "step_parts": figures.step_parts(progress),
         "memory": figures.memory(job),
         "facts": facts(job),

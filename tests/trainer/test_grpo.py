@@ -1,0 +1,135 @@
+"""Runs of GRPO on a tiny model: the reward rises, runs resume as others do, and failing reward functions are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model_garden_trainer.engine.stopping import StopRequests
+from model_garden_trainer.errors import Stopped, TrainingError
+from tests.trainer.preferences import stopping_in_step, write_rows
+from tests.trainer.workspace import TEXT, Workspace, config
+
+pytestmark = pytest.mark.train
+
+JOB: dict[str, Any] = {
+    "method": "grpo",
+    "datasetPath": "./data/prompts.jsonl",
+    "grpo": {"numGenerations": 16, "maxCompletionLength": 8},
+    "rewards": {"functions": ["letters"], "file": "./data/rewards.py"},
+    "hyperparameters": {
+        "learningRate": 1e-2, "batchSize": 16, "gradientAccumulationSteps": 2, "maxSteps": 12, "loggingSteps": 1,
+        "saveSteps": 100, "evalSteps": 6, "lrSchedulerType": "constant",
+    },
+    "loraConfig": {"r": 8, "loraAlpha": 32},
+    "validationFraction": 0.2,
+}  # fmt: skip
+LETTERS = """
+def letters(prompts, completions, **columns):
+    return [sum(letter.isalpha() and letter.isascii() for letter in text) / max(len(text), 1) for text in completions]
+"""
+
+
+@pytest.fixture
+def prompts(workspace: Workspace) -> Workspace:
+    """The workspace with ten prompts, which make an epoch of two steps, and a file with a reward function."""
+    rows = [{"prompt": [{"role": "user", "content": f"Spell {n}."}], "answer": str(n)} for n in range(10)]
+    write_rows(workspace.folder / "data/prompts.jsonl", rows)
+    (workspace.folder / "data/rewards.py").write_text(LETTERS)
+    return workspace
+
+
+def test_the_reward_rises_and_a_resumed_run_equals_an_unbroken_one(prompts: Workspace) -> None:
+    outcome, _ = prompts.train(config("whole", TEXT, JOB))
+    assert outcome.result == "Succeeded" and outcome.output is not None and outcome.output.verified
+    figures = [line["metrics"] for line in prompts.metrics("whole") if "loss" in line]
+    rewards = [one["reward"] for one in figures]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.15
+    assert figures[-1]["rewards/letters/mean"] == figures[-1]["reward"]
+    assert 0 < figures[-1]["completions/mean_length"] <= 8 and "reward_std" in figures[-1]
+    evaluated = [line for line in prompts.metrics("whole") if "evalLoss" in line]
+    assert evaluated[-1]["evalLoss"] == pytest.approx(-evaluated[-1]["metrics"]["eval_reward"], abs=1e-4)
+
+    requests, broken = StopRequests(), config("broken", TEXT, JOB)
+    with pytest.raises(Stopped) as stopped, stopping_in_step(3, requests):
+        prompts.train(broken, requests=requests)
+    assert stopped.value.checkpoint_step == 3
+    _, rest = prompts.train(broken)
+    assert rest.resumed == [3]
+    names = ("step", "loss", "evalLoss", "metrics")
+    kept = [[line.get(key) for key in names] for line in prompts.metrics("broken")]
+    assert kept == [[line.get(key) for key in names] for line in prompts.metrics("whole")]
+    one, other = prompts.adapter("whole"), prompts.adapter("broken")
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("    raise KeyError('price')", "reward function letters raised KeyError: 'price'"),
+        ("    return [float('nan')] * len(prompts)", "reward function letters returned nan, which is no finite number"),
+        ("    return [1.0]", "reward function letters returned 1 values for 32 answers"),
+    ],
+)
+def test_a_reward_function_that_fails_is_named_with_the_row(prompts: Workspace, body: str, words: str) -> None:
+    head = "def letters(prompts, completions, **columns):\n"
+    (prompts.folder / "data/rewards.py").write_text(head + body)
+    with pytest.raises(TrainingError) as raised:
+        prompts.train(config("fails", TEXT, JOB))
+    assert raised.value.reason == "RewardFailed"
+    assert words in str(raised.value) and "data/prompts.jsonl row" in str(raised.value)
+
+
+def test_a_prompt_is_rendered_as_for_sft_up_to_its_answer(prompts: Workspace) -> None:
+    from model_garden_trainer.batches.splits import open_data
+    from model_garden_trainer.methods.grpo import Prompt
+    from model_garden_trainer.models.families import trainer_for
+
+    spec = config("prompt", TEXT, JOB).spec
+    trainer = trainer_for(spec, Path(spec.base_model))
+    encoder = trainer.encoder(trainer.load_processor(Path(spec.base_model)), spec)
+    example = open_data(spec, 1).training[0]
+    asked = [{"role": "user", "content": example.messages[0].parts[0]}]
+    prompt = Prompt.of(example, encoder)
+    assert prompt == encoder.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    assert prompt.ids == encoder.tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
+
+
+def test_what_cannot_work_is_refused_before_the_model_is_loaded(prompts: Workspace) -> None:
+    def refused(*parts: dict[str, Any]) -> str:
+        with pytest.raises(TrainingError) as raised:
+            prompts.train(config("refused", TEXT, JOB, *parts))
+        return str(raised.value)
+
+    assert "has no function 'digits'; its functions are: letters" in refused({"rewards": {"functions": ["digits"]}})
+    assert "does not exist" in refused({"rewards": {"file": "./data/none.py"}})
+    assert "does not divide the 32 answers" in refused({"grpo": {"numGenerations": 3}})
+    write_rows(prompts.folder / "data/prompts.jsonl", [{"prompt": f"{n}"} for n in range(5)])
+    matched = {"rewards": {"functions": ["exact_match"]}}
+    assert "row 1: the row has no expected answer" in refused(matched, {"validationFraction": 0.3})
+
+
+def test_the_named_functions_give_one_for_a_perfect_answer_and_nothing_for_a_useless_one(prompts: Workspace) -> None:
+    from model_garden_trainer.rewards import load
+
+    schema = json.dumps({"type": "object", "required": ["total"]})
+    rewards = {
+        "functions": ["exact_match", "similarity", "regex", "json_schema", "length"],
+        "pattern": r"\d+", "jsonSchema": schema, "maxLength": 10,
+    }  # fmt: skip
+    functions = load(config("named", TEXT, JOB, {"rewards": rewards}).spec)
+    answers = ["42", " 42\n", "41", '{"total": 1}', "[]", "x" * 15, "x" * 40]
+    columns = [{"answer": 42}] * len(answers)
+    found = {
+        one.__name__: one(answers, answers, columns=columns, row=["rows.jsonl row 1"] * len(answers))
+        for one in functions
+    }
+    assert found["exact_match"] == [1, 1, 0, 0, 0, 0, 0]
+    assert found["similarity"][:3] == [1, 1, 0.5]
+    assert found["regex"] == [1, 1, 1, 0, 0, 0, 0]
+    assert found["json_schema"] == [0, 0, 0, 1, 0, 0, 0]
+    assert found["length"][0] == 1 and found["length"][5:] == [0.5, 0]
