@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_garden.contract.fields import SpecField, spec_fields
-from model_garden.contract.rules import get
+from model_garden.contract.rule import get
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.datasets.digest import digest_files, digest_pictures
 from model_garden_trainer import fetched

@@ -6,46 +6,10 @@ rule in both forms. To add a rule, add a ``Rule`` to ``RULES`` and a case to tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 from model_garden.contract import addresses
-from model_garden.contract.methods import REWARDS
+from model_garden.contract.method_rules import METHOD_RULES
 from model_garden.contract.pod import GPU_RESOURCE
-
-Document = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule.
-
-    Args:
-        field: the path of the field that the message is about, as in YAML.
-        broken: whether a spec breaks the rule.
-        cel: a CEL expression that is true for a spec that does not break it.
-        message: what is wrong with the field's value, and the fix.
-    """
-
-    field: str
-    broken: Callable[[Document], bool]
-    cel: str
-    message: str
-
-    def problem(self, spec: Document) -> str:
-        """The message, with the field and its value, for a spec that breaks the rule."""
-        value = get(spec, self.field)
-        shown = "" if isinstance(value, dict) else f"{_shown(value)} "
-        return f"spec.{self.field}: {shown}{self.message}"
-
-
-def get(spec: Document, path: str) -> Any:
-    """The value at a dotted path; None if it was not given."""
-    found: Any = spec
-    for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+from model_garden.contract.rule import VISION, Document, Rule, get, has, is_vision
 
 
 def problems(spec: Document) -> list[str]:
@@ -53,63 +17,10 @@ def problems(spec: Document) -> list[str]:
     return [rule.problem(spec) for rule in RULES if rule.broken(spec)]
 
 
-def has(path: str) -> str:
-    """A CEL expression that is true if the field at ``path`` was given."""
-    keys = path.split(".")
-    return " && ".join(f"has(self.{'.'.join(keys[: n + 1])})" for n in range(len(keys)))
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _vision(spec: Document) -> bool:
-    given = spec.get("isVision")
-    return bool(spec.get("modelType") == "vision" if given is None else given)
-
-
-def _method(spec: Document) -> str:
-    return str(spec.get("method", "sft"))
-
-
-def _block(method: str) -> Rule:
-    """The block of a method needs the method."""
-    return Rule(
-        method,
-        lambda s: method in s and _method(s) != method,
-        f"!has(self.{method}) || (has(self.method) && self.method == '{method}')",
-        f"is only for method: {method}; set that or remove it",
-    )
-
-
 def _reads_rows(columns: Document) -> bool:
     if "messages" in columns:
         return not columns.keys() & {"prompt", "response", "chosen", "rejected"}
     return "prompt" in columns and ("response" in columns) != (columns.keys() >= {"chosen", "rejected"})
-
-
-def _rewarded_by(spec: Document, function: str) -> bool:
-    return function in (get(spec, "rewards.functions") or ())
-
-
-def _setting_of(setting: str, function: str) -> Rule:
-    """A setting of a reward function needs the function."""
-    return Rule(
-        f"rewards.{setting}",
-        lambda s: get(s, f"rewards.{setting}") is not None and not _rewarded_by(s, function),
-        f"!({has(f'rewards.{setting}')}) || '{function}' in self.rewards.functions",
-        f"is only for the function {function}; add it to rewards.functions or remove this",
-    )
-
-
-def _needs_setting(function: str, setting: str) -> Rule:
-    """A reward function needs a setting."""
-    return Rule(
-        "rewards.functions",
-        lambda s: _rewarded_by(s, function) and get(s, f"rewards.{setting}") is None,
-        f"!has(self.rewards) || !('{function}' in self.rewards.functions) || has(self.rewards.{setting})",
-        f"has {function}, which needs rewards.{setting}; set it",
-    )
 
 
 def _validated(spec: Document) -> bool:
@@ -175,9 +86,7 @@ _FULL = "has(self.adapter) && self.adapter == 'none'"
 _WITH_REFERENCE = ("dpo", "kto", "grpo")
 """Methods that compare the trained model with the base model."""
 _INIT = "loraConfig.initLoraWeights"
-_VISION = "(has(self.isVision) ? self.isVision : (has(self.modelType) && self.modelType == 'vision'))"
 _VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
-_SFT = "(!has(self.method) || self.method == 'sft')"
 _WITHOUT_GPU = (
     f"({has('resources.limits')} && '{GPU_RESOURCE}' in self.resources.limits"
     f" && string(self.resources.limits['{GPU_RESOURCE}']) == '0')"
@@ -233,8 +142,8 @@ RULES = (
     ),
     Rule(
         "imageOptions",
-        lambda s: "imageOptions" in s and not _vision(s),
-        f"!has(self.imageOptions) || {_VISION}",
+        lambda s: "imageOptions" in s and not is_vision(s),
+        f"!has(self.imageOptions) || {VISION}",
         "is only for a vision model; set isVision: true or remove it",
     ),
     Rule(
@@ -252,8 +161,8 @@ RULES = (
     ),
     Rule(
         "loraConfig.finetuneVisionLayers",
-        lambda s: get(s, "loraConfig.finetuneVisionLayers") is True and not _vision(s),
-        f"!({has('loraConfig.finetuneVisionLayers')}) || !self.loraConfig.finetuneVisionLayers || {_VISION}",
+        lambda s: get(s, "loraConfig.finetuneVisionLayers") is True and not is_vision(s),
+        f"!({has('loraConfig.finetuneVisionLayers')}) || !self.loraConfig.finetuneVisionLayers || {VISION}",
         "is only for a vision model; set isVision: true or remove it",
     ),
     Rule(
@@ -377,96 +286,7 @@ RULES = (
         "!has(self.selectiveLoss) || self.selectiveLoss == 'none' || !has(self.trainOn) || self.trainOn != 'all'",
         "works on answers only; use trainOn: responses or remove it",
     ),
-    *map(_block, ("dpo", "kto", "orpo", "grpo")),
-    Rule(
-        "rewards",
-        lambda s: "rewards" in s and _method(s) != "grpo",
-        "!has(self.rewards) || (has(self.method) && self.method == 'grpo')",
-        "is only for method: grpo; set that or remove it",
-    ),
-    Rule(
-        "method",
-        lambda s: _method(s) == "grpo" and "rewards" not in s,
-        "!has(self.method) || self.method != 'grpo' || has(self.rewards)",
-        "needs rewards; set rewards.functions, for example to [exact_match]",
-    ),
-    Rule(
-        "rewards.weights",
-        lambda s: (
-            get(s, "rewards.weights") is not None
-            and len(s["rewards"]["weights"]) != len(get(s, "rewards.functions") or ())
-        ),
-        f"!({has('rewards.weights')}) || size(self.rewards.weights) == size(self.rewards.functions)",
-        "must have one number for each of rewards.functions",
-    ),
-    Rule(
-        "rewards.functions",
-        lambda s: get(s, "rewards.file") is None and not set(get(s, "rewards.functions") or ()) <= set(REWARDS),
-        f"!has(self.rewards) || has(self.rewards.file) || self.rewards.functions.all(f, f in {list(REWARDS)})",
-        f"has a name that is none of {', '.join(REWARDS)}; correct it, or set rewards.file to the file that defines it",
-    ),
-    *map(_setting_of, ("pattern", "jsonSchema", "maxLength"), ("regex", "json_schema", "length")),
-    *map(_needs_setting, ("regex", "length"), ("pattern", "maxLength")),
-    Rule(
-        "isVision",
-        lambda s: _method(s) in ("orpo", "grpo") and _vision(s),
-        f"!has(self.method) || !(self.method in ['orpo', 'grpo']) || !{_VISION}",
-        "cannot be combined with method: orpo, whose trainer in TRL takes no images, nor with method: grpo, which is "
-        "not tested with images here; use method: dpo or kto",
-    ),
-    Rule(
-        "hyperparameters.batchSize",
-        lambda s: _method(s) == "kto" and get(s, "hyperparameters.batchSize") == 1,
-        f"!has(self.method) || self.method != 'kto' || !({has('hyperparameters.batchSize')})"
-        " || self.hyperparameters.batchSize > 1",
-        "is too small for method: kto, which compares the rows of a batch with each other; set it to 2 or more",
-    ),
-    Rule(
-        "hyperparameters.autoBatchSize",
-        lambda s: _method(s) in ("kto", "grpo") and get(s, "hyperparameters.autoBatchSize") is True,
-        f"!has(self.method) || !(self.method in ['kto', 'grpo']) || !({has('hyperparameters.autoBatchSize')})"
-        " || !self.hyperparameters.autoBatchSize",
-        "is not for method: kto, which compares the rows of a batch with each other, nor for method: grpo, whose batch "
-        "is of answers that are not written yet; remove it",
-    ),
-    Rule(
-        "hyperparameters.packing",
-        lambda s: get(s, "hyperparameters.packing") is True and _method(s) != "sft",
-        f"!({has('hyperparameters.packing')}) || !self.hyperparameters.packing || {_SFT}",
-        "is only for method: sft, since other methods compare whole answers; remove it",
-    ),
-    Rule(
-        "trainOn",
-        lambda s: s.get("trainOn") == "all" and _method(s) != "sft",
-        f"!has(self.trainOn) || self.trainOn != 'all' || {_SFT}",
-        "is only for method: sft, since other methods compare answers; remove it",
-    ),
-    Rule(
-        "selectiveLoss",
-        lambda s: s.get("selectiveLoss") not in (None, "none") and _method(s) != "sft",
-        f"!has(self.selectiveLoss) || self.selectiveLoss == 'none' || {_SFT}",
-        "is only for method: sft, since other methods compare whole answers; remove it",
-    ),
-    Rule(
-        "backend",
-        lambda s: s.get("backend") == "unsloth" and _method(s) != "sft",
-        f"!has(self.backend) || self.backend != 'unsloth' || {_SFT}",
-        "is only for method: sft; use backend: transformers or remove it",
-    ),
-    Rule(
-        "dpo.labelSmoothing",
-        lambda s: bool(get(s, "dpo.labelSmoothing")) and get(s, "dpo.lossType") not in ("robust", "exo_pair"),
-        f"!({has('dpo.labelSmoothing')}) || self.dpo.labelSmoothing == 0.0"
-        f" || ({has('dpo.lossType')} && self.dpo.lossType in ['robust', 'exo_pair'])",
-        "has an effect only with lossType: robust or exo_pair; set one of them or remove it",
-    ),
-    Rule(
-        "dpo.lossType",
-        lambda s: get(s, "dpo.lossType") == "exo_pair" and not get(s, "dpo.labelSmoothing"),
-        f"!({has('dpo.lossType')}) || self.dpo.lossType != 'exo_pair'"
-        f" || ({has('dpo.labelSmoothing')} && self.dpo.labelSmoothing > 0.0)",
-        "needs labelSmoothing above 0; set it, for example to 0.001",
-    ),
+    *METHOD_RULES,
     Rule(
         "hyperparameters.maxSteps",
         lambda s: get(s, "hyperparameters.maxSteps") == 0,

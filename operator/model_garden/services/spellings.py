@@ -10,7 +10,7 @@ from typing import Any
 
 from model_garden.contract.fields import spec_fields
 from model_garden.contract.pod import GPU_RESOURCE
-from model_garden.contract.rules import get
+from model_garden.contract.rule import get
 from model_garden.services.flags import BY_COMMAND, flag
 from model_garden.services.manifest import Job
 from model_garden.services.yaml_text import yaml_text
