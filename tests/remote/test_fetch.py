@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,28 @@ def test_a_model_in_a_bucket_is_fetched_without_other_files(bucket: Bucket) -> N
         "model.safetensors",
         "tokenizer.json",
     ]
+
+
+def test_the_weights_of_a_model_are_those_that_its_index_names(bucket: Bucket, cache: Path, web: Web) -> None:
+    index, shards = "model.safetensors.index.json", ["part-1.safetensors", "part-2.safetensors"]
+
+    def named(folder: Path) -> list[str]:
+        return sorted(set(json.loads((folder / index).read_text())["weight_map"].values()))
+
+    content = json.dumps({"weight_map": dict(zip("abc", [*shards, shards[0]], strict=True))})
+    for name in (*shards, "model-fp32.safetensors", "config.json"):
+        bucket.put(f"models/tiny/{name}", name.encode())
+    bucket.put(f"models/tiny/{index}", content.encode())
+    web.files = {f"/tiny/{name}": name.encode() for name in (*shards, "config.json")} | {
+        f"/tiny/{index}": content.encode()
+    }
+    for address in (bucket.url("models/tiny"), f"{web.url}/tiny"):
+        endpoint = bucket.endpoint if address.startswith("s3") else None
+        fetched = fetch_model(address, ["*.json"], more=named, endpoint=endpoint)
+        assert sorted(path.name for path in fetched.path.iterdir()) == ["config.json", index, *shards]
+        shutil.rmtree(cache)  # another node
+        again = fetch_model(address, ["*.json"], more=named, endpoint=endpoint, expected=fetched.digest)
+        assert again.digest == fetched.digest
 
 
 def test_a_model_of_a_web_server_is_found_by_its_usual_names(web: Web) -> None:

@@ -65,14 +65,16 @@ def fetch_datasets(config: TrainerConfig, report: Report) -> None:
         _remember(_fetched(fetch, field, _DATASET))
 
 
-def fetch_model(config: TrainerConfig, patterns: Sequence[str], report: Report, *, whole: bool = True) -> Path:
-    """Fetch the files of a remote base model whose names match; its folder.
+def fetch_model(
+    config: TrainerConfig, patterns: Sequence[str], report: Report, weights: Callable[[Path], list[str]] | None = None
+) -> None:
+    """Fetch the files of a remote base model whose names match.
 
     Args:
         config: the job's.
         patterns: as those of ``remote.fetch.fetch_model``.
         report: gets the progress.
-        whole: whether these are all files of the model, whose digest the preflight knows.
+        weights: gives the names of the weights, from the folder with the other files; None fetches no weights.
 
     Raises:
         TrainingError: ModelNotFound, InvalidModel, StorageAccessDenied, StorageUnreachable or OutputNotWritable.
@@ -84,14 +86,14 @@ def fetch_model(config: TrainerConfig, patterns: Sequence[str], report: Report, 
             spec.base_model,
             patterns,
             endpoint=_endpoint(spec),
-            expected=(config.fetched or {}).get("baseModel") if whole else None,
+            more=weights or (lambda _: ()),
+            expected=(config.fetched or {}).get("baseModel") if weights else None,
             tell=byte_reporter(report, "model", f"fetching {spec.base_model}"),
         ),
         "baseModel",
         _MODEL,
     )
     _remember(fetched)
-    return fetched.path
 
 
 def local(path: str) -> str:

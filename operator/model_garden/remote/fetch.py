@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
@@ -168,6 +168,7 @@ def fetch_model(
     address: str,
     patterns: Iterable[str],
     *,
+    more: Callable[[Path], Iterable[str]] = lambda _: (),
     endpoint: str | None = None,
     expected: str | None = None,
     tell: Progress = silent,
@@ -177,6 +178,7 @@ def fetch_model(
     Args:
         address: the folder.
         patterns: names, or patterns of the shell (``*.json``).
+        more: the same for further files, given the folder on disk with the first: an index names the weights.
         endpoint: see ``open_store``.
         expected: the digest of an earlier fetch; that version is used, and no other.
         tell: called with the bytes that arrived and the bytes in all.
@@ -192,6 +194,7 @@ def fetch_model(
         if not objects:
             raise RemoteError("NotFound", f"{folder}: holds no files of a model; give the folder with its config.json")
         made.add(objects)
+        made.add(_model_files(store, folder, list(more(made.place))))
         path, digest = keep(made)
     return require(Fetched(address, path, digest), expected)
 

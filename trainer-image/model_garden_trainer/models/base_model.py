@@ -84,13 +84,7 @@ def fetch(config: TrainerConfig, report: Report, *, weights: bool = True) -> Non
     """
     if not is_remote(config.spec.base_model):
         return
-    if not weights:
-        fetched.fetch_model(config, _SMALL_FILES, report, whole=False)
-        return
-    patterns = [*_SMALL_FILES, "model*.safetensors"]
-    if not (config.fetched or {}).get("baseModel"):
-        patterns = [*_SMALL_FILES, *_weight_files(fetched.fetch_model(config, _SMALL_FILES, report, whole=False))]
-    fetched.fetch_model(config, patterns, report)
+    fetched.fetch_model(config, _SMALL_FILES, report, _weight_files if weights else None)
 
 
 def check_weights(spec: EffectiveSpec, folder: Path) -> None:
