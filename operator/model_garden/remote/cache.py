@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,8 @@ class Cache:
         path = self.folder / "objects" / key_of(found)
         try:
             if found.version and found.size in (-1, path.stat().st_size):
+                with suppress(PermissionError):
+                    os.utime(path)  # so that it is not removed now
                 return Local(path, path.with_suffix(".sha256").read_text())
         except OSError:
             pass

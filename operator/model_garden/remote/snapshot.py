@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -20,6 +20,7 @@ from threading import Lock
 from model_garden.contract.addresses import join, relative_to
 from model_garden.remote.cache import Cache, Local, link
 from model_garden.remote.errors import RemoteError
+from model_garden.remote.prune import prune
 from model_garden.remote.stores import Found, Store
 
 Progress = Callable[[int, int], None]
@@ -122,13 +123,24 @@ def keep(made: Snapshot) -> tuple[Path, str]:
         except OSError:
             if not final.is_dir():  # another process made the same one
                 raise
+    _use(final)
+    prune(made.cache.folder)
     return final, digest
 
 
 def kept(cache: Cache, digest: str | None) -> Path | None:
     """The folder of the snapshot with a digest; None if the cache lacks it."""
     folder = cache.folder / "snapshots" / digest if digest else None
-    return folder if folder and folder.is_dir() else None
+    if not folder or not folder.is_dir():
+        return None
+    _use(folder)
+    return folder
+
+
+def _use(folder: Path) -> None:
+    """Note that a job begins with a snapshot, so that it is not removed soon."""
+    with suppress(OSError):  # a cache of another user, or a read-only one
+        os.utime(folder)
 
 
 def require(fetched: Fetched, expected: str | None) -> Fetched:
