@@ -1,6 +1,7 @@
 """Real chat templates, as TRL keeps them: each answer is trained whole with its reasoning, its tool calls and its end,
 and nothing else is, or the row is refused."""
 
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from model_garden.datasets.chat_format import ChatFormat
+from model_garden.datasets.chat_templates import UnknownTemplate, read_template
 from model_garden.datasets.convert import convert
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.kept import bare
@@ -176,3 +178,40 @@ def test_reasoning_that_an_earlier_turn_loses_is_refused_with_the_ways_out(tmp_p
 def test_what_a_template_leaves_out_is_named(name, row, words, tmp_path):
     with pytest.raises(RowError, match=re.escape(words)):
         rendered(name, row, tmp_path)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model with the templates default and rag in its config, and tool_use in a file of its own."""
+    named = [{"name": "default", "template": "DEFAULT"}, {"name": "rag", "template": "RAG"}]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates/tool_use.jinja").write_text("TOOLS")
+    (tmp_path / "own.jinja").write_text("OWN")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(None, "DEFAULT"), ("default", "DEFAULT"), ("rag", "RAG"), ("tool_use", "TOOLS")]
+)
+def test_a_template_of_the_model_is_chosen_by_its_name(name, text, model):
+    assert read_template(model, name) == text
+
+
+def test_a_template_may_be_a_file_or_one_of_trl(model):
+    assert read_template(model, str(model / "own.jinja")) == "OWN"
+    assert read_template(model, "trl/qwen3_training") == (FOLDER / "qwen3_training.jinja").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tools", "spec.chatTemplate: the model has no chat template 'tools' (it has default, rag, tool_use); use one"),
+        ("none.jinja", "spec.chatTemplate: none.jinja cannot be read (No such file or directory); a relative path"),
+        ("trl/none", "spec.chatTemplate: TRL has no chat template trl/none; it has trl/cohere2_training"),
+        ("trl/../README", "spec.chatTemplate: TRL has no chat template"),
+    ],
+)
+def test_an_unknown_template_is_refused_with_the_known_ones(name, words, model):
+    with pytest.raises(UnknownTemplate, match=re.escape(words)):
+        read_template(model, name)

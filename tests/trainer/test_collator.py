@@ -20,6 +20,7 @@ from model_garden.datasets.origin import Origin
 from model_garden.datasets.rendering import Renderer
 from model_garden_trainer.batches.collator import IGNORED, Collator
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.models.base_model import carry_processor_files
 
 ANSWERS = ("Seven apples, no more.", "No pears at all.")
 ORIGIN = Origin("rows.jsonl", 7)
@@ -197,3 +198,17 @@ def test_a_llama_row_begins_with_one_bos(tiny_model: Callable[[str], Path]) -> N
 def test_a_batch_holds_no_decoded_picture(vision: Collator, picture: ImageRef) -> None:
     batch = vision([chat(("user", (picture, "?")), ("assistant", "Red."))])
     assert all(isinstance(value, torch.Tensor) for value in batch.values())
+
+
+def test_a_named_chat_template_renders_the_rows_and_goes_with_the_output(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model, own = tiny_model("qwen2"), tmp_path / "own.jinja"
+    own.write_text((model / "chat_template.jinja").read_text().replace("helpful", "careful"))
+    turns = (Message("user", ("Hi",)), Message("assistant", ("Hello",)))
+    encoder = Collator(AutoTokenizer.from_pretrained(model), vision=False, template=str(own))
+    assert "careful" in encoder.render(Example("chat", turns, Origin("rows.jsonl", 1))).text
+    assert encoder.tokenizer.chat_template == own.read_text()
+    (tmp_path / "output").mkdir()
+    carry_processor_files(model, tmp_path / "output", str(own))
+    assert AutoTokenizer.from_pretrained(tmp_path / "output").chat_template == own.read_text()

@@ -93,7 +93,7 @@ class Talker:
         from peft import PeftModel
         from transformers import AutoProcessor, AutoTokenizer
 
-        from model_garden.datasets.chat_format import read_json
+        from model_garden.datasets.model_files import read_json
         from model_garden.families import reads_images
 
         base = self._base() if self._has_adapter else self._folder

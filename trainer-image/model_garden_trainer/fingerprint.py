@@ -30,6 +30,8 @@ def fingerprint(spec: EffectiveSpec, data: Data) -> str:
         content["model"] = digest
     if spec.rewards and spec.rewards.file:
         content["rewards"] = hashlib.sha256(Path(spec.rewards.file).read_bytes()).hexdigest()
+    if (spec.chat_template or "").endswith(".jinja"):
+        content["chatTemplate"] = digest_files(str(spec.chat_template))
     if spec.vision:
         content["pictures"] = [digest_pictures(rows) for rows in data.sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

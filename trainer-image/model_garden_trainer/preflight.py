@@ -65,7 +65,12 @@ def _counter(spec: EffectiveSpec, folder: Path, report: Report) -> TokenCounter 
     min_pixels, max_pixels = spec.pixel_bounds
     try:
         return TokenCounter.load(
-            folder, vision=spec.vision, min_pixels=min_pixels, max_pixels=max_pixels, train_on=spec.train_on
+            folder,
+            vision=spec.vision,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
+            train_on=spec.train_on,
+            template=spec.chat_template,
         )
     except UncountableError as error:
         report_warning(

@@ -171,7 +171,7 @@ def _encoder(spec: EffectiveSpec, model: Path, output: Path) -> Collator:
     """A collator by the files of an output of ``model``. It labels every answer, whatever the run trained on, because a
     question ends where the labels begin."""
     trainer = trainer_for(spec, model)
-    plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "none"})
+    plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "none", "chat_template": None})
     return trainer.encoder(trainer.load_processor(output), plain)
 
 

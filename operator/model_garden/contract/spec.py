@@ -154,6 +154,12 @@ class TrainingJobSpec(ContractModel):
     train_on: TrainOn | None = declare(
         "Tokens to train on: those of responses, or all.", "responses", shapes_weights=True
     )
+    chat_template: Text | None = declare(
+        "Chat template: a name of one of the model's own templates, such as tool_use; the path of a .jinja file in the "
+        "workspace; or trl/NAME for one of the TRL library, such as trl/qwen3_training. The trained model has it too.",
+        shapes_weights=True,
+        default_words="the model's own",
+    )
     selective_loss: SelectiveLoss | None = declare(
         "How much of the JSON structure of answers to exclude from the loss.", "none", shapes_weights=True
     )
@@ -289,6 +295,7 @@ def outside_workspace(spec: TrainingJobSpec) -> list[str]:
         "spec.datasetPath": spec.dataset_path,
         "spec.validationDatasetPath": spec.validation_dataset_path,
         "spec.outputDir": spec.output_dir,
+        "spec.chatTemplate": spec.chat_template,
         "spec.baseModel": spec.base_model if is_path(spec.base_model) else None,
     }
     return [

@@ -12,11 +12,11 @@ Example), ``examples`` (the sequence) and ``check`` with ``pictures`` and ``toke
 holds one line for each problem: file, row, reason and fix.
 """
 
-from model_garden.datasets.chat_format import DamagedModelFile
 from model_garden.datasets.check import CheckReport, check_examples, warnings_of
 from model_garden.datasets.errors import DatasetError
 from model_garden.datasets.example import Example, ImageRef, Message
 from model_garden.datasets.examples import Examples, open_examples
+from model_garden.datasets.model_files import DamagedModelFile
 from model_garden.datasets.origin import Origin
 from model_garden.datasets.tokens import TokenCounter, UncountableError
 

@@ -5,13 +5,14 @@ They are read from the model's files, without torch, so that ``validate``, the p
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from model_garden.datasets.chat_templates import read_template
+from model_garden.datasets.model_files import damaged, read_json
 from model_garden.families import reads_images
 
 FILES = (
@@ -24,10 +25,6 @@ FILES = (
 )
 """Files that a model may have beside ``config.json`` and ``tokenizer.json``, and that are read."""
 _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
-
-
-class DamagedModelFile(ValueError):
-    """A file of the model cannot be read; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +50,16 @@ class ChatFormat:
     structured: bool = False
 
     @classmethod
-    def load(cls, folder: Path, *, vision: bool) -> ChatFormat:
+    def load(cls, folder: Path, *, vision: bool, template: str | None = None) -> ChatFormat:
         """Read the files of a model's folder, which has a ``tokenizer.json``.
 
         Args:
             folder: of a model, or of an adapter, which has no config.json.
             vision: whether the model reads images, if its config.json is not there to say it.
+            template: ``chatTemplate``; None for the model's own.
 
         Raises:
-            DamagedModelFile: one of them cannot be read.
+            DamagedModelFile: one of them cannot be read, or there is no such template.
         """
         config = read_json(folder / "tokenizer_config.json")
         special = _special_tokens(read_json(folder / "special_tokens_map.json") | config)
@@ -70,7 +68,7 @@ class ChatFormat:
         controls = {token["content"] for token in added if token.get("special")} | set(special.values())
         stops = {tokenizer.id_to_token(number) for number in _end_ids(folder)} | {special.get("eos_token")}
         return cls(
-            template=_template(folder, config),
+            template=read_template(folder, template),
             special_tokens=special,
             opening=_opening(tokenizer, config, special.get("bos_token")),
             end=special.get("eos_token", ""),
@@ -78,23 +76,6 @@ class ChatFormat:
             controls=frozenset(controls - {special.get("unk_token")}),
             structured=vision or reads_images(read_json(folder / "config.json")),
         )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; an empty one if there is no file.
-
-    Raises:
-        DamagedModelFile: it holds no JSON object.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(found, dict):
-        raise _damaged(path, "not a JSON object")
-    return found
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -107,7 +88,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exceptions
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def check_files(folder: Path) -> None:
@@ -120,10 +101,6 @@ def check_files(folder: Path) -> None:
         read_json(folder / name)
     if (folder / "tokenizer.json").is_file():
         read_tokenizer(folder)
-
-
-def _damaged(path: Path, reason: object) -> DamagedModelFile:
-    return DamagedModelFile(f"{path} is damaged ({reason}); download the model again")
 
 
 def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
@@ -149,13 +126,3 @@ def _opening(tokenizer: Tokenizer, config: dict[str, Any], bos: str | None) -> s
         tokens = tokenizer.encode("a").tokens
         adds = tokens[:1] == [bos]
     return bos if adds else ""
-
-
-def _template(folder: Path, config: dict[str, Any]) -> str | None:
-    """The chat template; of several named ones the one named ``default``, as in transformers."""
-    file = folder / "chat_template.jinja"
-    source = file.read_text(encoding="utf-8") if file.is_file() else None
-    source = source or read_json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
-    if isinstance(source, list):
-        source = next((entry["template"] for entry in source if entry.get("name") == "default"), None)
-    return source.get("default") if isinstance(source, dict) else source

@@ -17,9 +17,10 @@ from typing import Any, Literal
 from tokenizers import Tokenizer
 
 from model_garden.datasets.answer_spans import Span
-from model_garden.datasets.chat_format import ChatFormat, check_files, read_json, read_tokenizer
+from model_garden.datasets.chat_format import ChatFormat, check_files, read_tokenizer
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Example
+from model_garden.datasets.model_files import read_json
 from model_garden.datasets.rendering import Renderer, check_trained, trained_tokens
 from model_garden.datasets.sizes import Size, bounded
 from model_garden.estimate.image_tokens import smart_resize
@@ -101,11 +102,13 @@ class TokenCounter:
         folder: the model's folder.
         images: counts the tokens of an image; None for a text model.
         train_on: which tokens carry loss.
+        template: ``chatTemplate``; None for the model's own.
     """
 
     folder: Path
     images: ImageTokens | None = None
     train_on: Literal["responses", "all"] = "responses"
+    template: str | None = None
 
     @classmethod
     def load(
@@ -116,6 +119,7 @@ class TokenCounter:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         train_on: Literal["responses", "all"] = "responses",
+        template: str | None = None,
     ) -> TokenCounter:
         """Check that the model's files suffice to count tokens.
 
@@ -127,8 +131,8 @@ class TokenCounter:
         if not (folder / "tokenizer.json").is_file():
             raise UncountableError(f"{folder}: has no tokenizer.json")
         check_files(folder)
-        counter = cls(folder, ImageTokens.load(folder, min_pixels, max_pixels) if vision else None, train_on)
-        if vision and counter.chat_format.template is None:
+        counter = cls(folder, ImageTokens.load(folder, min_pixels, max_pixels) if vision else None, train_on, template)
+        if counter.chat_format.template is None and vision:
             raise UncountableError(f"{folder}: has no chat template")
         return counter
 
@@ -173,7 +177,7 @@ class TokenCounter:
     @cached_property
     def chat_format(self) -> ChatFormat:
         """How the model reads text."""
-        return ChatFormat.load(self.folder, vision=self.images is not None)
+        return ChatFormat.load(self.folder, vision=self.images is not None, template=self.template)
 
     @cached_property
     def _renderer(self) -> Renderer:
@@ -187,4 +191,4 @@ class TokenCounter:
         return tokenizer
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "images": self.images, "train_on": self.train_on}
+        return {"folder": self.folder, "images": self.images, "train_on": self.train_on, "template": self.template}

@@ -53,6 +53,7 @@ class Check:
         max_pixels: the largest area of an image.
         train_on: which tokens carry loss.
         method: the training method, which decides the formats of rows; None reads the rows of each.
+        template: ``chatTemplate``; None for the model's own.
         columns: ``columnMapping``; empty for none.
         root: the folder that data files and images may not leave; None allows any path.
         endpoint: the server of an s3:// or gs:// address; None for that of the environment.
@@ -68,6 +69,7 @@ class Check:
     max_pixels: int | None = None
     train_on: Literal["responses", "all"] = "responses"
     method: Method | None = None
+    template: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = None
     endpoint: str | None = None
@@ -101,6 +103,7 @@ def _check(spec: EffectiveSpec, path: str, split: str) -> Check:
         *bounds,
         train_on=spec.train_on,
         method=spec.method,
+        template=spec.chat_template,
         columns=spec.columns,
         endpoint=endpoint,
     )
@@ -182,6 +185,7 @@ def _token_counter(check: Check, vision: bool) -> tuple[TokenCounter | None, lis
             min_pixels=check.min_pixels,
             max_pixels=check.max_pixels,
             train_on=check.train_on,
+            template=check.template,
         )
         return counter, []
     except UncountableError as unknown:

@@ -104,6 +104,7 @@ class DatasetQuestion(_Value):
         None,
         description="A model folder in ./models, whose tokenizer counts the tokens of a check. Default: not counted.",
     )
+    chat_template: str | None = Field(None, max_length=1024, description="The job's chat_template.")
     max_seq_length: PositiveInt | None = Field(None, description="Most tokens of a row. Default: no limit.")
     min_pixels: PositiveInt | None = Field(None, description="Smallest area of an image in pixels.")
     max_pixels: PositiveInt | None = Field(None, description="Largest area of an image in pixels.")

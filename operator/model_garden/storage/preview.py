@@ -107,6 +107,7 @@ def _check(question: DatasetQuestion, path: Path, root: Path) -> Check:
         max_pixels=question.max_pixels,
         train_on=question.train_on,
         method=question.method,
+        template=question.chat_template,
         columns=dict(question.column_mapping.items()),
         root=root,
     )

@@ -62,6 +62,7 @@ OWN_INPUTS = ("is_vision", "model_type", "base_model", "dataset_path", "suspend"
 WRITTEN_AS_YAML = ("resources", "pod_template")
 LABELS = {
     "method": "Training method",
+    "chat_template": "Chat template",
     "column_mapping.messages": "Turns column",
     "column_mapping.prompt": "Prompt column",
     "column_mapping.response": "Response column",

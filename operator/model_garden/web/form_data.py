@@ -110,6 +110,6 @@ def question(values: Mapping[str, str]) -> dict[str, Any]:
     known = {"base_model": model, "max_seq_length": spec.hyperparameters.max_seq_length}
     return (
         read
-        | {"column_mapping": spec.columns, "min_pixels": least, "max_pixels": most}
+        | {"column_mapping": spec.columns, "chat_template": spec.chat_template, "min_pixels": least, "max_pixels": most}
         | (known if model.startswith("./models/") else {})
     )

@@ -48,6 +48,7 @@ class Collator:
         selective_loss: which tokens of a JSON answer carry none.
         min_pixels, max_pixels: an image's area is brought between them, its shape kept; the processor's own bounds
             hold besides.
+        template: ``chatTemplate``; None for the model's own.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Collator:
         selective_loss: SelectiveLoss = "none",
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        template: str | None = None,
     ) -> None:
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
@@ -77,7 +79,10 @@ class Collator:
         if self.tokenizer.pad_token is None:  # any will do: padding is masked
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.convert_ids_to_tokens(0)
         folder = Path(self.tokenizer.name_or_path)
-        self.renderer = Renderer(ChatFormat.load(folder, vision=self._reads_images), train_on)
+        self.template = template
+        self.renderer = Renderer(ChatFormat.load(folder, vision=self._reads_images, template=template), train_on)
+        if template:
+            self.processor.chat_template = self.tokenizer.chat_template = self.renderer.format.template
         self._picture_tokens = self._ids_of_picture_tokens()
 
     def __call__(self, examples: list[Example]) -> Batch:

@@ -184,6 +184,7 @@ def _counter(encoder: Collator, folder: Path) -> TokenCounter | None:
             min_pixels=encoder.min_pixels,
             max_pixels=encoder.max_pixels,
             train_on=encoder.train_on,
+            template=encoder.template,
         )
     except UncountableError:
         return None

@@ -36,4 +36,4 @@ def save(model: Any, start: State | None, config: TrainerConfig, base: Path, out
             doubled(settings)
         save_file(weights(model, start), output / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
         settings.save_pretrained(output)
-        carry_processor_files(base, output)
+        carry_processor_files(base, output, config.spec.chat_template)

@@ -31,5 +31,5 @@ def save(model: Any, config: TrainerConfig, base: Path, output: Path) -> None:
         model.config.use_cache = True  # off in training alone
         model.to(sixteen_bit(base))
         type(model).save_pretrained(model, output)
-        carry_processor_files(base, output)
+        carry_processor_files(base, output, config.spec.chat_template)
         check_16bit(output)

@@ -60,7 +60,7 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
         peft_adapter.untie(model, PeftConfig.from_pretrained(output))
         merged = peft_adapter.load(model, output).merge_and_unload(safe_merge=True)
         merged.to(dtype).save_pretrained(folder)  # modules that are trained whole are saved in float32
-        carry_processor_files(base, folder)
+        carry_processor_files(base, folder, config.spec.chat_template)
         check_16bit(folder)
 
 
@@ -107,7 +107,7 @@ def save_4bit(config: TrainerConfig, base: Path, sixteen: Path, folder: Path) ->
         )
         assert_quantized(model, "4bit")
         model.save_pretrained(folder)
-        carry_processor_files(base, folder)
+        carry_processor_files(base, folder, config.spec.chat_template)
         if "U8" not in tensor_dtypes(folder):  # bitsandbytes packs two 4-bit weights into a byte
             raise TrainingError("ExportFailed", f"{folder}: holds no 4-bit weights; the adapter is kept")
 

@@ -14,7 +14,9 @@ from model_garden.contract.addresses import is_remote
 from model_garden.contract.names import PREFLIGHT_DONE_ENV
 from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden.datasets.chat_format import DamagedModelFile, check_files, read_json
+from model_garden.datasets.chat_format import check_files
+from model_garden.datasets.chat_templates import FILE, UnknownTemplate, read_template
+from model_garden.datasets.model_files import DamagedModelFile, read_json
 from model_garden.families import reads_images
 from model_garden_trainer import fetched
 from model_garden_trainer.errors import TrainingError
@@ -22,7 +24,10 @@ from model_garden_trainer.events import Report, log
 from model_garden_trainer.hub_retry import patiently
 
 _INDEX = "model.safetensors.index.json"
-_SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py", "LICENSE*", "README.md")
+_SMALL_FILES = (
+    *("*.json", "*.jinja", "additional_chat_templates/*.jinja"),
+    *("*.model", "*.txt", "*.tiktoken", "*.py", "LICENSE*", "README.md"),
+)
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 _NOT_CARRIED = ("config.json", "adapter_config.json", "training_config.json", "README.md")
 
@@ -71,6 +76,9 @@ def look(spec: EffectiveSpec, warn: Warn = log) -> Path:
     check_kind(spec, folder)
     try:
         check_files(folder)
+        read_template(folder, spec.chat_template)
+    except UnknownTemplate as error:
+        raise TrainingError("InvalidModel", str(error)) from error
     except DamagedModelFile as error:
         raise TrainingError("InvalidModel", f"spec.baseModel: {error}") from error
     return folder
@@ -160,16 +168,21 @@ def _check_quantization(spec: EffectiveSpec, config: dict[str, Any]) -> None:
         )
 
 
-def carry_processor_files(base: Path, output: Path) -> None:
+def carry_processor_files(base: Path, output: Path, template: str | None = None) -> None:
     """Copy tokenizer, processor and chat template of ``base`` into an output, which then loads without ``base``.
 
+    The output has the chat template that ``template``, the job's ``chatTemplate``, names, if it names one.
     They come from the base model, not from the loaded objects: what those write differs between versions, and leaves
     out what was not loaded here.
     """
     for pattern in _SMALL_FILES:
         for path in base.glob(pattern):
             if path.name not in _NOT_CARRIED and not path.name.endswith(".index.json"):
-                shutil.copyfile(path, output / path.name)
+                kept = output / path.relative_to(base)
+                kept.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, kept)
+    if template and (text := read_template(base, template)):
+        (output / FILE).write_text(text, encoding="utf-8")
     _name_processor(base, output)
 
 

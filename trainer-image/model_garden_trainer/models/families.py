@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.datasets.chat_format import read_json
+from model_garden.datasets.model_files import read_json
 from model_garden.families import reads_images
 from model_garden_trainer.batches.collator import Collator
 
@@ -44,6 +44,7 @@ class TextTrainer:
             vision=False,
             train_on=spec.train_on,
             selective_loss=spec.selective_loss,
+            template=spec.chat_template,
         )
 
 
@@ -64,6 +65,7 @@ class VisionLanguageTrainer:
             vision=True,
             train_on=spec.train_on,
             selective_loss=spec.selective_loss,
+            template=spec.chat_template,
             min_pixels=min_pixels,
             max_pixels=max_pixels,
         )
