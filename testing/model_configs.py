@@ -99,7 +99,7 @@ EXACT: list[tuple[str, Config, float]] = [
 ]
 
 # The first leaves out what its family's defaults say, as on the Hub.
-APPROXIMATE: list[tuple[str, Config]] = [
+OTHERS: list[tuple[str, Config]] = [
     (
         "Gemma-3-4B",
         {

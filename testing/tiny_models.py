@@ -93,7 +93,7 @@ def make_tiny_model(kind: Kind, folder: str | Path, seed: int = 0, variant: Vari
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, tokenizer_or_processor = _MAKERS[kind](variant)
-        _widen_readout(model)
+        widen_readout(model)
     model.save_pretrained(folder)
     tokenizer_or_processor.save_pretrained(folder)
     return folder
@@ -112,9 +112,9 @@ def _qwen2_5_vl(variant: Variant) -> tuple[PreTrainedModel, Any]:
         image_processor=Qwen2VLImageProcessor(merge_size=variant.merge, min_pixels=3136, max_pixels=12_845_056),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(),
-        chat_template=_chat_template("qwen2_5_vl"),
+        chat_template=chat_template("qwen2_5_vl"),
     )
-    return _ready(Qwen2_5_VLForConditionalGeneration(config), tokenizer), processor
+    return ready(Qwen2_5_VLForConditionalGeneration(config), tokenizer), processor
 
 
 def _qwen3_vl(variant: Variant) -> tuple[PreTrainedModel, Any]:
@@ -132,28 +132,28 @@ def _qwen3_vl(variant: Variant) -> tuple[PreTrainedModel, Any]:
         ),
         tokenizer=tokenizer,
         video_processor=Qwen3VLVideoProcessor(),
-        chat_template=_chat_template("qwen3_vl"),
+        chat_template=chat_template("qwen3_vl"),
     )
-    return _ready(Qwen3VLForConditionalGeneration(config), tokenizer), processor
+    return ready(Qwen3VLForConditionalGeneration(config), tokenizer), processor
 
 
 def _qwen2(variant: Variant) -> tuple[PreTrainedModel, Any]:
     tokenizer = _qwen_tokenizer(variant)
-    tokenizer.chat_template = _chat_template("qwen2_5")
-    return _ready(Qwen2ForCausalLM(Qwen2Config(**_text_config(tokenizer, variant))), tokenizer), tokenizer
+    tokenizer.chat_template = chat_template("qwen2_5")
+    return ready(Qwen2ForCausalLM(Qwen2Config(**_text_config(tokenizer, variant))), tokenizer), tokenizer
 
 
 def _llama(variant: Variant) -> tuple[PreTrainedModel, Any]:
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_byte_level_bpe(LLAMA_TOKENS, variant),
+        tokenizer_object=byte_level_bpe(LLAMA_TOKENS, variant),
         bos_token="<|begin_of_text|>",
         eos_token="<|eot_id|>",
         pad_token="<|end_of_text|>",
         additional_special_tokens=["<|start_header_id|>", "<|end_header_id|>"],
         model_max_length=MAX_POSITIONS,
     )
-    tokenizer.chat_template = _chat_template("llama3")
-    return _ready(LlamaForCausalLM(LlamaConfig(**_text_config(tokenizer, variant))), tokenizer), tokenizer
+    tokenizer.chat_template = chat_template("llama3")
+    return ready(LlamaForCausalLM(LlamaConfig(**_text_config(tokenizer, variant))), tokenizer), tokenizer
 
 
 _MAKERS: dict[str, Callable[[Variant], tuple[PreTrainedModel, Any]]] = {
@@ -199,20 +199,22 @@ def _token_ids(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _ready(model: PreTrainedModel, tokenizer: Any) -> PreTrainedModel:
+def ready(model: PreTrainedModel, tokenizer: Any) -> PreTrainedModel:
+    """The model with a generation config by its tokenizer."""
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     return model
 
 
-def _widen_readout(model: PreTrainedModel) -> None:
+def widen_readout(model: PreTrainedModel) -> None:
+    """Draw embeddings and output layer anew, with ``READOUT_STD``."""
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         torch.nn.init.normal_(layer.weight, std=READOUT_STD)
 
 
 def _qwen_tokenizer(variant: Variant) -> Qwen2Tokenizer:
-    trained = _byte_level_bpe(QWEN_TOKENS, variant)
+    trained = byte_level_bpe(QWEN_TOKENS, variant)
     vocab, merges = _vocab_and_merges(trained)
     tokenizer = Qwen2Tokenizer(
         vocab=vocab,
@@ -231,7 +233,7 @@ def _vocab_and_merges(tokenizer: Tokenizer) -> tuple[dict[str, int], list[Any]]:
     return model["vocab"], [tuple(pair) for pair in model["merges"]]
 
 
-def _byte_level_bpe(special: tuple[str, ...], variant: Variant) -> Tokenizer:
+def byte_level_bpe(special: tuple[str, ...], variant: Variant) -> Tokenizer:
     """A byte-level BPE of every byte, the variant's merges, learned from the sample data, and ``special``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -253,7 +255,7 @@ def _corpus() -> Iterator[str]:
         yield " ".join(message["content"] for message in row["messages"])
 
 
-def _chat_template(name: str) -> str:
+def chat_template(name: str) -> str:
     """The real chat template of a model family, as the installed TRL bundles it."""
     trl = importlib.util.find_spec("trl")
     if trl is None or not trl.submodule_search_locations:

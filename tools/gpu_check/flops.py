@@ -21,7 +21,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from model_garden.estimate.model_shape import Model, Role, Side
+from model_garden.estimate.modules import Model, Role, Side
 
 PEAK_TFLOPS: dict[str, float] = {
     r"H100 PCIe": 756,

@@ -17,6 +17,7 @@ import torch
 from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.progress import DatasetEvent, Outcome, SampleAnswer, SampleEvent
 from model_garden.contract.spec import EffectiveSpec
+from model_garden.contract.spec_warnings import spec_warnings
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Samples, TrackerStatus
 from model_garden.contract.trainer_config import TrainerConfig, for_record
 from model_garden_trainer import exports, rewards
@@ -69,6 +70,8 @@ def train(
     name, reason = backends.choose(spec, gpu=torch.cuda.is_available())
     if spec.gpus and not torch.cuda.is_available():
         report_warning(report, f"{spec.gpus} GPU(s) requested, but torch finds none: training runs on the CPU, slowly")
+    for message in spec_warnings(spec):
+        report_warning(report, message)
     outputs.prepare_folder(output, spec.output_dir, spec.base_model)
 
     report_stage(report, "dataset", spec.dataset_path)
@@ -141,7 +144,7 @@ def _trained_and_saved(
 
     whole = run.spec.adapter == "none"
     with run.watchdog:
-        model = _adapted(run.backend, run.spec, folder)
+        model = _adapted(run, folder)
         start = None if whole else peft_adapter.initial(model, run.spec.lora_config)
         report_stage(run.report, "training")
         match run.spec.method:
@@ -189,17 +192,25 @@ def _encoded(
     return encoder, measured, longest
 
 
-def _adapted(backend: ModuleType, spec: EffectiveSpec, folder: Path) -> Any:
+def _adapted(run: Run, folder: Path) -> Any:
     """The base model with fresh adapters, whose first weights depend on the seed and on nothing that went before."""
     from transformers import set_seed
 
+    from model_garden_trainer.models.lora import fused_experts
     from model_garden_trainer.models.vision_attention import use_varlen
 
+    backend, spec = run.backend, run.spec
     model = backend.load_model(spec, folder)
-    set_seed(spec.hyperparameters.seed)
+    set_seed(run.h.seed)
     model = backend.train_whole(model, spec) if spec.adapter == "none" else backend.add_lora(model, spec)
     use_varlen(model)
     log(_trainable(model))
+    if spec.adapter != "none" and fused_experts(model):
+        report_warning(
+            run.report,
+            "the model is a mixture of experts: its experts and its MLPs get no adapters and stay as they are; its "
+            "attention is trained",
+        )
     return model
 
 

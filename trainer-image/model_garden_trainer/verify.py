@@ -181,7 +181,8 @@ def _load(spec: EffectiveSpec, folder: Path, *, as_trained: bool = False) -> Any
     ``as_trained`` quantizes the base model as in training, in which it fits where training did; a merge is compared in
     16 bit, for quantizing changes logits more than a wrong merge might.
     """
-    wide = not torch.cuda.is_available() and not comes_quantized(folder)  # what is not quantized there is in 16 bit
+    narrow = spec.quantization == "16bit" or comes_quantized(folder)  # what is not quantized there is in 16 bit
+    wide = not torch.cuda.is_available() and not narrow
     options: dict[str, Any] = {"dtype": torch.float32 if wide else torch.bfloat16, "local_files_only": True}
     if torch.cuda.is_available():
         options["device_map"] = "auto"

@@ -10,13 +10,14 @@ from pydantic.alias_generators import to_camel
 
 from model_garden.cli.access import with_cluster
 from model_garden.cli.follow import Follow, follow_job
-from model_garden.cli.output import FAILED, CommandError, note, print_json, print_yaml
+from model_garden.cli.output import FAILED, CommandError, note, print_json, print_yaml, warn
 from model_garden.cli.spec_flags import named_by_flag, parse_sets
 from model_garden.cluster import Cluster, Object
 from model_garden.contract.addresses import HUB_DATASET, is_remote
 from model_garden.contract.defaults import merge
 from model_garden.contract.options import Storage
 from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.spec_warnings import spec_warnings
 from model_garden.services.errors import Conflict
 from model_garden.services.manifest import Job
 from model_garden.services.queries import reference
@@ -98,6 +99,8 @@ def rerun(name: str, new_name: str | None, sets: list[str] | None, how: Creation
 def _create(job: Job, how: Creation) -> None:
     """Create the job, print it, and follow it until it ends if requested."""
     namespace = how.namespace or job.metadata.get("namespace")
+    for message in spec_warnings(job.spec):
+        warn(message)
     if how.dry_run == "client":
         _print_created(job.resource(namespace), how.output or "yaml")
         return

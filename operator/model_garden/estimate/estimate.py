@@ -15,7 +15,8 @@ from model_garden.contract.memory_estimate import GIB, Estimate, RowShape
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.estimate.formulas import Job, activation_parts, adapter_parts, checkpoint_bytes, part, weight_parts
 from model_garden.estimate.image_tokens import most_picture_tokens
-from model_garden.estimate.model_shape import Config, VisionShape, read_model
+from model_garden.estimate.model_shape import read_model
+from model_garden.estimate.modules import Config, VisionShape
 
 GPU_SIZES = (16, 24, 40, 48, 80, 96, 141, 192)
 """Sizes of common GPUs in GB, as vendors name them."""

@@ -18,7 +18,7 @@ from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.memory_estimate import GIB, Part, RowShape
 from model_garden.contract.options import EffectiveLoraConfig
 from model_garden.estimate.image_tokens import patches
-from model_garden.estimate.model_shape import Config, Model, Module, TextShape
+from model_garden.estimate.modules import Config, Model, Module, TextShape
 
 Backend = Literal["unsloth", "transformers"]
 
@@ -146,11 +146,14 @@ def adapted_modules(modules: Iterable[Module], lora: EffectiveLoraConfig) -> lis
         "mlp": lora.finetune_mlp_modules is not False,
     }
 
+    modules = list(modules)
+    mixture = any(module.name.endswith(".experts") for module in modules)  # of which attention alone is adapted
+
     def wanted(module: Module) -> bool:
         if lora.target_modules:
             named = any(f".{module.name}".endswith(f".{target}") for target in lora.target_modules)
             return named and module.role not in ("embedding", "other")
-        return roles.get(module.role, False)
+        return roles.get(module.role, False) and not (mixture and module.role == "mlp" and module.side == "language")
 
     return [module for module in modules if sides[module.side] and wanted(module)]
 

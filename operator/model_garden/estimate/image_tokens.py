@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from model_garden.estimate.model_shape import VisionShape
+from model_garden.estimate.modules import VisionShape
 
 
 def smart_resize(width: int, height: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

@@ -50,7 +50,7 @@ ADVICE: dict[str, str] = {
     "lora_config.init_lora_weights": "pissa may learn faster. The saved adapter has twice the rank.",
     "lora_config.loraplus_lr_ratio": "16 is usual. Lower the learning rate if the loss jumps.",
     "lora_config.modules_to_save": "For new words or another language. Needs much more memory.",
-    "lora_config.finetune_vision_layers": "Turn it on if images look unlike photos, such as scans or X-rays.",
+    "lora_config.finetune_vision_layers": "Turn it on if images look unlike photos. For vLLM, choose merged_16bit too.",
     "lora_config.finetune_language_layers": "Turn it off to adapt the vision tower alone.",
     "lora_config.finetune_attention_modules": "Turn it off to adapt the MLP alone.",
     "lora_config.finetune_mlp_modules": "Turn it off to adapt attention alone.",

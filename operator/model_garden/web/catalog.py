@@ -31,6 +31,20 @@ VISION: dict[str, tuple[Model, ...]] = {
         Model("Qwen/Qwen3-VL-8B-Instruct", "8B"),
         Model("Qwen/Qwen3-VL-32B-Instruct", "32B"),
     ),
+    "Qwen3.5": (Model("Qwen/Qwen3.5-9B", "9B, images and text"), Model("Qwen/Qwen3.5-27B", "27B, images and text")),
+    "Gemma 3": (
+        Model("google/gemma-3-4b-it", "4B, needs a Hub token"),
+        Model("google/gemma-3-12b-it", "12B, needs a Hub token"),
+        Model("google/gemma-3-27b-it", "27B, needs a Hub token"),
+    ),
+    "SmolVLM": (
+        Model("HuggingFaceTB/SmolVLM-256M-Instruct", "256M, to try things"),
+        Model("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "2.2B"),
+    ),
+    "Mistral": (
+        Model("mistralai/Mistral-Small-3.1-24B-Instruct-2503", "24B"),
+        Model("mistral-community/pixtral-12b", "12B"),
+    ),
 }
 TEXT: dict[str, tuple[Model, ...]] = {
     "Qwen3": (
@@ -47,9 +61,16 @@ TEXT: dict[str, tuple[Model, ...]] = {
         Model("meta-llama/Llama-3.2-3B-Instruct", "3B, needs a Hub token"),
         Model("meta-llama/Llama-3.1-8B-Instruct", "8B, needs a Hub token"),
     ),
+    "Reads images too": (
+        Model("Qwen/Qwen3.5-9B", "9B"),
+        Model("google/gemma-3-4b-it", "4B, needs a Hub token"),
+        Model("google/gemma-3-12b-it", "12B, needs a Hub token"),
+    ),
     "Other": (
         Model("google/gemma-3-1b-it", "1B, needs a Hub token"),
         Model("mistralai/Mistral-7B-Instruct-v0.3", "7B"),
+        Model("microsoft/Phi-4-mini-instruct", "3.8B"),
+        Model("Qwen/Qwen3-30B-A3B-Instruct-2507", "30B, a mixture of experts: its attention is trained"),
     ),
 }
 

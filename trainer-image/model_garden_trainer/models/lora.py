@@ -7,12 +7,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from model_garden.contract.options import EffectiveLoraConfig
-from model_garden.families import CONNECTOR_WORDS, VISION_MODULES
+from model_garden.families import CONNECTOR_WORDS, NEVER_ADAPTED, VISION_MODULES
 from model_garden_trainer.errors import TrainingError
 
 CONNECTOR = re.compile("|".join(CONNECTOR_WORDS))
 _HEADS = {"lm_head", "embed_out", "score", "classifier"}
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+_OF_EXPERTS = {"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 _MLP = re.compile(r"mlp|feed_forward|ffn|experts", re.IGNORECASE)
 
 
@@ -24,7 +25,7 @@ def choose(
     Args:
         linears: full names of all linear layers of the model.
         config: an effective ``loraConfig``.
-        others: full names of other modules with weights (convolutions, embeddings), which are never adapted.
+        others: full names of all other modules, which are never adapted.
 
     Returns:
         ``target_modules`` and ``exclude_modules`` of ``peft.LoraConfig``.
@@ -80,18 +81,29 @@ def check_saved(whole: Sequence[str], modules: Collection[str], targets: Collect
 
 
 def layers(model: Any) -> tuple[list[str], list[str]]:
-    """Full names of the linear layers of a model (quantized ones too), and of all other leaf modules."""
+    """Full names of the linear layers of a model (quantized ones too), and of all its other modules.
+
+    Of a mixture of experts whose experts are single parameters, the MLPs that are left count as other modules: peft
+    takes their names for those of the experts (``_convert_peft_config_moe`` in 0.21) and would adapt these instead.
+    """
     from torch.nn import Linear
 
-    leaves = [(name, module) for name, module in model.named_modules() if not any(True for _ in module.children())]
-    linears = [name for name, module in leaves if isinstance(module, Linear)]
-    return linears, [name for name, module in leaves if not isinstance(module, Linear)]
+    modules = dict(model.named_modules())
+    linears = {name for name, module in modules.items() if isinstance(module, Linear) and not list(module.children())}
+    if fused_experts(model):
+        linears = {name for name in linears if name.rpartition(".")[2] not in _OF_EXPERTS}
+    return [name for name in modules if name in linears], [name for name in modules if name and name not in linears]
+
+
+def fused_experts(model: Any) -> bool:
+    """Whether the experts of a mixture are single 3-D parameters, which get no adapter."""
+    return any(parameter.dim() == 3 and ".experts." in name for name, parameter in model.named_parameters())
 
 
 def pattern(targets: list[str], excluded: str | None) -> str:
     """The same choice as one pattern of full names, for a backend that takes no ``exclude_modules``."""
     names = "|".join(map(re.escape, targets))
-    return (f"(?!{excluded}$)" if excluded else "") + rf"(?:.*\.)?(?:{names})"
+    return (f"(?!(?:{excluded})$)" if excluded else "") + rf"(?:.*\.)?(?:{names})"
 
 
 def _wanted(name: str, config: EffectiveLoraConfig) -> bool:
@@ -100,7 +112,7 @@ def _wanted(name: str, config: EffectiveLoraConfig) -> bool:
     if config.target_modules:
         return any(_is(name, target) for target in config.target_modules)
     parts = name.split(".")
-    if CONNECTOR.search(name) or _HEADS & set(parts):
+    if CONNECTOR.search(name) or (_HEADS | NEVER_ADAPTED) & set(parts):
         return False
     inside = ".".join(parts[-3:])
     attention, mlp = bool(_ATTENTION.search(inside)), bool(_MLP.search(inside))
@@ -124,8 +136,10 @@ def _excluding(wanted: list[str], unwanted: list[str]) -> str | None:
     if not unwanted:
         return None
     kept = {prefix for name in wanted for prefix in _prefixes(name)}
-    roots = {next(prefix for prefix in _prefixes(name) if prefix not in kept) for name in unwanted}
-    return "(" + "|".join(re.escape(root) for root in sorted(roots)) + r")(\..*)?"
+    around = "|".join(re.escape(name) for name in sorted(set(unwanted) & kept))  # modules that hold a wanted one
+    roots = {next(prefix for prefix in _prefixes(name) if prefix not in kept) for name in set(unwanted) - kept}
+    inside = "(" + "|".join(re.escape(root) for root in sorted(roots)) + r")(\..*)?" if roots else ""
+    return f"{inside}|{around}" if inside and around else inside or around
 
 
 def _prefixes(name: str) -> list[str]:

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model_garden.families import CONNECTORS, VISION_MODULES
+from model_garden.families import AUDIO_MODULES, CONNECTORS, VISION_MODULES
 from model_garden_trainer.errors import TrainingError
 
 LAYERS = {"4bit": "Linear4bit", "8bit": "Linear8bitLt"}
-KEPT = ["lm_head", "embed_out", *(f"model.{name}" for name in sorted(VISION_MODULES | CONNECTORS))]
+KEPT = ["lm_head", "embed_out", *(f"model.{name}" for name in sorted(VISION_MODULES | AUDIO_MODULES | CONNECTORS))]
 """What stays in 16 bit: heads, whose error every token sees, and vision towers with what joins them to the language
 model, small parts whose answers suffer most. Unsloth keeps the same."""
 

@@ -38,8 +38,8 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
     Raises:
         TrainingError: InvalidModel for weights that do not load or do not fit their config.
     """
-    options: dict[str, Any] = {"dtype": dtype_of(spec), "attn_implementation": "sdpa", "local_files_only": True}
-    options |= placement()
+    # PyTorch's attention is the default of each model that can use it
+    options: dict[str, Any] = {"dtype": dtype_of(spec), "local_files_only": True} | placement()
     if spec.quantization in ("4bit", "8bit"):
         options["quantization_config"] = quantization_config(spec.quantization)
     try:
