@@ -36,7 +36,7 @@ def own(workspace: Workspace, name: str) -> list[dict[str, float]]:
 
 def test_a_text_model_learns_what_is_preferred_and_is_exported(workspace: Workspace) -> None:
     write_rows(workspace.folder / "data/preferences.jsonl", preference_rows(20))
-    outcome, told = workspace.train(config("prefers", TEXT, DPO, {"saveMethod": "merged_16bit"}))
+    outcome, told = workspace.train(config("prefers", TEXT, DPO, {"saveMethod": "merged_16bit"}), sample_rows=10)
     assert outcome.result == "Succeeded" and outcome.output is not None and outcome.output.verified
     first, *_, last = own(workspace, "prefers")
     assert last["rewards/margins"] > first["rewards/margins"] + 1 and last["rewards/accuracies"] > 0.9
