@@ -95,6 +95,15 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
     ("an adapter saved without one", {"adapter": "none", "saveMethod": "lora"}, "spec.saveMethod", True),
     ("unsloth without an adapter", {"adapter": "none", "backend": "unsloth"}, "spec.backend", True),
     ("DPO without an adapter", {"adapter": "none", "method": "dpo"}, "spec.method", True),
+    ("an adapter continued without one", {"adapter": "none", "adapterPath": "a"}, "spec.adapterPath", True),
+    (
+        "an initialized adapter initialized",
+        {"adapterPath": "a", "loraConfig": {"initLoraWeights": "pissa"}},
+        "loraConfig",
+        True,
+    ),
+    ("unsloth with an adapter", {"backend": "unsloth", "adapterPath": "./models/a"}, "spec.backend", True),
+    ("an adapter of a bad address", {"adapterPath": "s3://bucket/"}, "spec.adapterPath", True),
     (
         "a rate of embeddings that are not trained",
         {"hyperparameters": {"embeddingLearningRate": 1e-5}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped, TrainingError
 from model_garden_trainer.models import peft_adapter
 from model_garden_trainer.models.base_model import carry_processor_files
+from model_garden_trainer.preflight import preflight
 from tests.trainer.test_fit import same, stop_at
-from tests.trainer.workspace import QUICK, TEXT, Workspace, config
+from tests.trainer.workspace import QUICK, TEXT, Told, Workspace, config
 
 pytestmark = pytest.mark.train
 
@@ -152,3 +154,53 @@ def test_embeddings_learn_at_their_own_rate(workspace: Workspace) -> None:
 def test_a_wrong_module_is_named(workspace: Workspace, name: str, words: str) -> None:
     with pytest.raises(TrainingError, match=words):
         workspace.train(config("out", TEXT, QUICK, STEPS, {"loraConfig": {"modulesToSave": [name]}}))
+
+
+def test_training_continues_from_an_adapter_where_it_ended(workspace: Workspace) -> None:
+    shutil.copy("data/few.jsonl", "data/held.jsonl")
+    held = {"validationDatasetPath": "./data/held.jsonl"}
+    _, first = workspace.train(config("first", TEXT, QUICK, STEPS, held, {"hyperparameters": {"evalSteps": 3}}))
+    still = {"learningRate": 1e-30, "evalSteps": 1, "maxSteps": 1}
+    start = {"datasetPath": "./data/few.jsonl", "hyperparameters": still, "adapterPath": "first"}
+    job = config("still", TEXT, held, start)
+    assert job.spec.adapter_path == "./models/first" and job.spec.lora_config.r is None
+    _, second = workspace.train(job)
+    assert second.eval_losses[1] == first.eval_losses[3]
+    assert same(workspace.adapter("first"), workspace.adapter("still"))
+    assert "Continued from | ./models/first" in (workspace.folder / "models/still/README.md").read_text()
+    assert "r 4, alpha 8" in (workspace.folder / "models/still/README.md").read_text()
+
+    further = {"adapterPath": "./models/first", "loraConfig": {"loraDropout": 0.1, "r": 4}}
+    whole = config(
+        "whole", TEXT, QUICK, {"datasetPath": "./data/few.jsonl", "hyperparameters": {"maxSteps": 3}}, further
+    )
+    outcome, _ = workspace.train(whole)
+    assert outcome.output is not None and outcome.output.verified
+    broken = whole.model_copy(update={"spec": whole.spec.model_copy(update={"output_dir": "./models/broken"})})
+    requests = StopRequests()
+    with pytest.raises(Stopped):
+        workspace.train(broken, requests=requests, on_event=stop_at(1, requests))
+    _, resumed = workspace.train(broken)
+    assert resumed.resumed == [2] and same(workspace.adapter("whole"), workspace.adapter("broken"))
+
+
+def test_an_adapter_that_does_not_fit_is_refused_before_training(workspace: Workspace) -> None:
+    workspace.train(config("first", TEXT, QUICK, STEPS, {"hyperparameters": {"maxSteps": 1}}))
+    start = {"datasetPath": "./data/few.jsonl", "adapterPath": "./models/first"}
+    for part, words in (
+        ({"loraConfig": {"r": 8}}, r"spec.loraConfig.r: 8, but the adapter ./models/first has 4; remove the field"),
+        ({"adapterPath": "./models/nowhere"}, "spec.adapterPath: ./models/nowhere is not the folder of a LoRA adapter"),
+        ({"baseModel": "./models/qwen2_5_vl", "isVision": True}, "is an adapter of ./models/qwen2, not of"),
+    ):
+        for check in (workspace.train, lambda job: preflight(job, Told())):
+            with pytest.raises(TrainingError, match=words):
+                check(config("second", TEXT, start, part))
+
+    template = workspace.folder / "models/first/chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    told = Told()
+    outcome = preflight(config("second", TEXT, start), told)
+    assert any("another chat template" in warning for warning in told.warnings)
+    assert outcome.estimate is not None
+    fresh = preflight(config("third", TEXT, STEPS), Told()).estimate
+    assert fresh is not None and outcome.estimate.trained_parameters == fresh.trained_parameters

@@ -32,7 +32,7 @@ from model_garden_trainer.distributed import launch
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped, TrainingError, record_traceback
 from model_garden_trainer.events import EventPrinter, Report, log
-from model_garden_trainer.models import base_model
+from model_garden_trainer.models import base_adapter, base_model
 
 _PR_SET_PDEATHSIG = 1
 _CACHES = {
@@ -126,6 +126,7 @@ def _run(config: TrainerConfig, report: EventRecorder, requests: StopRequests) -
     if "RANK" not in os.environ:
         fetched.fetch_datasets(config, report)
         base_model.fetch(config, report)
+        base_adapter.fetch(config, report)
         world = launch.world_of(config.spec)
         if world.per_node > 1:
             return launch.run(world)

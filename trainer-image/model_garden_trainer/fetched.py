@@ -66,31 +66,37 @@ def fetch_datasets(config: TrainerConfig, report: Report) -> None:
 
 
 def fetch_model(
-    config: TrainerConfig, patterns: Sequence[str], report: Report, weights: Callable[[Path], list[str]] | None = None
+    config: TrainerConfig,
+    patterns: Sequence[str],
+    report: Report,
+    weights: Callable[[Path], list[str]] | None = None,
+    field: str = "baseModel",
 ) -> None:
-    """Fetch the files of a remote base model whose names match.
+    """Fetch the files of a remote base model, or of a remote adapter, whose names match.
 
     Args:
         config: the job's.
         patterns: as those of ``remote.fetch.fetch_model``.
         report: gets the progress.
         weights: gives the names of the weights, from the folder with the other files; None fetches no weights.
+        field: the field of the spec that holds the address, ``baseModel`` or ``adapterPath``.
 
     Raises:
         TrainingError: ModelNotFound, InvalidModel, StorageAccessDenied, StorageUnreachable or OutputNotWritable.
     """
     spec = config.spec
-    report_stage(report, "model", f"fetching {spec.base_model}")
+    address = (spec.adapter_path if field == "adapterPath" else None) or spec.base_model
+    report_stage(report, "model", f"fetching {address}")
     fetched = _fetched(
         lambda: fetch_model_files(
-            spec.base_model,
+            address,
             patterns,
             endpoint=_endpoint(spec),
             more=weights or (lambda _: ()),
-            expected=(config.fetched or {}).get("baseModel") if weights else None,
-            tell=byte_reporter(report, "model", f"fetching {spec.base_model}"),
+            expected=(config.fetched or {}).get(field) if weights or field == "adapterPath" else None,
+            tell=byte_reporter(report, "model", f"fetching {address}"),
         ),
-        "baseModel",
+        field,
         _MODEL,
     )
     _remember(fetched)
@@ -115,6 +121,7 @@ def digests(spec: EffectiveSpec) -> dict[str, str]:
         "datasetPath": spec.dataset_path,
         "validationDatasetPath": spec.validation_dataset_path,
         "baseModel": spec.base_model,
+        "adapterPath": spec.adapter_path,
     }
     return {field: found[path][1] for field, path in fields.items() if path in found}
 

@@ -18,10 +18,14 @@ from model_garden.datasets.digest import digest_files, digest_pictures
 from model_garden_trainer import fetched
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.distributed import process_group
+from model_garden_trainer.models import base_adapter
 
 
-def fingerprint(spec: EffectiveSpec, data: Data) -> str:
-    """The digest of the settings that shape weights, of the data files and of their images (SHA-256, hexadecimal)."""
+def fingerprint(spec: EffectiveSpec, data: Data, adapter: Path | None = None) -> str:
+    """The digest of what shapes weights: settings, data files, their images, and the adapter that training continues.
+
+    SHA-256, hexadecimal.
+    """
     content: dict[str, Any] = {"spec": shaping_values(spec.to_dict())}
     if process_group.processes() > 1:  # as many micro-batches make a step
         content["processes"] = process_group.processes()
@@ -32,6 +36,8 @@ def fingerprint(spec: EffectiveSpec, data: Data) -> str:
         content["rewards"] = hashlib.sha256(Path(spec.rewards.file).read_bytes()).hexdigest()
     if (spec.chat_template or "").endswith(".jinja"):
         content["chatTemplate"] = digest_files(str(spec.chat_template))
+    if adapter:
+        content["adapter"] = base_adapter.digest(adapter)
     if spec.vision:
         content["pictures"] = [digest_pictures(rows) for rows in data.sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

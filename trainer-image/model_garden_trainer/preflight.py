@@ -23,7 +23,7 @@ from model_garden.estimate.estimate import estimate
 from model_garden_trainer import exports, fetched, rewards
 from model_garden_trainer.batches.splits import check, described, open_data
 from model_garden_trainer.events import Report, report_stage, report_warning
-from model_garden_trainer.models import base_model
+from model_garden_trainer.models import base_adapter, base_model
 from model_garden_trainer.trackers import tracking
 
 
@@ -46,6 +46,10 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     report_stage(report, "model", f"looking at {spec.base_model}")
     base_model.fetch(config, report, weights=False)
     folder = base_model.look(spec, warn)
+    base_adapter.fetch(config, report)
+    adapter = base_adapter.locate(spec, warn)
+    for warning in base_adapter.check(spec, adapter, folder) if adapter else ():
+        warn(warning)
     fetched.fetch_datasets(config, report)
     report_stage(report, "dataset", f"checking {spec.dataset_path}")
     data = open_data(spec, h.seed, warn)
@@ -56,7 +60,7 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     if spec.rewards:
         rewards.check(spec, data.training)
     exports.check(config, folder, report, gpu=spec.gpus > 0)
-    needed = _estimate(spec, folder, reports, report)
+    needed = _estimate(base_adapter.adopted(spec, adapter), folder, reports, report)
     _bring(config, report, warn)
     return Outcome(result="Succeeded", exit_code=0, estimate=needed, fetched=_digests(spec))
 

@@ -32,7 +32,7 @@ from model_garden_trainer.events import Metrics, Report, log, report_stage, repo
 from model_garden_trainer.exports import adapter, bucket, full, hub, outputs
 from model_garden_trainer.exports.model_card import model_card
 from model_garden_trainer.fingerprint import fingerprint
-from model_garden_trainer.models import backends, base_model, peft_adapter
+from model_garden_trainer.models import backends, base_adapter, base_model, peft_adapter
 from model_garden_trainer.trackers import tracking
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def train(
     data = open_data(spec, spec.hyperparameters.seed, warn)
     if spec.rewards:
         rewards.check(spec, data.training)
-    identity = fingerprint(spec, data)
+    adapter_folder = base_adapter.locate(spec, warn)
+    identity = fingerprint(spec, data, adapter_folder)
     finished = outputs.read_record(output)
     if finished is not None and not _lacks_exports(finished, spec, identity):
         return _already_finished(finished, config, identity, output, metrics, report)
@@ -91,6 +92,8 @@ def train(
             "the pods fetched it, so start the job again",
         )
     folder = team.main_process_first(lambda: base_model.locate(spec, warn=warn))
+    for warning in base_adapter.check(spec, adapter_folder, folder) if adapter_folder else ():
+        warn(warning)
     exports.check(config, folder, report, gpu=torch.cuda.is_available())
     tracking.check(spec, os.environ)
     backend = backends.load(name)
@@ -269,7 +272,12 @@ def _delivered(
     _report_samples(found, status, output, progress or Progress(step=trained.steps, total_steps=0), metrics, report)
     record |= {"verification": found, "output": status.to_dict()}
     with outputs.exporting("the run's record could not be written; the adapter is kept"):
-        card = model_card(config, DatasetStatus.model_validate(record["dataset"]), status, record)
+        card = model_card(
+            config.model_copy(update={"spec": base_adapter.adopted(spec, base_adapter.locate(spec))}),
+            DatasetStatus.model_validate(record["dataset"]),
+            status,
+            record,
+        )
         (output / "README.md").write_text(card, encoding="utf-8")
     if spec.push_to_hub:
         report_stage(report, "exporting", f"to {spec.push_to_hub.repo} on the Hub")

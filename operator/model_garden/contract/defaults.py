@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from model_garden.contract.adapter_rules import OF_ADAPTERS, needs_unquantized, only_on_transformers
 from model_garden.contract.fields import spec_fields
 from model_garden.contract.pod import GPU_RESOURCE
-from model_garden.contract.rules import OF_ADAPTERS, needs_unquantized, only_on_transformers
 from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 
 _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])")
@@ -31,6 +31,7 @@ def defaults(
     gpus: int = 1,
     method: str = "sft",
     full: bool = False,
+    continued: bool = False,
     given: Collection[str] = (),
 ) -> dict[str, Any]:
     """The defaults of a job, in camelCase, as the form and ``GET /defaults`` show them.
@@ -41,6 +42,7 @@ def defaults(
         gpus: GPUs per pod; 0 gives the defaults for a CPU.
         method: the training method.
         full: whether all weights are trained, so that there is no adapter.
+        continued: whether an adapter is continued, which has settings of its own.
         given: the fields that the job gives. An optional group, such as ``pushToHub``, has defaults only if given.
     """
     large = (billions(base_model) or 0) >= 70
@@ -50,7 +52,7 @@ def defaults(
         value = field.default and field.default.of(vision=vision, large=large, gpu=gpus > 0, method=method, full=full)
         if (
             value is None
-            or (full and field.dotted in OF_ADAPTERS)
+            or ((full or continued) and field.dotted in OF_ADAPTERS)
             or (field.in_optional_group and groups[0] not in given)
         ):
             continue
@@ -84,6 +86,7 @@ def effective_spec(
         gpus=gpus,
         method=spec.method or "sft",
         full=spec.adapter == "none",
+        continued=spec.adapter_path is not None,
         given=given,
     )
     table["outputDir"] = f"./models/{name}"
@@ -97,6 +100,8 @@ def effective_spec(
         table["backend"] = "transformers"
     if needs_unquantized(given):
         table["quantization"] = "none"
+    if (start := spec.adapter_path) and "/" not in start:  # the name of a job
+        given["adapterPath"] = f"./models/{start}"
     result = merge(table, given)
     if local_gpus is None:
         limits = result.setdefault("resources", {}).setdefault("limits", {})

@@ -70,7 +70,7 @@ class LoraConfig(ContractModel):
 
 
 class EffectiveLoraConfig(LoraConfig):
-    """The adapters with every default applied; with ``adapter: none`` only the two that choose a side of the model."""
+    """The adapters with every default applied; with ``adapter: none`` or ``adapterPath``, some stay out."""
 
     finetune_vision_layers: bool
     finetune_language_layers: bool

@@ -7,6 +7,7 @@ rule in both forms. To add a rule, add a ``Rule`` to ``RULES`` and a case to tha
 from __future__ import annotations
 
 from model_garden.contract import addresses
+from model_garden.contract.adapter_rules import ADAPTER_RULES
 from model_garden.contract.method_rules import METHOD_RULES
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.rule import VISION, Document, Rule, get, has, is_vision
@@ -48,44 +49,10 @@ def _without_gpu(spec: Document) -> bool:
     return str(get(spec, "resources.limits") and spec["resources"]["limits"].get(GPU_RESOURCE, 1)) == "0"
 
 
-def only_on_transformers(spec: Document) -> str | None:
-    """The first setting of ``spec`` that only the transformers backend supports, as in YAML; None if there is none."""
-    settings = {
-        "adapter: none": spec.get("adapter") == "none",
-        "loraConfig.useDora": get(spec, "loraConfig.useDora") is True,
-        "loraConfig.initLoraWeights": get(spec, "loraConfig.initLoraWeights") not in (None, "default"),
-        "loraConfig.modulesToSave": get(spec, "loraConfig.modulesToSave") is not None,
-    }
-    return next((field for field, given in settings.items() if given), None)
-
-
-def needs_unquantized(spec: Document) -> bool:
-    """Whether training changes weights of the base model, which quantized ones cannot be."""
-    return _changes_base(spec) or spec.get("adapter") == "none"
-
-
-def _changes_base(spec: Document) -> bool:
-    return get(spec, "loraConfig.initLoraWeights") in CHANGES_WEIGHTS
-
-
 def _servers(spec: Document) -> int:
     return len(set(spec.get("reportTo") or ()) - {"tensorboard"})
 
 
-CHANGES_WEIGHTS = ("olora", "pissa", "pissa_niter_4", "pissa_niter_16")
-"""Values of ``initLoraWeights`` that take the adapter's first weights out of the base model's."""
-OF_ADAPTERS = tuple(
-    f"loraConfig.{name}"
-    for name in (
-        "r", "loraAlpha", "loraDropout", "targetModules", "useRslora", "useDora", "initLoraWeights", "loraplusLrRatio",
-        "modulesToSave", "finetuneAttentionModules", "finetuneMlpModules",
-    )
-)  # fmt: skip
-"""Fields that mean nothing where all weights are trained."""
-_FULL = "has(self.adapter) && self.adapter == 'none'"
-_WITH_REFERENCE = ("dpo", "kto", "grpo")
-"""Methods that compare the trained model with the base model."""
-_INIT = "loraConfig.initLoraWeights"
 _VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
 _WITHOUT_GPU = (
     f"({has('resources.limits')} && '{GPU_RESOURCE}' in self.resources.limits"
@@ -93,7 +60,8 @@ _WITHOUT_GPU = (
 )
 
 RULES = (
-    *(_address(field) for field in ("datasetPath", "validationDatasetPath", "baseModel")),
+    *ADAPTER_RULES,
+    *(_address(field) for field in ("datasetPath", "validationDatasetPath", "baseModel", "adapterPath")),
     Rule(
         "pushTo",
         lambda s: addresses.has_dots(s.get("pushTo", "")),
@@ -215,64 +183,6 @@ RULES = (
         lambda s: s.get("backend") == "unsloth" and _without_gpu(s),
         f"!has(self.backend) || self.backend != 'unsloth' || !{_WITHOUT_GPU}",
         "needs a GPU; request one in resources.limits or use backend: transformers",
-    ),
-    Rule(
-        "backend",
-        lambda s: s.get("backend") == "unsloth" and only_on_transformers(s) is not None,
-        f"!has(self.backend) || self.backend != 'unsloth' || (!({_FULL}) && (!has(self.loraConfig)"
-        " || !((has(self.loraConfig.useDora) && self.loraConfig.useDora)"
-        " || (has(self.loraConfig.initLoraWeights) && self.loraConfig.initLoraWeights != 'default')"
-        " || has(self.loraConfig.modulesToSave))))",
-        "does not support adapter: none, useDora, initLoraWeights and modulesToSave; use backend: transformers, or "
-        "remove them",
-    ),
-    Rule(
-        "loraConfig",
-        lambda s: s.get("adapter") == "none" and any(get(s, field) is not None for field in OF_ADAPTERS),
-        f"!({_FULL}) || !has(self.loraConfig) || !(" + " || ".join(f"has(self.{field})" for field in OF_ADAPTERS) + ")",
-        "with adapter: none has only finetuneVisionLayers and finetuneLanguageLayers; remove its other fields",
-    ),
-    Rule(
-        "quantization",
-        lambda s: s.get("quantization") in ("4bit", "8bit") and s.get("adapter") == "none",
-        f"!has(self.quantization) || !(self.quantization in ['4bit', '8bit']) || !({_FULL})",
-        "cannot be trained whole; use quantization: none or 16bit, or adapter: lora",
-    ),
-    Rule(
-        "saveMethod",
-        lambda s: s.get("saveMethod") == "lora" and s.get("adapter") == "none",
-        f"!has(self.saveMethod) || self.saveMethod != 'lora' || !({_FULL})",
-        "needs an adapter, and adapter: none trains none; use merged_16bit, merged_4bit or gguf",
-    ),
-    Rule(
-        "method",
-        lambda s: s.get("method", "sft") != "sft" and s.get("adapter") == "none",
-        f"!has(self.method) || self.method == 'sft' || !({_FULL})",
-        "trains adapters only; use adapter: lora",
-    ),
-    Rule(
-        "quantization",
-        lambda s: s.get("quantization") in ("4bit", "8bit") and _changes_base(s),
-        "!has(self.quantization) || !(self.quantization in ['4bit', '8bit'])"
-        f" || !({has(_INIT)}) || !(self.{_INIT} in {list(CHANGES_WEIGHTS)})",
-        "has no weights from which pissa and olora can start; use quantization: none, or another initLoraWeights",
-    ),
-    Rule(
-        _INIT,
-        lambda s: _changes_base(s) and s.get("method", "sft") in _WITH_REFERENCE,
-        f"!({has(_INIT)}) || !(self.{_INIT} in {list(CHANGES_WEIGHTS)})"
-        f" || !has(self.method) || !(self.method in {list(_WITH_REFERENCE)})",
-        "changes the base model, with which this method compares; use default",
-    ),
-    Rule(
-        "hyperparameters.embeddingLearningRate",
-        lambda s: (
-            get(s, "hyperparameters.embeddingLearningRate") is not None
-            and get(s, "loraConfig.modulesToSave") is None
-            and s.get("adapter") != "none"
-        ),
-        f"!({has('hyperparameters.embeddingLearningRate')}) || ({has('loraConfig.modulesToSave')}) || ({_FULL})",
-        "needs embeddings that are trained; set loraConfig.modulesToSave: [embed_tokens, lm_head], or remove it",
     ),
     Rule(
         "quantization",

@@ -82,6 +82,14 @@ def _check_base_model(value: str) -> str:
     return value
 
 
+def _check_adapter_path(value: str) -> str:
+    if is_on_hub(value) and not _HUB_ID.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is neither a path (./models/…), a Hub id (ORG/NAME), an address (s3://…) nor the name of a job"
+        )
+    return value
+
+
 class TrainingJobSpec(ContractModel):
     """One fine-tuning job. Only ``baseModel`` and ``datasetPath`` are required."""
 
@@ -145,6 +153,12 @@ class TrainingJobSpec(ContractModel):
         "What is trained: LoRA adapters beside frozen weights, or with none all weights of the language model.",
         "lora",
         shapes_weights=True,
+    )
+    adapter_path: Annotated[Text, AfterValidator(_check_adapter_path)] | None = declare(
+        "Adapter to continue from: a folder in the workspace, a Hub id (ORG/NAME), an s3://, gs:// or https:// "
+        "address, or the name of a job, which means ./models/NAME. Its rank and modules are kept.",
+        shapes_weights=True,
+        default_words="none; adapters start fresh",
     )
     lora_config: LoraConfig | None = None
     quantization: Quantization | None = declare(
@@ -297,6 +311,7 @@ def outside_workspace(spec: TrainingJobSpec) -> list[str]:
         "spec.outputDir": spec.output_dir,
         "spec.chatTemplate": spec.chat_template,
         "spec.baseModel": spec.base_model if is_path(spec.base_model) else None,
+        "spec.adapterPath": spec.adapter_path if spec.adapter_path and is_path(spec.adapter_path) else None,
     }
     return [
         f"{field}: {path!r} is outside the workspace {WORKSPACE}; use a path in it, such as ./data/… or ./models/…"

@@ -10,7 +10,7 @@ from model_garden.services.errors import Conflict
 from model_garden.services.job_view import has_ended
 from model_garden.services.queries import list_jobs
 
-FIELDS = ("datasetPath", "validationDatasetPath", "baseModel", "outputDir")
+FIELDS = ("datasetPath", "validationDatasetPath", "baseModel", "adapterPath", "outputDir")
 
 
 async def refuse_in_use(cluster: Cluster, namespace: str, path: str) -> None:

@@ -41,6 +41,7 @@ ADVICE: dict[str, str] = {
     "hyperparameters.early_stopping_patience": "Needs validation rows. Saves GPU time once nothing improves.",
     "hyperparameters.max_grad_norm": "Lower it if single rows make the loss jump.",
     "hyperparameters.packing": "Faster when most rows are much shorter than the longest.",
+    "adapter_path": "Continue a model that you trained, such as DPO after fine-tuning.",
     "lora_config.r": "A higher rank learns more from large data sets, and needs more memory.",
     "lora_config.lora_alpha": "Keep it equal to the rank, or twice the rank for a stronger effect.",
     "lora_config.lora_dropout": "0.05 helps if a small data set is memorized.",

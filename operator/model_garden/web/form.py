@@ -94,6 +94,7 @@ LABELS = {
     "lora_config.lora_alpha": "LoRA alpha",
     "lora_config.lora_dropout": "LoRA dropout",
     "lora_config.use_rslora": "Rank-stabilized LoRA",
+    "adapter_path": "Continue from adapter",
     "lora_config.use_dora": "DoRA",
     "lora_config.init_lora_weights": "Adapter initialization",
     "lora_config.loraplus_lr_ratio": "LoRA+ ratio",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from model_garden.contract.adapter_rules import CHANGES_WEIGHTS
 from model_garden.contract.addresses import is_remote
 from model_garden.contract.options import EffectiveLoraConfig
-from model_garden.contract.rules import CHANGES_WEIGHTS
 from model_garden.contract.spec import EffectiveSpec, is_on_hub
 from model_garden.contract.status import DatasetStatus, OutputStatus, Samples, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
@@ -41,6 +41,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         "Learning rate": f"{h.learning_rate:g}, {h.lr_scheduler_type}, {h.optim}",
         **({"Trained on": "answers" if spec.train_on == "responses" else "all text"} if spec.method == "sft" else {}),
         **({"Trained": _sides(lora)} if whole else {"LoRA": ", ".join(_lora(lora))}),
+        **({"Continued from": spec.adapter_path} if spec.adapter_path else {}),
         "Backend": f"{record['backend']['name']} ({record['backend']['reason']})",
     }
     for tracker in output.trackers or ():
@@ -90,12 +91,12 @@ def _sides(lora: EffectiveLoraConfig) -> str:
 
 def _lora(lora: EffectiveLoraConfig) -> list[str]:
     """The settings of the adapter, as a list of words."""
-    words = [f"r {lora.r}", f"alpha {lora.lora_alpha}", f"dropout {lora.lora_dropout:g}"]
+    words = [f"r {lora.r}", f"alpha {lora.lora_alpha}", f"dropout {lora.lora_dropout or 0:g}"]
     if lora.use_rslora:
         words.append("rank-stabilized")
     if lora.use_dora:
         words.append("DoRA")
-    if lora.init_lora_weights != "default":
+    if lora.init_lora_weights not in (None, "default"):
         words.append(f"initialized by {lora.init_lora_weights}")
     if lora.init_lora_weights in CHANGES_WEIGHTS:
         words.append(f"saved with r {2 * (lora.r or 0)}")

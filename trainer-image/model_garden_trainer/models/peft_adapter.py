@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 
+from model_garden.contract.adapter_rules import CHANGES_WEIGHTS
 from model_garden.contract.options import EffectiveLoraConfig
-from model_garden.contract.rules import CHANGES_WEIGHTS
+from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models.lora import check_saved, choose, layers
 
 State = dict[str, torch.Tensor]
@@ -34,7 +35,37 @@ def add(model: Any, config: EffectiveLoraConfig) -> Any:
         TrainingError: InvalidSpec where a name of ``config`` matches no module.
     """
     with _quiet_about_ties():
-        adapted = get_peft_model(model, settings(model, config))
+        return _ready(get_peft_model(model, settings(model, config)))
+
+
+def continued(model: Any, folder: Path, dropout: float | None) -> Any:
+    """``model`` with the saved adapter of ``folder``, to be trained further.
+
+    Args:
+        model: the base model.
+        folder: the adapter's.
+        dropout: the dropout of its inputs; None for the adapter's own.
+
+    Raises:
+        TrainingError: InvalidModel for weights that do not fit the model.
+    """
+    config = PeftConfig.from_pretrained(folder)
+    if dropout is not None:
+        config.lora_dropout = dropout
+    try:
+        with _quiet_about_ties():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return _ready(PeftModel.from_pretrained(model, folder, is_trainable=True, config=config))
+    except (RuntimeError, ValueError, UserWarning) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise TrainingError(
+            "InvalidModel", f"spec.adapterPath: the adapter does not fit the base model: {str(error)[:300]}"
+        ) from error
+
+
+def _ready(adapted: Any) -> Any:
+    """The adapted model as training and its checkpoints need it."""
     for module in _trained_whole(adapted):
         _in_float32(module)
     # else peft saves the base model's embeddings in each checkpoint where the output layer has an adapter

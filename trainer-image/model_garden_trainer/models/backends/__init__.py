@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from model_garden.contract.rules import only_on_transformers
+from model_garden.contract.adapter_rules import only_on_transformers
 from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.errors import TrainingError
 

@@ -11,7 +11,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.vision_inputs import unwrapped
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.models import full, peft_adapter
+from model_garden_trainer.models import base_adapter, full, peft_adapter
 from model_garden_trainer.models.backends import placement
 from model_garden_trainer.models.families import trainer_for
 from model_garden_trainer.models.quantized import assert_quantized, quantization_config
@@ -61,8 +61,12 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
 
 
 def add_lora(model: Any, spec: EffectiveSpec) -> Any:
-    """The model with fresh adapters on the layers that ``loraConfig`` chooses, all else frozen."""
-    adapted = peft_adapter.add(model, spec.lora_config)
+    """The model with the adapters of ``adapterPath``, or fresh ones on the layers that ``loraConfig`` chooses."""
+    folder = base_adapter.locate(spec)
+    if folder:
+        adapted = peft_adapter.continued(model, folder, spec.lora_config.lora_dropout)
+    else:
+        adapted = peft_adapter.add(model, spec.lora_config)
     if torch.cuda.is_available():  # saves memory where memory is short; a CPU's time is shorter than its memory
         recompute_layers(adapted)
     return adapted
