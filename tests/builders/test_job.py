@@ -258,6 +258,15 @@ def test_the_keys_of_the_credentials_become_variables_of_both_steps() -> None:
     assert only["envFrom"] == [{"secretRef": {"name": "bucket"}}]
 
 
+def test_the_keys_of_the_trackers_secret_become_variables_and_no_value_of_the_job() -> None:
+    tracked = {"reportTo": ["wandb"], "tracking": {"secret": "wandb"}}
+    made = container(**tracked)
+    assert made["envFrom"] == [{"secretRef": {"name": "wandb"}}]
+    [config] = [variable["value"] for variable in made["env"] if variable["name"] == "MODEL_GARDEN_CONFIG"]
+    named = parse_config(config).spec.tracking
+    assert named and named.project == plan(SETTINGS, **tracked).namespace and named.run_name
+
+
 def test_training_reads_what_the_preflight_fetched() -> None:
     made = resource(datasetPath="s3://bucket/rows.jsonl") | {"status": {"fetched": {"datasetPath": "ab12"}}}
     ready = plans.plan(made, SETTINGS)

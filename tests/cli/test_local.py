@@ -42,6 +42,27 @@ def test_the_promised_command_trains_and_says_how_to_load_the_model(workspace: P
     kind = done.stdout.split("transformers.")[1].split(".")[0]
     assert kind == "AutoModelForImageTextToText"
     assert (workspace / "models" / "test-vision-model" / "adapter_model.safetensors").exists()
+    _asks_the_model(workspace, cli)
+
+
+def _asks_the_model(workspace: Path, cli: Callable[..., Done]) -> None:
+    image = next((workspace / "data").rglob("*.png"), None) or next((workspace / "data").rglob("*.jpg"))
+    limit = ("--max-new-tokens", "4")
+    done = cli(
+        "chat", "test-vision-model", "--compare", *limit, "--image", str(image), given="What is it?\n/new\nAnd?\n"
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert [name for name in answers if name in ("base", "tuned")] == ["base", "tuned"] * 2
+    done = cli("chat", "test-vision-model", *limit, "--prompt", "What?", "--image", "nowhere.png")
+    assert (done.returncode, done.stdout) == (3, "") and "--image nowhere.png" in done.stderr
+    done = cli("chat", "nowhere")
+    assert done.returncode == 1 and "model-garden download nowhere" in done.stderr
+
+    done = cli("serving", "test-vision-model")
+    assert done.returncode == 0 and "vllm serve ./models/tiny" in done.stdout
+    card = (workspace / "models" / "test-vision-model" / "README.md").read_text()
+    assert "vllm serve ./models/tiny" in card
 
 
 def test_bad_data_ends_with_the_trainers_exit_code_and_the_row(workspace: Path, cli: Callable[..., Done]) -> None:

@@ -135,6 +135,7 @@ def description(job: Object) -> list[tuple[str, str]]:
     ]
     if output:
         rows += format.output_rows(output, vision=is_vision(job))
+        rows.append(("serving", f"model-garden serving {metadata['name']}"))
         rows.append(("download", f"model-garden download {metadata['name']}"))
     return rows + [("log" if first else "", line) for first, line in _numbered(log_tail(job))]
 

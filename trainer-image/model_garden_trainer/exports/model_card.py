@@ -10,6 +10,7 @@ from model_garden.contract.options import EffectiveLoraConfig
 from model_garden.contract.spec import EffectiveSpec, is_on_hub
 from model_garden.contract.status import DatasetStatus, OutputStatus, Samples, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden.serving import uses
 from model_garden_trainer.exports.sample_answers import NEW_TOKENS
 
 
@@ -66,6 +67,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
             *_loading(config, output),
             "```",
             "",
+            *_serving(config, output),
             "The licence of the base model applies; see its page. All settings and versions are in "
             "`training_config.json`, the course of the training in `metrics.jsonl`.",
             "",
@@ -143,6 +145,16 @@ def _cell(text: str) -> str:
 
 def _base(model: str) -> str:
     return f"'./base-model')  # a copy of {model}" if is_remote(model) else f"{model!r})"
+
+
+def _serving(config: TrainerConfig, output: OutputStatus) -> list[str]:
+    """The text for the programs that serve the model, or why one does not."""
+    lines = []
+    for use in uses(config.name, config.spec.to_dict(), output.to_dict()):
+        if use.id != "transformers":
+            lines += [f"## {use.title}", "", *([use.note, ""] if use.note else [])]
+            lines += ["```", use.text.rstrip(), "```", ""] if use.text else []
+    return lines
 
 
 def _loading(config: TrainerConfig, output: OutputStatus) -> list[str]:
