@@ -235,6 +235,10 @@ def _output(name: str) -> Object:
             "mergedPath": f"./models/{name}/merged",
             "sizeBytes": 16_900_000_000,
             "verified": True,
+            "trackers": [
+                {"name": "mlflow", "url": f"https://mlflow.example.com/#/experiments/1/runs/{name}"},
+                {"name": "tensorboard", "path": f"./models/{name}/runs"},
+            ],
             "samples": {
                 "train": scores | {"exactMatchAfter": 0.9, "similarityAfter": 0.97},
                 "validation": scores | {"exactMatchAfter": 0.8, "similarityAfter": 0.94},
