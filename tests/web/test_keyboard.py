@@ -131,6 +131,7 @@ def test_a_data_set_is_uploaded_chosen_and_trained_on(page: Page, home: httpx.Cl
     first = page.get_by_label("Text model").input_value()
     with page.expect_response("**/training/new"):
         page.keyboard.press("ArrowDown")
+    expect(page.locator(":is(.htmx-request, .htmx-swapping, .htmx-settling)")).to_have_count(0)
     expect(page.get_by_label("Text model")).not_to_have_value(first)
     expect(page.get_by_label("Text model")).to_be_focused()
 

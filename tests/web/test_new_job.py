@@ -86,9 +86,11 @@ def test_what_is_chosen_while_the_form_is_drawn_again_stays(page: Page) -> None:
         page.get_by_label("Text-only (LLM)").check()
     page.get_by_role("radio", name="Upload").check()
     page.get_by_role("textbox", name="Epochs").fill("9")
+    page.locator("#upload-files").focus()
     held[0].continue_()
     expect(page.get_by_label("Text model")).to_be_visible()
     expect(page.get_by_role("radio", name="Upload")).to_be_checked()
+    expect(page.locator("#upload-files")).to_be_focused()
     expect(page.get_by_role("textbox", name="Epochs")).to_have_value("9")
 
 

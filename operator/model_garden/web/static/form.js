@@ -93,7 +93,6 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const open = [...document.querySelectorAll(`#${REDRAWN} details`)].map((one) => one.open);
   const restore = () => {
     const followed = [];
-    document.getElementById(source).checked = true;
     for (const input of inputs()) {
       if (values.has(input.id)) input.value = values.get(input.id);
       mark(input);
@@ -107,6 +106,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     announce(followed.length ? `New defaults: ${followed.join(", ")}` : "");
     keepInAddress();
   };
+  const keepSource = () => (document.getElementById(source).checked = true); // before the focus is set into its panel
+  document.addEventListener("htmx:afterSwap", keepSource, { once: true });
   document.addEventListener("htmx:afterSettle", restore, { once: true });
 });
 
