@@ -171,6 +171,17 @@ def test_only_trained_tokens_have_logits() -> None:
     assert loss(20) < loss(None) / 4
 
 
+def test_two_answers_and_a_reference_take_more_than_one_answer_and_a_generation_is_part_of_a_row() -> None:
+    sft = estimate(spec(backend="transformers"), QWEN2_5_7B)
+    orpo = estimate(spec(method="orpo"), QWEN2_5_7B)
+    dpo = estimate(spec(method="dpo"), QWEN2_5_7B)
+    assert sft.batch_size * 2 == orpo.batch_size == dpo.batch_size
+    assert sizes(sft)["working memory"] < sizes(orpo)["working memory"] < sizes(dpo)["working memory"]
+    rewards = {"functions": ["exact_match"]}
+    grpo = estimate(spec(method="grpo", rewards=rewards, grpo={"maxCompletionLength": 256}), QWEN2_5_7B)
+    assert grpo.tokens_per_row == sft.tokens_per_row + 256
+
+
 def test_without_data_a_vision_row_holds_a_picture_of_the_largest_size() -> None:
     result = estimate(spec(isVision=True), QWEN2_5_VL_3B)
     assert (result.tokens_per_row, result.image_tokens_per_row) == (4096, 1280)

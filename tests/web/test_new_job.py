@@ -94,6 +94,17 @@ def test_what_is_chosen_while_the_form_is_drawn_again_stays(page: Page) -> None:
     expect(page.get_by_role("textbox", name="Epochs")).to_have_value("9")
 
 
+def test_the_settings_and_rows_of_a_training_method_follow_its_choice(page: Page) -> None:
+    page.goto("/training/new?model_type=text")
+    page.get_by_label("Training method", exact=True).select_option("dpo")
+    expect(page.locator("#field-dpo-beta")).to_have_attribute("placeholder", "0.1")
+    expect(page.get_by_role("textbox", name="Learning rate", exact=True)).to_have_attribute("placeholder", "5e-6")
+    expect(page.locator("#example-first")).to_contain_text("rejected")
+    page.get_by_label("Training method", exact=True).select_option("grpo")
+    expect(page.locator("#field-rewards-functions")).to_have_count(1)
+    expect(page.locator("#field-dpo-beta")).to_have_count(0)
+
+
 def test_a_link_with_a_field_that_is_unknown_says_so(page: Page) -> None:
     page.goto("/training/new?learning_rate=1&hyperparameters.num_epochs=7")
     expect(page.get_by_text("The link gives learning_rate, which is no field of the form.")).to_be_visible()

@@ -106,7 +106,7 @@ def pairs(examples: list[Example]) -> list[Example]:
 
 
 def drop_reference(model: Any) -> None:
-    """Remove the reference of an earlier trainer of the same run, which tried another batch size."""
+    """Remove the reference of a trainer: one that tried another batch size, or one that has ended."""
     if "ref" in model.peft_config:
         model.delete_adapter("ref")
 

@@ -41,7 +41,9 @@ def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Examp
             args=_settings(run, data, split), **comparing.options(run, model, encoder, data, collate)
         )
 
-    return fit(run, model, trainer_of, lambda size: collate([longest] * size))
+    trained = fit(run, model, trainer_of, lambda size: collate([longest] * size))
+    comparing.drop_reference(model)
+    return trained
 
 
 @dataclass(frozen=True)

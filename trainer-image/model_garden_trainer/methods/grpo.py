@@ -49,7 +49,9 @@ def train(run: Run, model: Any, encoder: Collator, data: Data) -> Trained:
     def longest(_: int) -> dict[str, torch.Tensor]:
         raise AssertionError("autoBatchSize is refused for this method")
 
-    return fit(run, model, trainer_of, longest)
+    trained = fit(run, model, trainer_of, longest)
+    comparing.drop_reference(model)
+    return trained
 
 
 class Prompt(str):
