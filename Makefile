@@ -27,8 +27,8 @@ demo: .venv/.complete ## start a cluster and the operator, and train a tiny mode
 demo-down: .venv/.tools ## stop the demo's cluster and remove its files
 	$(PY) -m demo --down
 
-test: .venv/.tests lint ## every check and every test: lint, then the four parts below
-	$(PY) -m pytest
+test: .venv/.tests lint ## every check and every test: lint, then the four parts below, two files at a time
+	$(PY) -m pytest -n 2 --dist loadfile
 
 test-unit: .venv/.tools ## the tests that need neither a cluster nor PyTorch: under a minute
 	$(PY) -m pytest -n auto -m "not cluster" $(addprefix --ignore=,$(TRAINER_TESTS) $(IMAGE_TESTS))
