@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from model_garden.datasets import open_examples
 from model_garden.datasets.convert import convert
+from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Details, ToolCall
 from model_garden.datasets.locate import Locator
 from model_garden.datasets.origin import Origin
@@ -122,6 +123,12 @@ def test_definitions_of_tools_have_one_form(columns, tmp_path):
 )
 def test_reasoning_is_read_under_each_of_its_names(row, tmp_path):
     assert read(row, tmp_path).messages[1].details.reasoning == "Hm."
+
+
+def test_reasoning_in_two_places_is_refused(tmp_path):
+    row = {"prompt": [QUESTION], "completion": [FINAL | {"reasoning": "Hm."}], "reasoning": "Well."}
+    with pytest.raises(RowError, match='the row has "reasoning", and its answer has reasoning too; keep one'):
+        read(row, tmp_path)
 
 
 def test_a_developer_turn_is_a_system_turn(tmp_path):

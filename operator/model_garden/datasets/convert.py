@@ -177,6 +177,8 @@ def _with_reasoning(fields: Mapping[str, Any], kind: Kind, turns: list[Turn]) ->
             'write the row as "messages", with "reasoning" in the turn of the answer, or remove it',
         )
     answer = turns[-1]
+    if answer.details.reasoning:
+        raise RowError(f'the row has "{keys[0]}", and its answer has reasoning too', "keep one of them")
     return [*turns[:-1], answer._replace(details=replace(answer.details, reasoning=reasoning))]
 
 

@@ -1,5 +1,5 @@
 """The flag of each field of the spec. ``--learning-rate`` is ``hyperparameters.learningRate``: the field's own name,
-but for a few better known by another.
+but for a few better known by another, and for the groups that begin it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ FLAGS = {
     "pushToHub.private": "--hub-private",
     "hubTokenSecret.name": "--hub-token-secret",
     "hubTokenSecret.key": "--hub-token-key",
-    "tracking.project": "--tracking-project",
-    "tracking.uri": "--tracking-uri",
-    "tracking.secret": "--tracking-secret",
 }
+PREFIXED = ("dpo", "kto", "orpo", "grpo", "rewards", "column_mapping", "tracking")
+"""Groups whose name begins their flags: ``--dpo-beta``. Their fields have names that others have too."""
 BY_COMMAND = ("is_vision", "model_type", "resources", "pod_template")
 """Fields that the command decides, and fields that only ``--set`` can set."""
 
 
 def flag(field: SpecField) -> str:
     """The flag that gives ``field``."""
-    return FLAGS.get(field.dotted, "--" + field.path[-1].replace("_", "-"))
+    words = field.path if field.path[0] in PREFIXED else field.path[-1:]
+    return FLAGS.get(field.dotted, "--" + "-".join(words).replace("_", "-"))
