@@ -244,7 +244,9 @@ addEventListener("resize", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
-// A question opens in a dialog; its link leads to the same question as a page.
+// A question opens in a dialog; its link leads to the same question as a page. The page may draw that link again while
+// the dialog is open: then the browser does not find it to give the focus back.
+let asked = "";
 document.addEventListener("click", async (event) => {
   const dialog = document.getElementById("question");
   if (!dialog || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -256,9 +258,19 @@ document.addEventListener("click", async (event) => {
   const link = event.target.closest("a[data-question]");
   if (!link) return;
   event.preventDefault();
-  await htmx.ajax("GET", link.getAttribute("href"), { target: "#question-content", swap: "innerHTML" });
+  asked = link.getAttribute("href");
+  await htmx.ajax("GET", asked, { target: "#question-content", swap: "innerHTML" });
   if (!dialog.open) dialog.showModal();
 });
+document.addEventListener(
+  "close",
+  (event) => {
+    if (event.target.id !== "question" || !document.activeElement.matches("body, #question *")) return;
+    const links = [...document.querySelectorAll("a[data-question]")];
+    links.find((link) => link.getAttribute("href") === asked)?.focus();
+  },
+  true,
+);
 
 // A log that was scrolled to its end stays there when new lines come; else it stays where it is read.
 const scrolled = new WeakMap();
