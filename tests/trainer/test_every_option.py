@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from model_garden.contract.defaults import merge
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden_trainer.errors import TrainingError
+from tests.trainer.preferences import preference_rows, write_rows
 from tests.trainer.workspace import Workspace, config
 
 pytestmark = pytest.mark.train
@@ -37,6 +39,38 @@ NEEDS: dict[str | Option, dict[str, Any]] = {
     "pushToHub.private": HUB,
 }
 """What a field or one of its values needs beside it."""
+
+PREFERENCES = preference_rows(4)
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "sft": [
+        {"prompt": f"Who is number {number}?", "completion": json.dumps({"name": "Ada", "number": number, "of": None})}
+        for number in range(4)
+    ],
+    "dpo": PREFERENCES,
+    "kto": [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row in PREFERENCES
+        for side in ("chosen", "rejected")
+    ],
+    "orpo": PREFERENCES,
+    "grpo": [{"prompt": [{"role": "user", "content": row["prompt"]}], "answer": row["chosen"]} for row in PREFERENCES],
+}
+"""Rows of each training method."""
+METHODS: dict[str, dict[str, Any]] = {
+    "dpo": {},
+    "kto": {"hyperparameters": {"batchSize": 2}},
+    "orpo": {},
+    "grpo": {
+        "grpo": {"numGenerations": 2, "maxCompletionLength": 4},
+        "rewards": {"functions": ["similarity"]},
+        "hyperparameters": {"batchSize": 2},
+    },
+}
+"""What a training method needs besides its rows."""
+OF_METHOD: dict[Option, dict[str, Any]] = {
+    ("dpo.lossType", "exo_pair"): {"dpo": {"labelSmoothing": 0.1}},
+    ("dpo.lossType", "robust"): {"dpo": {"labelSmoothing": 0.1}},
+}
 
 REFUSED: dict[str | Option, str] = {
     ("quantization", "4bit"): "quantization: 4bit needs a GPU",
@@ -84,14 +118,13 @@ def test_every_option_trains_or_is_refused_with_its_reason(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, option: Option
 ) -> None:
     path, value = option
-    rows = [
-        {"prompt": f"Who is number {number}?", "completion": json.dumps({"name": "Ada", "number": number, "of": None})}
-        for number in range(4)
-    ]
-    (workspace.folder / "data/json.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    method = value if path == "method" else path.split(".")[0] if path.split(".")[0] in METHODS else "sft"
+    write_rows(workspace.folder / "data/json.jsonl", ROWS[method])
     monkeypatch.delenv("LLAMA_CPP_DIR", raising=False)
     needed = NEEDS.get(option) or NEEDS.get(path) or {}
     base = {} if "baseModel" in needed else TEXT
+    of_method = {"method": method} | METHODS[method] if method in METHODS else {}
+    needed = merge(merge(of_method, needed), OF_METHOD.get(option, {}))
     parts = (base, needed, {"hyperparameters": {"maxSteps": 2}}, spec_of(path, value))
     refusal = REFUSED.get(option) or REFUSED.get(path)
     if refusal:
