@@ -21,7 +21,12 @@ USER, ANSWER = turn("user", "Hi"), turn("assistant", "Hello")
 TEXT = [
     ("a list", [1], 'the row is a list, not an object; accepted: {"messages"'),
     ("no keys", {}, 'no known format (its keys: none); accepted: {"messages"'),
-    ("unknown keys", {"question": "a", "answer": "b"}, 'its keys: "question", "answer"); accepted:'),
+    (
+        "unknown keys",
+        {"question": "a", "answer": "b"},
+        'its keys: "question", "answer"); set columnMapping: {prompt: question, response: answer}; or write another '
+        'format; accepted: {"messages"',
+    ),
     ("no completion", {"prompt": "a"}, '"completion" is missing; add "completion" or remove the row'),
     ("no prompt", {"completion": "a"}, '"prompt" is missing'),
     ("null completion", {"prompt": "a", "completion": None}, '"completion" is missing'),
