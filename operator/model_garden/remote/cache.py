@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_garden.remote.errors import RemoteError
-from model_garden.remote.stores import BLOCK, Found, Store
+from model_garden.remote.store import Found, Store
+from model_garden.remote.stores import BLOCK
 
 Tell = Callable[[int], None]
 """Told the bytes that arrived since the last call."""

@@ -25,7 +25,8 @@ from model_garden.remote.snapshot import (
     require,
     snapshot,
 )
-from model_garden.remote.stores import Found, Store, open_store
+from model_garden.remote.store import Found, Store
+from model_garden.remote.stores import open_store
 
 
 def silent(_there: int, _total: int) -> None:

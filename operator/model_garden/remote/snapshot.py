@@ -21,7 +21,7 @@ from model_garden.contract.addresses import join, relative_to
 from model_garden.remote.cache import Cache, Local, link
 from model_garden.remote.errors import RemoteError
 from model_garden.remote.prune import prune
-from model_garden.remote.stores import Found, Store
+from model_garden.remote.store import Found, Store
 
 Progress = Callable[[int, int], None]
 """Told the bytes that are there and the bytes in all."""

@@ -1,58 +1,20 @@
-"""Objects behind an address: found, listed, read from any byte on, and written."""
+"""The store of an address: a bucket, or a web server."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from model_garden.contract.addresses import bucket_and_key
 from model_garden.remote.errors import RemoteError, reason_of
+from model_garden.remote.store import Found, Store
 
 BLOCK = 8 * 2**20
 """Bytes that are read or written at a time."""
 RETRIES = 5
 """How often a request is repeated while the server does not answer or fails, with growing pauses."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """An object in remote storage.
-
-    Args:
-        address: its address.
-        size: bytes.
-        version: what changes with its content: the entity tag, else the time of its last change.
-    """
-
-    address: str
-    size: int
-    version: str
-
-
-class Store(Protocol):
-    """What one bucket or one web server can do. Every method raises RemoteError."""
-
-    def find(self, address: str) -> Found:
-        """The object at an address."""
-
-    def list(self, folder: str, *, deep: bool) -> list[Found]:
-        """The objects below a folder, or with ``deep=False`` those directly in it. A web server lists nothing."""
-        ...
-
-    def read(self, found: Found, start: int) -> Iterator[bytes]:
-        """The bytes of this version of an object from ``start`` on."""
-        ...
-
-    def may_have_md5(self, found: Found, md5: str) -> bool:
-        """Whether an object can have an MD5 (hexadecimal); False only if the server says that it has another one."""
-        ...
-
-    def for_rows(self) -> Store:
-        """The same store for images that rows name: it follows no redirect to another server."""
-        ...
 
 
 @contextmanager

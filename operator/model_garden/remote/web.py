@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from model_garden.remote.errors import RemoteError, reason_of
-from model_garden.remote.stores import Found
+from model_garden.remote.store import Found
 
 SECONDS = 60.0
 """Time without a byte after which a server counts as unreachable."""
