@@ -122,6 +122,12 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
     ("KTO of one row", {"method": "kto", "hyperparameters": {"batchSize": 1}}, "batchSize", True),
     ("KTO of any batch", {"method": "kto", "hyperparameters": {"autoBatchSize": True}}, "autoBatchSize", True),
     ("a block of another method", {"method": "dpo", "kto": {"beta": 0.2}}, "spec.kto", True),
+    (
+        "a mapping of columns with GRPO",
+        {"method": "grpo", "rewards": MATCH, "columnMapping": {"messages": "chat"}},
+        "spec.columnMapping",
+        True,
+    ),
     ("GRPO without rewards", {"method": "grpo"}, "spec.method", True),
     ("rewards without GRPO", {"rewards": {"functions": ["exact_match"]}}, "spec.rewards", True),
     ("pictures with GRPO", {"method": "grpo", "isVision": True, "rewards": MATCH}, "spec.isVision", True),

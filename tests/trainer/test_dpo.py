@@ -51,9 +51,12 @@ def test_a_text_model_learns_what_is_preferred_and_is_exported(workspace: Worksp
     assert "| Method | dpo" in (workspace.folder / "models/prefers/README.md").read_text()
 
 
-def test_stop_and_resume_equal_an_unbroken_run_exactly(workspace: Workspace) -> None:
+@pytest.mark.parametrize("start", ["default", "orthogonal"])
+def test_stop_and_resume_equal_an_unbroken_run_exactly(workspace: Workspace, start: str) -> None:
+    """Also where the adapter is not 0 at first, so that a copy of it is the reference."""
     write_rows(workspace.folder / "data/preferences.jsonl", preference_rows(20))
-    steps = {"hyperparameters": {"maxSteps": 6, "loggingSteps": 2}, "loraConfig": {"loraDropout": 0.1}}
+    adapter = {"loraDropout": 0.1, "initLoraWeights": start}
+    steps = {"hyperparameters": {"maxSteps": 6, "loggingSteps": 2}, "loraConfig": adapter}
     workspace.train(config("whole", TEXT, DPO, steps))
     requests, broken = StopRequests(), config("broken", TEXT, DPO, steps)
     with pytest.raises(Stopped) as stopped, stopping_in_step(3, requests):

@@ -91,21 +91,17 @@ class Talker:
 
     def _load(self) -> tuple[Any, Any]:
         from peft import PeftModel
-        from transformers import AutoProcessor, AutoTokenizer
+        from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
-        from model_garden.datasets.model_files import read_json
         from model_garden.families import reads_images
 
-        base = self._base() if self._has_adapter else self._folder
-        sees = reads_images(read_json(Path(base) / "config.json")) if Path(base).is_dir() else self._vision
-        model = _model_class(sees=sees).from_pretrained(base, **_options())
+        base = self._base() if self._has_adapter else str(self._folder)
+        revision = None if Path(base).is_dir() else self._spec.get("baseModelRevision")
+        sees = reads_images(AutoConfig.from_pretrained(base, revision=revision).to_dict())
+        model = _model_class(sees=sees).from_pretrained(base, revision=revision, **_options())
         if self._has_adapter:
             model = PeftModel.from_pretrained(model, self._folder)
         return model.eval(), (AutoProcessor if sees else AutoTokenizer).from_pretrained(self._folder)
-
-    @property
-    def _vision(self) -> bool:
-        return bool(self._spec.get("isVision"))
 
     def _base(self) -> str:
         """Where the base model is.

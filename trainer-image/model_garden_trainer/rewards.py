@@ -11,15 +11,15 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from model_garden.contract.methods import Rewards
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.datasets import Example
 from model_garden.datasets.formats.prompts import ANSWERS
+from model_garden_trainer.batches.splits import Subset
 from model_garden_trainer.errors import TrainingError
 
 Function = Callable[..., Sequence[float]]
@@ -105,11 +105,11 @@ def load(spec: EffectiveSpec) -> list[Reward]:
     return found
 
 
-def check(spec: EffectiveSpec, examples: Iterable[Example]) -> None:
-    """Load the functions, and see that the rows have the answers that they compare with.
+def check(spec: EffectiveSpec, examples: Subset) -> None:
+    """Load the functions, and see that the rows make a step and have the answers that the functions compare with.
 
     Raises:
-        TrainingError: InvalidSpec, or InvalidDataset for a row without an answer.
+        TrainingError: InvalidSpec, or InvalidDataset for too few rows or a row without an answer.
     """
     rewards, grpo, h = spec.rewards, spec.grpo, spec.hyperparameters
     assert rewards is not None
@@ -120,6 +120,13 @@ def check(spec: EffectiveSpec, examples: Iterable[Example]) -> None:
             "InvalidSpec",
             f"spec.grpo.numGenerations: {grpo.num_generations} does not divide the {rows} answers of an optimizer step "
             "(batchSize x gradientAccumulationSteps x GPUs); change one of them",
+        )
+    if len(examples) < rows // grpo.num_generations:
+        raise TrainingError(
+            "InvalidDataset",
+            f"{spec.dataset_path}: has {len(examples)} rows to train on, and an optimizer step takes "
+            f"{rows // grpo.num_generations} prompts (batchSize x gradientAccumulationSteps x GPUs / numGenerations); "
+            "add rows, or lower hyperparameters.gradientAccumulationSteps",
         )
     load(spec)
     if not {"exact_match", "similarity"} & set(rewards.functions):

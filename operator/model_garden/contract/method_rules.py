@@ -51,6 +51,12 @@ METHOD_RULES = (
         "is only for method: grpo; set that or remove it",
     ),
     Rule(
+        "columnMapping",
+        lambda s: "columnMapping" in s and method_of(s) in ("kto", "grpo"),
+        "!has(self.columnMapping) || !has(self.method) || !(self.method in ['kto', 'grpo'])",
+        "does not work with method: kto or grpo; rename the columns of the data set",
+    ),
+    Rule(
         "method",
         lambda s: method_of(s) == "grpo" and "rewards" not in s,
         "!has(self.method) || self.method != 'grpo' || has(self.rewards)",

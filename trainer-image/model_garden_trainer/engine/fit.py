@@ -85,6 +85,8 @@ def _fit_once(
     run.requests.interruptible = True
     if run.team.any(run.requests.stop or obeying.stopped)[0]:
         raise Stopped(sealing.step, by_peer=not run.requests.stop)
+    if not trainer.state.global_step:
+        raise TrainingError("InvalidDataset", "the rows make no optimizer step; add rows, or use smaller batches")
     if trainer.state.best_model_checkpoint:
         trained_weights.load(model, Path(trainer.state.best_model_checkpoint))
         state = trainer.state

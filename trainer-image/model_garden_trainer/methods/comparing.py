@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from model_garden_trainer.engine.arguments import arguments
 from model_garden_trainer.engine.batch_size import Split
 from model_garden_trainer.engine.context import Run
 from model_garden_trainer.methods.sft import _workers, numbers
+from model_garden_trainer.models import trained_weights
 
 Collate = Callable[[list[Example]], Any]
 """Makes what the trainer of TRL wants of some rows."""
@@ -55,6 +57,10 @@ class Comparing(Trainer):
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.data_collator = collator
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the trained adapter. Where a reference adapter exists too, transformers would load that one alone."""
+        trained_weights.load(self.model if model is None else model, Path(resume_from_checkpoint))
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         """Leave the row numbers alone: the collator renders, masks and batches the rows."""

@@ -147,7 +147,8 @@ class RewardTrainer(Instrumented, comparing.Comparing, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
         self.processing_class = self._decoder  # it decodes answers; at other times it would be saved with checkpoints
         try:
-            return super()._generate_and_score_completions(inputs)
+            with self.accelerator.autocast():  # generation calls the model below the one that accelerate wrapped
+                return super()._generate_and_score_completions(inputs)
         finally:
             self.processing_class = None
 

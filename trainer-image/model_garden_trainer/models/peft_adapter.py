@@ -66,8 +66,9 @@ def continued(model: Any, folder: Path, dropout: float | None) -> Any:
 
 def _ready(adapted: Any) -> Any:
     """The adapted model as training and its checkpoints need it."""
-    for module in _trained_whole(adapted):
-        _in_float32(module)
+    whole = list(_trained_whole(adapted))
+    for module, dtype in [(module, next(module.parameters()).dtype) for module in whole]:  # tied ones share a weight
+        _in_float32(module, dtype)
     # else peft saves the base model's embeddings in each checkpoint where the output layer has an adapter
     adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)
     return adapted
@@ -170,9 +171,8 @@ def _trained_whole(adapted: Any) -> list[Any]:
     return [copy for copies in wrappers if isinstance(copies, torch.nn.ModuleDict) for copy in copies.values()]
 
 
-def _in_float32(module: Any) -> None:
-    """Hold a trained module in float32, in which small updates are not lost; it is called as before."""
-    dtype = next(module.parameters()).dtype
+def _in_float32(module: Any, dtype: torch.dtype) -> None:
+    """Hold a trained module of ``dtype`` in float32, in which small updates are not lost; it is called as before."""
     if dtype == torch.float32:
         return
     for parameter in module.parameters():

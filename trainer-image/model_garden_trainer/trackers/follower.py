@@ -32,6 +32,9 @@ RETRY_SECONDS = (5, 15, 60)
 """Pauses after a failure; the last one is repeated."""
 _SECRET = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|CREDENTIAL", re.IGNORECASE)
 _ACCOUNT = re.compile(r"://[^/@\s]+@")
+_QUERY = re.compile(r"\?[^#\s]*")
+_QUERY_SECRET = re.compile(r"([?&][^=\s&]*(?:key|token|password|secret)[^=\s&]*=)[^&#\s]+", re.IGNORECASE)
+"""The query of a URL, in which Trackio takes its write token."""
 
 
 class Follower:
@@ -89,7 +92,7 @@ class Follower:
             if self._failures:
                 self._failures, self._state.problem = 0, None
         self._state.problem = self._state.problem and without_secrets(self._state.problem, self._environment)[:400]
-        self._state.url = self._state.url and _ACCOUNT.sub("://", self._state.url)
+        self._state.url = self._state.url and _QUERY.sub("", _ACCOUNT.sub("://", self._state.url))
         self._state.write(self._file)
         return succeeded
 
@@ -99,7 +102,7 @@ def without_secrets(text: str, environment: Mapping[str, str]) -> str:
     for name, value in environment.items():
         if _SECRET.search(name) and len(value) > 3:
             text = text.replace(value, "***")
-    return _ACCOUNT.sub("://***@", text)
+    return _QUERY_SECRET.sub(r"\1***", _ACCOUNT.sub("://***@", text))
 
 
 def main(tracker: str, config: TrainerConfig, environment: Mapping[str, str]) -> None:

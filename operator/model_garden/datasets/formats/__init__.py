@@ -63,12 +63,14 @@ def format_of(fields: Mapping[str, Any], *, vision: bool, method: Method | None)
     keys = ", ".join(f'"{key}"' for key in fields) or "none"
     raise RowError(
         f"the row has no known format (its keys: {keys})",
-        f"{_mapping(fields)}accepted: {accepted(vision=vision, method=method)}",
+        f"{_mapping(fields, method)}accepted: {accepted(vision=vision, method=method)}",
     )
 
 
-def _mapping(fields: Mapping[str, Any]) -> str:
-    """The columnMapping that reads a row, for messages."""
+def _mapping(fields: Mapping[str, Any], method: Method | None) -> str:
+    """The columnMapping that reads a row, for messages; empty for a method that has none."""
+    if method in ("kto", "grpo"):
+        return ""
     pairs = ", ".join(f"{role}: {column}" for role, column in suggested(fields).items())
     return f"set columnMapping: {{{pairs}}}; or write another format; " if pairs else ""
 

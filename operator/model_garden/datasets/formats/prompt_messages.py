@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Kind
 from model_garden.datasets.formats.base import Format, Row
 from model_garden.datasets.formats.prompts import answered, others
@@ -18,6 +19,8 @@ def _read(row: Row) -> tuple[Kind, list[Turn]]:
 def _columns(row: Row) -> dict[str, Any]:
     last = row.turns("messages")[-1]
     columns = others(row, "messages")
+    if last.role == "assistant" and "answer" in columns:
+        raise RowError('the row has "answer", and its last turn is an expected answer too', "keep one of them")
     if last.role == "assistant":
         columns["answer"] = "".join(part for part in last.parts if isinstance(part, str))
     return columns
