@@ -89,13 +89,19 @@ def test_a_file_is_kept_shown_and_deleted(client: openai.OpenAI, tmp_path: Path)
     assert [found.id for found in client.files.list()] == [other.id]
 
 
+def test_rows_with_tools_are_kept(client: openai.OpenAI) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2, "b": 2}'}}
+    tools = {"tools": [{"type": "function", "function": {"name": "add"}}]}
+    assert upload(client, row(tool_calls=[call]) | tools).status == "processed"
+
+
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
         ({"messages": [{"role": "user", "content": "2 + 2?"}]}, "no assistant turn"),
-        (row(weight=0), "weight"),
-        (row(tool_calls=[{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]), "tool_calls"),
-        (row() | {"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        (row(weight=0.5), "weight"),
+        (row(weight=0), "every answer of the row is marked as not trained"),
+        (row(tool_calls=[{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{"}}]), "arguments"),
     ],
 )
 def test_a_broken_row_is_named_and_its_file_not_kept(client: openai.OpenAI, broken: dict[str, Any], words: str) -> None:
