@@ -108,6 +108,8 @@ def test_what_cannot_work_is_refused_before_the_model_is_loaded(prompts: Workspa
     assert "has no function 'digits'; its functions are: letters" in refused({"rewards": {"functions": ["digits"]}})
     assert "does not exist" in refused({"rewards": {"file": "./data/none.py"}})
     assert "does not divide the 32 answers" in refused({"grpo": {"numGenerations": 3}})
+    many = {"hyperparameters": {"gradientAccumulationSteps": 16}}
+    assert "has 8 rows to train on, and an optimizer step takes 16 prompts" in refused(many)
     write_rows(prompts.folder / "data/prompts.jsonl", [{"prompt": f"{n}"} for n in range(5)])
     matched = {"rewards": {"functions": ["exact_match"]}}
     assert "row 1: the row has no expected answer" in refused(matched, {"validationFraction": 0.3})

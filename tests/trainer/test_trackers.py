@@ -272,3 +272,10 @@ def test_a_library_that_is_missing_is_refused_with_the_fix(
     monkeypatch.setitem(tracking.PACKAGES, "trackio", ("no-such-package",))
     with pytest.raises(TrainingError, match=r"trackio needs the package no-such-package.* extra trackers"):
         workspace.train(config("none", TEXT, {"reportTo": ["trackio"]}))
+
+
+def test_a_token_in_a_url_is_not_told() -> None:
+    from model_garden_trainer.trackers.follower import without_secrets
+
+    told = without_secrets("cannot reach https://me:pass@host/?write_token=abc&page=2 with KEY-1", {"A_KEY": "KEY-1"})
+    assert told == "cannot reach https://***@host/?write_token=***&page=2 with ***"
