@@ -68,7 +68,7 @@ def test_training_shows_in_the_answers(workspace: Workspace, kind: dict[str, Any
 
 @pytest.mark.train
 def test_rows_that_cannot_be_answered_are_a_warning(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no kernel image")
 
     from model_garden_trainer import verify
