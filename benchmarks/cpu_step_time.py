@@ -133,6 +133,7 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
     from model_garden_trainer.batches.vision_inputs import WithVisionInputs, keep_from_language_model
     from model_garden_trainer.engine.arguments import arguments
     from model_garden_trainer.methods import sft
+    from model_garden_trainer.methods.finished_batches import numbers
     from model_garden_trainer.models.backends import transformers as backend
     from model_garden_trainer.models.families import trainer_for
 
@@ -173,7 +174,7 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
         args=settings,
         data_collator=Batches(examples, collator),
         eval_collator=None,
-        train_dataset=sft.numbers(len(examples)),
+        train_dataset=numbers(len(examples)),
         callbacks=[watch],
     )
     before = time.perf_counter() - began

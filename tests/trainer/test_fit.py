@@ -72,7 +72,7 @@ def test_a_vision_model_learns_and_leaves_a_model_that_loads_elsewhere(workspace
 def test_stop_and_resume_equal_an_unbroken_run_exactly(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, kind: dict[str, Any], workers: int
 ) -> None:
-    monkeypatch.setattr(sft, "_workers", lambda *_: workers)
+    monkeypatch.setattr(sft, "workers", lambda *_: workers)
     steps = {
         "hyperparameters": {"maxSteps": 6, "evalSteps": 2, "loggingSteps": 2, "saveSteps": 4},
         "loraConfig": {"loraDropout": 0.1},

@@ -76,7 +76,7 @@ def test_a_row_that_fails_in_mid_training_is_named_and_the_last_checkpoint_kept(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture goes after all rows were checked; batches are made in a worker, as on a GPU."""
-    monkeypatch.setattr(sft, "_workers", lambda *_: 1)
+    monkeypatch.setattr(sft, "workers", lambda *_: 1)
     lines = (workspace.folder / "data/vision_test_dataset.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     shutil.copy(workspace.folder / "data" / rows[3]["image"], workspace.folder / "data/goes.png")

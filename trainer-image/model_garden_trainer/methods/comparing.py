@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from model_garden.datasets import Example
 from model_garden_trainer.batches.collator import IGNORED, Batch, Collator
@@ -17,46 +15,15 @@ from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.engine.arguments import arguments
 from model_garden_trainer.engine.batch_size import Split
 from model_garden_trainer.engine.context import Run
-from model_garden_trainer.methods.sft import _workers, numbers
+from model_garden_trainer.methods.finished_batches import FinishedBatches, numbers, workers
 from model_garden_trainer.models import trained_weights
 
 Collate = Callable[[list[Example]], Any]
 """Makes what the trainer of TRL wants of some rows."""
 
 
-class Comparing(Trainer):
-    """A mixin: name it before the trainer of TRL that it feeds.
-
-    It hands TRL finished batches, undoes what TRL's constructor changes, and keeps TRL's own loss and metrics.
-
-    Args:
-        processor: the model's own; TRL wants one, and gets a copy that it may change.
-        eval_collator: makes the batches of an evaluation.
-        options: those of the trainer.
-    """
-
-    data_collator: Any
-
-    def __init__(self, *, processor: Any, eval_collator: Any, **options: Any) -> None:
-        model = options["model"]
-        adapters = {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
-        super().__init__(processing_class=copy.deepcopy(processor), **options)
-        for name, weight in self.model.named_parameters():
-            if name in adapters:  # TRL stores QLoRA adapters in bfloat16, in which small updates are lost
-                weight.data = adapters[name]
-        self.processing_class = self.callback_handler.processing_class = None  # it would be saved with each checkpoint
-        self._eval_collator = eval_collator
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Write no card into a checkpoint: a run writes one for its output."""
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """The loader of evaluation batches."""
-        collator, self.data_collator = self.data_collator, self._eval_collator
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = collator
+class Comparing(FinishedBatches):
+    """A mixin: name it before the trainer of TRL that it feeds. It keeps TRL's own loss and metrics."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the trained adapter. Where a reference adapter exists too, transformers would load that one alone."""
@@ -92,7 +59,7 @@ def common_arguments(run: Run, data: Data, split: Split) -> dict[str, Any]:
         micro_batch=split.micro_batch,
         eval_batch=split.micro_batch,
         accumulation=split.accumulation,
-        workers=_workers(run.team),
+        workers=workers(run.team),
         some_may_be_unused=run.backend.SOME_MAY_BE_UNUSED,
     ) | {
         "max_length": None,  # a longer row is refused before

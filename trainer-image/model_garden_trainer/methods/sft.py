@@ -6,16 +6,13 @@ it computes the entropy and the accuracy of all tokens besides, from logits as w
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
@@ -25,13 +22,13 @@ from model_garden_trainer.batches.collator import IGNORED, Collator
 from model_garden_trainer.batches.loading import Batches
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.batches.vision_inputs import WithVisionInputs, keep_from_language_model, unwrapped
-from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine.arguments import arguments
 from model_garden_trainer.engine.batch_size import Split
 from model_garden_trainer.engine.context import Run, Trained
 from model_garden_trainer.engine.fit import fit
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.methods.finished_batches import FinishedBatches, numbers, workers
 
 
 def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example) -> Trained:
@@ -58,44 +55,22 @@ def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Examp
     return fit(run, model, trainer_of, lambda size: WithVisionInputs(encoder, config)([longest] * size))
 
 
-class _AnswerLoss(SFTTrainer):
+class _AnswerLoss(FinishedBatches, SFTTrainer):
     """SFTTrainer with the loss of the answers and with packed steps.
 
     Args:
-        processor: the model's own; TRL wants one, and gets a copy that it may change.
         model_has_own_loss: leave the loss to the model.
-        eval_collator: makes the batches of an evaluation, which is never packed.
-        options: SFTTrainer's.
+        options: those of ``FinishedBatches``. An evaluation is never packed.
     """
 
-    data_collator: Any
-
-    def __init__(self, *, processor: Any, model_has_own_loss: bool, eval_collator: Any, **options: Any) -> None:
-        model = options["model"]
-        adapters = {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
-        super().__init__(processing_class=copy.deepcopy(processor), **options)
-        for name, weight in self.model.named_parameters():
-            if name in adapters:  # TRL stores QLoRA adapters in bfloat16, in which small updates are lost
-                weight.data = adapters[name]
-        self.processing_class = self.callback_handler.processing_class = None  # it would be saved with each checkpoint
+    def __init__(self, *, model_has_own_loss: bool, **options: Any) -> None:
+        super().__init__(**options)
         if hasattr(self.model, "for_training"):  # Unsloth's constructor leaves the model ready for inference
             self.model.for_training()
-        self._eval_collator = eval_collator
         self.model_accepts_loss_kwargs = True  # the loss is a sum over tokens divided by those of the whole step
         self._loss_shifts_labels = True
         self._own_loss = not model_has_own_loss
         self._takes_positions = "logits_to_keep" in inspect.signature(unwrapped(self.model).forward).parameters
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Write no card into a checkpoint: a run writes one for its output."""
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """The loader of evaluation batches."""
-        collator, self.data_collator = self.data_collator, self._eval_collator
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = collator
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of one micro-batch, or of all those of a packed step."""
@@ -187,7 +162,7 @@ def _trainer(run: Run, model: Any, encoder: Collator, data: Data, split: Split) 
             micro_batch=loader_batch,
             eval_batch=split.micro_batch,
             accumulation=accumulation,
-            workers=_workers(run.team),
+            workers=workers(run.team),
             some_may_be_unused=run.backend.SOME_MAY_BE_UNUSED,
         )
     )
@@ -217,11 +192,6 @@ def settings(**options: Any) -> SFTConfig:
         loss_type="nll",  # the default patches the model's forward
         router_aux_loss_coef=0.0,  # else a mixture of experts returns router logits, which this loss does not use
     )
-
-
-def numbers(count: int) -> Dataset:
-    """A data set of row numbers, which ``Batches`` reads: a start of a worker copies no rows."""
-    return Dataset.from_dict({"row": list(range(count))})
 
 
 def check_packing(folder: Path) -> None:
@@ -255,8 +225,3 @@ def _refuse(refusal: str | None) -> None:
 def _trained_tokens(labels: torch.Tensor) -> torch.Tensor:
     """How many tokens of a batch (rows x length) carry loss; the first of a row is never predicted."""
     return (labels[:, 1:] != IGNORED).sum()
-
-
-def _workers(team: ProcessGroup) -> int:
-    """Processes that make batches: some on a GPU, so that it never waits; a CPU's cores are busy with the model."""
-    return max(0, min(4, (os.cpu_count() or 1) // team.per_node - 1)) if torch.cuda.is_available() else 0
