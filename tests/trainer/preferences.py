@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.engine.stopping import StopRequests
+from model_garden_trainer.errors import Stopped
+from tests.trainer.workspace import Workspace
 
 COLORS = ("red", "blue")
 
@@ -43,3 +46,20 @@ def stopping_in_step(step: int, requests: StopRequests) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Instrumented, "get_batch_samples", counted)
         yield
+
+
+def assert_a_resumed_run_equals(workspace: Workspace, whole: str, broken: TrainerConfig) -> None:
+    """Stop ``broken`` in its third step and resume it: its figures and weights are those of the output ``whole``."""
+    import torch  # after the variables of the tests are set
+
+    requests = StopRequests()
+    with pytest.raises(Stopped) as stopped, stopping_in_step(3, requests):
+        workspace.train(broken, requests=requests)
+    assert stopped.value.checkpoint_step == 3
+    _, rest = workspace.train(broken)
+    assert rest.resumed == [3]
+    figures = ("step", "loss", "evalLoss", "metrics")
+    kept = [[line.get(key) for key in figures] for line in workspace.metrics(broken.name)]
+    assert kept == [[line.get(key) for key in figures] for line in workspace.metrics(whole)]
+    one, other = workspace.adapter(whole), workspace.adapter(broken.name)
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

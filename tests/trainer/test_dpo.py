@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from model_garden_trainer.engine.stopping import StopRequests
-from model_garden_trainer.errors import Stopped, TrainingError
-from tests.trainer.preferences import COLORS, preference_rows, stopping_in_step, write_rows
+from model_garden_trainer.errors import TrainingError
+from tests.trainer.preferences import COLORS, assert_a_resumed_run_equals, preference_rows, write_rows
 from tests.trainer.workspace import TEXT, VISION, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -58,17 +56,7 @@ def test_stop_and_resume_equal_an_unbroken_run_exactly(workspace: Workspace, sta
     adapter = {"loraDropout": 0.1, "initLoraWeights": start}
     steps = {"hyperparameters": {"maxSteps": 6, "loggingSteps": 2}, "loraConfig": adapter}
     workspace.train(config("whole", TEXT, DPO, steps))
-    requests, broken = StopRequests(), config("broken", TEXT, DPO, steps)
-    with pytest.raises(Stopped) as stopped, stopping_in_step(3, requests):
-        workspace.train(broken, requests=requests)
-    assert stopped.value.checkpoint_step == 3
-    _, rest = workspace.train(broken)
-    assert rest.resumed == [3]
-    figures = ("step", "loss", "evalLoss", "metrics")
-    kept = [[line.get(key) for key in figures] for line in workspace.metrics("broken")]
-    assert kept == [[line.get(key) for key in figures] for line in workspace.metrics("whole")]
-    one, other = workspace.adapter("whole"), workspace.adapter("broken")
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert_a_resumed_run_equals(workspace, "whole", config("broken", TEXT, DPO, steps))
 
 
 def test_a_vision_model_learns_what_is_preferred_of_pictures(workspace: Workspace) -> None:

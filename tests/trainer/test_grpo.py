@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from model_garden_trainer.engine.stopping import StopRequests
-from model_garden_trainer.errors import Stopped, TrainingError
-from tests.trainer.preferences import stopping_in_step, write_rows
+from model_garden_trainer.errors import TrainingError
+from tests.trainer.preferences import assert_a_resumed_run_equals, write_rows
 from tests.trainer.workspace import TEXT, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -54,17 +52,7 @@ def test_the_reward_rises_and_a_resumed_run_equals_an_unbroken_one(prompts: Work
     evaluated = [line for line in prompts.metrics("whole") if "evalLoss" in line]
     assert evaluated[-1]["evalLoss"] == pytest.approx(-evaluated[-1]["metrics"]["eval_reward"], abs=1e-4)
 
-    requests, broken = StopRequests(), config("broken", TEXT, JOB)
-    with pytest.raises(Stopped) as stopped, stopping_in_step(3, requests):
-        prompts.train(broken, requests=requests)
-    assert stopped.value.checkpoint_step == 3
-    _, rest = prompts.train(broken)
-    assert rest.resumed == [3]
-    names = ("step", "loss", "evalLoss", "metrics")
-    kept = [[line.get(key) for key in names] for line in prompts.metrics("broken")]
-    assert kept == [[line.get(key) for key in names] for line in prompts.metrics("whole")]
-    one, other = prompts.adapter("whole"), prompts.adapter("broken")
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert_a_resumed_run_equals(prompts, "whole", config("broken", TEXT, JOB))
 
 
 @pytest.mark.parametrize(

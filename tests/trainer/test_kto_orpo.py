@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from model_garden_trainer.engine.stopping import StopRequests
-from model_garden_trainer.errors import Stopped, TrainingError
-from tests.trainer.preferences import COLORS, preference_rows, stopping_in_step, write_rows
+from model_garden_trainer.errors import TrainingError
+from tests.trainer.preferences import COLORS, assert_a_resumed_run_equals, preference_rows, write_rows
 from tests.trainer.workspace import TEXT, VISION, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -48,17 +47,7 @@ def test_a_text_model_learns_and_a_resumed_run_equals_an_unbroken_one(workspace:
         assert last["log_odds_chosen"] > first["log_odds_chosen"] + 1 and last["rewards/accuracies"] > 0.9
         assert outcome.progress.metrics["eval_rewards/accuracies"] > 0.9
 
-    requests, broken = StopRequests(), config("broken", TEXT, JOB, job)
-    with pytest.raises(Stopped) as stopped, stopping_in_step(3, requests):
-        workspace.train(broken, requests=requests)
-    assert stopped.value.checkpoint_step == 3
-    _, rest = workspace.train(broken)
-    assert rest.resumed == [3]
-    figures = ("step", "loss", "evalLoss", "metrics")
-    kept = [[line.get(key) for key in figures] for line in workspace.metrics("broken")]
-    assert kept == [[line.get(key) for key in figures] for line in workspace.metrics("whole")]
-    one, other = workspace.adapter("whole"), workspace.adapter("broken")
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert_a_resumed_run_equals(workspace, "whole", config("broken", TEXT, JOB, job))
 
 
 def test_kto_trains_a_vision_model(workspace: Workspace) -> None:
