@@ -380,11 +380,10 @@ def _introduction(steps: int, rounds: int) -> str:
         "## A step on a CPU, beside plain TRL\n\n"
         f"`python -m benchmarks.cpu_step_time --steps {steps} --rounds {rounds} --write` on {machine()}, "
         f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}; {versions}. Medians of {rounds} rounds of "
-        f"{steps} steps of 8 samples of mixed length, LoRA r 16, float32. Tiny models: the figures compare what "
-        "surrounds the arithmetic, not the arithmetic. "
-        f"Load average {os.getloadavg()[0]:.0f}: compare by CPU time. TRL renders and tokenizes text rows before the "
-        "first step, our loop as they are needed; packed and unpacked steps take the same samples and give the same "
-        "losses."
+        f"{steps} steps of 8 samples of mixed length, LoRA r 16, float32. The models are tiny, so the "
+        "figures compare overhead, not computation. "
+        f"Load average {os.getloadavg()[0]:.0f}. TRL renders and tokenizes all text rows before the first step; this "
+        "project does it during training. Packed and unpacked steps take the same samples and give the same losses."
     )
 
 
