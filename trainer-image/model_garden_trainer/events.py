@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -111,9 +111,18 @@ class Metrics:
 
     def replay(self, report: Report) -> Progress | None:
         """Report all lines of a run that finished before; returns the last one."""
-        known = {field.alias or name for name, field in Progress.model_fields.items()}
         last = None
         for line in self.lines():
-            last = Progress.model_validate({key: value for key, value in line.items() if key in known})
+            last = _progress(line)
             report(ProgressEvent(progress=last))
         return last
+
+    def last(self) -> Progress | None:
+        """The figures of the last line of a step so far, None without any."""
+        lines = list(self.lines())
+        return _progress(lines[-1]) if lines else None
+
+
+def _progress(line: Mapping[str, Any]) -> Progress:
+    known = {field.alias or name for name, field in Progress.model_fields.items()}
+    return Progress.model_validate({key: value for key, value in line.items() if key in known})

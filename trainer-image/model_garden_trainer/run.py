@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 
 from model_garden.contract.memory_estimate import GIB
@@ -64,6 +67,7 @@ def train(
         Stopped: it was asked to stop, and a checkpoint was written where one could be.
     """
 
+    startup = time.time() - psutil.Process().create_time()
     spec, warn = config.spec, partial(report_warning, report)
     output = Path(spec.output_dir).expanduser().absolute()  # a claim may be a link
     metrics = Metrics(output, silent=process_group.rank() > 0)
@@ -103,7 +107,7 @@ def train(
     report_stage(report, "model", f"{spec.base_model}, backend {name} ({reason})")
     with tracking.tracking(config, output, report, leader=team.leader) as tracked:
         run = Run(spec, backend, output, identity, metrics, tracked, requests, watchdog, team)
-        trained = _trained_and_saved(run, config, folder, encoder, data, longest)
+        trained = _trained_and_saved(run, config, folder, encoder, data, longest, startup)
         tracked.end("finished")
         if not team.leader:
             team.wait_for_release()
@@ -140,14 +144,20 @@ def _keeping_the_adapter(output: Path, trained: Trained, model_class: str) -> It
 
 
 def _trained_and_saved(
-    run: Run, config: TrainerConfig, folder: Path, encoder: Collator, data: Data, longest: Example
+    run: Run, config: TrainerConfig, folder: Path, encoder: Collator, data: Data, longest: Example, startup: float
 ) -> Trained:
-    """Load, adapt and train the model, and let the leading process save its adapter."""
+    """Load, adapt and train the model, and let the leading process save its adapter.
+
+    ``startup`` are the seconds that this process took to start.
+    """
+    from model_garden_trainer.engine.forecast import seconds_after_training
     from model_garden_trainer.methods import dpo, grpo, kto, orpo, sft
 
-    whole = run.spec.adapter == "none"
+    whole, began = run.spec.adapter == "none", time.perf_counter()
     with run.watchdog:
         model = _adapted(run, folder)
+        after = seconds_after_training(run.spec.save_method, startup, time.perf_counter() - began)
+        run = dataclasses.replace(run, seconds_after_training=after)
         start = None if whole else peft_adapter.initial(model, run.spec.lora_config)
         report_stage(run.report, "training")
         match run.spec.method:

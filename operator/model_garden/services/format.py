@@ -80,7 +80,7 @@ def percent(progress: Mapping[str, Any]) -> int:
 
 
 def seconds_left(progress: Mapping[str, Any], now: datetime | None = None) -> float | None:
-    """Seconds until the last step: until the trainer's estimated end, else computed from the duration of a step."""
+    """Seconds until the estimated end of the run; without that, of training, from the duration of a step."""
     end = progress.get("estimatedCompletionTime")
     if end:
         return seconds_between((now or datetime.now(UTC)).isoformat(), end)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine import checkpoints
 from model_garden_trainer.engine.clock import PARTS, Window
 from model_garden_trainer.engine.context import Run
+from model_garden_trainer.engine.forecast import Forecast
 from model_garden_trainer.engine.input_stall import Waiting
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.engine.stopping import StopRequests
@@ -36,11 +38,28 @@ class ProgressCallback(TrainerCallback):
     def __init__(self, trainer: Instrumented, obeying: GracefulStopCallback, run: Run) -> None:
         self._trainer, self._obeying, self._report, self._metrics = trainer, obeying, run.report, run.metrics
         self._every = run.h.logging_steps
+        evaluated = trainer.eval_dataset is not None
+        self.forecast = Forecast(
+            0, run.h.eval_steps if evaluated else None, run.h.save_steps, run.seconds_after_training
+        )
+        self._step_ended: float | None = None
         self._waiting = Waiting(vision=run.spec.vision)
         self._optimizer_began: Any = None
         self._learning_rate = 0.0
         self.last: Progress | None = None
         self.losses: list[float] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.forecast.total = state.max_steps
+        step, last = state.global_step, self._metrics.last()
+        if step:  # resumed: the forecast of the earlier attempt is past or wrong
+            figures = last if last and last.step == step else Progress(step=step, total_steps=state.max_steps)
+            self._report(ProgressEvent(progress=figures.model_copy(update=self._times(step))))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._step_ended is not None:
+            self.forecast.add_pause(state.global_step, self._trainer.step_began - self._step_ended)
+            self._step_ended = None
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
         self._optimizer_began = self._trainer.clock.now("optimizer")
@@ -51,7 +70,10 @@ class ProgressCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         window = self._trainer.window
-        window.seconds += self._trainer.step_seconds()
+        self._step_ended = time.perf_counter()
+        seconds = self._step_ended - self._trainer.step_began
+        self.forecast.add_step(seconds)
+        window.seconds += seconds
         window.timed_steps += 1
         last = state.global_step >= state.max_steps or self._obeying.save_early
         if state.global_step % self._every and not last:
@@ -98,9 +120,10 @@ class ProgressCallback(TrainerCallback):
         window, steps = self._trainer.window, max(self._trainer.window.timed_steps, 1)
         samples, tokens = self._trainer.team.sums([window.samples, float(window.tokens)])
         per_step = window.seconds / steps
-        left = timedelta(seconds=per_step * (state.max_steps - state.global_step))
         parts = {f"{part}Seconds": seconds / steps for part, seconds in self._trainer.clock.take().items()}
         assert set(parts) == {f"{part}Seconds" for part in PARTS}
+        if rows := self._trainer.eval_dataset:
+            self.forecast.expect_evaluation(parts["forwardSeconds"] * steps * len(rows) / max(samples, 1))
         figures = {
             "step": state.global_step,
             "totalSteps": state.max_steps,
@@ -115,10 +138,14 @@ class ProgressCallback(TrainerCallback):
             "tokensPerSecond": tokens / window.seconds,
             "metrics": {name: rounded(value) for name, value in self._trainer.take_metrics().items()} or None,
             "gpuMemoryGiB": torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else None,
-            "estimatedCompletionTime": timestamp(datetime.now(UTC) + left),
-            "lastReportTime": timestamp(),
         }
-        return Progress.model_validate({key: rounded(value) for key, value in figures.items() if value is not None})
+        found = Progress.model_validate({key: rounded(value) for key, value in figures.items() if value is not None})
+        return found.model_copy(update=self._times(state.global_step))
+
+    def _times(self, step: int) -> dict[str, str]:
+        """The times of a report: now, and the expected end of the run."""
+        left = timedelta(seconds=self.forecast.seconds_left(step))
+        return {"estimated_completion_time": timestamp(datetime.now(UTC) + left), "last_report_time": timestamp()}
 
 
 class EvaluationCallback(TrainerCallback):
@@ -149,8 +176,16 @@ class CheckpointCallback(TrainerCallback):
     The seal keeps what a later attempt could not know: the figures since the last report, and why training ended early.
     """
 
-    def __init__(self, trainer: Instrumented, run: Run, micro_batch: int, ended: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        trainer: Instrumented,
+        run: Run,
+        micro_batch: int,
+        forecast: Forecast,
+        ended: Callable[[], str | None],
+    ) -> None:
         self._trainer, self._run, self._micro_batch, self._ended = trainer, run, micro_batch, ended
+        self._forecast = forecast
         self.step: int | None = None
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -160,6 +195,7 @@ class CheckpointCallback(TrainerCallback):
             "steps": window.steps,
             "metrics": dict(self._trainer.method_metrics),
             "microBatch": self._micro_batch,
+            "durations": self._forecast.notes(),
             "ended": self._ended(),
         }
         folder = run.root / f"{checkpoints.PREFIX}{state.global_step}"

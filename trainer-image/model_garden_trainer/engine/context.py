@@ -32,6 +32,8 @@ class Run:
     requests: StopRequests
     watchdog: Watchdog
     team: ProcessGroup = field(default_factory=ProcessGroup)
+    seconds_after_training: float = 0.0
+    """Estimated duration of all that follows the last step."""
 
     @property
     def h(self) -> EffectiveHyperparameters:

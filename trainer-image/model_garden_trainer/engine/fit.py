@@ -71,13 +71,14 @@ def _fit_once(
     def ended() -> str | None:
         return "patience" if judging.stopped else "asked" if obeying.save_early else None
 
-    sealing = callbacks.CheckpointCallback(trainer, run, split.micro_batch, ended)
+    sealing = callbacks.CheckpointCallback(trainer, run, split.micro_batch, telling.forecast, ended)
     trainer.remove_callback(PrinterCallback)
     for callback in (obeying, telling, judging, sealing, callbacks.HeartbeatCallback(run.watchdog)):
         trainer.add_callback(callback)
     if checkpoint:
         trainer.window.loss, trainer.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
         trainer.method_metrics.update(checkpoint.notes["metrics"])
+        telling.forecast.recall(checkpoint.notes["durations"])
     learning_rates.apart(trainer.create_optimizer(), model, run.spec)
     run.requests.interruptible = False
     with trainer.autocast_adapters(), trainer.without_walks():

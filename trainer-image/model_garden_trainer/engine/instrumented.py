@@ -59,7 +59,7 @@ class Instrumented(Trainer):
         self._skip_non_finite = health.non_finite_loss == "Skip"
         self._report = report
         self._step_loss: torch.Tensor | float = 0.0
-        self._step_began = time.perf_counter()
+        self.step_began = time.perf_counter()
         self.clock = Clock()
         self.window = Window()
         self.method_metrics: dict[str, list[float]] = self._metrics["train"] if hasattr(self, "_metrics") else {}
@@ -80,7 +80,7 @@ class Instrumented(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The micro-batches of one optimizer step, and the number of trained tokens in all of them."""
-        self._step_began = time.perf_counter()
+        self.step_began = time.perf_counter()
         with self.clock.measure("data"):
             batches, items = super().get_batch_samples(map(raise_if_failed, epoch_iterator), num_batches, device)
         for samples, tokens in map(self.count, batches):
@@ -239,10 +239,6 @@ class Instrumented(Trainer):
                 f"step {step}: the loss is finite, but the gradient was exactly 0 in the first "
                 f"{len(first)} step(s), so nothing is trained. Set backend: transformers",
             )
-
-    def step_seconds(self) -> float:
-        """Seconds since this step began to gather its data."""
-        return time.perf_counter() - self._step_began
 
 
 def means(figures: Mapping[str, Sequence[float]]) -> dict[str, float]:
