@@ -22,6 +22,7 @@ from model_garden import __version__
 from model_garden.contract import reasons
 from model_garden.contract.crd import custom_resource_definition
 from model_garden.web.examples import use_case_table
+from tools.permissions import permissions_reference, permissions_yaml
 from tools.reference.cli import cli_reference
 from tools.reference.environment import environment_reference
 from tools.reference.events import events_reference
@@ -101,6 +102,7 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     *((path, partial(with_version, path)) for path in WITH_VERSION),  # first: operator.yaml is rendered from the chart
     (ROOT / "manifests" / "crd.yaml", crd),
     (CHART / "files" / "crd.yaml", crd),
+    (CHART / "files" / "permissions.yaml", permissions_yaml),
     (ROOT / "manifests" / "operator.yaml", operator),
     (ROOT / "docs" / "03-api-specification.md", rest_reference),
     (REFERENCE / "spec.md", spec_reference),
@@ -112,6 +114,7 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (REFERENCE / "metrics.md", metrics_reference),
     (REFERENCE / "known-faults.md", known_faults_reference),
     (REFERENCE / "operator-settings.md", settings_reference),
+    (REFERENCE / "permissions.md", permissions_reference),
     (VISION_GUIDE, vision_guide),
     (STATUS_GUIDE, status_guide),
 ]

@@ -1,7 +1,9 @@
-"""The operator with the rights that the chart gives it: no request is refused."""
+"""The operator with the rights that the chart gives it: no request is refused, and no right is unused."""
 
+import asyncio
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from devcluster.binaries import ensure_binaries
+from model_garden.cluster import TRAINING_JOBS, connect
+from model_garden.controller.store import Key
 from tests.cluster import Object, TestCluster
 from tests.controller.harness import OperatorHarness
+from tests.controller.test_races import SETTINGS, make_reconciler
 from tools.generate import CHART
+from tools.permissions import FOR_LEASE, IN_CLUSTER, IN_NAMESPACES, Permission
 
 pytestmark = pytest.mark.cluster
 
@@ -19,13 +25,20 @@ ONE_GPU = {"limits": {"nvidia.com/gpu": 1}, "requests": {"cpu": "10m", "memory":
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
-def test_the_rights_of_the_chart_are_enough_for_all_that_happens(crd: TestCluster, tmp_path: Path) -> None:
+ACCOUNT = "model-garden-operator"
+ASKED_BY_ADMISSION = {("update", "model-garden.dev", "trainingjobs/finalizers")}
+"""No request of its own: the API server asks for it when an object with an owner is created."""
+
+
+def test_the_rights_of_the_chart_are_enough_and_none_is_unused(
+    crd: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole jobs with the roles of the chart; the API server's audit log says what each role was used for."""
     harness = OperatorHarness(crd, "limited", tmp_path)
-    harness.kubeconfig = kubeconfig_of_the_chart(harness, tmp_path)
-    harness.start_operator(
-        pod={"POD_NAME": "limited", "POD_NAMESPACE": harness.namespace}, **{"LEADER_ELECTION": "true"}
-    )
-    harness.submit("prepared", {"STEPS": 1}, resources=ONE_GPU, quantization="16bit", ttlSecondsAfterFinished=600)
+    harness.kubeconfig = kubeconfig_of_the_chart(harness, tmp_path, "replicas=2")
+    lease = {"pod": {"POD_NAME": "limited", "POD_NAMESPACE": harness.namespace}, "LEADER_ELECTION": "true"}
+    harness.start_operator(**lease)
+    harness.submit("prepared", {"STEPS": 1}, resources=ONE_GPU, quantization="16bit", ttlSecondsAfterFinished=1)
     harness.submit("stopped", {"STEPS": 1000})
     harness.submit("cancelled", {"STEPS": 1000})
     harness.submit("paused", {"STEPS": 1}, suspend=True)
@@ -42,32 +55,97 @@ def test_the_rights_of_the_chart_are_enough_for_all_that_happens(crd: TestCluste
     harness.until("homeless", "Failed")
     harness.cluster.until(lambda: "Succeeded" in dict(harness.events("paused")))
     harness.stop_operator()
-    refused = [line for line in harness.log.read_text().splitlines() if "forbidden" in line.lower()]
-    assert refused == []
+    find_a_job_that_no_watch_has_reported(harness, monkeypatch)
+    requests = requests_of(crd, f"system:serviceaccount:{harness.namespace}:{ACCOUNT}")
+    assert [request for request in requests if not allowed(request)] == []
+    asked = {what(request) for request in requests if ACCOUNT in reason(request)}
+    assert asked | ASKED_BY_ADMISSION == granted((*IN_NAMESPACES, *IN_CLUSTER, *FOR_LEASE))
 
 
-def test_figures_come_as_soon_as_the_log_may_be_read(crd: TestCluster, tmp_path: Path) -> None:
-    """An API server that has just started refuses what it allows a moment later."""
-    harness = OperatorHarness(crd, "late-rights", tmp_path)
+def test_a_job_has_an_owner_where_the_api_server_checks_owners(crd: TestCluster, tmp_path: Path) -> None:
+    harness = OperatorHarness(crd, "owned", tmp_path)
     harness.kubeconfig = kubeconfig_of_the_chart(harness, tmp_path)
-    rules = crd.get("clusterrole", "model-garden-operator")["rules"]
-    set_rules(crd, [rule for rule in rules if "pods/log" not in rule["resources"]])
+    rules = crd.get("clusterrole", ACCOUNT)["rules"]
+    set_rules(crd, [rule for rule in rules if "trainingjobs/finalizers" not in rule["resources"]])
     harness.start_operator()
-    harness.submit("unread", {"STEPS": 1000})
-    crd.until(lambda: "cannot be followed" in harness.log.read_text())
+    harness.submit("orphan", {"STEPS": 1})
+    crd.until(lambda: "cannot set blockOwnerDeletion" in harness.log.read_text())
     set_rules(crd, rules)
-    harness.until_step("unread", 1)
+    harness.until("orphan", "Succeeded")
     harness.stop_operator()
 
 
-def set_rules(crd: TestCluster, rules: list[Object]) -> None:
-    crd.kubectl("patch", "clusterrole", "model-garden-operator", "--type=merge", "-p", json.dumps({"rules": rules}))
+def test_figures_come_as_soon_as_the_log_may_be_read(crd: TestCluster, tmp_path: Path) -> None:
+    """An API server that has just started refuses what it allows a moment later. Here with a Role for the namespace."""
+    harness = OperatorHarness(crd, "late-rights", tmp_path)
+    harness.kubeconfig = kubeconfig_of_the_chart(harness, tmp_path, f"watchNamespaces={{{harness.namespace}}}")
+    role = ("role", ACCOUNT, "-n", harness.namespace)
+    rules = crd.get("role", ACCOUNT, harness.namespace)["rules"]
+    set_rules(crd, [rule for rule in rules if "pods/log" not in rule["resources"]], *role)
+    harness.start_operator()
+    harness.submit("unread", {"STEPS": 1000})
+    crd.until(lambda: "cannot be followed" in harness.log.read_text())
+    set_rules(crd, rules, *role)
+    harness.until_step("unread", 1)
+    harness.stop_operator()
+    requests = requests_of(crd, f"system:serviceaccount:{harness.namespace}:{ACCOUNT}")
+    assert {what(request) for request in requests if not allowed(request)} == {("get", "", "pods/log")}
 
 
-def kubeconfig_of_the_chart(harness: OperatorHarness, folder: Path) -> Path:
+def set_rules(crd: TestCluster, rules: list[Object], *role: str) -> None:
+    words = role or ("clusterrole", ACCOUNT)
+    crd.kubectl("patch", *words, "--type=merge", "-p", json.dumps({"rules": rules}))
+
+
+def find_a_job_that_no_watch_has_reported(harness: OperatorHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an operator does whose list of Jobs is not complete yet: it creates the Job again, and reads the one there."""
+    harness.submit("raced", {"STEPS": 1})
+    key = Key(harness.namespace, "raced")
+    monkeypatch.setenv("KUBECONFIG", str(harness.kubeconfig))
+
+    async def reconcile_twice() -> None:
+        async with await connect() as cluster:
+            for _ in range(2):
+                reconciler = make_reconciler(cluster, SETTINGS)
+                reconciler.store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
+                await reconciler.reconcile(key)
+
+    asyncio.run(reconcile_twice())
+
+
+def granted(permissions: Iterable[Permission]) -> set[tuple[str, str, str]]:
+    """Verb, API group and resource of each permission."""
+    return {(verb, one.group, one.plural) for one in permissions for verb in one.verbs.split()}
+
+
+def requests_of(crd: TestCluster, user: str) -> list[Object]:
+    """The requests of a user for objects, from the API server's audit log."""
+    lines = (crd.directory / "log" / "audit.log").read_text().splitlines()
+    requests = [json.loads(line) for line in lines]
+    return [request for request in requests if request["user"]["username"] == user and "objectRef" in request]
+
+
+def allowed(request: Object) -> bool:
+    return bool(request["annotations"]["authorization.k8s.io/decision"] == "allow")
+
+
+def reason(request: Object) -> str:
+    """The role that allowed it."""
+    return str(request["annotations"]["authorization.k8s.io/reason"])
+
+
+def what(request: Object) -> tuple[str, str, str]:
+    """Verb, API group and resource."""
+    about = request["objectRef"]
+    plural = "/".join(part for part in (about["resource"], about.get("subresource")) if part)
+    return request["verb"], about.get("apiGroup", ""), plural
+
+
+def kubeconfig_of_the_chart(harness: OperatorHarness, folder: Path, *settings: str) -> Path:
     """Create the chart's ServiceAccount with its roles, and write a kubeconfig that has its token alone."""
     helm = ensure_binaries(print, ["helm"]) / "helm"
-    command = [str(helm), "template", "x", str(CHART), "--namespace", harness.namespace]
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    command = [str(helm), "template", "x", str(CHART), "--namespace", harness.namespace, *flags]
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     objects: list[Object] = [item for item in YAML(typ="safe").load_all(rendered) if item and item["kind"] in RIGHTS]
     harness.cluster.apply(*objects)

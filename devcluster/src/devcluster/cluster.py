@@ -62,6 +62,11 @@ class Cluster:
         """One folder for each PersistentVolume made by the `local` StorageClass."""
         return self.directory / "volumes"
 
+    @property
+    def audit_policy(self) -> Path:
+        """Which requests the API server writes to the log `audit`."""
+        return self.directory / "audit-policy.json"
+
     def log(self, name: str) -> Path:
         """Log file of one of the cluster's own processes."""
         return self.directory / "log" / f"{name}.log"

@@ -58,7 +58,10 @@ def _api_server(cluster: Cluster) -> list[str]:
         "--service-cluster-ip-range=10.96.0.0/24",
         "--allow-privileged=true",
         "--authorization-mode=Node,RBAC",
-        "--enable-admission-plugins=NodeRestriction",
+        # OpenShift checks owner references too: who names an owner must have the right to `update` its finalizers.
+        "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
+        f"--audit-policy-file={cluster.audit_policy}",
+        f"--audit-log-path={cluster.log('audit')}",
         f"--tls-cert-file={pki / 'apiserver.crt'}",
         f"--tls-private-key-file={pki / 'apiserver.key'}",
         f"--client-ca-file={pki / 'ca.crt'}",

@@ -1,4 +1,4 @@
-"""The objects every devcluster has from the start: the default StorageClass and what its provisioner may do."""
+"""What every devcluster has from the start: the default StorageClass, what its provisioner may do, and its audit."""
 
 from typing import Any
 
@@ -26,3 +26,15 @@ DEFAULT_OBJECTS: list[dict[str, Any]] = [
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": PROVISIONER_USER}],
     },
 ]
+
+AUDIT_POLICY: dict[str, Any] = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+        {"level": "None"},
+    ],
+}
+"""What `log/audit.log` holds: each request of a pod, and which role allowed it."""

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from devcluster import certificates, control_plane
-from devcluster.cluster import NODE_NAME, Cluster, choose_ports, is_free, load
-from devcluster.defaults import DEFAULT_OBJECTS
+from devcluster.cluster import NODE_NAME, Cluster, choose_ports, is_free, load, write_whole
+from devcluster.defaults import AUDIT_POLICY, DEFAULT_OBJECTS
 from devcluster.node.leftovers import kill_pods
 from devcluster.processes import Process, start, stop
 
@@ -46,6 +46,7 @@ def up(directory: Path, binaries: Path, gpus: int | None, say: Say) -> Cluster:
         cluster = _settle(directory, gpus)
         certificates.ensure_certificates(cluster.pki)
         certificates.write_kubeconfigs(cluster)
+        write_whole(cluster.audit_policy, json.dumps(AUDIT_POLICY))
         wanted = control_plane.commands(cluster, binaries)
         for name in ("etcd", "kube-apiserver"):
             _ensure_running(cluster, name, wanted[name], say)
