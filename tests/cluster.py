@@ -14,7 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ class TestCluster:
         assert server
         server.signal(signal.SIGKILL)
         self.until(lambda: not server.alive)
+
+    @contextmanager
+    def silent_node(self) -> Iterator[None]:
+        """Lets the node answer nothing, as one that hangs; at the end it goes on where it was."""
+        node = Process.read(self.directory / "run" / "node.json")
+        assert node
+        node.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            node.signal(signal.SIGCONT)
 
     def serve_training_jobs(self) -> None:
         """Applies the CRD and waits until TrainingJobs are served."""

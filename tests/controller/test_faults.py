@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import Object, TestCluster
-from tests.controller.harness import OperatorHarness
+from tests.controller.harness import OperatorHarness, condition
 
 pytestmark = pytest.mark.cluster
 
@@ -162,6 +162,18 @@ def test_an_operator_whose_lease_is_taken_exits_with_one_sentence(own: OperatorH
     assert log.splitlines()[-1] == f"error: the Lease {own.namespace}/model-garden-operator could not be renewed"
     assert "Traceback" not in log
     robbed.kubectl("delete", "lease", "model-garden-operator")
+
+
+def test_a_node_that_does_not_answer_is_named_until_it_answers_again(harness: OperatorHarness) -> None:
+    harness.submit("cut-off", {"STEPS": 5000, "STEP_SECONDS": 0.1})
+    harness.until_step("cut-off", 3)
+    with harness.cluster.silent_node():
+        status = harness.until("cut-off", "Running", "NodeNotReady")
+    running = condition(status, "Running")
+    assert "node localhost does not answer since" in running["message"] and "force-delete it" in running["message"]
+    status = harness.until("cut-off", "Running", "Running")
+    assert [attempt["pod"] for attempt in status["attempts"]] == [pod_of(harness, "cut-off")], "the pod trains on"
+    harness.annotate("cut-off", "model-garden.dev/cancel=true")
 
 
 def test_training_continues_while_the_api_server_restarts(harness: OperatorHarness) -> None:

@@ -93,6 +93,36 @@ def test_the_message_about_a_deleted_pod_names_its_node_and_the_fix(seconds: flo
         assert words in found.message
 
 
+def on_lost_node(pod: Object) -> Object:
+    """The pod as the node controller marks it when the node's lease has expired."""
+    ready = [
+        {"type": "ContainersReady", "status": "True", "lastTransitionTime": b.time(5)},
+        {"type": "Ready", "status": "False", "lastTransitionTime": b.time(60)},
+    ]
+    return pod | {"status": pod["status"] | {"conditions": ready}}
+
+
+def test_a_running_pod_whose_node_does_not_answer_is_not_reported_as_training() -> None:
+    found = verdict(b.job(), on_lost_node(b.running()), seconds=61)
+    assert (found.phase, found.reason, found.stalled) == ("Running", "NodeNotReady", False)
+    for words in ("node node-1", f"since {b.time(60)}", "pod receipts-train-1", "may still train", "force-delete it"):
+        assert words in found.message
+
+
+def test_of_several_pods_the_one_on_a_lost_node_is_named() -> None:
+    found = verdict(b.job(), b.running("receipts-train-1"), on_lost_node(b.running("receipts-train-2")))
+    assert "pod receipts-train-2" in found.message
+
+
+def test_a_lost_node_that_a_pod_has_left_is_not_named() -> None:
+    assert verdict(b.job(), on_lost_node(b.ended(137)), b.running("receipts-train-2", 90)).reason == "Running"
+
+
+def test_a_pod_that_had_not_started_when_its_node_was_lost_is_named() -> None:
+    found = verdict(b.job(), deleted(b.waiting("ContainerCreating"), delete_by=130), seconds=150)
+    assert (found.phase, found.reason) == ("Pending", "NodeNotResponding")
+
+
 @pytest.mark.parametrize("job", [b.job(suspend=True, **OURS), b.job(deletionTimestamp=b.time(10))])
 def test_a_lost_node_is_named_before_any_other_reason(job: Object) -> None:
     assert verdict(job, deleted(b.running(), delete_by=130), seconds=150).reason == "NodeNotResponding"

@@ -49,6 +49,8 @@ class PodFacts:
     """The deadline of its deletion, once it is being deleted."""
     delete_reason: str | None = None
     """Why it is being deleted, where Kubernetes gives a reason."""
+    node_lost: str | None = None
+    """Since when its node does not answer, as Kubernetes has noticed."""
     gone: bool = False
     """It no longer exists: this is its last state that was seen."""
     index: int = 0
@@ -105,8 +107,13 @@ class Facts:
     @property
     def stopping(self) -> PodFacts | None:
         """The pod that is to be deleted and has not ended; of several the one whose time runs out first."""
-        stopping = [pod for pod in self.pods if pod.started and pod.end is None and pod.delete_by]
+        stopping = [pod for pod in self.pods if pod.node and pod.end is None and pod.delete_by]
         return min(stopping, key=lambda pod: pod.delete_by or "", default=None)
+
+    @property
+    def on_lost_node(self) -> PodFacts | None:
+        """The oldest pod that has not ended and whose node does not answer."""
+        return next((pod for pod in self.pods if pod.node_lost), None)
 
     @property
     def last_ended(self) -> PodFacts | None:
@@ -192,9 +199,21 @@ def _one_pod(pod: Object, events: Sequence[Object]) -> PodFacts:
         asked_to_stop=names.ANNOTATION_STOP in (metadata.get("annotations") or {}),
         delete_by=metadata.get("deletionTimestamp"),
         delete_reason=(condition(pod, "DisruptionTarget") or {}).get("message"),
+        node_lost=_node_lost(pod) if end is None else None,
         gone=GONE in pod,
         index=int((metadata.get("annotations") or {}).get(names.COMPLETION_INDEX) or 0),
     )
+
+
+def _node_lost(pod: Object) -> str | None:
+    """Since when the node of a pod does not answer; None if it does.
+
+    The node controller then writes ``Ready=False`` to each of the node's pods, and leaves ``ContainersReady``, which
+    only the node writes, as it is. A node writes both alike.
+    Source: ``MarkPodsNotReady``, https://github.com/kubernetes/kubernetes/tree/master/pkg/controller/util/node
+    """
+    not_ready = condition(pod, "Ready", "False")
+    return str(not_ready["lastTransitionTime"]) if not_ready and condition(pod, "ContainersReady") else None
 
 
 def _end(pod: Object, state: Object) -> End | None:

@@ -135,6 +135,16 @@ def not_stopped(pod: str, node: str | None, reported: str | None, delete_by: str
     )
 
 
+def node_lost(pod: str, node: str | None, since: str) -> str:
+    """A running pod whose node has stopped to answer, and that Kubernetes does not delete yet."""
+    return (
+        f"node {node or 'unknown'} does not answer since {since}; its pod {pod} may still train, but its progress is "
+        "not known. If the node answers again, nothing is lost. If not, Kubernetes marks the pod for deletion after "
+        "5 minutes (or the tolerationSeconds of spec.podTemplate.tolerations), and then waits for the node: "
+        f"{_free_the_job(pod)}"
+    )
+
+
 def _in_brackets(reported: str | None) -> str:
     return f" ({reported})" if reported else ""
 

@@ -167,9 +167,11 @@ def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
             why = f"pod {last.name} ended ({_describe(last.end)}); the Job creates a new pod{resumes}"
             return Verdict("Starting", "Retrying", why)
         return Verdict("Starting", "Starting", "Kubernetes is creating the Job's pod")
-    if (stopping := facts.stopping) and stopping.delete_by:
+    if (stopping := facts.stopping) and stopping.started and stopping.delete_by:
         why = pod_reasons.stopping(stopping.name, stopping.node, stopping.delete_reason, stopping.delete_by)
         return Verdict("Running", "PodDeleted", why)
+    if (lost := facts.on_lost_node) and lost.node_lost:
+        return Verdict("Running", "NodeNotReady", pod_reasons.node_lost(lost.name, lost.node, lost.node_lost))
     if pod.started:
         report = training.warning or training.stage or "the trainer is starting"
         return Verdict(

@@ -52,6 +52,7 @@ class PodWorker:
         self._lost = False
         self._dirty = asyncio.Event()
         self._published: Object | None = None
+        self._overwritten = False
         self._failure: status.Failure | None = None
         self._tokens = Tokens(host.api)
         self._volumes = Volumes(host.api, self.folder / "volumes", self._tokens, host.allocatable)
@@ -72,6 +73,9 @@ class PodWorker:
         self.pod = pod
         for runner, spec in zip(self.main, pod["spec"]["containers"], strict=True):
             runner.spec = spec
+        if self._published and _ready(pod.get("status", {})) != _ready(self._published):
+            self._overwritten = True  # the node controller writes Ready=False to the pods of a node that was silent
+            self._dirty.set()
         if self._prepared:
             try:
                 self._volumes.refresh(pod)
@@ -219,13 +223,14 @@ class PodWorker:
             await self._publish()
 
     async def _publish(self) -> None:
-        """Writes the pod's status, if it differs from what was written last."""
+        """Writes the pod's status, if it differs from what was written last or somebody else has changed it."""
         self._dirty.clear()
         views = [runner.view for runner in self.init], [runner.view for runner in self.main]
         pod = self.pod if self._published is None else {**self.pod, "status": self._published}
         wanted = status.pod_status(pod, *views, time.time(), self.stopping.is_set(), self._failure)
-        if wanted == self._published:
+        if wanted == self._published and not self._overwritten:
             return
+        self._overwritten = False
         wanted = json.loads(json.dumps(wanted))  # the views go on changing
         body = {"metadata": {"uid": self.uid}, "status": wanted}
         await self._insist(lambda: self.host.api.patch(_path(self.pod["metadata"]) + "/status", body))
@@ -284,6 +289,10 @@ class PodWorker:
             publish=self._dirty.set,
             event=self.event,
         )
+
+
+def _ready(pod_status: Object) -> str | None:
+    return next((c["status"] for c in pod_status.get("conditions", []) if c["type"] == "Ready"), None)
 
 
 def _path(metadata: Object) -> str:
