@@ -128,28 +128,23 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
     """Our loop, set up as a run sets it up."""
     from transformers import set_seed
 
-    from model_garden_trainer.batches.loading import Batches
     from model_garden_trainer.batches.packing import PackedSteps
-    from model_garden_trainer.batches.vision_inputs import WithVisionInputs, keep_from_language_model
     from model_garden_trainer.engine.arguments import arguments
     from model_garden_trainer.methods import sft
-    from model_garden_trainer.methods.finished_batches import numbers
+    from model_garden_trainer.models import auto_classes
     from model_garden_trainer.models.backends import transformers as backend
-    from model_garden_trainer.models.families import trainer_for
 
     began = time.perf_counter()
     h = spec.hyperparameters
     folder = Path(spec.base_model)
-    trainer = trainer_for(spec, folder)
-    encoder = trainer.encoder(trainer.load_processor(folder), spec)
+    encoder = auto_classes.collator(spec, folder)
     set_seed(h.seed)
     model = backend.add_lora(backend.load_model(spec, folder), spec)
     batch, accumulation = h.batch_size, h.gradient_accumulation_steps
-    collator: Callable[..., Any] = WithVisionInputs(encoder, model.config)
-    keep_from_language_model(model)
+    steps = None
     if packed:
         pad, capacity = encoder.tokenizer.pad_token_id, h.max_seq_length
-        collator = PackedSteps(encoder, capacity=capacity, rows=batch, pad_token_id=pad, config=model.config)
+        steps = PackedSteps(encoder, capacity=capacity, rows=batch, pad_token_id=pad, config=model.config)
         batch, accumulation = batch * accumulation, 1
     settings = sft.settings(
         **arguments(
@@ -165,16 +160,16 @@ def ours(spec: EffectiveSpec, rows: list[Row], *, packed: bool = False) -> Times
     settings.save_strategy = "no"
     watch = stopwatch()
     examples = [_example(row, number) for number, row in enumerate(rows, 1)]
-    loop = sft.AnswerTrainer(
+    trainer_class = sft.VisionLanguageTrainer if spec.vision else sft.TextTrainer
+    loop = trainer_class(
         model=model,
-        processor=encoder.processor,
+        encoder=encoder,
+        training=examples,
+        packed=steps,
         model_has_own_loss=False,
         health=spec.health,
         report=lambda _: None,
         args=settings,
-        data_collator=Batches(examples, collator),
-        eval_collator=None,
-        train_dataset=numbers(len(examples)),
         callbacks=[watch],
     )
     before = time.perf_counter() - began

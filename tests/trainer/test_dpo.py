@@ -76,7 +76,7 @@ def test_a_vision_model_learns_what_is_preferred_of_pictures(workspace: Workspac
 def test_prompt_and_answers_are_rendered_as_for_sft_and_the_answers_alone_carry_loss(workspace: Workspace) -> None:
     from model_garden_trainer.batches.splits import open_data
     from model_garden_trainer.methods.dpo import PairCollator
-    from model_garden_trainer.models.families import trainer_for
+    from model_garden_trainer.models import auto_classes
 
     asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
     prompt = [*asked, {"role": "user", "content": "Which color?"}]
@@ -87,8 +87,7 @@ def test_prompt_and_answers_are_rendered_as_for_sft_and_the_answers_alone_carry_
     )
     write_rows(workspace.folder / "data/chat.jsonl", [{"messages": [*prompt, answer]}])
     spec = config("masks", TEXT, {"method": "dpo", "datasetPath": "./data/preferences.jsonl"}).spec
-    trainer = trainer_for(spec, Path(spec.base_model))
-    encoder = trainer.encoder(trainer.load_processor(Path(spec.base_model)), spec)
+    encoder = auto_classes.collator(spec, Path(spec.base_model))
     batch = PairCollator(encoder)([open_data(spec, 1).training[0]])
     sft = config("chat", TEXT, {"datasetPath": "./data/chat.jsonl"}).spec
     chat = encoder([open_data(sft, 1).training[0]])["input_ids"][0]

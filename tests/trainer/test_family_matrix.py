@@ -30,7 +30,7 @@ from model_garden_trainer.batches.packing import PackedSteps, refusal
 from model_garden_trainer.batches.splits import open_data
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped
-from model_garden_trainer.models.families import trainer_for
+from model_garden_trainer.models import auto_classes
 from testing.tiny_families import FAMILIES, UNAVAILABLE, TinyFamily, make_tiny
 from tests.trainer.family_table import CAPABILITIES, Table
 from tests.trainer.workspace import Told, Workspace, config
@@ -123,8 +123,7 @@ def test_it_loads_and_trains_until_the_loss_falls(run: Run, table: Table) -> Non
 
 
 def test_answers_and_their_ends_alone_carry_loss(run: Run, table: Table) -> None:
-    trainer = trainer_for(run.spec, run.base)
-    encoder = trainer.encoder(trainer.load_processor(run.base), run.spec)
+    encoder = auto_classes.collator(run.spec, run.base)
     training = open_data(run.spec, 0).training
     batch = encoder([training[0], training[1]])
     wanted = [["fortytwo"] if run.family.one_answer else ["fortytwo", "forty"], ["forty"]]
@@ -195,11 +194,10 @@ def test_packed_losses_are_the_unpacked_ones_or_packing_is_refused(run: Run, tab
     if refused:
         table.record(run.family.model, "packing", "refused")
         return
-    trainer = trainer_for(run.spec, run.base)
-    encoder = trainer.encoder(trainer.load_processor(run.base), run.spec)
+    encoder = auto_classes.collator(run.spec, run.base)
     training = open_data(run.spec, 0).training
     examples = [training[index] for index in range(len(training))]
-    model = trainer.model_class.from_pretrained(run.base).train()
+    model = auto_classes.model_class(run.spec, run.base).from_pretrained(run.base).train()
     pad = encoder.tokenizer.pad_token_id
     steps = PackedSteps(encoder, capacity=4096, rows=1, pad_token_id=pad, config=model.config)
     with torch.no_grad():
@@ -236,9 +234,8 @@ def test_text_alone_trains_it_too(run: Run, table: Table) -> None:
 def test_the_estimate_counts_its_parameters(run: Run, table: Table) -> None:
     from transformers import AutoConfig
 
-    trainer = trainer_for(run.spec, run.base)
     with torch.device("meta"):
-        real = trainer.model_class.from_config(AutoConfig.from_pretrained(run.base))
+        real = auto_classes.model_class(run.spec, run.base).from_config(AutoConfig.from_pretrained(run.base))
     shape = read_model(json.loads((run.base / "config.json").read_text()))
     counted = sum(weight.numel() for weight in real.parameters())
     trained = sum(weight.numel() for weight in run.workspace.adapter("whole").values())

@@ -98,9 +98,9 @@ def test_stop_and_resume_equal_an_unbroken_run_exactly(
 
 def _count_batches(requests: StopRequests, steps: Any, stop_after: int) -> Any:
     """Within it, the stop is asked for in the middle of step ``stop_after``, whatever is reported when."""
-    from model_garden_trainer.methods.sft import AnswerTrainer
+    from model_garden_trainer.methods.sft import TextTrainer
 
-    original = AnswerTrainer.get_batch_samples
+    original = TextTrainer.get_batch_samples
 
     def counted(self: Any, *args: Any) -> Any:
         if next(steps) == stop_after:
@@ -112,7 +112,7 @@ def _count_batches(requests: StopRequests, steps: Any, stop_after: int) -> Any:
     class Within:
         def __enter__(self) -> None:
             self.patch = patch.__enter__()
-            self.patch.setattr(AnswerTrainer, "get_batch_samples", counted)
+            self.patch.setattr(TextTrainer, "get_batch_samples", counted)
 
         def __exit__(self, *exception: Any) -> None:
             patch.__exit__(*exception)
@@ -141,16 +141,16 @@ def test_memory_that_runs_out_in_mid_training_halves_the_batch_and_goes_on(
 ) -> None:
     part = {"hyperparameters": {"maxSteps": 4, "saveSteps": 2, "batchSize": 4, "gradientAccumulationSteps": 1}}
     _, plain = workspace.train(config("plain", TEXT, QUICK, part))
-    from model_garden_trainer.methods.sft import AnswerTrainer
+    from model_garden_trainer.methods.sft import TextTrainer
 
-    original = AnswerTrainer.training_step
+    original = TextTrainer.training_step
 
     def short_of_memory(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:
         if len(inputs["input_ids"]) == 4 and self.state.global_step == 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(self, model, inputs, *rest)
 
-    monkeypatch.setattr(AnswerTrainer, "training_step", short_of_memory)
+    monkeypatch.setattr(TextTrainer, "training_step", short_of_memory)
     part["hyperparameters"]["autoBatchSize"] = True
     _, told = workspace.train(config("short", TEXT, QUICK, part))
     assert "continues with batches of 2" in told.warnings[0]

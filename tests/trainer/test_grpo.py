@@ -75,11 +75,10 @@ def test_a_reward_function_that_fails_is_named_with_the_row(prompts: Workspace, 
 def test_a_prompt_is_rendered_as_for_sft_up_to_its_answer(prompts: Workspace) -> None:
     from model_garden_trainer.batches.splits import open_data
     from model_garden_trainer.methods.grpo import Prompt
-    from model_garden_trainer.models.families import trainer_for
+    from model_garden_trainer.models import auto_classes
 
     spec = config("prompt", TEXT, JOB).spec
-    trainer = trainer_for(spec, Path(spec.base_model))
-    encoder = trainer.encoder(trainer.load_processor(Path(spec.base_model)), spec)
+    encoder = auto_classes.collator(spec, Path(spec.base_model))
     example = open_data(spec, 1).training[0]
     asked = [{"role": "user", "content": example.messages[0].parts[0]}]
     prompt = Prompt.of(example, encoder)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.methods.sft import AnswerTrainer
+from model_garden_trainer.methods.sft import TextTrainer
 from tests.trainer.workspace import QUICK, TEXT, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -22,13 +22,13 @@ EVALUATED = {
 def broken_evaluations(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Steps whose evaluation gives NaN."""
     steps: set[int] = set()
-    original = AnswerTrainer.compute_loss
+    original = TextTrainer.compute_loss
 
     def loss(self: Any, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
         result = original(self, model, inputs, *rest, **options)
         return result if model.training or self.state.global_step not in steps else result * float("nan")
 
-    monkeypatch.setattr(AnswerTrainer, "compute_loss", loss)
+    monkeypatch.setattr(TextTrainer, "compute_loss", loss)
     return steps
 
 
@@ -55,13 +55,13 @@ def test_one_that_is_to_be_skipped_is_told_and_never_the_best(
 def test_a_run_that_trains_nothing_ends_although_its_loss_is_right(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = AnswerTrainer.compute_loss
+    original = TextTrainer.compute_loss
 
     def without_gradient(self: Any, *args: Any, **options: Any) -> Any:
         loss = original(self, *args, **options)
         return loss.detach() + 0 * loss
 
-    monkeypatch.setattr(AnswerTrainer, "compute_loss", without_gradient)
+    monkeypatch.setattr(TextTrainer, "compute_loss", without_gradient)
     with pytest.raises(TrainingError, match=r"step 3: the loss is finite, but .* Set backend: transformers") as raised:
         workspace.train(config("idle", TEXT, QUICK, {"hyperparameters": {"maxSteps": 5}}))
     assert raised.value.reason == "NoGradient" and raised.value.exit_code == 6

@@ -69,15 +69,14 @@ def test_the_batches_are_those_that_trl_wants_and_the_answers_alone_carry_loss(w
     from model_garden_trainer.batches.splits import open_data
     from model_garden_trainer.methods.kto import LabelCollator
     from model_garden_trainer.methods.orpo import OddsCollator
-    from model_garden_trainer.models.families import trainer_for
+    from model_garden_trainer.models import auto_classes
 
     def spoken(ids: torch.Tensor, mask: torch.Tensor) -> list[str]:
         return [tokens.decode(row[kept.bool()]) for row, kept in zip(ids, mask, strict=True)]
 
     write_rows(workspace.folder / "data/rows.jsonl", LABELED[:2])
     kto = config("kto", TEXT, {"method": "kto", "datasetPath": "./data/rows.jsonl"}).spec
-    trainer = trainer_for(kto, Path(kto.base_model))
-    encoder = trainer.encoder(trainer.load_processor(Path(kto.base_model)), kto)
+    encoder = auto_classes.collator(kto, Path(kto.base_model))
     tokens = encoder.tokenizer
     batch = LabelCollator(encoder)(list(open_data(kto, 1).training))
     end = tokens.eos_token

@@ -30,7 +30,7 @@ def test_under_autocast_no_input_of_an_adapted_layer_is_copied_to_float32(
     """A GPU's settings, on a CPU."""
     monkeypatch.setattr(arguments, "precision", lambda *, gpu: {"use_cpu": True, "bf16": True, "fp16": False})
     given: set[torch.dtype] = set()
-    original = sft.AnswerTrainer.training_step
+    original = sft.TextTrainer.training_step
 
     def watched(self: Any, model: Any, *inputs: Any) -> Any:
         hooks = [
@@ -44,7 +44,7 @@ def test_under_autocast_no_input_of_an_adapted_layer_is_copied_to_float32(
             hook.remove()
         return loss
 
-    monkeypatch.setattr(sft.AnswerTrainer, "training_step", watched)
+    monkeypatch.setattr(sft.TextTrainer, "training_step", watched)
     half = {"quantization": "16bit", "validationFraction": 0.25, "hyperparameters": {"maxSteps": 12, "evalSteps": 6}}
     _, told = workspace.train(config("mixed", VISION, QUICK, half))
     assert given == {torch.bfloat16}
@@ -121,7 +121,7 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
     """Logits are computed for trained tokens alone, and memory that only a whole step needs halves the batch too."""
     widths: list[int] = []
     sizes: list[int] = []
-    original = sft.AnswerTrainer.compute_loss
+    original = sft.TextTrainer.compute_loss
 
     def seen(self: Any, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
         loss, outputs = original(self, model, inputs, return_outputs=True, **options)
@@ -134,9 +134,9 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return norm(self, *args, **options)
 
-    norm = sft.AnswerTrainer._get_grad_norm
-    monkeypatch.setattr(sft.AnswerTrainer, "compute_loss", seen)
-    monkeypatch.setattr(sft.AnswerTrainer, "_get_grad_norm", short_of_memory)
+    norm = sft.TextTrainer._get_grad_norm
+    monkeypatch.setattr(sft.TextTrainer, "compute_loss", seen)
+    monkeypatch.setattr(sft.TextTrainer, "_get_grad_norm", short_of_memory)
     h = {"maxSteps": 2, "batchSize": 2, "gradientAccumulationSteps": 2, "autoBatchSize": True}
     _, told = workspace.train(config("auto", VISION, QUICK, {"hyperparameters": h}))
     assert sizes[:3] == [4, 4, 2] and max(widths) < 0.5  # tried, trained, trained in smaller batches
@@ -147,7 +147,7 @@ def test_the_batch_is_tried_the_way_training_goes_and_before_any_step(
 def test_packed_rows_that_do_not_fit_are_taken_fewer_at_once(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = sft.AnswerTrainer.compute_loss
+    original = sft.TextTrainer.compute_loss
 
     def short_of_memory(self: Any, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
         if inputs["input_ids"].numel() > 512:
@@ -156,7 +156,7 @@ def test_packed_rows_that_do_not_fit_are_taken_fewer_at_once(
 
     h = {"maxSteps": 2, "batchSize": 4, "gradientAccumulationSteps": 2, "packing": True, "maxSeqLength": 256}
     _, plain = workspace.train(config("plain", VISION, QUICK, {"hyperparameters": h}))
-    monkeypatch.setattr(sft.AnswerTrainer, "compute_loss", short_of_memory)
+    monkeypatch.setattr(sft.TextTrainer, "compute_loss", short_of_memory)
     h["autoBatchSize"] = True
     _, told = workspace.train(config("short", VISION, QUICK, {"hyperparameters": h}))
     assert "continues with batches of 2" in told.warnings[0]

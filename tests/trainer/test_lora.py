@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.options import LoraConfig
 from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 from model_garden.datasets import open_examples
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.models import auto_classes
 from model_garden_trainer.models.backends.transformers import add_lora, recompute_layers
-from model_garden_trainer.models.families import VisionLanguageTrainer
 from model_garden_trainer.models.lora import choose, layers, pattern
 from tests.trainer.workspace import DATA
 
@@ -128,9 +128,8 @@ def test_recomputing_layers_changes_no_gradient_and_leaves_a_frozen_tower_alone(
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.02)
-    batch = VisionLanguageTrainer().encoder(AutoProcessor.from_pretrained(tiny_model(kind)), spec)(
-        [open_examples(DATA / "vision_test_dataset.jsonl", vision=True)[0]]
-    )
+    encoder = auto_classes.collator(spec, tiny_model(kind))
+    batch = encoder([open_examples(DATA / "vision_test_dataset.jsonl", vision=True)[0]])
     plain = gradients(model, batch)
     model.zero_grad()
 

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden_trainer.batches import vision_inputs
 from model_garden_trainer.batches.splits import open_data
 from model_garden_trainer.batches.vision_inputs import WithVisionInputs, keep_from_language_model
-from model_garden_trainer.models import vision_attention
-from model_garden_trainer.models.families import trainer_for
+from model_garden_trainer.models import auto_classes, vision_attention
 
 pytestmark = pytest.mark.train
 
@@ -36,7 +35,7 @@ def batch_of(model: Any) -> tuple[Any, list[Any]]:
         "x",
         local_gpus=0,
     )
-    encoder = trainer_for(spec, folder).encoder(AutoProcessor.from_pretrained(folder), spec)
+    encoder = auto_classes.collator(spec, folder)
     training = open_data(spec, 0).training
     return encoder, [training[index] for index in range(3)]
 

@@ -24,7 +24,7 @@ from model_garden_trainer.batches.splits import open_data
 from model_garden_trainer.errors import Stopped
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.engine.stopping import StopRequests
-from model_garden_trainer.models.families import trainer_for
+from model_garden_trainer.models import auto_classes
 
 
 def train(config: TrainerConfig, stop_after: int | None = None) -> dict[str, Any]:
@@ -52,8 +52,7 @@ def unchecked(*_: Any) -> dict[str, Any]:
 def collators(config: TrainerConfig) -> dict[str, Any]:
     """A batch of the backend's collator beside one of the encoder, and how often images were processed for it."""
     spec, folder = config.spec, Path(config.spec.base_model).resolve()
-    trainer = trainer_for(spec, folder)
-    encoder = trainer.encoder(trainer.load_processor(folder), spec)
+    encoder = auto_classes.collator(spec, folder)
     made = backend.collator(encoder, backend.load_model(spec, folder))
     training = open_data(spec, 0).training
     examples = [training[index] for index in range(4)]
@@ -78,8 +77,7 @@ def collators(config: TrainerConfig) -> dict[str, Any]:
 def tower_passes(config: TrainerConfig) -> dict[str, int]:
     """How often the first block of the frozen vision tower runs forward and backward in one training batch."""
     spec, folder = config.spec, Path(config.spec.base_model).resolve()
-    trainer, passes = trainer_for(spec, folder), {"forward": 0, "backward": 0}
-    encoder = trainer.encoder(trainer.load_processor(folder), spec)
+    encoder, passes = auto_classes.collator(spec, folder), {"forward": 0, "backward": 0}
     model = backend.add_lora(backend.load_model(spec, folder), spec)
 
     def count(kind: str) -> Any:

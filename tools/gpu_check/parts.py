@@ -73,12 +73,10 @@ def measure(spec: Any) -> dict[str, Any]:
     PyTorch and cuDNN (pytorch issues 174051 and 166643).
     """
     from model_garden_trainer.batches.splits import open_data
-    from model_garden_trainer.models import backends
-    from model_garden_trainer.models.families import trainer_for
+    from model_garden_trainer.models import auto_classes, backends
 
     folder = Path(spec.base_model)
-    trainer = trainer_for(spec, folder)
-    encoder = trainer.encoder(trainer.load_processor(folder), spec)
+    encoder = auto_classes.collator(spec, folder)
     batch = encoder(list(islice(open_data(spec, 0).training, 8)))
     name = backends.choose(spec, gpu=torch.cuda.is_available())[0]
     model = backends.load(name).load_model(spec, folder)

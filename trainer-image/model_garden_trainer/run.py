@@ -189,13 +189,12 @@ def _encoded(
         TrainingError: InvalidDataset for rows, InvalidSpec where packing was not shown for the model.
     """
     from model_garden_trainer.methods.sft import check_packing
-    from model_garden_trainer.models.families import trainer_for
+    from model_garden_trainer.models import auto_classes
 
     h = spec.hyperparameters
     if h.packing:
         check_packing(folder)
-    trainer = trainer_for(spec, folder)
-    encoder = trainer.encoder(trainer.load_processor(folder), spec)
+    encoder = auto_classes.collator(spec, folder)
     measured, longest, warnings = team.share(lambda: measure(data, encoder, folder, h.max_seq_length))
     report(DatasetEvent(dataset=measured))
     unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
@@ -228,9 +227,9 @@ def _adapted(run: Run, folder: Path) -> Any:
 
 
 def _model_class(spec: EffectiveSpec, folder: Path) -> str:
-    from model_garden_trainer.models.families import trainer_for
+    from model_garden_trainer.models.auto_classes import model_class
 
-    name: str = trainer_for(spec, folder).model_class.__name__
+    name: str = model_class(spec, folder).__name__
     return name
 
 

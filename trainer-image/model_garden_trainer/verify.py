@@ -36,8 +36,7 @@ from model_garden_trainer.exports.sample_answers import (
     questions,
     scores,
 )
-from model_garden_trainer.models import peft_adapter
-from model_garden_trainer.models.families import trainer_for
+from model_garden_trainer.models import auto_classes, peft_adapter
 from model_garden_trainer.models.quantized import comes_quantized, quantization_config
 
 TOLERANCE = 0.05
@@ -170,9 +169,8 @@ def _answer_by_llama_cpp(
 def _encoder(spec: EffectiveSpec, model: Path, output: Path) -> Collator:
     """A collator by the files of an output of ``model``. It labels every answer, whatever the run trained on, because a
     question ends where the labels begin."""
-    trainer = trainer_for(spec, model)
     plain = spec.model_copy(update={"train_on": "responses", "selective_loss": "none", "chat_template": None})
-    return trainer.encoder(trainer.load_processor(output), plain)
+    return auto_classes.collator(plain, model, output)
 
 
 def _load(spec: EffectiveSpec, folder: Path, *, as_trained: bool = False) -> Any:
@@ -188,7 +186,7 @@ def _load(spec: EffectiveSpec, folder: Path, *, as_trained: bool = False) -> Any
         options["device_map"] = "auto"
         if as_trained and spec.quantization in ("4bit", "8bit"):
             options["quantization_config"] = quantization_config(spec.quantization)
-    return trainer_for(spec, folder).model_class.from_pretrained(folder, **options)
+    return auto_classes.model_class(spec, folder).from_pretrained(folder, **options)
 
 
 def _logits(model: Any, batch: Batch, folder: Path) -> torch.Tensor:

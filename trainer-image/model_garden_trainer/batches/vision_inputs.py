@@ -88,11 +88,15 @@ def tower_inputs(batch: Batch, config: PreTrainedConfig) -> dict[str, Any]:
 def keep_from_language_model(model: Any) -> None:
     """Let the language model of ``model`` not see the tower's inputs.
 
-    The models hand them on to its layers, where compiled code would be compiled again for each new length.
+    The models hand them on to its layers, where compiled code would be compiled again for each new length. To ask for
+    it again changes nothing.
     """
     base = unwrapped(model)
-    if base.config.model_type in _TOWERS:
-        base.get_decoder().register_forward_pre_hook(_without_vision_inputs, with_kwargs=True)
+    if base.config.model_type not in _TOWERS:
+        return
+    decoder = base.get_decoder()
+    if _without_vision_inputs not in decoder._forward_pre_hooks.values():
+        decoder.register_forward_pre_hook(_without_vision_inputs, with_kwargs=True)
 
 
 def _without_vision_inputs(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

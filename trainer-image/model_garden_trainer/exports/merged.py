@@ -48,12 +48,12 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
     from peft import PeftConfig
 
     from model_garden_trainer.models import peft_adapter
-    from model_garden_trainer.models.families import trainer_for
+    from model_garden_trainer.models.auto_classes import model_class
 
     with exporting("the merged model could not be written; the adapter is kept"):
         _clear(folder)
         dtype = sixteen_bit(base)
-        model = trainer_for(config.spec, base).model_class.from_pretrained(base, dtype=dtype, local_files_only=True)
+        model = model_class(config.spec, base).from_pretrained(base, dtype=dtype, local_files_only=True)
         if getattr(model, "quantization_method", None):  # a base that comes in 4 bit
             model = model.dequantize(dtype)
             model._weight_conversions = None  # else save_pretrained would undo what loading 4-bit weights did
@@ -92,13 +92,13 @@ def save_4bit(config: TrainerConfig, base: Path, sixteen: Path, folder: Path) ->
     """
     import torch
 
+    from model_garden_trainer.models.auto_classes import model_class
     from model_garden_trainer.models.backends import placement
-    from model_garden_trainer.models.families import trainer_for
     from model_garden_trainer.models.quantized import assert_quantized, quantization_config
 
     with exporting("the merged model could not be written in 4 bit; the adapter is kept"):
         _clear(folder)
-        model = trainer_for(config.spec, sixteen).model_class.from_pretrained(
+        model = model_class(config.spec, sixteen).from_pretrained(
             sixteen,
             dtype=torch.bfloat16,
             quantization_config=quantization_config("4bit"),

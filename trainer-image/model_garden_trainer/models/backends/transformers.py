@@ -12,8 +12,8 @@ from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.vision_inputs import unwrapped
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models import base_adapter, full, peft_adapter
+from model_garden_trainer.models.auto_classes import model_class
 from model_garden_trainer.models.backends import placement
-from model_garden_trainer.models.families import trainer_for
 from model_garden_trainer.models.quantized import assert_quantized, quantization_config
 
 OWN_LOSS = False
@@ -43,7 +43,7 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
     if spec.quantization in ("4bit", "8bit"):
         options["quantization_config"] = quantization_config(spec.quantization)
     try:
-        model, info = trainer_for(spec, folder).model_class.from_pretrained(folder, output_loading_info=True, **options)
+        model, info = model_class(spec, folder).from_pretrained(folder, output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
