@@ -10,9 +10,12 @@ import pytest
 
 from model_garden.datasets import check_examples, open_examples
 from model_garden.remote import cache as cache_module
+from model_garden.remote.cache import Cache
 from model_garden.remote.errors import RemoteError
 from model_garden.remote.fetch import fetch_dataset, fetch_model, mirror_of
-from model_garden.remote.snapshot import Fetched
+from model_garden.remote.snapshot import Fetched, snapshot
+from model_garden.remote.store import Found
+from model_garden.remote.stores import open_store
 from tests.remote.servers import SECRET, STRANGER, STRANGER_SECRET, Bucket, Web, gcs_server
 
 DATA = Path(__file__).parents[2] / "data"
@@ -250,3 +253,16 @@ def test_bytes_that_do_not_match_the_entity_tag_are_refused(bucket: Bucket) -> N
     with pytest.raises(RemoteError, match="MD5") as refused:
         fetch_dataset(bucket.url("rows.jsonl"), vision=False, endpoint=bucket.endpoint)
     assert refused.value.kind == "Damaged"
+
+
+def test_more_than_the_cache_has_space_for_is_not_downloaded(cache: Path) -> None:
+    weights = Found("https://example.org/model/model.safetensors", size=2**60, version="1")
+    with (
+        open_store(weights.address) as store,
+        snapshot(Cache(cache), store, "https://example.org/model/", lambda *_: None) as made,
+        pytest.raises(
+            RemoteError, match=r"1073741824\.0 GiB are to be downloaded, but the cache \(.*\) has only"
+        ) as full,
+    ):
+        made.add([weights])
+    assert full.value.kind == "Full"

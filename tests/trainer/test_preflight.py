@@ -155,6 +155,8 @@ class Hub(ThreadingHTTPServer):
         self.fetched: list[str] = []
         self.troubled = 0
         """How many requests it answers with 503 from now on."""
+        self.weights_size: int | None = None
+        """The size that it claims for the weights, if it is not the real one."""
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -168,7 +170,8 @@ class Answer(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
+        claimed = self.server.weights_size if self.path.endswith("/model.safetensors") else None
+        self.send_header("Content-Length", str(claimed or len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -287,6 +290,35 @@ def test_a_hub_that_does_not_come_back_ends_the_pod_with_an_exit_code_that_is_re
     outcome, _ = prepared(workspace, TEXT, HUB, **environment)
     assert (outcome.exit_code, outcome.reason) == (9, "HubUnreachable")
     assert outcome.message and "spec.baseModel org/tiny: the Hub did not answer for" in outcome.message
+
+
+def test_a_download_that_does_not_fit_into_the_cache_is_not_begun(hub: Hub, workspace: Workspace) -> None:
+    hub.weights_size = 2**60
+    outcome, _ = prepared(workspace, TEXT, HUB)
+    assert (outcome.exit_code, outcome.reason) == (2, "InsufficientStorage")
+    assert outcome.message and outcome.message.startswith(
+        "spec.baseModel: 1073741824.0 GiB of org/tiny are to be downloaded, but the cache ("
+    )
+    assert "model.safetensors" not in hub.fetched
+
+
+def test_an_output_that_does_not_fit_on_the_claim_is_refused_with_its_parts(workspace: Workspace) -> None:
+    model = workspace.folder / "models/large"
+    shutil.copytree(workspace.folder / "models/qwen2", model)
+    config = json.loads((model / "config.json").read_text())
+    sizes = {"hidden_size": 16384, "intermediate_size": 65536, "num_hidden_layers": 200, "layer_types": None}
+    (model / "config.json").write_text(json.dumps(config | sizes))
+    many = {"maxSteps": 1000, "saveSteps": 1, "saveTotalLimit": 500}
+    large = {"baseModel": "./models/large", "adapter": "none", "hyperparameters": many}
+    outcome, _ = prepared(workspace, TEXT, large)
+    assert (outcome.exit_code, outcome.reason) == (2, "InsufficientStorage")
+    assert re.match(
+        r"spec.outputDir: ./models/job needs [\d.]+ GiB \(501 checkpoints [\d.]+ GiB, the model [\d.]+ GiB\), but only "
+        r"[\d.]+ GiB are free there; delete files on the models claim",
+        str(outcome.message),
+    )
+    few = {"hyperparameters": many | {"maxSteps": 1}, "baseModel": "./models/qwen2"}
+    assert prepared(workspace, TEXT, large, few)[0].result == "Succeeded"
 
 
 def test_an_export_that_cannot_be_made_is_said_before_a_gpu_is_asked_for(workspace: Workspace) -> None:

@@ -35,6 +35,7 @@ _DATASET: dict[Kind, TrainerReason] = {
     "Denied": "StorageAccessDenied",
     "Unreachable": "StorageUnreachable",
     "Unwritable": "OutputNotWritable",
+    "Full": "InsufficientStorage",
 }
 _MODEL = _DATASET | {"NotFound": "ModelNotFound", "Changed": "InvalidModel", "Damaged": "InvalidModel"}
 
@@ -43,7 +44,8 @@ def fetch_datasets(config: TrainerConfig, report: Report) -> None:
     """Fetch the data sets of a job that are in remote storage.
 
     Raises:
-        TrainingError: InvalidDataset, StorageAccessDenied, StorageUnreachable or OutputNotWritable.
+        TrainingError: InvalidDataset, StorageAccessDenied, StorageUnreachable, OutputNotWritable or
+            InsufficientStorage.
     """
     spec = config.spec
     addresses = dict.fromkeys(path for path, _ in spec.datasets if is_remote(path))
@@ -82,7 +84,8 @@ def fetch_model(
         field: the field of the spec that holds the address, ``baseModel`` or ``adapterPath``.
 
     Raises:
-        TrainingError: ModelNotFound, InvalidModel, StorageAccessDenied, StorageUnreachable or OutputNotWritable.
+        TrainingError: ModelNotFound, InvalidModel, StorageAccessDenied, StorageUnreachable, OutputNotWritable or
+            InsufficientStorage.
     """
     spec = config.spec
     address = (spec.adapter_path if field == "adapterPath" else None) or spec.base_model

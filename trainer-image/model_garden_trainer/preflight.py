@@ -20,7 +20,7 @@ from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import CheckReport, TokenCounter, UncountableError, warnings_of
 from model_garden.estimate.estimate import estimate
-from model_garden_trainer import exports, fetched, rewards
+from model_garden_trainer import exports, fetched, rewards, space
 from model_garden_trainer.batches.splits import check, described, open_data
 from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.models import base_adapter, base_model
@@ -60,7 +60,9 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     if spec.rewards:
         rewards.check(spec, data.training)
     exports.check(config, folder, report, gpu=spec.gpus > 0)
-    needed = _estimate(base_adapter.adopted(spec, adapter), folder, reports, report)
+    adopted = base_adapter.adopted(spec, adapter)
+    needed = _estimate(adopted, folder, reports, report)
+    space.check_output(adopted, folder, len(data.training), report)
     _bring(config, report, warn)
     return Outcome(result="Succeeded", exit_code=0, estimate=needed, fetched=_digests(spec))
 

@@ -23,7 +23,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.spec_warnings import spec_warnings
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Samples, TrackerStatus
 from model_garden.contract.trainer_config import TrainerConfig, for_record
-from model_garden_trainer import exports, rewards
+from model_garden_trainer import exports, rewards, space
 from model_garden_trainer.batches import selective_loss
 from model_garden_trainer.batches.splits import Data, answers, measure, open_data, unlisted_end
 from model_garden_trainer.distributed import process_group
@@ -99,6 +99,7 @@ def train(
     for warning in base_adapter.check(spec, adapter_folder, folder) if adapter_folder else ():
         warn(warning)
     exports.check(config, folder, report, gpu=torch.cuda.is_available())
+    space.check_output(base_adapter.adopted(spec, adapter_folder), folder, len(data.training), report)
     tracking.check(spec, os.environ)
     backend = backends.load(name)
     from model_garden_trainer.engine.context import Run

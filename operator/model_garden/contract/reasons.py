@@ -20,6 +20,7 @@ TrainerReason = Literal[
     "InvalidSpec",
     "MissingPackages",
     "OutputNotWritable",
+    "InsufficientStorage",
     "InvalidDataset",
     "InvalidModel",
     "ModelNotFound",
@@ -71,9 +72,15 @@ REASONS = (
     Reason(
         "OutputNotWritable",
         2,
-        "Fix the models claim if it is read-only or full. If the folder belongs to another user or another run, "
+        "Fix the models claim if it is read-only. If the folder belongs to another user or another run, "
         "choose another `outputDir`. For a bucket, give the account of `storage.credentialsSecret` the "
         "right to write it, or choose another `pushTo`.",
+    ),
+    Reason(
+        "InsufficientStorage",
+        2,
+        "The message has the parts of what is needed, and what is free. Delete models or data that nobody uses "
+        "(`model-garden models rm`), make the claim larger, or lower what the message names; then rerun.",
     ),
     Reason(
         "StorageAccessDenied",

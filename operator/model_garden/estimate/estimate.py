@@ -47,7 +47,7 @@ def estimate(spec: EffectiveSpec, config: Config, *, rows: RowShape | None = Non
     Raises:
         ValueError: a size is missing in the config, or it is of a text model and the spec of a vision model.
     """
-    job, assumptions = _job(spec, config, rows)
+    job, assumptions = job_of(spec, config, rows)
     weights = weight_parts(job)
     loose = adapter_parts(job) + activation_parts(job)
     share = FRAGMENTATION_GPU if job.gpu else FRAGMENTATION_HOST
@@ -102,7 +102,8 @@ def explain(estimate: Estimate) -> list[str]:
     ]
 
 
-def _job(spec: EffectiveSpec, config: Config, rows: RowShape | None) -> tuple[Job, list[str]]:
+def job_of(spec: EffectiveSpec, config: Config, rows: RowShape | None) -> tuple[Job, list[str]]:
+    """The input of the formulas, and what was assumed. Arguments and errors are those of ``estimate``."""
     h, lora = spec.hyperparameters, spec.lora_config
     model = read_model(config)
     if spec.vision and model.vision is None:

@@ -280,8 +280,10 @@ def _full_parts(job: Job) -> list[Part]:
 
 
 def checkpoint_bytes(job: Job) -> float:
-    """The size of a checkpoint of a full fine-tuning: trained weights and optimizer state."""
-    return _width(job, job.quantization) * job.trained + _optimizer(job).size_gib * GIB
+    """The size of a checkpoint: trained weights, which peft saves in float32 if they are of adapters, and optimizer
+    state."""
+    width = _width(job, job.quantization) if job.full else 4
+    return width * job.trained + _optimizer(job).size_gib * GIB
 
 
 def _optimizer(job: Job) -> Part:

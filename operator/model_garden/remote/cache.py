@@ -6,6 +6,7 @@ complete. KEY is a hash of address, version and size, so that a partial file is 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -161,8 +162,11 @@ def _on_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RemoteError(
+                "Full", f"{folder}: is full; delete files on the cache claim, or make it larger"
+            ) from error
         raise RemoteError(
             "Unwritable",
-            f"{folder}: cannot be written ({error.strerror or error}); check the free space and the permissions of the "
-            "cache claim",
+            f"{folder}: cannot be written ({error.strerror or error}); check the permissions of the cache claim",
         ) from error

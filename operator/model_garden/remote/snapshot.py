@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Lock
 
 from model_garden.contract.addresses import join, relative_to
+from model_garden.contract.memory_estimate import GIB
 from model_garden.remote.cache import Cache, Local, link
 from model_garden.remote.errors import RemoteError
 from model_garden.remote.prune import prune
@@ -78,7 +79,15 @@ class Snapshot:
         wanted = {name: found for found in objects if (name := relative_to(found.address, self.folder)) is not None}
         new = {name: found for name, found in wanted.items() if name not in self.files}
         missing = [found for found in new.values() if self.cache.get(found) is None]
-        self._total += sum(max(0, found.size) for found in missing)
+        size = sum(max(0, found.size) for found in missing)
+        free = shutil.disk_usage(self.cache.folder).free
+        if size > free:
+            raise RemoteError(
+                "Full",
+                f"{self.folder}: {size / GIB:.1f} GiB are to be downloaded, but the cache ({self.cache.folder}) has "
+                f"only {free / GIB:.1f} GiB free; delete files on the cache claim, or make it larger",
+            )
+        self._total += size
         with ThreadPoolExecutor(DOWNLOADS) as pool:
             for name, local in zip(new, pool.map(self._bring, new.values()), strict=True):
                 self._link(name, local)

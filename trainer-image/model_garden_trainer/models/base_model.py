@@ -18,7 +18,7 @@ from model_garden.datasets.chat_format import check_files
 from model_garden.datasets.chat_templates import FILE, UnknownTemplate, read_template
 from model_garden.datasets.model_files import DamagedModelFile, read_json
 from model_garden.families import reads_images
-from model_garden_trainer import fetched
+from model_garden_trainer import fetched, space
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report, log
 from model_garden_trainer.hub_retry import patiently
@@ -228,10 +228,14 @@ def _read_config(spec: EffectiveSpec, folder: Path) -> dict[str, Any]:
 
 
 def _fetch(spec: EffectiveSpec, patterns: list[str], tell: Bytes | None, warn: Warn) -> Path:
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     def download() -> str:
-        return _download(spec, patterns, _bar(tell, _to_come(spec, patterns)) if tell else None)
+        if tell is None:
+            return _download(spec, patterns, None)
+        to_come = _to_come(spec, patterns)
+        space.check_cache(spec.base_model, Path(constants.HF_HUB_CACHE), to_come)
+        return _download(spec, patterns, _bar(tell, to_come))
 
     try:
         folder = patiently(download, f"spec.baseModel {spec.base_model}", warn)
