@@ -8,7 +8,10 @@ from model_garden.builders.plan import Plan
 from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome, termination_message
 from model_garden.contract.status import OutputStatus, Progress, TrainingJobStatus
-from model_garden.controller.verdict import Now
+from model_garden.controller.observed import derive_facts
+from model_garden.controller.status import next_status
+from model_garden.controller.trainer_events import Training
+from model_garden.controller.verdict import Now, Observation, judge
 
 Object = dict[str, Any]
 
@@ -16,6 +19,9 @@ NEW = TrainingJobStatus()
 AT_7 = Progress(step=7, total_steps=10, loss=1.0)
 DONE = Outcome(result="Succeeded", exit_code=0, output=OutputStatus(path="models/receipts"), progress=AT_7)
 BAD = Outcome(result="Failed", exit_code=3, reason="InvalidDataset", message="rows.jsonl row 7: no answer")
+
+QUEUE = {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}
+OURS = {"annotations": {"model-garden.dev/suspended-by-spec": "true"}}
 
 START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(data_claim="data", models_claim="models", cache_claim="cache")
@@ -116,3 +122,20 @@ def unscheduled(message: str) -> Object:
 
 def waiting(reason: str, message: str = "", **status: Any) -> Object:
     return pod(**status, containerStatuses=state(waiting={"reason": reason, "message": message}))
+
+
+def observation(
+    job: Object | None,
+    *pods: Object,
+    before: TrainingJobStatus = NEW,
+    training: Training = Training(),  # noqa: B008 - frozen
+    seconds: float = 70,
+    **spec: Any,
+) -> Observation:
+    facts = derive_facts(resource()["metadata"], job, pods)
+    return Observation(plan(**spec), facts, training, before, at(seconds))
+
+
+def status(*job_and_pods: Object | None, tail: tuple[str, ...] = (), **more: Any) -> TrainingJobStatus:
+    seen = observation(*job_and_pods, **more)
+    return next_status(seen, judge(seen, missing_seconds=300), tail)

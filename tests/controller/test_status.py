@@ -1,7 +1,6 @@
 """From a verdict to the status that people and machines read."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -9,37 +8,15 @@ from model_garden.builders.settings import Settings
 from model_garden.contract.progress import Outcome
 from model_garden.contract.reasons import REASONS
 from model_garden.contract.status import TrainingJobStatus
-from model_garden.controller.observed import derive_facts
 from model_garden.controller.status import conditions, finished, invalid, next_status, read_status, urgent
 from model_garden.controller.trainer_events import Steps, Training
-from model_garden.controller.verdict import Observation, Verdict, judge
+from model_garden.controller.verdict import Verdict, judge
 from tests.controller import builders as b
-from tests.controller.builders import AT_7, BAD, DONE, NEW, Object
-
-
-def observation(
-    job: Object | None,
-    *pods: Object,
-    before: TrainingJobStatus = NEW,
-    training: Training = Training(),  # noqa: B008 - frozen
-    seconds: float = 70,
-    **spec: Any,
-) -> Observation:
-    facts = derive_facts(b.resource()["metadata"], job, pods)
-    return Observation(b.plan(**spec), facts, training, before, b.at(seconds))
-
-
-def status(*job_and_pods: Object | None, tail: tuple[str, ...] = (), **more: Any) -> TrainingJobStatus:
-    seen = observation(*job_and_pods, **more)
-    return next_status(seen, judge(seen, missing_seconds=300), tail)
+from tests.controller.builders import AT_7, BAD, DONE, NEW, OURS, QUEUE, Object, observation, status
 
 
 def truths(status: TrainingJobStatus) -> set[str]:
     return {c.type for c in status.conditions or () if c.status == "True"}
-
-
-QUEUE = {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}
-OURS = {"annotations": {"model-garden.dev/suspended-by-spec": "true"}}
 
 
 @pytest.mark.parametrize(
@@ -112,9 +89,12 @@ def test_an_unreadable_field_of_a_status_loses_no_other_field(change: Object, lo
         assert found.to_dict() == recorded
 
 
-def test_kstatus_sees_progress_until_the_job_exists_then_current_then_the_failure() -> None:
+def test_kstatus_sees_progress_until_the_pod_has_started_then_current_then_the_failure() -> None:
     assert truths(status(None)) == {"Reconciling"}
-    assert truths(status(b.job())) == set()
+    assert truths(status(b.job())) == {"Reconciling"}
+    assert truths(status(b.job(), b.waiting("ContainerCreating"))) == {"Reconciling"}
+    assert truths(status(b.job(), b.unscheduled("1 Insufficient nvidia.com/gpu"))) == set()
+    assert truths(status(b.job(), b.waiting("ImagePullBackOff"))) == {"Stalled"}
     assert truths(status(None, suspend=True, **QUEUE)) == set()
     assert truths(status(b.job(), b.running())) == {"Running"}
     assert truths(status(b.job("Failed"), b.ended(3, BAD))) == {"Stalled", "Failed", "Finished"}

@@ -2,7 +2,7 @@
 
 ``make generate`` writes it to ``manifests/crd.yaml`` and into the chart. Constraints of a field become OpenAPI, and
 rules on several fields (``rules.py``) become CEL, so that ``kubectl apply`` refuses what the operator refuses. The
-schema holds no defaults, since the operator applies them.
+schema of the spec holds no defaults, since the operator applies them.
 Format: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
@@ -17,8 +17,11 @@ from model_garden.contract.status import TrainingJobStatus
 
 Schema = dict[str, Any]
 
+NOT_OBSERVED = -1
+"""The observed generation of a TrainingJob that the operator has not read; kstatus shows it as in progress."""
+
 MUTABLE = ("suspend", "ttlSecondsAfterFinished")
-IMMUTABLE_MESSAGE = "field is immutable"  # Flux matches this text
+IMMUTABLE_MESSAGE = "field is immutable; give the changed job another metadata.name"  # Flux looks for "is immutable"
 
 _DROPPED = ("title", "default", "discriminator", "declaration")
 _PATHS = ("datasetPath", "validationDatasetPath", "outputDir", "baseModel")
@@ -44,6 +47,7 @@ def custom_resource_definition() -> Schema:
     spec["x-kubernetes-validations"] = _rules(list(spec["properties"]))
     status = structural(TrainingJobStatus.model_json_schema(by_alias=True))
     status["description"] = "Written by the operator."
+    status["default"] = {"observedGeneration": NOT_OBSERVED}
     status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     schema = {
         "type": "object",

@@ -21,7 +21,7 @@ from model_garden.controller.events import EventPoster
 from model_garden.controller.gpu_capacity import does_not_fit, gpu_nodes
 from model_garden.controller.observed import Facts
 from model_garden.controller.progress_stream import ProgressStreams
-from model_garden.controller.status import finished, invalid, next_status, read_status
+from model_garden.controller.status import finished, invalid, next_status, read_status, with_generation
 from model_garden.controller.status_writer import StatusWriter
 from model_garden.controller.store import Key, Store, key_of
 from model_garden.controller.verdict import (
@@ -93,7 +93,8 @@ class Reconciler:
             _log.warning("these fields of the status cannot be read and are written again: %s", ", ".join(lost))
         now = now_for(resource["metadata"]["generation"])
         if finished(status):
-            await self._after_the_end(resource)
+            await self._writer.write(resource, status, with_generation(status, now))
+            await self._after_the_end(self.store.training_job(key) or resource)
             return None
         try:
             plan = self._due(resource, plan_of(resource, self.settings), status)

@@ -46,6 +46,16 @@ def finished(status: TrainingJobStatus) -> bool:
     return any(c.type == "Finished" and c.status == "True" for c in status.conditions or ())
 
 
+def with_generation(status: TrainingJobStatus, now: Now) -> TrainingJobStatus:
+    """A final status after a change of ``suspend`` or ``ttlSecondsAfterFinished``.
+
+    Everything in it stays, but the generation: kstatus and ``kubectl wait`` wait until the latest one is observed.
+    """
+    seen = {"observed_generation": now.generation}
+    conditions = [condition.model_copy(update=seen) for condition in status.conditions or ()]
+    return status.model_copy(update={"conditions": conditions} | seen)
+
+
 def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = ()) -> TrainingJobStatus:
     """The status for a verdict. A status never loses a figure because a pod is gone.
 
@@ -123,12 +133,14 @@ def invalid(previous: TrainingJobStatus, problems: Sequence[str], now: Now) -> T
 def conditions(previous: TrainingJobStatus, verdict: Verdict, now: Now, *, job_exists: bool) -> list[Condition]:
     """All seven conditions. ``Running`` carries the message even when it is False.
 
-    ``Reconciling`` and ``Stalled`` follow kstatus: in progress until the Job exists or should not exist yet; failed.
+    ``Reconciling`` and ``Stalled`` follow kstatus: a job is in progress until its Job exists, or should not exist yet,
+    and while Kubernetes starts a pod, since only then something turns out to be missing; Stalled means failed.
     Source: https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md
     """
     ended = verdict.phase in ENDED
+    starting = not job_exists or verdict.reason in ("PreflightSucceeded", "Starting", "Retrying")
     truth: dict[ConditionType, bool] = {
-        "Reconciling": not job_exists and not verdict.stalled and not ended and verdict.phase != "Suspended",
+        "Reconciling": starting and not verdict.stalled and not ended and verdict.phase != "Suspended",
         "Stalled": verdict.stalled,
         "Queued": verdict.phase == "Queued",
         "Running": verdict.phase == "Running",
