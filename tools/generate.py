@@ -23,6 +23,7 @@ from model_garden.contract import reasons
 from model_garden.contract.crd import custom_resource_definition
 from model_garden.web.examples import use_case_table
 from tools.permissions import permissions_reference, permissions_yaml
+from tools.reference.chart import chart_reference
 from tools.reference.cli import cli_reference
 from tools.reference.environment import environment_reference
 from tools.reference.events import events_reference
@@ -115,6 +116,7 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (REFERENCE / "known-faults.md", known_faults_reference),
     (REFERENCE / "operator-settings.md", settings_reference),
     (REFERENCE / "permissions.md", permissions_reference),
+    (CHART / "README.md", partial(chart_reference, CHART / "values.yaml")),
     (VISION_GUIDE, vision_guide),
     (STATUS_GUIDE, status_guide),
 ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ from ruamel.yaml import YAML
 from devcluster.binaries import ensure_binaries
 from model_garden import __version__
 from model_garden.builders.settings import Settings, variable_of
+from model_garden.contract import names
 from tools.chart import name_images
-from tools.generate import CHART
+from tools.generate import CHART, ROOT
+from tools.reference.chart import chart_reference
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,6 +43,17 @@ def environment(documents: list[dict[str, Any]]) -> dict[str, str]:
     return {item["name"]: item["value"] for item in container["env"] if "value" in item}
 
 
+FREE = {"resources", "affinity", "nodeSelector", "podAnnotations", "annotations", "labels"}
+
+
+def objects_of(values: dict[str, Any], path: str = "") -> Iterator[str]:
+    """The path of each object in values.yaml, and of the top."""
+    yield path
+    for name, value in values.items():
+        if isinstance(value, dict) and name not in FREE:
+            yield from objects_of(value, f"{path}.{name}".removeprefix("."))
+
+
 def test_helm_finds_nothing_to_complain_about() -> None:
     answer = helm("lint", "--strict", str(CHART))
     assert answer.returncode == 0, answer.stdout
@@ -59,12 +75,16 @@ def test_an_operator_of_two_namespaces_gets_no_cluster_wide_rights() -> None:
     bound = {
         (document["kind"], document["metadata"].get("namespace")) for document in documents if "roleRef" in document
     }
-    assert bound == {("RoleBinding", "team-a"), ("RoleBinding", "team-b"), ("RoleBinding", "mg")}
+    assert bound == {("RoleBinding", "team-a"), ("RoleBinding", "team-b")}
     assert environment(documents)["MODEL_GARDEN_NAMESPACES"] == "team-a,team-b"
 
 
 def test_several_replicas_choose_a_leader() -> None:
-    assert environment(render("replicas=2"))["MODEL_GARDEN_LEADER_ELECTION"] == "true"
+    documents = render("replicas=2", "watchNamespaces={team-a}")
+    assert environment(documents)["MODEL_GARDEN_LEADER_ELECTION"] == "true"
+    bound = {(item["metadata"]["namespace"], item["roleRef"]["name"]) for item in documents if "roleRef" in item}
+    assert bound == {("team-a", "model-garden-operator"), ("mg", "model-garden-operator-leader")}
+    assert one(documents, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
     assert environment(render())["MODEL_GARDEN_LEADER_ELECTION"] == "false"
 
 
@@ -91,6 +111,88 @@ def test_uninstalling_keeps_the_jobs() -> None:
 
 def test_who_takes_all_data_from_the_hub_needs_no_data_claim() -> None:
     assert environment(render("storage.dataClaim="))["MODEL_GARDEN_DATA_CLAIM"] == ""
+
+
+def test_claims_are_made_on_request_in_each_namespace_and_kept() -> None:
+    assert not [item for item in render() if item["kind"] == "PersistentVolumeClaim"]
+    create = "storage.create"
+    documents = render(
+        *(f"{create}.enabled=true", "watchNamespaces={a,b}", f"{create}.storageClass=nfs", f"{create}.models.size=2Ti"),
+        *(f"{create}.cache.storageClass=local", f"{create}.cache.accessMode=ReadWriteOnce", "storage.dataClaim="),
+    )
+    claims = [item for item in documents if item["kind"] == "PersistentVolumeClaim"]
+    assert {claim["metadata"]["annotations"]["helm.sh/resource-policy"] for claim in claims} == {"keep"}
+    assert [(claim["metadata"]["namespace"], claim["metadata"]["name"]) for claim in claims] == [
+        *(("a", "model-garden-models"), ("a", "model-garden-cache")),
+        *(("b", "model-garden-models"), ("b", "model-garden-cache")),
+    ]
+    models, cache = (claim["spec"] for claim in claims[:2])
+    assert (models["storageClassName"], models["accessModes"]) == ("nfs", ["ReadWriteMany"])
+    assert models["resources"] == {"requests": {"storage": "2Ti"}}
+    assert (cache["storageClassName"], cache["accessModes"]) == ("local", ["ReadWriteOnce"])
+
+
+def test_one_claim_for_all_is_made_once_in_the_namespaces_of_jobs() -> None:
+    names = [f"storage.{kind}Claim=all" for kind in ("data", "models", "cache")]
+    documents = render(*names, "storage.create.enabled=true", "jobNamespaces={research}")
+    claim = one(documents, "PersistentVolumeClaim")
+    assert (claim["metadata"]["namespace"], claim["metadata"]["name"]) == ("research", "all")
+
+
+def test_an_image_by_digest_has_no_tag() -> None:
+    digest = "sha256:" + "a" * 64
+    documents = render(f"image.digest={digest}", f"trainer.image.digest={digest}")
+    container = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == f"model-garden/operator@{digest}"
+    assert environment(documents)["MODEL_GARDEN_TRAINER_IMAGE"] == f"model-garden/trainer@{digest}"
+
+
+def test_pods_of_trainers_connect_to_each_other_and_the_hub_alone() -> None:
+    """The label that the policy selects is the one that the operator gives to its pods."""
+    policy = one(render("trainer.networkPolicy.enabled=true", "jobNamespaces={research}"), "NetworkPolicy")
+    assert policy["metadata"]["namespace"] == "research"
+    trainers = {"matchExpressions": [{"key": names.LABEL_JOB, "operator": "Exists"}]}
+    spec = policy["spec"]
+    assert spec["podSelector"] == trainers
+    assert spec["ingress"] == [{"from": [{"podSelector": trainers}]}]
+    dns = [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
+    assert spec["egress"] == [
+        {"to": [{"podSelector": trainers}]},
+        {"ports": [*dns, {"port": 443, "protocol": "TCP"}]},
+    ]
+
+
+def test_the_policy_of_the_operator_lets_metrics_health_and_the_api_server_through() -> None:
+    documents = render("networkPolicy.enabled=true", "networkPolicy.from[0].namespaceSelector.matchLabels.name=prom")
+    spec = one(documents, "NetworkPolicy")["spec"]
+    pod = one(documents, "Deployment")["spec"]["template"]
+    assert spec["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert {rule["ports"][0]["port"] for rule in spec["ingress"]} == ports
+    assert [port["port"] for port in spec["egress"][0]["ports"]] == [53, 53, 443, 6443]
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_the_operator_serves() -> None:
+    """The metrics of docs/reference/metrics.md, histograms by their parts."""
+    documents = render("monitoring.rules.enabled=true", "monitoring.dashboard.enabled=true")
+    dashboard = json.loads(one(documents, "ConfigMap")["data"]["model-garden.json"])
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    asked += [rule["expr"] for group in one(documents, "PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
+    named = {name for expression in asked for name in re.findall(r"model_garden_\w+", expression)}
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    served = set(re.findall(r"`(model_garden_\w+)`", page))
+    assert named, "the expressions name metrics"
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in named} <= served
+
+
+def test_a_value_of_an_unknown_name_is_refused_at_each_level() -> None:
+    """Free maps, such as labels and resources, are in FREE."""
+    paths = list(objects_of(YAML(typ="safe").load(CHART / "values.yaml")))
+    flags = [flag for path in paths for flag in ("--set", f"{path}.unknwon=x".removeprefix("."))]
+    answer = helm("template", "release", str(CHART), *flags)
+    assert answer.returncode != 0
+    refused = re.findall(r"at '/?([^']*)': .*'unknwon'", answer.stderr)
+    assert sorted(place.replace("/", ".") for place in refused) == sorted(paths), answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -154,3 +256,10 @@ def test_the_value_that_the_reference_names_sets_the_variable(name: str, value: 
     path += ".repository" if path == "trainer.image" else ""
     rendered = environment(render(f"{path}={value}"))
     assert rendered[variable_of(name, field)].partition(":")[0] == reaches
+
+
+def test_a_value_without_a_comment_is_named(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("# Number of pods.\nreplicas: 1\napi:\n  port: 1\n")
+    with pytest.raises(ValueError, match=r"values.yaml: api.port has no comment"):
+        chart_reference(values)

@@ -11,3 +11,29 @@ app.kubernetes.io/name: model-garden
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
+
+{{- /* The operator's image, which is the API's too. */}}
+{{- define "model-garden.image" -}}
+{{- include "model-garden.reference" (list .Values.image .Chart.AppVersion) }}
+{{- end }}
+
+{{- /* An image's reference: a list of its value and the chart's appVersion. */}}
+{{- define "model-garden.reference" -}}
+{{- $image := first . -}}
+{{ $image.repository }}{{ with $image.digest }}@{{ . }}{{ else }}:{{ $image.tag | default (last $) }}{{ end }}
+{{- end }}
+
+{{- /* The namespaces of jobs that the chart makes objects in, as a JSON list. */}}
+{{- define "model-garden.jobNamespaces" -}}
+{{- .Values.jobNamespaces | default .Values.watchNamespaces | default (list .Release.Namespace) | toJson }}
+{{- end }}
+
+{{- /* Egress to DNS, and to the ports of the list. */}}
+{{- define "model-garden.egress" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+    {{- range . }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{- end }}

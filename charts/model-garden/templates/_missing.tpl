@@ -1,0 +1,41 @@
+{{- /* What jobs need and the cluster does not have. Nothing without a cluster, as in `helm template`. */}}
+{{- define "model-garden.missing" -}}
+{{- $claims := compact (list .Values.storage.dataClaim .Values.storage.modelsClaim .Values.storage.cacheClaim) | uniq }}
+{{- $create := .Values.storage.create }}
+{{- $problems := list }}
+{{- $nodes := (lookup "v1" "Node" "" "").items }}
+{{- if $nodes }}
+{{- $gpus := list }}
+{{- range $nodes }}
+{{- range $name, $_ := .status.allocatable }}
+{{- if regexMatch "^(nvidia\\.com/(gpu|mig-.*)|amd\\.com/gpu)$" $name }}{{ $gpus = append $gpus $name }}{{ end }}
+{{- end }}
+{{- end }}
+{{- if not $gpus }}
+{{- $problems = append $problems "No node offers GPUs (nvidia.com/gpu). Install the GPU operator or the device plugin of your GPUs." }}
+{{- end }}
+{{- $default := list }}
+{{- range (lookup "storage.k8s.io/v1" "StorageClass" "" "").items }}
+{{- if eq "true" (dig "storageclass.kubernetes.io/is-default-class" "" (.metadata.annotations | default dict)) }}{{ $default = append $default .metadata.name }}{{ end }}
+{{- end }}
+{{- if not $default }}
+{{- $problems = append $problems "The cluster has no default storage class. Name one for each claim (storage.create.storageClass); kubectl get storageclass lists them." }}
+{{- end }}
+{{- range $namespace := include "model-garden.jobNamespaces" . | fromJsonArray }}
+{{- range $claims }}
+{{- if not (or $create.enabled (lookup "v1" "PersistentVolumeClaim" $namespace .)) }}
+{{- $problems = append $problems (printf "Namespace %s has no PersistentVolumeClaim %s. Create it, or let the chart do it: --set storage.create.enabled=true" $namespace .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- else if $claims }}
+{{- $problems = append $problems (printf "The namespace of each job needs the PersistentVolumeClaims %s, or those that the job names in spec.storage." (join ", " $claims)) }}
+{{- end }}
+{{- if $problems }}
+
+Still missing:
+{{- range $problems }}
+  - {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,106 @@
+"""A real API server accepts what the chart renders, and the notes say what a cluster lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.chart.test_chart import helm
+from tests.cluster import TestCluster
+from tools.generate import CHART
+
+pytestmark = pytest.mark.cluster
+
+NAMESPACE = "mg"
+API = "api.enabled=true,api.url=https://garden.test"
+DIGEST = "sha256:" + "a" * 64
+
+VALUES = {
+    "defaults": "",
+    "namespaces": "watchNamespaces={team-a,team-b}",
+    "no rights": "rbac.create=false,rbac.userRoles=false,serviceAccount.create=false,serviceAccount.name=mine",
+    "claims": "storage.create.enabled=true",
+    "claims of namespaces": "storage.create.enabled=true,storage.create.storageClass=nfs,"
+    "watchNamespaces={team-a,team-b}",
+    "claims of several kinds": "storage.create.enabled=true,jobNamespaces={team-a},storage.create.cache.size=1.5Ti,"
+    "storage.create.cache.accessMode=ReadWriteOncePod,storage.create.data.storageClass=local",
+    "no claims": "storage.dataClaim=,storage.cacheClaim=,storage.create.enabled=true",
+    "replicas": "replicas=3,priorityClassName=system-cluster-critical",
+    "no operator": "replicas=0",
+    "monitoring": "monitoring.podMonitor.enabled=true,monitoring.rules.enabled=true,monitoring.dashboard.enabled=true",
+    "labels of monitoring": "monitoring.podMonitor.enabled=true,monitoring.podMonitor.labels.release=p,"
+    "monitoring.podMonitor.interval=1m,monitoring.rules.enabled=true,monitoring.rules.labels.release=p",
+    "network policies": "networkPolicy.enabled=true,trainer.networkPolicy.enabled=true,watchNamespaces={team-a}",
+    "own network rules": "networkPolicy.enabled=true,networkPolicy.from[0].podSelector.matchLabels.app=prometheus,"
+    "networkPolicy.egressPorts={8443},trainer.networkPolicy.enabled=true,"
+    "trainer.networkPolicy.egress[0].ports[0].port=5000",
+    "digests": f"image.digest={DIGEST},trainer.image.digest={DIGEST},imagePullSecrets[0].name=registry",
+    "places": "nodeSelector.disk=ssd,tolerations[0].operator=Exists,podAnnotations.team=ml,"
+    "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight=1,"
+    "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0].key=gpu,"
+    "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0].operator="
+    "DoesNotExist",
+    "settings": "missingSeconds=60,resyncSeconds=30,workers=4,progressIntervalSeconds=0.5,port=9000,healthPort=9001,"
+    "log.format=json,log.level=DEBUG,trainer.command={python,-m,mine},extraEnv[0].name=HTTPS_PROXY,"
+    "extraEnv[0].value=http://proxy:3128",
+    "api": "api.enabled=true",
+    "api behind an ingress": f"{API},api.ingress.enabled=true,api.ingress.className=nginx,api.ingress.tlsSecret=tls",
+    "api behind a gateway": f"{API},api.httpRoute.enabled=true,api.httpRoute.parentRefs[0].name=public,"
+    "api.proxyAuth=true,api.networkPolicy.from[0].podSelector.matchLabels.app=oauth2-proxy",
+    "api with replicas": "api.enabled=true,api.replicas=3,api.sessionKeySecret=key,api.service.type=NodePort,"
+    "api.temporaryStorage=20Gi,api.networkPolicy.enabled=false,api.nodeSelector.disk=ssd",
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(cluster: TestCluster) -> TestCluster:
+    """The cluster with the namespaces and the kinds that the chart may need."""
+    for name in (NAMESPACE, "team-a", "team-b"):
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    cluster.kubectl("apply", "--server-side", "-f", str(Path(__file__).parent / "crds"))
+    for kind in ("podmonitors", "prometheusrules", "httproutes"):
+        cluster.until(lambda kind=kind: cluster.try_kubectl("get", kind).returncode == 0, f"{kind} are served")
+    return cluster
+
+
+def accept(cluster: TestCluster, documents: str) -> None:
+    """The API server validates them and changes nothing. An unknown field is an error."""
+    cluster.kubectl("apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-", content=documents)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_api_server_accepts_what_the_chart_renders(prepared: TestCluster, name: str) -> None:
+    flags = ["--set", f"{VALUES[name]},crds.install=false"] if VALUES[name] else []
+    rendered = helm("template", "release", str(CHART), "--namespace", NAMESPACE, *flags)
+    assert rendered.returncode == 0, rendered.stderr
+    accept(prepared, rendered.stdout)
+
+
+def test_the_notes_name_what_the_cluster_lacks(prepared: TestCluster) -> None:
+    found = notes(prepared)
+    assert "Namespace mg has no PersistentVolumeClaim model-garden-models." in found
+    assert "GPU" not in found and "storage class" not in found, "the cluster has both"
+    assert "Still missing" not in notes(prepared, "storage.create.enabled=true")
+    with changed_default(prepared):
+        assert "The cluster has no default storage class." in notes(prepared)
+
+
+def notes(cluster: TestCluster, *settings: str) -> str:
+    """What a person reads after an install; nothing is installed."""
+    flags = [flag for setting in (*settings, "crds.install=false") for flag in ("--set", setting)]
+    place = ("--namespace", NAMESPACE, "--kubeconfig", str(cluster.kubeconfig))
+    done = helm("install", "garden", str(CHART), "--dry-run=server", "--take-ownership", *place, *flags)
+    assert done.returncode == 0, done.stderr
+    return done.stdout[done.stdout.index("NOTES:") :]
+
+
+@contextmanager
+def changed_default(cluster: TestCluster) -> Iterator[None]:
+    """The cluster without a default storage class."""
+    annotation = "storageclass.kubernetes.io/is-default-class"
+    cluster.kubectl("annotate", "storageclass", "local", f"{annotation}=false", "--overwrite")
+    yield
+    cluster.kubectl("annotate", "storageclass", "local", f"{annotation}=true", "--overwrite")

@@ -1,0 +1,135 @@
+"""The life of a release: installed, upgraded and uninstalled while a job trains, and installed again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.chart.test_chart import helm
+from tests.cluster import Object, TestCluster
+from tests.controller.harness import TRAINER, OperatorHarness, free_port
+from tools.generate import CHART
+
+pytestmark = pytest.mark.cluster
+
+NAMESPACE = "operated"
+JOBS = "operated-jobs"
+NEW_FIELD = "reportTo"
+
+
+class Release:
+    """A Helm release in the cluster, and the namespace of jobs that it serves."""
+
+    def __init__(self, cluster: TestCluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.jobs = OperatorHarness(cluster, JOBS, folder)  # its operator is never started: the chart's runs
+        self.jobs.log.touch()
+        self._values = folder / "values.yaml"
+        self._values.write_text(
+            json.dumps(
+                {
+                    "watchNamespaces": [JOBS],
+                    "storage": {"create": {"enabled": True}},
+                    "trainer": {"command": TRAINER},
+                    "progressIntervalSeconds": 0.5,
+                    "port": free_port(),  # all pods of this cluster share the machine's network
+                    "healthPort": free_port(),
+                    "resources": {},
+                }
+            )
+        )
+
+    def helm(self, action: str, *arguments: str) -> str:
+        """What helm printed."""
+        place = ("--namespace", NAMESPACE, "--kubeconfig", str(self.cluster.kubeconfig))
+        done = helm(action, "garden", *arguments, *place)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def apply(self, action: str, chart: Path, *arguments: str) -> None:
+        """Install or upgrade, and wait until the operator that this starts is ready."""
+        self.helm(action, str(chart), "--values", str(self._values), *arguments)
+        self.cluster.until(self._ready, "the operator of the release is ready")
+
+    def _ready(self) -> bool:
+        found = self.cluster.get("deployment", "model-garden-operator", NAMESPACE)
+        status = found["status"]
+        current = status.get("observedGeneration") == found["metadata"]["generation"]
+        pods = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")]
+        return bool(current and pods == [1, 1, 1])
+
+
+@pytest.fixture
+def release(cluster: TestCluster, tmp_path: Path) -> Iterator[Release]:
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    release = Release(cluster, tmp_path)
+    yield release
+    cluster.kubectl("delete", "trainingjobs", "--all", "-n", JOBS)
+    helm("uninstall", "garden", "--namespace", NAMESPACE, "--kubeconfig", str(cluster.kubeconfig))
+
+
+def older_chart(folder: Path) -> Path:
+    """The chart as it was before a field of the spec existed."""
+    chart = folder / "older"
+    shutil.copytree(CHART, chart)
+    path = chart / "files" / "crd.yaml"
+    definition = YAML(typ="safe").load(path)
+    spec = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    del spec["properties"][NEW_FIELD]
+    spec["x-kubernetes-validations"] = [
+        rule for rule in spec["x-kubernetes-validations"] if NEW_FIELD not in rule["rule"]
+    ]
+    with path.open("w") as file:
+        YAML().dump(definition, file)
+    return chart
+
+
+def with_new_field(release: Release) -> bool:
+    """Whether the API server accepts a job with the new field."""
+    spec = {"baseModel": "a/b", "datasetPath": "./data/rows.jsonl", NEW_FIELD: ["mlflow"]}
+    job = {"apiVersion": "model-garden.dev/v1alpha1", "kind": "TrainingJob", "spec": spec}
+    body = json.dumps(job | {"metadata": {"name": "newer", "namespace": JOBS}})
+    return release.cluster.try_kubectl("create", "--dry-run=server", "-f", "-", content=body).returncode == 0
+
+
+def test_a_job_trains_through_upgrade_uninstall_and_a_new_install(release: Release, tmp_path: Path) -> None:
+    cluster, jobs = release.cluster, release.jobs
+    # Other tests of the session have applied some of the chart's objects.
+    release.apply("install", older_chart(tmp_path), "--take-ownership", "--force-conflicts")
+    cluster.until(lambda: not with_new_field(release), "the older CRD is served")
+    jobs.submit("steady", {"STEPS": 100_000})
+    jobs.until_step("steady", 1)
+    trainer = running_pod(jobs)
+
+    release.apply("upgrade", CHART, "--set", "log.level=DEBUG")
+    cluster.until(lambda: with_new_field(release), "the upgrade replaces the CRD")
+    jobs.until_step("steady", jobs.status("steady")["progress"]["step"] + 10)
+    assert running_pod(jobs) == trainer, "training goes on"
+
+    release.helm("uninstall")
+    cluster.until(lambda: not cluster.get("pods", namespace=NAMESPACE), "the operator is gone")
+    seen = jobs.status("steady")["progress"]["step"]
+    assert running_pod(jobs) == trainer
+    assert cluster.get("crd", "trainingjobs.model-garden.dev")
+    for kind in ("data", "models", "cache"):
+        assert cluster.get("pvc", f"model-garden-{kind}", JOBS)["status"]["phase"] == "Bound"
+
+    release.apply("install", CHART)
+    jobs.until_step("steady", seen + 10)
+    assert running_pod(jobs) == trainer
+    jobs.annotate("steady", "model-garden.dev/stop=save")
+    status = jobs.until("steady", "Succeeded")
+    assert len(status["attempts"]) == 1
+    assert status["output"]["path"] == "models/steady"
+
+
+def running_pod(jobs: OperatorHarness) -> str:
+    """The uid of the one pod that trains."""
+    pods: list[Object] = [pod for pod in jobs.pods("steady") if pod["status"]["phase"] == "Running"]
+    [uid] = [pod["metadata"]["uid"] for pod in pods]
+    return str(uid)
