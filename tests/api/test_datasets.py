@@ -234,3 +234,29 @@ def test_a_data_set_that_a_job_needs_is_neither_deleted_nor_changed(api: httpx.C
 
 def test_every_answer_is_one_that_the_document_names(api: httpx.Client, tmp_path: Path) -> None:
     check_answers(api, tmp_path, "--include-path-regex", "^/api/v1/(datasets|models)")
+
+
+def test_rows_are_uploaded_previewed_and_checked_as_a_job_reads_them(api: httpx.Client, tmp_path: Path) -> None:
+    own, prompts = {"q": "2+2?", "best": "4"}, {"prompt": "2+2?", "answer": "4"}
+    for name, row, query in (
+        ("own", own, {"column_mapping": ["prompt=q", "response=best"]}),
+        ("prompts", prompts, {"method": "grpo"}),
+    ):
+        files = [("files", ("rows.jsonl", json.dumps(row).encode()))]
+        assert post(api, files, name).status_code == 422
+        stored = post(api, files, name, **query)
+        assert stored.status_code == 201, stored.text
+        path = stored.json()["path"]
+        [shown] = api.get(f"{ROUTE}/preview", params={"path": path, **query}).json()["rows"]
+        assert [part["text"] for turn in shown["turns"] for part in turn["parts"]] == ["2+2?", "4"]
+        columns = {"prompt": "q", "response": "best"} if name == "own" else {}
+        body = {"path": path, "column_mapping": columns, "method": query.get("method")}
+        assert api.post(f"{ROUTE}/check", json=body).json()["ok"] is True
+
+
+def test_columns_that_no_job_may_have_are_refused(api: httpx.Client) -> None:
+    refused = api.get(f"{ROUTE}/preview", params={"path": "./data/x", "column_mapping": "prompt=q"})
+    assert refused.status_code == 422
+    [error] = refused.json()["errors"]
+    assert "needs either messages; or prompt and response" in error["message"]
+    assert error["field"] == "column_mapping"

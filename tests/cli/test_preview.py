@@ -58,3 +58,67 @@ def test_a_row_that_would_not_be_trained_as_it_is_given_is_named(
     done = cli("preview", path, "--base-model", tiny_model("qwen2"))
     assert done.returncode == 1
     assert "rows.jsonl row 1: turn 2 (assistant) contains <|im_end|>" in done.stderr
+
+
+OWN = {"q": "Name a color.", "best": "Blue."}
+OWN_JOB = """\
+apiVersion: model-garden.dev/v1alpha1
+kind: TrainingJob
+metadata: {{name: own}}
+spec:
+  baseModel: {model}
+  datasetPath: ./rows.jsonl
+  chatTemplate: ./short.jinja
+  columnMapping: {{prompt: q, response: best}}
+"""
+SHORT = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ '<|im_end|>' if m.role == 'assistant' }}{% endfor %}"
+    "{{ '[assistant]' if add_generation_prompt }}"
+)
+
+
+def test_own_columns_and_another_template_are_shown_as_they_are_trained(
+    cli: Callable[..., Done], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    model, path = tiny_model("qwen2"), data(tmp_path, OWN)
+    (tmp_path / "short.jinja").write_text(SHORT)
+    (tmp_path / "job.yaml").write_text(OWN_JOB.format(model=model))
+    flags = ("--column-mapping-prompt", "q", "--column-mapping-response", "best", "--chat-template", "short.jinja")
+    wanted = "[user]Name a color.[assistant]⟦Blue.<|im_end|>⟧"
+    for arguments in ((path, "--base-model", model, *flags), ("job.yaml",)):
+        done = cli("preview", *arguments)
+        assert wanted in done.stdout, done.stderr
+    checked = cli("validate", path, "--base-model", model, *flags)
+    assert checked.returncode == 0 and "ignored" not in checked.stdout, checked.stdout + checked.stderr
+    everything = cli("preview", "job.yaml", "--train-on", "all")
+    assert "[⟦user]Name a color." in everything.stdout, everything.stderr
+
+
+def test_images_are_scaled_to_the_bounds_of_training(
+    cli: Callable[..., Done], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    cli("create-vision-dataset", "--output", tmp_path / "v.jsonl", "--num-examples", "1")
+
+    def image_tokens(*flags: str) -> int:
+        done = cli("preview", tmp_path / "v.jsonl", "--base-model", tiny_model("qwen2_5_vl"), "-o", "json", *flags)
+        return sum(token["text"] == "<|image_pad|>" for token in json.loads(done.stdout)[0]["tokens"])
+
+    assert image_tokens("--max-pixels", "3136") < image_tokens()
+
+
+def test_the_rows_of_a_method_are_shown_with_its_name(
+    cli: Callable[..., Done], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    path = data(tmp_path, {"prompt": [TURNS[0]], "answer": "Blue"})
+    for command in (("preview", path, "--base-model", tiny_model("qwen2")), ("validate", path)):
+        assert cli(*command).returncode == 1
+        done = cli(*command, "--method", "grpo")
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_mapping_that_no_job_may_have_is_a_usage_error(cli: Callable[..., Done], tmp_path: Path) -> None:
+    path = data(tmp_path, OWN)
+    done = cli("validate", path, "--column-mapping-prompt", "q")
+    assert done.returncode == 2
+    assert "needs either messages; or prompt and response" in done.stderr
+    assert cli("preview", path).returncode == 2

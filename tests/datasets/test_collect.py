@@ -101,3 +101,17 @@ def test_a_broken_row_is_named(tmp_path: Path) -> None:
     file.write_text("{\n")
     with pytest.raises(DatasetError, match=r"rows.jsonl row 1: not JSON"):
         gathered(file, tmp_path)
+
+
+def test_images_of_a_mapped_column_are_taken_and_renamed(tmp_path: Path, picture: Path) -> None:
+    place(picture, tmp_path / "there/a.png")
+    file = write(tmp_path / "set/rows.jsonl", {"q": "What?", "a": "A square", "photo": str(tmp_path / "there/a.png")})
+    columns = {"prompt": "q", "response": "a", "image": "photo"}
+    found = collect(file, vision=True, copies=tmp_path / "copies", columns=columns)
+    assert found.files["images/a.png"] == tmp_path / "there/a.png"
+    assert rows_of(found, "rows.jsonl")[0]["photo"] == "images/a.png"
+
+
+def test_prompts_alone_are_taken_with_their_method(tmp_path: Path) -> None:
+    file = write(tmp_path / "set/rows.jsonl", {"prompt": [{"role": "user", "content": "2+2?"}], "answer": "4"})
+    assert collect(file, vision=False, copies=tmp_path, method="grpo").files == {"rows.jsonl": file}

@@ -102,3 +102,19 @@ def test_a_mapping_is_suggested_from_the_row(row, mapping, opened):
     assert (f"set columnMapping: {{{pairs}}}; or write another format; accepted:" in str(refused.value)) == bool(
         mapping
     )
+
+
+def test_a_suggestion_is_one_with_which_the_row_is_read(opened):
+    own = {"question": "Hi", "solution": "Hello"}
+    assert opened([own], None).suggested_columns(0) == {"prompt": "question", "response": "solution"}
+    assert opened([own], {"prompt": "question", "response": "id"}).suggested_columns(0) == {}
+    assert opened([own | {"solution": ""}], None).suggested_columns(0) == {}
+    assert opened([{"messages": TURNS}], None).suggested_columns(0) == {}
+    photo = {"question": "What?", "answer": "A cat.", "photo": "a.png"}
+    assert opened([photo], None).suggested_columns(0) == {}
+    assert opened([photo], None, vision=True).suggested_columns(0)["image"] == "photo"
+
+
+def test_a_column_that_only_looks_like_a_format_is_mapped_too(opened):
+    with pytest.raises(DatasetError, match=r"set columnMapping: \{prompt: prompt, response: answer\}"):
+        opened([{"prompt": "Hi", "answer": "Hello"}], None)[0]

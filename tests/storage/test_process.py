@@ -115,7 +115,7 @@ def test_an_upload_asks_what_is_missing_and_ends_with_a_report(workspace: Path, 
             assert hear(process) == missing
             for _ in missing:
                 say(process, content, add={"path": "text.jsonl", "size": len(content)})
-            say(process, finish={"keep_invalid": False})
+            say(process, finish={"keep_invalid": False, "reading": {}})
             report = hear(process)
             assert process.wait() == 0
     assert (report["path"], report["added"], report["skipped"]) == ("./data/text/text.jsonl", 0, 1)
@@ -125,7 +125,7 @@ def test_an_upload_asks_what_is_missing_and_ends_with_a_report(workspace: Path, 
 def test_a_broken_data_set_comes_back_with_its_report(workspace: Path) -> None:
     with uploading(workspace) as process:
         say(process, b"{}\n", add={"path": "text.jsonl", "size": 3})
-        say(process, finish={"keep_invalid": False})
+        say(process, finish={"keep_invalid": False, "reading": {}})
         told = failure(process)
     assert told["error"] == "BrokenDataset" and "./data/text/text.jsonl row 1" in told["problems"][0]
     assert told["report"]["checks"][0]["ok"] is False

@@ -20,6 +20,7 @@ from model_garden.storage.interface import (
     BrokenDataset,
     FileDigest,
     InvalidPath,
+    Reading,
     StorageFailed,
     Upload,
     UploadRefused,
@@ -412,3 +413,19 @@ def test_what_a_killed_process_left_is_removed_later(workspace: Path, sample: Pa
     os.utime(workspace / "data/.upload-new", (long_ago, long_ago))
     upload(workspace, whole(sample))
     assert names(workspace / "data") == [".upload-new", "shapes"]
+
+
+def test_own_columns_are_read_as_the_job_reads_them(workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/rows.jsonl").write_text('{"question": "2+2?", "answer": "4"}\n')
+    columns = {"prompt": "question", "response": "answer"}
+
+    async def steps(receiving: Upload) -> UploadReport:
+        await send(receiving, tmp_path / "own")
+        return await receiving.finish(Reading(column_mapping=columns))
+
+    with pytest.raises(BrokenDataset) as refused:
+        upload(workspace, whole(tmp_path / "own"))
+    assert refused.value.report.checks[0]["suggested_columns"] == columns
+    report = upload(workspace, steps)
+    assert report and report.checks[0]["ok"]

@@ -212,6 +212,51 @@ def test_broken_rows_are_named_before_they_are_stored(page: Page, workspace: Pat
     expect(page.locator("#check").get_by_role("article", name="Row 3")).to_contain_text("cannot be shown")
 
 
+OWN = '{"question": "2+2?", "solution": "4"}\n'
+
+
+def test_suggested_columns_are_put_into_the_form_and_read(page: Page, workspace: Path) -> None:
+    (workspace / "data/own.jsonl").write_text(OWN)
+    page.goto("/training/new?model_type=text&dataset_path=./data/own.jsonl")
+    check = page.locator("#check")
+    expect(check).to_contain_text("Read these columns: question as prompt, solution as response.")
+    check.get_by_role("button", name="Use these columns").click()
+    expect(page.get_by_role("textbox", name="Prompt column", exact=True)).to_have_value("question")
+    expect(page.get_by_role("textbox", name="Response column")).to_be_visible()
+    expect(check).to_contain_text("Every row can be trained on")
+    expect(page.get_by_role("article", name="Row 1").locator("mark")).to_have_text("4")
+    expect(page.locator("#as-yaml")).to_contain_text("prompt: question")
+    expect(page.locator("#dataset_path")).to_be_focused()
+
+
+def test_a_data_set_with_own_columns_is_uploaded_with_the_suggested_ones(
+    page: Page, workspace: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "quiz.jsonl").write_text(OWN)
+    page.goto("/training/new?model_type=text")
+    page.get_by_role("radio", name="Upload").check()
+    page.locator("#upload-files").set_input_files(tmp_path / "quiz.jsonl")
+    page.get_by_role("button", name="Upload", exact=True).click()
+    problem = page.locator("#upload-problems")
+    expect(problem).to_contain_text("Read these columns: question as prompt, solution as response.")
+    assert not (workspace / "data/quiz").exists()
+    problem.get_by_role("button", name="Use these columns and upload again").click()
+    expect(page.locator("#dataset_path")).to_have_value("./data/quiz/quiz.jsonl")
+    expect(page.locator("#check")).to_contain_text("Every row can be trained on")
+
+
+def test_suggested_columns_are_read_without_javascript(browser: Browser, address: str, workspace: Path) -> None:
+    (workspace / "data/own.jsonl").write_text(OWN)
+    context = browser.new_context(base_url=address, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/training/new?model_type=text&dataset_path=./data/own.jsonl")
+    page.get_by_role("button", name="Show and check the rows").click()
+    page.get_by_role("button", name="Use these columns").click()
+    expect(page.locator("#check")).to_contain_text("Every row can be trained on")
+    expect(page.get_by_role("textbox", name="Response column")).to_have_value("solution")
+    context.close()
+
+
 def test_files_are_uploaded_without_javascript(browser: Browser, address: str, folder: Path) -> None:
     context = browser.new_context(base_url=address, java_script_enabled=False)
     page = context.new_page()

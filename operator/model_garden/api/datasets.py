@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from model_garden.api.access import COUNTED, CallerOf
 from model_garden.api.body import Json
 from model_garden.api.openapi import STORAGE, answers, takes, takes_files
 from model_garden.api.uploads import received_files
+from model_garden.contract.methods import Method
 from model_garden.services.in_use import jobs_using, refuse_in_use
-from model_garden.storage.interface import MAX_PREVIEWED, DatasetQuestion, PreviewRequest
+from model_garden.storage.interface import MAX_PREVIEWED, DatasetQuestion, PreviewRequest, Reading
 from model_garden.storage.paths import MAX_PATH, data_path
 
 router = APIRouter(tags=["data"])
+Model = TypeVar("Model", bound=BaseModel)
 
 DatasetPath = Annotated[
     str, Query(alias="path", max_length=MAX_PATH, description="A data file or folder, such as ./data/receipts.")
 ]
 Folder = Annotated[str, Query(max_length=MAX_PATH, description="Name of the folder in ./data, such as receipts.")]
 KeepInvalid = Annotated[bool, Query(description="Store the data set even if it cannot be trained on.")]
+
+
+def _reading(
+    vision: Annotated[bool | None, Query(description="Default: as the first rows show.")] = None,
+    method: Annotated[
+        Method | None,
+        Query(description="Training method. Default: the rows of each are read, but for those of prompts alone."),
+    ] = None,
+    column_mapping: Annotated[
+        list[str] | None, Query(description="Columns of a job's column_mapping, each as KEY=COLUMN.")
+    ] = None,
+) -> Reading:
+    columns = dict(one.partition("=")[::2] for one in column_mapping or ())
+    return _checked(Reading, {"vision": vision, "method": method, "column_mapping": columns})
+
+
+def _checked(kind: type[Model], values: Any) -> Model:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as wrong:
+        raise RequestValidationError(wrong.errors()) from wrong
+
+
+AsRead = Annotated[Reading, Depends(_reading)]
 
 
 @router.get("/datasets", responses=answers({200: "DatasetList"}, 422, *STORAGE))
@@ -41,7 +67,7 @@ async def list_datasets(caller: CallerOf) -> Response:
     responses=answers({201: "UploadReport"}, 400, 408, 409, 413, 415, 422, *STORAGE),
 )
 async def upload_dataset(
-    request: Request, caller: CallerOf, folder: Folder, keep_invalid: KeepInvalid = False
+    request: Request, caller: CallerOf, folder: Folder, reading: AsRead, keep_invalid: KeepInvalid = False
 ) -> Response:
     """Store files in a folder of ``./data``: rows, and the images that they name.
 
@@ -55,7 +81,7 @@ async def upload_dataset(
         async for file in files:
             if await upload.missing([file.digest]):
                 await upload.add(file.digest.path, file.digest.size, file.content())
-        report = await upload.finish(keep_invalid=keep_invalid)
+        report = await upload.finish(reading, keep_invalid=keep_invalid)
     return JSONResponse(report.model_dump(mode="json"), 201)
 
 
@@ -67,33 +93,22 @@ async def upload_dataset(
 )
 async def check_dataset(caller: CallerOf, body: Json) -> Response:
     """Read every row and every image of a data set."""
-    try:
-        question = DatasetQuestion.model_validate(body)
-    except ValidationError as wrong:
-        raise RequestValidationError(wrong.errors()) from wrong
-    return JSONResponse(await caller.storage.check(question))
+    return JSONResponse(await caller.storage.check(_checked(DatasetQuestion, body)))
 
 
 @router.get("/datasets/preview", dependencies=COUNTED, responses=answers({200: "Preview"}, 422, *STORAGE))
 async def preview_dataset(
     caller: CallerOf,
     path: DatasetPath,
+    reading: AsRead,
     start: Annotated[int, Query(ge=0, description="Rows to skip.")] = 0,
     count: Annotated[int, Query(ge=1, le=MAX_PREVIEWED, description="Rows to show.")] = 5,
-    vision: Annotated[bool | None, Query(description="Default: as the first rows show.")] = None,
     split: Annotated[str, Query(max_length=100, description="Split of a folder with several.")] = "train",
     train_on: Annotated[Literal["responses", "all"], Query(description="Which text is trained on.")] = "responses",
-    column_mapping: Annotated[
-        list[str] | None, Query(description="Columns of a job's column_mapping, each as KEY=COLUMN.")
-    ] = None,
 ) -> Response:
     """Rows as they are trained on, with thumbnails of their images. A broken row has its problem."""
-    columns = dict(one.partition("=")[::2] for one in column_mapping or ())
-    read = {"vision": vision, "split": split, "train_on": train_on, "column_mapping": columns}
-    try:
-        wanted = PreviewRequest(path=path, start=start, count=count, **read)
-    except ValidationError as wrong:
-        raise RequestValidationError(wrong.errors()) from wrong
+    rows = {"path": path, "split": split, "train_on": train_on, "start": start, "count": count}
+    wanted = _checked(PreviewRequest, dict(reading) | rows)
     found: dict[str, Any] = (await caller.storage.preview(wanted)).model_dump(mode="json")
     return JSONResponse(found)
 

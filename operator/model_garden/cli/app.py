@@ -10,9 +10,9 @@ import typer
 
 from model_garden import __version__
 from model_garden.cli import model_app, storage_app
-from model_garden.cli.help import CONTEXT, ClusterCommand, Command, Group, SpecCommand, TextCommand
+from model_garden.cli.help import CONTEXT, ClusterCommand, Command, DataCommand, Group, SpecCommand, TextCommand
 from model_garden.cli.output import error
-from model_garden.cli.parameters import ABOUT, CLUSTER, HERE, Context, Namespace
+from model_garden.cli.parameters import ABOUT, CLUSTER, HERE, Context, MaxTokens, Namespace, TokenModel, Vision
 from model_garden.cli.storage_app import Image
 
 app = typer.Typer(
@@ -74,53 +74,46 @@ def run(file: File, sets: Sets = None, output: Output = "table") -> None:
     run_file(file, sets, output=output)
 
 
-@app.command("validate", rich_help_panel=HERE, cls=Command)
+@app.command("validate", rich_help_panel=HERE, cls=DataCommand)
 def validate(
+    ctx: typer.Context,
     path: Annotated[
         str,
         typer.Argument(
             metavar="PATH", help="Data set (file, folder or address; jsonl, json, csv, parquet) or TrainingJob (yaml)."
         ),
     ],
-    vision: Annotated[
-        bool | None,
-        typer.Option(
-            "--vision/--text", help="Kind of model. [default: vision if the first rows have images, else text]"
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of the data set to read, if it has several.")] = "train",
-    base_model: Annotated[
-        str | None, typer.Option("--base-model", help="Folder of a model. Its tokenizer measures the rows.")
-    ] = None,
-    max_seq_length: Annotated[
-        int | None, typer.Option("--max-seq-length", min=16, help="Longest row allowed, in tokens.")
-    ] = None,
+    vision: Vision = None,
+    base_model: TokenModel = None,
+    max_seq_length: MaxTokens = None,
     output: Output = "table",
 ) -> None:
-    """Check every row of a data set, or a TrainingJob and its data set."""
+    """Check every row of a data set, or a TrainingJob and its data set. Flags override the job's fields."""
+    from model_garden.cli.data import fields_of
     from model_garden.cli.data import validate as check
 
-    check(path, vision=vision, split=split, base_model=base_model, max_seq_length=max_seq_length, output=output)
+    check(path, fields_of(ctx.obj, vision, base_model, max_seq_length), output=output)
 
 
-@app.command("preview", rich_help_panel=HERE, cls=Command)
+@app.command("preview", rich_help_panel=HERE, cls=DataCommand)
 def preview(
-    path: Annotated[str, typer.Argument(metavar="DATA", help="Data set (jsonl, json, csv, parquet).")],
-    base_model: Annotated[str, typer.Option("--base-model", help="Folder of the model to train.")],
-    vision: Annotated[
-        bool | None,
-        typer.Option(
-            "--vision/--text", help="Kind of model. [default: vision if the first rows have images, else text]"
-        ),
+    ctx: typer.Context,
+    path: Annotated[
+        str,
+        typer.Argument(metavar="PATH", help="Data set (jsonl, json, csv, parquet) or TrainingJob (yaml)."),
+    ],
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", help="Folder of the model to train. [default: the TrainingJob's]")
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of the data set to read, if it has several.")] = "train",
+    vision: Vision = None,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to show.")] = 3,
     output: Output = "table",
 ) -> None:
     """Show rows as the model reads them, and mark the trained part."""
+    from model_garden.cli.data import fields_of
     from model_garden.cli.preview import preview as show
 
-    show(path, base_model=base_model, vision=vision, split=split, rows=rows, output=output)
+    show(path, fields_of(ctx.obj, vision, base_model), rows=rows, output=output)
 
 
 @app.command("create-dataset", rich_help_panel=HERE, cls=Command)

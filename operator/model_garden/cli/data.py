@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from model_garden.cli.output import FAILED, CommandError, error, note, print_json, print_rows, warn
+from model_garden.cli.spec_flags import named_by_flag
 from model_garden.services import format
-from model_garden.services.data_check import Check, checks_of_job, trainer_packages
+from model_garden.services.data_check import Check, check_by_fields, checks_of_job, trainer_packages
 from model_garden.services.remote_data import check_anywhere
 
 CURVE_WIDTH = 32
@@ -34,24 +35,33 @@ def create(output: str, number: int, *, vision: bool) -> None:
     note(f"{written} written. Train with: model-garden {command} --base-model MODEL --dataset {path}")
 
 
-def validate(
-    path: str,
-    *,
-    vision: bool | None,
-    split: str,
-    base_model: str | None,
-    max_seq_length: int | None,
-    output: str,
-) -> None:
+def fields_of(
+    flags: dict[str, Any], vision: bool | None, base_model: str | None = None, max_seq_length: int | None = None
+) -> dict[str, Any]:
+    """The fields of the spec, in camelCase, that the flags of a command about data give."""
+    fields = flags | ({} if vision is None else {"isVision": vision})
+    fields |= {"baseModel": base_model} if base_model else {}
+    return fields | ({"hyperparameters": {"maxSeqLength": max_seq_length}} if max_seq_length else {})
+
+
+def is_job(path: str) -> bool:
+    """Whether an argument names a TrainingJob rather than a data set."""
+    return path == "-" or Path(path).suffix.lower() in (".yaml", ".yml")
+
+
+def validate(path: str, fields: dict[str, Any], *, output: str) -> None:
     """Check a data set, or a TrainingJob and its data sets, and exit with 0, or with 1 for bad data.
 
+    Args:
+        path: a data set, or the file of a TrainingJob.
+        fields: fields of the spec, which override those of the TrainingJob.
+        output: ``table`` or ``json``.
+
     Raises:
-        InvalidResource: the TrainingJob breaks a rule of the spec.
+        InvalidResource: the fields or the TrainingJob break a rule of the spec.
     """
-    if path == "-" or Path(path).suffix.lower() in (".yaml", ".yml"):
-        checks = _checks_of_file(path)
-    else:
-        checks = [Check(path, vision, split, base_model, max_seq_length)]
+    with named_by_flag():
+        checks = _checks_of_file(path, fields) if is_job(path) else [check_by_fields(path, fields)]
     results = [check_anywhere(check) for check in checks]
     if output == "json":
         print_json(results if len(results) > 1 else results[0] if results else {"path": path, "ok": True})
@@ -63,12 +73,12 @@ def validate(
     sys.exit(0 if all(result["ok"] for result in results) else FAILED)
 
 
-def _checks_of_file(file: str) -> list[Check]:
+def _checks_of_file(file: str, fields: dict[str, Any]) -> list[Check]:
     """Checks for the data sets of a job that are on this machine; the others are named on stderr."""
     from model_garden.contract.spec import outside_workspace
     from model_garden.services.manifest import read_job
 
-    job = read_job(file)
+    job = read_job(file, fields)
     note(f"{file}: TrainingJob {job.name} is valid")
     for problem in outside_workspace(job.spec):
         warn(f"{problem}; a run on this machine accepts any path")

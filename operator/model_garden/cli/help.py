@@ -113,6 +113,23 @@ class TextCommand(SpecCommand):
     vision = False
 
 
+class DataCommand(SpecCommand):
+    """A command that reads a data set as a job would: with the flags that decide how."""
+
+    skips: tuple[str, ...] = ()
+
+    def _spec_options(self) -> list[Any]:
+        from model_garden.cli.spec_flags import reading_options
+
+        return reading_options(self.skips)
+
+
+class UploadCommand(DataCommand):
+    """A command that reads every file of a data set, whatever its split."""
+
+    skips = ("dataset_split",)
+
+
 class ClusterCommand(SpecCommand):
     """A command with the flags that only a cluster has. None is required, since a file may set the field."""
 

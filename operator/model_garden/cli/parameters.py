@@ -9,4 +9,12 @@ CLUSTER = "On a cluster"
 ABOUT = "About"
 
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace. [default: that of the context]")]
+Vision = Annotated[
+    bool | None,
+    typer.Option("--vision/--text", help="Kind of model. [default: vision if the first rows have images, else text]"),
+]
+TokenModel = Annotated[
+    str | None, typer.Option("--base-model", help="Folder of a model. Its tokenizer measures the rows.")
+]
+MaxTokens = Annotated[int | None, typer.Option("--max-seq-length", min=16, help="Longest row allowed, in tokens.")]
 Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig. [default: the current one]")]

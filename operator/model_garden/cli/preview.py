@@ -5,27 +5,50 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from model_garden.cli.data import is_job
 from model_garden.cli.output import FAILED, CommandError, has_color, note, print_json
-from model_garden.services.data_check import Check, has_images, trainer_packages
+from model_garden.cli.spec_flags import named_by_flag
+from model_garden.contract.defaults import effective_spec
+from model_garden.services.data_check import Check, check_by_fields, check_of, has_images, trainer_packages
+from model_garden.services.manifest import read_job
 
 MARKS = ("⟦", "⟧")
 """Marks of the trained part, where the output has no color."""
 TRAINED, PLAIN = "\033[1;32m", "\033[0m"
 
 
-def preview(path: str, *, base_model: str, vision: bool | None, split: str, rows: int, output: str) -> None:
-    """Print the first rows.
+def preview(path: str, fields: dict[str, Any], *, rows: int, output: str) -> None:
+    """Print the first rows of a data set, or of the data set of a TrainingJob.
+
+    Args:
+        path: a data set, or the file of a TrainingJob.
+        fields: fields of the spec, which override those of the TrainingJob.
+        rows: how many.
+        output: ``table`` or ``json``.
 
     Raises:
+        InvalidResource: the fields or the TrainingJob break a rule of the spec.
         CommandError: the data or the model cannot be read, or a row would not be trained as written.
     """
     with trainer_packages():
         from model_garden.datasets import DamagedModelFile, DatasetError, TokenCounter, UncountableError, open_examples
         from model_garden.datasets.preview import preview_rows
+    with named_by_flag():
+        check = _check(path, fields)
     try:
-        kind = has_images(Check(path, vision, split)) if vision is None else vision
-        examples = open_examples(path, vision=kind, method=None, split=split)
-        found = list(preview_rows(examples, TokenCounter.load(base_model, vision=kind), rows))
+        vision = has_images(check) if check.vision is None else check.vision
+        examples = open_examples(
+            check.path, vision=vision, method=check.method, split=check.split, columns=check.columns
+        )
+        counter = TokenCounter.load(
+            str(check.base_model),
+            vision=vision,
+            min_pixels=check.min_pixels,
+            max_pixels=check.max_pixels,
+            train_on=check.train_on,
+            template=check.template,
+        )
+        found = list(preview_rows(examples, counter, rows))
     except (DatasetError, DamagedModelFile, UncountableError) as error:
         raise CommandError(str(error), FAILED) from error
     if output == "json":
@@ -34,6 +57,15 @@ def preview(path: str, *, base_model: str, vision: bool | None, split: str, rows
     for row in found:
         _print(row)
     note("The trained part is marked. <…> is a control token of the model. Each image is shown as one token.")
+
+
+def _check(path: str, fields: dict[str, Any]) -> Check:
+    if is_job(path):
+        spec = effective_spec((job := read_job(path, fields)).spec, job.name)
+        return check_of(spec, spec.dataset_path, spec.dataset_split)
+    if "baseModel" not in fields:
+        raise CommandError("give --base-model, the folder of the model that reads the rows")
+    return check_by_fields(path, fields)
 
 
 def _print(row: dict[str, Any]) -> None:

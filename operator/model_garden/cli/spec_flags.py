@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -85,6 +86,20 @@ def options(*, cluster: bool, vision: bool) -> list[Any]:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command()(command)
     return list(typer.main.get_command(app).params)
+
+
+READING = ("method", "dataset_split", "column_mapping", "image_options", "train_on", "chat_template")
+"""Fields that decide how the rows of a data set are read."""
+
+
+def reading_options(skips: tuple[str, ...] = ()) -> list[Any]:
+    """An option for each field that decides how rows are read, but for those that are skipped."""
+    names = [name for name in READING if name not in skips]
+    found = [copy(one) for one in options(cluster=False, vision=True) if one.name.partition("__")[0] in names]
+    for one in found:
+        if one.name == "method":
+            one.help = "Training method, whose rows alone are read. [default: those of each but grpo]"
+    return found
 
 
 def _option(field: SpecField) -> Any:

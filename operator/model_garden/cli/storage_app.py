@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from model_garden.cli.help import Command, Group
-from model_garden.cli.parameters import CLUSTER, Context, Namespace
+from model_garden.cli.help import Command, Group, UploadCommand
+from model_garden.cli.parameters import CLUSTER, Context, MaxTokens, Namespace, TokenModel, Vision
 
 DataClaim = Annotated[
     str | None,
@@ -29,7 +29,7 @@ Listed = Annotated[Literal["table", "json", "name"], typer.Option("--output", "-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("upload", rich_help_panel=CLUSTER, cls=Command)(upload)
+    app.command("upload", rich_help_panel=CLUSTER, cls=UploadCommand)(upload)
     app.command("download", rich_help_panel=CLUSTER, cls=Command)(download)
     for name, noun, ls, rm in (("data", "data sets", data_ls, data_rm), ("models", "models", models_ls, models_rm)):
         group = typer.Typer(cls=Group, rich_markup_mode=None, no_args_is_help=True, help=f"List and delete {noun}.")
@@ -39,16 +39,14 @@ def register(app: typer.Typer) -> None:
 
 
 def upload(
+    ctx: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Data file, or folder with data files.")],
     to: Annotated[
         str | None, typer.Option("--to", metavar="FOLDER", help="Folder, such as data/receipts. [default: DATA's name]")
     ] = None,
-    vision: Annotated[
-        bool | None,
-        typer.Option(
-            "--vision/--text", help="Kind of model. [default: vision if the first rows have images, else text]"
-        ),
-    ] = None,
+    vision: Vision = None,
+    base_model: TokenModel = None,
+    max_seq_length: MaxTokens = None,
     data_claim: DataClaim = None,
     models_claim: ModelsClaim = None,
     storage_image: Image = None,
@@ -56,10 +54,12 @@ def upload(
     context: Context = None,
 ) -> None:
     """Check a data set and upload it with the images that its rows name. Print its path for a job."""
+    from model_garden.cli.data import fields_of
     from model_garden.cli.storage import Where
     from model_garden.cli.upload import upload as run_upload
 
-    run_upload(data, to, vision, Where(namespace, context, data_claim, models_claim, storage_image))
+    fields = fields_of(ctx.obj, vision, base_model, max_seq_length)
+    run_upload(data, to, fields, Where(namespace, context, data_claim, models_claim, storage_image))
 
 
 def download(

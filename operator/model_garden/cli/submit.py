@@ -14,10 +14,11 @@ from model_garden.cli.output import FAILED, CommandError, note, print_json, prin
 from model_garden.cli.spec_flags import named_by_flag, parse_sets
 from model_garden.cluster import Cluster, Object
 from model_garden.contract.addresses import HUB_DATASET, is_remote
-from model_garden.contract.defaults import merge
+from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.options import Storage
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.spec_warnings import spec_warnings
+from model_garden.services.data_check import check_of
 from model_garden.services.errors import Conflict
 from model_garden.services.manifest import Job
 from model_garden.services.queries import reference
@@ -74,6 +75,7 @@ def _upload(job: Job, how: Creation, image: str | None) -> None:
     claims = job.spec.storage or Storage()
     namespace = how.namespace or job.metadata.get("namespace")
     where = Where(namespace, how.context, claims.data_claim, claims.models_claim, image)
+    spec = effective_spec(job.spec, job.name)
     changes: dict[str, str] = {}
     for field in ("dataset_path", "validation_dataset_path"):
         path = getattr(job.spec, field)
@@ -82,7 +84,7 @@ def _upload(job: Job, how: Creation, image: str | None) -> None:
         if not Path(path).exists():
             raise CommandError(f"spec.{to_camel(field)}: {path}: no such file or folder, so it cannot be uploaded")
         same = next((done for name, done in changes.items() if getattr(job.spec, name) == path), None)
-        changes[field] = same or upload_dataset(Path(path), None, job.spec.vision, where)
+        changes[field] = same or upload_dataset(check_of(spec, path), None, where)
     job.spec = job.spec.model_copy(update=changes)
 
 

@@ -18,6 +18,13 @@ def problems(spec: Document) -> list[str]:
     return [rule.problem(spec) for rule in RULES if rule.broken(spec)]
 
 
+def problem_of_columns(columns: Document, method: str | None) -> str | None:
+    """What is wrong with a ``columnMapping`` for rows of a method, without the name of the field; None if nothing."""
+    spec = {"columnMapping": columns} | ({"method": method} if method else {})
+    wrong = (rule for rule in RULES if rule.field.startswith("columnMapping") and rule.broken(spec))
+    return next((rule.message for rule in wrong), None)
+
+
 def _reads_rows(columns: Document) -> bool:
     if "messages" in columns:
         return not columns.keys() & {"prompt", "response", "chosen", "rejected"}

@@ -10,15 +10,19 @@ import hashlib
 import json
 import os
 import posixpath
+from collections.abc import Collection as Names
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from model_garden.contract.methods import Method
+from model_garden.datasets.columns import renamed
 from model_garden.datasets.convert import convert
 from model_garden.datasets.errors import DatasetError, RowError
 from model_garden.datasets.files import SUFFIXES, open_file
 from model_garden.datasets.files.rows import Rows
+from model_garden.datasets.formats import columns_read
 from model_garden.datasets.locate import Locator
 
 IMAGES = "images"
@@ -61,19 +65,28 @@ def data_files(path: Path) -> list[Path]:
     return found
 
 
-def collect(path: Path, *, vision: bool, copies: Path) -> Collection:
+def collect(
+    path: Path,
+    *,
+    vision: bool,
+    copies: Path,
+    method: Method | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Collection:
     """The files of a valid data set.
 
     Args:
         path: a data file, or a folder with data files.
         vision: whether the rows are read for a vision-language model.
         copies: an empty folder for the data files that must be rewritten.
+        method: the training method; None reads the rows of each.
+        columns: ``columnMapping``.
 
     Raises:
         DatasetError: a row is broken, or a data file cannot be rewritten.
     """
     folder = path.parent if path.is_file() else path
-    collector = _Collector(folder, vision, copies)
+    collector = _Collector(folder, vision, copies, method, columns or {})
     for file in data_files(path):
         collector.add(file)
     return collector.found
@@ -92,8 +105,12 @@ class _Recorder(Locator):
 
 
 class _Collector:
-    def __init__(self, folder: Path, vision: bool, copies: Path) -> None:
+    def __init__(
+        self, folder: Path, vision: bool, copies: Path, method: Method | None, columns: Mapping[str, str]
+    ) -> None:
         self._folder, self._vision, self._copies = folder, vision, copies
+        self._method, self._columns = method, columns
+        self._image_keys = {*_IMAGE_KEYS, *(columns[key] for key in ("image", "images") if key in columns)}
         self.found = Collection()
 
     def add(self, file: Path) -> None:
@@ -101,7 +118,7 @@ class _Collector:
         name = file.relative_to(self._folder).as_posix()
         rows, recorder = open_file(file), _Recorder(file.parent)
         for index in range(len(rows)):
-            convert(self._read(rows, index), rows.origin(index), recorder, vision=self._vision, method=None)
+            convert(self._read(rows, index), rows.origin(index), recorder, vision=self._vision, method=self._method)
         here = posixpath.dirname(name)
         changes = {value: self._take(value, source, here) for value, source in recorder.named.items()}
         changes = {value: path for value, path in changes.items() if value != path}
@@ -110,10 +127,9 @@ class _Collector:
         else:
             self.found.files[name] = file
 
-    @staticmethod
-    def _read(rows: Rows, index: int) -> Any:
+    def _read(self, rows: Rows, index: int) -> Any:
         try:
-            return rows.read(index)
+            return renamed(rows.read(index), self._columns, columns_read())
         except RowError as error:
             raise DatasetError([error.at(rows.origin(index))]) from error
 
@@ -151,17 +167,17 @@ class _Collector:
         with copy.open("w", encoding="utf-8") as output:
             for index in range(len(rows)):
                 row = rows.read(index)
-                replaced = _replaced(row, changes)
+                replaced = _replaced(row, changes, self._image_keys)
                 changed += replaced != row
                 output.write(json.dumps(replaced, ensure_ascii=False) + "\n")
         self.found.files[written] = copy
         self.found.rewritten[written] = changed
 
 
-def _replaced(value: Any, changes: Mapping[str, str], key: str = "") -> Any:
+def _replaced(value: Any, changes: Mapping[str, str], keys: Names[str], key: str = "") -> Any:
     """A row with the changed names of images, under the keys that hold images alone."""
     if isinstance(value, dict):
-        return {name: _replaced(entry, changes, name) for name, entry in value.items()}
+        return {name: _replaced(entry, changes, keys, name) for name, entry in value.items()}
     if isinstance(value, list):
-        return [_replaced(entry, changes, key) for entry in value]
-    return changes.get(value, value) if isinstance(value, str) and key in _IMAGE_KEYS else value
+        return [_replaced(entry, changes, keys, key) for entry in value]
+    return changes.get(value, value) if isinstance(value, str) and key in keys else value

@@ -34,6 +34,17 @@ class RowError(ValueError):
         return type(self), (self.reason, self.fix)
 
 
+class UnknownFormat(RowError):
+    """A row has the columns of no format. ``columns`` is a ``columnMapping`` that may read it, or empty."""
+
+    def __init__(self, reason: str, fix: str, columns: dict[str, str]) -> None:
+        self.columns = columns
+        super().__init__(reason, fix)
+
+    def __reduce__(self) -> tuple[type[UnknownFormat], tuple[str, str, dict[str, str]]]:  # type: ignore[override]
+        return type(self), (self.reason, self.fix, self.columns)
+
+
 def shown(value: object, width: int = 80) -> str:
     """The repr of ``value`` for a message, cut to ``width`` characters."""
     text = repr(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
@@ -11,7 +12,7 @@ from typing import Any, overload
 from model_garden.contract.methods import Method
 from model_garden.datasets.columns import renamed, spelled
 from model_garden.datasets.convert import Converted, convert, images_named
-from model_garden.datasets.errors import DatasetError, RowError
+from model_garden.datasets.errors import DatasetError, RowError, UnknownFormat
 from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.files.rows import Rows
 from model_garden.datasets.formats import columns_read
@@ -130,6 +131,21 @@ class Examples(Sequence[Example]):
         """The value of a row as it is in the file; raises RowError if it cannot be parsed."""
         file, at = self._find(index)
         return self._files[file].read(at)
+
+    def suggested_columns(self, index: int) -> dict[str, str]:
+        """The ``columnMapping`` with which a row of no known format is read; empty if there is none."""
+        if self._columns:
+            return {}
+        try:
+            self.convert(index)
+        except UnknownFormat as unknown:
+            mapped = Examples(self._files, vision=self._vision, method=self._method, columns=unknown.columns)
+            with suppress(RowError):
+                mapped.convert(index)
+                return unknown.columns
+        except RowError:
+            pass
+        return {}
 
     def images_named(self, index: int) -> list[ImageRef]:
         """The images that a row names and that can be found, even if the row is broken."""

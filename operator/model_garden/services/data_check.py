@@ -85,13 +85,14 @@ def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
     checks, absent = [], []
     for path, split in spec.datasets:
         if path.startswith(HUB_DATASET) or is_remote(path) or Path(path).exists():
-            checks.append(_check(spec, path, split))
+            checks.append(check_of(spec, path, split))
         else:
             absent.append(path)
     return checks, absent
 
 
-def _check(spec: EffectiveSpec, path: str, split: str) -> Check:
+def check_of(spec: EffectiveSpec, path: str, split: str = "train") -> Check:
+    """The check of a data set that a job reads."""
     length, bounds = spec.hyperparameters.max_seq_length, spec.pixel_bounds
     endpoint = spec.storage.endpoint_url if spec.storage else None
     return Check(
@@ -109,13 +110,41 @@ def _check(spec: EffectiveSpec, path: str, split: str) -> Check:
     )
 
 
+def check_by_fields(path: str, fields: Mapping[str, Any]) -> Check:
+    """The check of a data set as a job with some fields of the spec, in camelCase, reads it.
+
+    Other fields have their defaults, but for these: without ``isVision``, the first rows decide the kind; without
+    ``method``, the rows of each are read; tokens are counted only with ``baseModel``, and limited only with
+    ``hyperparameters.maxSeqLength``.
+
+    Raises:
+        InvalidResource: the fields break a rule of the spec.
+    """
+    from model_garden.contract.defaults import effective_spec
+    from model_garden.contract.resource import parse_spec
+
+    method, vision = fields.get("method"), fields.get("isVision")
+    needed: dict[str, Any] = {"isVision": method not in ("orpo", "grpo") if vision is None else vision}
+    needed |= {"rewards": {"functions": ["exact_match"]}} if method == "grpo" else {}
+    needed |= {"baseModel": "./models/base", "datasetPath": "./data/rows.jsonl"}
+    spec = effective_spec(parse_spec({**fields, **needed}), "check")
+    return dataclasses.replace(
+        check_of(spec, path, spec.dataset_split),
+        vision=vision,
+        method=method,
+        base_model=fields.get("baseModel"),
+        max_seq_length=(fields.get("hyperparameters") or {}).get("maxSeqLength"),
+    )
+
+
 def check_data(check: Check) -> dict[str, Any]:
     """Check every row.
 
     Returns:
         Plain values: ``path``, ``ok``, ``problems`` (the first ones, one line each), ``problem_count`` and ``notes``
         (what was not checked, and why, and what may be wrong). If the data set could be read, also ``kind`` (``text``
-        or ``vision``), its counts and its token lengths.
+        or ``vision``), its counts, its token lengths, and ``suggested_columns``: the ``columnMapping`` that reads the
+        first broken row, if that row has no known format; else empty.
 
     Raises:
         MissingPackages: the packages that read data sets are not installed.
@@ -148,7 +177,8 @@ def check_data(check: Check) -> dict[str, Any]:
     kind = "vision" if vision else "text"
     found = dataclasses.asdict(report)
     notes += found.pop("warnings")
-    return {"path": name, "kind": kind, "ok": report.ok} | found | {"notes": notes}
+    columns = examples.suggested_columns(report.broken_rows[0]) if report.broken_rows else {}
+    return {"path": name, "kind": kind, "ok": report.ok} | found | {"suggested_columns": columns, "notes": notes}
 
 
 def has_images(check: Check) -> bool:
@@ -175,7 +205,8 @@ def _token_counter(check: Check, vision: bool) -> tuple[TokenCounter | None, lis
     from model_garden.datasets import TokenCounter, UncountableError
 
     if check.base_model is None:
-        return None, []
+        unused = "the rows are not rendered with chatTemplate, since that needs the files of the base model"
+        return None, [unused] if check.template else []
     if not Path(check.base_model).is_dir():
         return None, [f"{check.base_model}: not a local directory; token counts skipped"]
     try:

@@ -22,7 +22,7 @@ line for each step:
 
 * ``{"missing": [FileDigest, …]}``; the answer is the list of those that are missing.
 * ``{"add": {"path": PATH, "size": BYTES}}``, followed by exactly that many bytes; there is no answer.
-* ``{"finish": {"keep_invalid": false}}``; the answer is the UploadReport, and the process ends.
+* ``{"finish": {"keep_invalid": false, "reading": Reading}}``; the answer is the UploadReport, and the process ends.
 
 If stdin ends before ``finish``, nothing of the upload is kept.
 """
@@ -41,7 +41,14 @@ from pydantic import TypeAdapter, ValidationError
 from model_garden.services.errors import ServiceError
 from model_garden.storage.folder import FolderStorage
 from model_garden.storage.idle import busy
-from model_garden.storage.interface import BrokenDataset, DatasetQuestion, FileDigest, PreviewRequest, UploadRefused
+from model_garden.storage.interface import (
+    BrokenDataset,
+    DatasetQuestion,
+    FileDigest,
+    PreviewRequest,
+    Reading,
+    UploadRefused,
+)
 
 BLOCK = 1024 * 1024
 _FILES = TypeAdapter(list[FileDigest])
@@ -102,8 +109,8 @@ async def _upload(storage: FolderStorage, folder: str, used_by: list[str]) -> No
                     await _tell(await upload.missing(_FILES.validate_python(files)))
                 case {"add": {"path": str(path), "size": int(size)}}:
                     await upload.add(path, size, _content(size))
-                case {"finish": {"keep_invalid": bool(keep)}}:
-                    await _tell(await upload.finish(keep_invalid=keep))
+                case {"finish": {"keep_invalid": bool(keep), "reading": reading}}:
+                    await _tell(await upload.finish(Reading.model_validate(reading), keep_invalid=keep))
                     return
                 case step:
                     raise ValueError(f"there is no step {sorted(step)}")

@@ -12,8 +12,18 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
+from model_garden.contract import rules
 from model_garden.contract.methods import Method
 from model_garden.services.errors import ServiceError
 
@@ -85,26 +95,47 @@ ColumnKey = Literal[
     "messages", "prompt", "response", "system", "image", "images", "reasoning", "tools", "chosen", "rejected"
 ]
 """A key of ``columnMapping``."""
+Column = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
-class DatasetQuestion(_Value):
-    """A data set, and how a job would read it."""
+class Reading(_Value):
+    """How a job reads the rows of any data set."""
 
-    path: str = Field(description="A data file or folder in ./data.")
     vision: bool | None = Field(
         None, description="Whether a vision-language model is trained. Default: as the first rows show."
     )
-    split: str = Field("train", max_length=100, description="Split of a folder with several.")
-    train_on: Literal["responses", "all"] = Field("responses", description="Which text is trained on.")
-    method: Method | None = Field(None, description="The training method. Default: the rows of each are read.")
-    column_mapping: dict[ColumnKey, str] = Field(
+    method: Method | None = Field(
+        None, description="The training method. Default: the rows of each are read, but for those of prompts alone."
+    )
+    column_mapping: dict[ColumnKey, Column] = Field(
         default_factory=dict, description="The job's column_mapping: the data set's own columns."
     )
+
+    @field_validator("column_mapping")
+    @classmethod
+    def _follows_the_rules(cls, columns: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if columns and (problem := rules.problem_of_columns(columns, info.data.get("method"))):
+            raise ValueError(problem)
+        return columns
+
+
+AS_IT_IS = Reading()
+"""Without a job."""
+
+
+class DatasetQuestion(Reading):
+    """A data set, and how a job would read it."""
+
+    path: str = Field(description="A data file or folder in ./data.")
+    split: str = Field("train", max_length=100, description="Split of a folder with several.")
+    train_on: Literal["responses", "all"] = Field("responses", description="Which text is trained on.")
     base_model: str | None = Field(
         None,
         description="A model folder in ./models, whose tokenizer counts the tokens of a check. Default: not counted.",
     )
-    chat_template: str | None = Field(None, max_length=1024, description="The job's chat_template.")
+    chat_template: str | None = Field(
+        None, max_length=1024, description="The job's chat_template, which a check with base_model reads."
+    )
     max_seq_length: PositiveInt | None = Field(None, description="Most tokens of a row. Default: no limit.")
     min_pixels: PositiveInt | None = Field(None, description="Smallest area of an image in pixels.")
     max_pixels: PositiveInt | None = Field(None, description="Largest area of an image in pixels.")
@@ -207,10 +238,11 @@ class Upload(Protocol):
         """
         ...
 
-    async def finish(self, *, keep_invalid: bool = False) -> UploadReport:
+    async def finish(self, reading: Reading = AS_IT_IS, *, keep_invalid: bool = False) -> UploadReport:
         """Check the data set, then make the folder visible at once. Nothing can be added afterwards.
 
         Args:
+            reading: how a job would read it.
             keep_invalid: keep a data set that cannot be trained on.
 
         Raises:

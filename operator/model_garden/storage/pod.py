@@ -17,10 +17,12 @@ from pydantic import TypeAdapter
 from model_garden.builders.storage_job import CONTAINER, PYTHON, StoragePlace
 from model_garden.cluster import Cluster, ClusterError, execute
 from model_garden.storage.interface import (
+    AS_IT_IS,
     DatasetQuestion,
     FileDigest,
     Preview,
     PreviewRequest,
+    Reading,
     StoredDataset,
     StoredModel,
     Upload,
@@ -167,9 +169,10 @@ class PodUpload:
         if sent < size:
             raise UploadRefused(f"{path}: only {sent:,} of {size:,} bytes arrived; send the file again")
 
-    async def finish(self, *, keep_invalid: bool = False) -> UploadReport:
+    async def finish(self, reading: Reading = AS_IT_IS, *, keep_invalid: bool = False) -> UploadReport:
         """Check the data set, then make the folder visible at once."""
-        await self._talk.say({"finish": {"keep_invalid": keep_invalid}})
+        said = {"keep_invalid": keep_invalid, "reading": reading.model_dump(mode="json")}
+        await self._talk.say({"finish": said})
         report = UploadReport.model_validate(await self._talk.hear())
         await self._talk.end()
         return report

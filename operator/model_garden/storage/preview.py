@@ -19,6 +19,7 @@ from model_garden.storage.interface import (
     PreviewRequest,
     PreviewRow,
     PreviewTurn,
+    Reading,
 )
 
 if TYPE_CHECKING:
@@ -98,19 +99,21 @@ def spelled(report: dict[str, Any], spell: Spell) -> dict[str, Any]:
 
 
 def _check(question: DatasetQuestion, path: Path, root: Path) -> Check:
-    return Check(
-        str(path),
-        question.vision,
-        question.split,
+    return dataclasses.replace(
+        check_as(question, path, root),
+        split=question.split,
         max_seq_length=question.max_seq_length,
         min_pixels=question.min_pixels,
         max_pixels=question.max_pixels,
         train_on=question.train_on,
-        method=question.method,
         template=question.chat_template,
-        columns=dict(question.column_mapping.items()),
-        root=root,
     )
+
+
+def check_as(reading: Reading, path: Path, root: Path) -> Check:
+    """The check of a data set that is read in a way."""
+    columns: dict[str, str] = dict(reading.column_mapping.items())
+    return Check(str(path), reading.vision, method=reading.method, columns=columns, root=root)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from model_garden.services.data_check import Check, check_data, trainer_packages
+from model_garden.services.data_check import check_data, trainer_packages
 from model_garden.services.errors import Conflict
 from model_garden.storage.disk import storage_errors, swap
-from model_garden.storage.interface import BrokenDataset, FileDigest, StoredDataset, UploadRefused, UploadReport
+from model_garden.storage.interface import (
+    AS_IT_IS,
+    BrokenDataset,
+    FileDigest,
+    Reading,
+    StoredDataset,
+    UploadRefused,
+    UploadReport,
+)
 from model_garden.storage.listing import files_below, stored_dataset
 from model_garden.storage.paths import DATA, STAGING, relative_path, spell
-from model_garden.storage.preview import spelled
+from model_garden.storage.preview import check_as, spelled
 
 BLOCK = 1024 * 1024
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -112,23 +120,24 @@ class FolderUpload:
         self._added[path] = size
         self._skipped.pop(path, None)
 
-    async def finish(self, *, keep_invalid: bool = False) -> UploadReport:
+    async def finish(self, reading: Reading = AS_IT_IS, *, keep_invalid: bool = False) -> UploadReport:
         """Check the data set, then make the folder visible at once."""
-        self._finishing = asyncio.ensure_future(asyncio.to_thread(self._finish, keep_invalid))
+        self._finishing = asyncio.ensure_future(asyncio.to_thread(self._finish, reading, keep_invalid))
         return await asyncio.shield(self._finishing)
 
-    def _finish(self, keep_invalid: bool) -> UploadReport:
+    def _finish(self, reading: Reading, keep_invalid: bool) -> UploadReport:
         with storage_errors(self._spell):
-            return self._checked_and_published(keep_invalid)
+            return self._checked_and_published(reading, keep_invalid)
 
-    def _checked_and_published(self, keep_invalid: bool) -> UploadReport:
+    def _checked_and_published(self, reading: Reading, keep_invalid: bool) -> UploadReport:
         kept = _identities(self._final)
         if any(kept.get(path) != held for path, held in self._skipped.items()):
             raise self._changed()
         for path in kept:
             _keep(self._final / path, self._staging / path, path)
         dataset = self._dataset()
-        checks = [spelled(check, self._spell) for check in _checks_of(self._staging, dataset, self._data)]
+        found = _checks_of(self._staging, dataset, self._data, reading)
+        checks = [spelled(check, self._spell) for check in found]
         stored = keep_invalid or all(check["ok"] for check in checks)
         report = UploadReport(
             folder=f"./{DATA}/{self._name}",
@@ -182,7 +191,7 @@ class FolderUpload:
         return spell(text, self._data, f"./{DATA}")
 
 
-def _checks_of(folder: Path, dataset: StoredDataset | None, data: Path) -> list[dict[str, Any]]:
+def _checks_of(folder: Path, dataset: StoredDataset | None, data: Path, reading: Reading) -> list[dict[str, Any]]:
     """The report of each data file. Relative paths of images mean the same here as in the final folder."""
     if dataset is None:
         from model_garden.datasets.files import SUFFIXES
@@ -190,7 +199,7 @@ def _checks_of(folder: Path, dataset: StoredDataset | None, data: Path) -> list[
         problem = f"{folder}: has no data file; accepted: {', '.join(SUFFIXES)}"
         return [{"path": str(folder), "ok": False, "problem_count": 1, "problems": [problem], "notes": []}]
     files = (folder / Path(file).relative_to(f"{DATA}/{dataset.name}") for file in dataset.data_files)
-    return [check_data(Check(str(file), None, root=data)) for file in files]
+    return [check_data(check_as(reading, file, data)) for file in files]
 
 
 def discard_stale(root: Path) -> None:

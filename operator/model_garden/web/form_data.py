@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter, Request
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from model_garden.api.access import Caller
+from model_garden.api.problems import BadRequest
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.resource import InvalidResource
 from model_garden.services.format import size
 from model_garden.services.job_document import read_document
 from model_garden.storage.folder import FolderStorage
-from model_garden.storage.interface import DatasetQuestion, PreviewRequest
+from model_garden.storage.interface import ColumnKey, DatasetQuestion, PreviewRequest, Reading
 from model_garden.web import form
 from model_garden.web.pages import PageRoute, page, problem_of
 from model_garden.web.security import COUNTED, Form, PageCaller
@@ -90,6 +92,20 @@ async def check(caller: Caller, values: Mapping[str, str]) -> dict[str, Any] | N
         return await caller.storage.check(DatasetQuestion(**question(values)))
     except Exception as failed:
         return {"not_checked": problem_of(failed).detail}
+
+
+def reading(values: Mapping[str, str]) -> Reading:
+    """How the job of an uploaded data set would read it; the kind of model is as the first rows show.
+
+    Raises:
+        BadRequest: its columns break a rule.
+    """
+    named = {key: values.get(f"column_mapping.{key}", "").strip() for key in get_args(ColumnKey)}
+    columns = {key: column for key, column in named.items() if column}
+    try:
+        return Reading.model_validate({"method": form.method_of(values), "column_mapping": columns})
+    except ValidationError as wrong:
+        raise BadRequest(f"column_mapping {wrong.errors()[0]['msg'].removeprefix('Value error, ')}", 422) from wrong
 
 
 def question(values: Mapping[str, str]) -> dict[str, Any]:

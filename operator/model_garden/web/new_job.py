@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
@@ -21,6 +21,7 @@ from model_garden.services.queries import find_job, list_jobs
 from model_garden.services.repeatable import Created, create_once
 from model_garden.services.spellings import as_command, as_curl, as_python, as_yaml
 from model_garden.services.submission import next_name
+from model_garden.storage.interface import ColumnKey
 from model_garden.web import catalog, examples, form, form_data
 from model_garden.web.examples import UseCase, use_case
 from model_garden.web.form_file import from_file
@@ -62,6 +63,9 @@ async def submit_form(request: Request, caller: PageCaller, values: Form) -> Res
     action = values.pop("action", "start")
     if "choose" in values:
         values["dataset_path"], action = values.pop("choose"), "rows"
+    if "columns" in values:  # each as KEY=COLUMN, a line each
+        pairs = (line.partition("=")[::2] for line in values.pop("columns").splitlines())
+        values, action = values | {f"column_mapping.{key}": column for key, column in pairs}, "rows"
     if "use_case" in values or "undo" in values or action != "start":
         values, chosen = _with_use_case(form.without(values, action))
         shown = await _without_script(caller, values, action)
@@ -257,6 +261,7 @@ def _form_page(
         file_problems=file_problems,
         in_namespace=caller.namespace,
         source=form.source(values),
+        column_keys=get_args(ColumnKey),
         at_hand=form_data.is_at_hand(caller),
         **{"stored": None, "shown": None, "checked": None, "upload_problems": (), **(shown or {})},
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from model_garden.contract.methods import Method
 from model_garden.datasets.columns import NAMES, suggested
-from model_garden.datasets.errors import RowError
+from model_garden.datasets.errors import RowError, UnknownFormat
 from model_garden.datasets.formats.base import IMAGE_COLUMNS, Format, missing
 from model_garden.datasets.keys import unread
 
@@ -58,21 +58,14 @@ def format_of(fields: Mapping[str, Any], *, vision: bool, method: Method | None)
         )
     lacking = [set(one.required) - fields.keys() for one in readable if len(one.required) > 1]
     almost = {key for keys in lacking if len(keys) == 1 for key in keys}
-    if len(almost) == 1:
+    columns = {} if method in ("kto", "grpo") else suggested(fields)  # which have no columnMapping
+    if len(almost) == 1 and not columns:
         raise missing(almost.pop())
     keys = ", ".join(f'"{key}"' for key in fields) or "none"
-    raise RowError(
-        f"the row has no known format (its keys: {keys})",
-        f"{_mapping(fields, method)}accepted: {accepted(vision=vision, method=method)}",
-    )
-
-
-def _mapping(fields: Mapping[str, Any], method: Method | None) -> str:
-    """The columnMapping that reads a row, for messages; empty for a method that has none."""
-    if method in ("kto", "grpo"):
-        return ""
-    pairs = ", ".join(f"{role}: {column}" for role, column in suggested(fields).items())
-    return f"set columnMapping: {{{pairs}}}; or write another format; " if pairs else ""
+    pairs = ", ".join(f"{role}: {column}" for role, column in columns.items())
+    mapping = f"set columnMapping: {{{pairs}}}; or write another format; " if pairs else ""
+    fix = f"{mapping}accepted: {accepted(vision=vision, method=method)}"
+    raise UnknownFormat(f"the row has no known format (its keys: {keys})", fix, columns)
 
 
 def accepted(*, vision: bool, method: Method | None) -> str:

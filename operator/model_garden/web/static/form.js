@@ -34,6 +34,18 @@ function fill(id, value) {
   input.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
+function fillColumns(pairs) {
+  const filled = pairs.map(([key, column]) => {
+    const input = document.getElementById(`field-column_mapping-${key}`);
+    input.closest("details").open = true;
+    input.value = column;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    return input;
+  });
+  announce(`Columns of the data set in the settings: ${pairs.map(([key, column]) => `${column} as ${key}`).join(", ")}.`);
+  return filled;
+}
+
 // The address holds what the form holds: a refresh keeps it, and a copied link fills the form.
 function keepInAddress() {
   const query = new URLSearchParams();
@@ -64,6 +76,13 @@ document.addEventListener("click", (event) => {
     event.preventDefault();
     for (const one of document.querySelectorAll("[data-choose]")) one.setAttribute("aria-pressed", String(one === choice));
     fill("dataset_path", choice.dataset.choose);
+  }
+  const columns = event.target.closest("[data-columns]");
+  if (columns) {
+    event.preventDefault(); // without this file, the server fills them in
+    document.getElementById("dataset_path").focus(); // the button goes
+    const pairs = columns.value.split("\n").map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]);
+    fillColumns(pairs)[0].dispatchEvent(new Event("change", { bubbles: true })); // once: each reads the rows again
   }
   if (event.target.id === "reset") {
     event.preventDefault();

@@ -25,9 +25,21 @@ function choose(files) {
   byId("upload-problems").hidden = true;
 }
 
-function fail(lines) {
+function fail(lines, columns = []) {
   const place = byId("upload-problems");
   place.replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
+  if (columns.length) {
+    const pairs = columns.map(([key, column]) => `${column} as ${key}`).join(", ");
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "button small", textContent: "Use these columns and upload again" });
+    button.addEventListener("click", () => {
+      fillColumns(columns);
+      byId("upload-start").focus(); // the button goes
+      upload();
+    });
+    const words = Object.assign(document.createElement("p"), { textContent: `Read these columns: ${pairs}. ` });
+    words.append(button);
+    place.append(words);
+  }
   place.hidden = false;
 }
 
@@ -50,7 +62,10 @@ function answer() {
     said = { detail: "The server gave no answer that can be read. Upload the files again." };
   }
   if (request.status === 200) done(said);
-  else fail(said.errors?.length ? said.errors.map((one) => `${one.field}: ${one.message}`) : [said.detail]);
+  else {
+    const lines = said.errors?.length ? said.errors.map((one) => `${one.field}: ${one.message}`) : [said.detail];
+    fail(lines, Object.entries(said.suggested_columns ?? {}));
+  }
 }
 
 function upload() {
@@ -58,6 +73,9 @@ function upload() {
   body.append("csrf_token", document.querySelector("#upload-form [name=csrf_token]").value);
   body.append("folder", byId("upload-name").value);
   body.append("keep_invalid", String(byId("upload-keep").checked));
+  for (const [name, value] of new FormData(form())) {
+    if (/^(method|column_mapping\.\w+)$/.test(name) && value) body.append(name, value);
+  }
   for (const { path, file } of chosen) body.append("files", file, path);
   request = new XMLHttpRequest();
   request.open("POST", byId("upload-form").getAttribute("action"));
