@@ -250,6 +250,18 @@ def test_training_is_offline_once_everything_is_cached(spec: Object, offline: bo
     assert ("HF_HUB_OFFLINE" in env(**spec)) is offline
 
 
+def test_a_mirror_of_the_hub_is_used_in_both_steps_unless_the_job_names_another() -> None:
+    settings = SETTINGS.model_copy(update={"hub_endpoint": "https://hub.example.com"})
+    mirror = {"name": "HF_ENDPOINT", "value": "https://hub.example.com"}
+    other = {"name": "HF_ENDPOINT", "value": "https://other.example.com"}
+    for step in plans.STEPS:
+        made = replace(plan(settings), step=step)
+        [only] = job_builder.job(made, settings)["spec"]["template"]["spec"]["containers"]
+        assert mirror in only["env"]
+    [only] = job(settings, podTemplate={"env": [other]})["spec"]["template"]["spec"]["containers"]
+    assert other in only["env"] and mirror not in only["env"]
+
+
 def test_the_keys_of_the_credentials_become_variables_of_both_steps() -> None:
     remote = {"datasetPath": "s3://bucket/rows.jsonl", "storage": {"credentialsSecret": "bucket"}}
     assert container(**remote)["envFrom"] == [{"secretRef": {"name": "bucket"}}]

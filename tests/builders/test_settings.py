@@ -65,6 +65,12 @@ def test_every_kind_of_value_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LOG_FORMAT", "xml", "must be 'text' or 'json'", "text"),
         ("LEADER_ELECTION", "maybe", "must be a valid boolean", "false"),
         ("WORKERS", "1.5", "must be a valid integer", "16"),
+        (
+            "HUB_ENDPOINT",
+            "hub.example.com",
+            r"String should match pattern '^(https?://[^\s/]+(/[^\s]*)?)?$'",
+            "none",
+        ),
         ("PORT", "70000", "must be less than or equal to 65535", "8080"),
     ],
 )

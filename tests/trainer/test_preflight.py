@@ -29,7 +29,7 @@ from model_garden.contract.progress import (
 )
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
-from tests.trainer.workspace import TEXT, VISION, Workspace
+from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 HUB = {"baseModel": "org/tiny", "storage": {"cacheClaim": "cache"}}
 
@@ -244,6 +244,27 @@ def test_a_prepared_model_that_was_cleaned_from_the_cache_is_fetched_again(
     assert hub.fetched == []
     assert prepared(workspace, TEXT, HUB, **offline, **{PREFLIGHT_DONE_ENV: "1"})[0].result == "Succeeded"
     assert hub.fetched.count("model.safetensors") == 1
+
+
+def test_a_prepared_job_trains_and_exports_without_any_network(hub: Hub, workspace: Workspace) -> None:
+    """In a network namespace of its own, which has no interface that is up: no request leaves it."""
+    alone = ["unshare", "--net", "--map-root-user"]
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this system lets no process have a network namespace of its own")
+    home = workspace.folder / "cache/huggingface"
+    assert prepared(workspace, TEXT, HUB, HF_HOME=str(home))[0].result == "Succeeded"
+    job = config("job", TEXT, QUICK, HUB, {"saveMethod": "merged_16bit", "hyperparameters": {"maxSteps": 2}})
+    variables = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", PREFLIGHT_DONE_ENV: "1"}
+    done = subprocess.run(
+        [*alone, sys.executable, "-m", "model_garden_trainer"],
+        cwd=workspace.folder,
+        env=os.environ | {CONFIG_ENV: job.model_dump_json(by_alias=True, exclude_none=True)} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (workspace.folder / "models/job/merged/model.safetensors").exists()
 
 
 @pytest.mark.parametrize("wrong", [{"isVision": True}, {"datasetPath": "./data/broken.jsonl"}])

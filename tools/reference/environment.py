@@ -32,7 +32,11 @@ TABLES = {
         Variable(CONFIG_ENV, BOTH, "Name and effective spec of the job, as JSON. Required."),
         Variable(TERMINATION_ENV, "`model-garden`", "File for the outcome. Default: `termination-log`, if it exists."),
         Variable("HF_TOKEN", "operator, from `hubTokenSecret`", "Token for the Hugging Face Hub."),
-        Variable("HF_ENDPOINT", YOU, "Address of the Hub. Default: `https://huggingface.co`."),
+        Variable(
+            "HF_ENDPOINT",
+            "operator, from `hub.endpoint`; or you",
+            "Address of the Hub. Default: `https://huggingface.co`.",
+        ),
         Variable("LLAMA_CPP_DIR", YOU, "Folder of llama.cpp, for `saveMethod: gguf`. Default: its programs on `PATH`."),
         Variable("HF_HUB_OFFLINE", OPERATOR, "`1`: models are read from the cache alone. Set after a preflight."),
         Variable(

@@ -166,7 +166,7 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
         "image": plan.spec.image,
         "command": [*settings.trainer_command, *(["preflight"] if plan.step == "preflight" else [])],
         "workingDir": names.WORKSPACE,
-        "env": _environment(plan, given.get("env") or []),
+        "env": _environment(plan, settings, given.get("env") or []),
         "resources": (preflight_resources if plan.step == "preflight" else training_resources)(plan.spec),
         "terminationMessagePath": f"{names.WORKSPACE}/{names.TERMINATION_LOG}",
         "securityContext": restricted_container(),
@@ -188,10 +188,13 @@ def _container(plan: Plan, settings: Settings, given: Object) -> Object:
     return container
 
 
-def _environment(plan: Plan, given: list[Object]) -> list[Object]:
-    """The variables: the home, which a job may replace, those of the job, the token, and the config."""
+def _environment(plan: Plan, settings: Settings, given: list[Object]) -> list[Object]:
+    """The variables: the home and the Hub's address, which a job may replace, those of the job, the token, and the
+    config."""
     chosen = {variable.get("name") for variable in given}
     result: list[Object] = [] if "HOME" in chosen else [_HOME]
+    if settings.hub_endpoint and "HF_ENDPOINT" not in chosen:
+        result.append({"name": "HF_ENDPOINT", "value": settings.hub_endpoint})
     result += given
     result += [variable for variable in _rendezvous(plan) if variable["name"] not in chosen]
     if _is_in_the_cache(plan) and "HF_HUB_OFFLINE" not in chosen:

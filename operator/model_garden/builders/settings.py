@@ -6,7 +6,7 @@ import json
 import socket
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -35,6 +35,7 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 Count = Annotated[int, Field(ge=1, le=65_535)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 Command = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_command), Field(min_length=1)]
+HubEndpoint = Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/]+(/[^\s]*)?)?$")]
 
 
 def _setting(default: Any, meaning: str, chart: str) -> Any:
@@ -70,6 +71,11 @@ class Settings(BaseSettings):
         "",
         "PersistentVolumeClaim of downloaded models, unless `spec.storage.cacheClaim` names another.",
         "storage.cacheClaim",
+    )
+    hub_endpoint: HubEndpoint = _setting(
+        "",
+        "Address of a mirror of the Hugging Face Hub, which trainers use as `HF_ENDPOINT`. Default: the Hub itself.",
+        "hub.endpoint",
     )
     progress_seconds: Seconds = _setting(
         10.0, "Least number of seconds between two progress updates of one job.", "progressIntervalSeconds"
