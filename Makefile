@@ -33,7 +33,7 @@ test: .venv/.tests lint ## every check and every test: lint, then the four parts
 test-unit: .venv/.tools ## the tests that need neither a cluster nor PyTorch: under a minute
 	$(PY) -m pytest -n auto -m "not cluster" $(addprefix --ignore=,$(TRAINER_TESTS) $(IMAGE_TESTS))
 
-test-cluster: .venv/.cluster ## the tests of operator and command line that need a cluster, but not PyTorch
+test-cluster: .venv/.cluster .venv/.kueue ## the tests of operator and command line that need a cluster, but not PyTorch
 	$(PY) -m pytest -m cluster $(addprefix --ignore=,$(TRAINER_TESTS) $(IMAGE_TESTS))
 
 test-trainer: .venv/.tests ## the tests that need the training stack: data sets, trainer, generated files, whole jobs
@@ -87,6 +87,10 @@ $(UV):
 	@$(PY) -m devcluster build --helm
 	@touch $@
 
+.venv/.kueue: .venv/.cluster
+	@$(PY) -m devcluster build --kueue
+	@touch $@
+
 # The binaries build or download while the training stack, about 6 GB, installs.
 .venv/.complete: .venv/.tools
 	@echo "» the training stack (about 6 GB) and the cluster's programs"
@@ -96,7 +100,7 @@ $(UV):
 
 # The tests render the chart, read and write real storage servers, and run Unsloth's real classes on a CPU: in an
 # environment of its own, because the packages that it brings change what peft imports.
-.venv/.tests: .venv/.complete .venv/.helm
+.venv/.tests: .venv/.complete .venv/.helm .venv/.kueue
 	@echo "» storage servers, for the tests"
 	@$(PY) -m tests.remote.servers
 	@echo "» unsloth, for the tests"

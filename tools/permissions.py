@@ -13,7 +13,18 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from model_garden.cluster import EVENTS, JOBS, LEASES, NODES, PODS, SERVICES, TRAINING_JOBS, Resource
+from model_garden.cluster import (
+    EVENTS,
+    JOBS,
+    LEASES,
+    NODES,
+    PODS,
+    QUEUE_VISIBILITY,
+    SERVICES,
+    TRAINING_JOBS,
+    WORKLOADS,
+    Resource,
+)
 from model_garden.controller.leader import LEASE
 from tools.reference.markdown import page, table
 
@@ -63,6 +74,16 @@ IN_NAMESPACES = (
 )
 """In each namespace that the operator serves: by a Role with ``watchNamespaces``, else by the ClusterRole."""
 
+WITH_KUEUE = (
+    Permission(
+        WORKLOADS,
+        "list watch patch",
+        "to read why a job waits in Kueue, and to suspend and resume a job that Kueue manages",
+    ),
+    Permission(QUEUE_VISIBILITY, "get", "to read the place of a job in line", "pendingworkloads"),
+)
+"""In each namespace that the operator serves too; used only in a cluster with Kueue."""
+
 IN_CLUSTER = (Permission(NODES, "list", "to refuse a job that no GPU of the cluster can hold"),)
 """Only where the operator serves all namespaces."""
 
@@ -77,14 +98,14 @@ These are all permissions of the operator's ServiceAccount. The [Helm chart](../
 `manifests/operator.yaml` make their roles from the same list. A test runs whole jobs with them on a real API server and
 reads its audit log: each permission was used, and no request was refused.
 
-With `watchNamespaces`, a Role in each of these namespaces has the first group, and the operator has no permission for
-the whole cluster. It then does not compare a job's memory estimate with the GPUs of the nodes.
+With `watchNamespaces`, a Role in each of these namespaces has the first two groups, and the operator has no permission
+for the whole cluster. It then does not compare a job's memory estimate with the GPUs of the nodes.
 """
 
 
 def permissions_yaml() -> str:
     """The rules, for the chart's templates."""
-    groups = {"namespaces": IN_NAMESPACES, "cluster": IN_CLUSTER, "lease": FOR_LEASE}
+    groups = {"namespaces": (*IN_NAMESPACES, *WITH_KUEUE), "cluster": IN_CLUSTER, "lease": FOR_LEASE}
     text = io.StringIO()
     YAML().dump({name: [one.rule() for one in permissions] for name, permissions in groups.items()}, text)
     return HEADER + text.getvalue()
@@ -94,6 +115,7 @@ def permissions_reference() -> str:
     """docs/reference/permissions.md."""
     sections = [
         ("In each namespace that it serves", IN_NAMESPACES),
+        ("In each namespace that it serves, in a cluster with Kueue", WITH_KUEUE),
         ("In the cluster, if it serves all namespaces", IN_CLUSTER),
         ("In its own namespace, with `replicas` above 1", FOR_LEASE),
     ]

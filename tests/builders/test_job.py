@@ -187,6 +187,8 @@ def test_kueue_alone_suspends_the_job_it_queues() -> None:
     assert queued.held_back
     assert "annotations" not in job_builder.job(queued, SETTINGS)["metadata"]
     assert not plan(suspend=True).held_back
+    assert job(labels={"kueue.x-k8s.io/queue-name": "gpus"})["spec"]["suspend"] is True
+    assert job()["spec"]["suspend"] is False
 
 
 def test_a_hub_data_set_and_a_push_need_no_claims() -> None:

@@ -95,7 +95,8 @@ def test_a_queued_job_that_is_suspended_gets_no_job_until_it_is_not(harness: Ope
     assert "jobName" not in status
     assert harness.job("later-on") is None
     harness.patch("trainingjob", "later-on", {"spec": {"suspend": False}})
-    harness.until("later-on", "Succeeded")
+    harness.until("later-on", "Queued", reason="KueueNotInstalled")
+    assert harness.get("job", "later-on-train")["spec"]["suspend"] is True
 
 
 def test_a_job_waits_for_a_claim_that_is_created_later(harness: OperatorHarness) -> None:

@@ -68,7 +68,7 @@ def test_suspend_holds_a_preflight_and_the_training_after_it(harness: OperatorHa
 def test_kueue_queues_the_training_not_the_preflight(harness: OperatorHarness) -> None:
     queue = {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}
     submit(harness, "in-line", metadata=queue)
-    harness.until("in-line", "Succeeded")
+    harness.until("in-line", "Queued")
     labels = {step: harness.get("job", f"in-line-{step}")["metadata"]["labels"] for step in ("preflight", "train")}
     assert "kueue.x-k8s.io/queue-name" not in labels["preflight"]
     assert labels["train"]["kueue.x-k8s.io/queue-name"] == "gpus"

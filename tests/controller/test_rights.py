@@ -17,7 +17,7 @@ from tests.cluster import Object, TestCluster
 from tests.controller.harness import OperatorHarness
 from tests.controller.test_races import SETTINGS, make_reconciler
 from tools.generate import CHART
-from tools.permissions import FOR_LEASE, IN_CLUSTER, IN_NAMESPACES, Permission
+from tools.permissions import FOR_LEASE, IN_CLUSTER, IN_NAMESPACES, WITH_KUEUE, Permission
 
 pytestmark = pytest.mark.cluster
 
@@ -58,7 +58,7 @@ def test_the_rights_of_the_chart_are_enough_and_none_is_unused(
     find_a_job_that_no_watch_has_reported(harness, monkeypatch)
     requests = requests_of(crd, f"system:serviceaccount:{harness.namespace}:{ACCOUNT}")
     assert [request for request in requests if not allowed(request)] == []
-    asked = {what(request) for request in requests if ACCOUNT in reason(request)}
+    asked = {what(request) for request in requests if ACCOUNT in reason(request)} - granted(WITH_KUEUE)
     assert asked | ASKED_BY_ADMISSION == granted((*IN_NAMESPACES, *IN_CLUSTER, *FOR_LEASE))
 
 

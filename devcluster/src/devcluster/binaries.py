@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from devcluster import download, gobuild
-from devcluster.versions import CLUSTER, cache_key
+from devcluster.versions import CLUSTER, KUEUE_MANIFESTS, KUEUE_MODULE, cache_key
 
 Say = Callable[[str], None]
 
@@ -20,10 +20,10 @@ class BinariesError(RuntimeError):
     """KUBE_BIN_DIR does not hold what is needed."""
 
 
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+def cache_folder(environment: Mapping[str, str] = os.environ, module: Path | None = None) -> Path:
     """The folder of this version's programs, whether it exists or not."""
     cache = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "model-garden" / "bin" / cache_key()
+    return Path(cache) / "model-garden" / "bin" / cache_key(module)
 
 
 def ensure_binaries(
@@ -46,6 +46,19 @@ def ensure_binaries(
             lacking = download.download(lacking, folder, say, environment)
         if lacking:
             gobuild.build(lacking, folder, say, keep_go_cache)
+    return folder
+
+
+def ensure_kueue(say: Say, keep_go_cache: bool = False, environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder that holds Kueue's program, and in `config` its manifests, after building what is not there yet."""
+    folder = cache_folder(environment, KUEUE_MODULE)
+    if not missing(folder, ["kueue"]):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder / ".lock", say):
+        if missing(folder, ["kueue"]):
+            gobuild.copy_manifests("kueue", KUEUE_MODULE, KUEUE_MANIFESTS, folder / "config")
+            gobuild.build(["kueue"], folder, say, keep_go_cache, KUEUE_MODULE)
     return folder
 
 

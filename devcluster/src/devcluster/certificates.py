@@ -29,6 +29,7 @@ CLIENTS: dict[str, tuple[str, str]] = {
     "kube-scheduler": ("system:kube-scheduler", ""),
     "node": (f"system:node:{NODE_NAME}", "system:nodes"),
     "provisioner": ("devcluster-provisioner", ""),
+    "front-proxy": ("front-proxy", ""),
 }
 """Certificate -> user name and group, as the API server reads them from the subject."""
 
@@ -37,8 +38,8 @@ KUBECONFIGS = ("admin", "kube-controller-manager", "kube-scheduler")
 
 def ensure_certificates(pki: Path) -> None:
     """Makes the whole set in the folder `pki`; keeps it where it is complete (a later run signs nothing anew)."""
-    complete = pki / "complete"
-    if complete.exists():
+    complete, wanted = pki / "complete", "\n".join([*SERVERS, *CLIENTS])
+    if complete.exists() and complete.read_text() == wanted:
         return
     authority, authority_key = _authority()
     _save(pki / "ca", authority, authority_key)
@@ -47,7 +48,7 @@ def ensure_certificates(pki: Path) -> None:
     for name, (user, group) in CLIENTS.items():
         _save(pki / name, *_issue(authority, authority_key, user, group, ()))
     _save_service_account_keys(pki)
-    write_whole(complete, "")
+    write_whole(complete, wanted)
 
 
 def write_kubeconfigs(cluster: Cluster) -> None:

@@ -1,6 +1,7 @@
 """The command line: `devcluster up | down | status | kubectl | build | kubeconfig`."""
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import TextIO
 
 from devcluster import lifecycle
-from devcluster.binaries import BinariesError, ensure_binaries
+from devcluster.binaries import BinariesError, ensure_binaries, ensure_kueue
 from devcluster.cluster import Cluster, cluster_folder, load, state_root
 from devcluster.download import ChecksumError
 from devcluster.gobuild import BuildError
-from devcluster.versions import CLUSTER, PACKAGES
+from devcluster.kueue import has_kueue
+from devcluster.versions import CLUSTER
 
 EXPECTED = (BinariesError, BuildError, ChecksumError, lifecycle.ClusterError)
 
@@ -35,6 +37,9 @@ def _up(options: argparse.Namespace, _: list[str]) -> int:
     say = Progress()
     binaries = ensure_binaries(say)
     cluster = lifecycle.up(_folder(options), binaries, options.gpus, say)
+    if options.kueue is not None or has_kueue(cluster.directory):
+        more = json.loads(Path(options.kueue).read_text()) if options.kueue else None
+        lifecycle.add_kueue(cluster.directory, binaries, ensure_kueue(say) / "kueue", more, say)
     say(f"ready: export KUBECONFIG={cluster.kubeconfig}")
     return 0
 
@@ -65,8 +70,11 @@ def _kubectl(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _build(options: argparse.Namespace, _: list[str]) -> int:
-    names = list(PACKAGES) if options.helm else list(CLUSTER)
-    print(ensure_binaries(Progress(sys.stderr), names, options.keep_go_cache))
+    say = Progress(sys.stderr)
+    names = [*CLUSTER, "helm"] if options.helm else list(CLUSTER)
+    print(ensure_binaries(say, names, options.keep_go_cache))
+    if options.kueue:
+        print(ensure_kueue(say, options.keep_go_cache))
     return 0
 
 
@@ -107,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", parents=[which], help="bring the cluster up, or back to health")
     up.add_argument("--gpus", type=int, help="how many nvidia.com/gpu the node claims to have (default: 1)")
+    up.add_argument(
+        "--kueue", nargs="?", const="", metavar="FILE", help="Kueue too; FILE (JSON) adds to Kueue's own configuration"
+    )
     down = commands.add_parser("down", parents=[which], help="stop the cluster and everything in it")
     down.add_argument("--all", action="store_true", help="every cluster of this user, not one")
     down.add_argument("--delete", action="store_true", help="remove the folder too, with all data in it")
@@ -115,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("kubectl", add_help=False, help="run kubectl: devcluster [--name NAME] kubectl ARGS...")
     build = commands.add_parser("build", help="fetch or build the binaries and print their folder")
     build.add_argument("--helm", action="store_true", help="helm too")
+    build.add_argument("--kueue", action="store_true", help="Kueue too, in a folder of its own")
     build.add_argument("--keep-go-cache", action="store_true", help="keep the Go build cache (3 GB)")
     return parser
 

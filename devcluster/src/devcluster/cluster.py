@@ -8,7 +8,10 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-PORT_NAMES = ("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "node")
+PORT_NAMES = (
+    *("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "node"),
+    *("kueue", "kueue-webhook", "kueue-visibility"),
+)
 
 PORT_RANGE = range(20000, 32000)
 """Below what Linux and macOS give to outgoing connections, so that a restarted server finds its port free."""

@@ -8,6 +8,9 @@ from devcluster.cluster import Cluster
 ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "node")
 """The order of starting; stopping goes the other way."""
 
+KUEUE = "kueue"
+"""The one process that a cluster has on request only."""
+
 QUICK = ("--kube-api-qps=500", "--kube-api-burst=1000")
 """The default of 20 requests a second makes the controllers' own start-up take most of 10 seconds."""
 
@@ -26,7 +29,8 @@ def commands(cluster: Cluster, binaries: Path) -> dict[str, list[str]]:
 def health_url(cluster: Cluster, name: str) -> str:
     """What answers 200 when the process `name` is well."""
     port = cluster.ports[name]
-    scheme, path = {"etcd": ("http", "health"), "kube-apiserver": ("https", "readyz")}.get(name, ("https", "healthz"))
+    asked = {"etcd": ("http", "health"), "kueue": ("http", "readyz"), "kube-apiserver": ("https", "readyz")}
+    scheme, path = asked.get(name, ("https", "healthz"))
     return f"{scheme}://127.0.0.1:{port}/{path}"
 
 
@@ -72,6 +76,14 @@ def _api_server(cluster: Cluster) -> list[str]:
         f"--kubelet-client-key={pki / 'apiserver-to-node.key'}",
         f"--kubelet-certificate-authority={pki / 'ca.crt'}",
         "--kubelet-preferred-address-types=Hostname",
+        # With these an API server of somebody else, such as Kueue's, serves a part of the API.
+        f"--requestheader-client-ca-file={pki / 'ca.crt'}",
+        "--requestheader-allowed-names=front-proxy",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={pki / 'front-proxy.crt'}",
+        f"--proxy-client-key-file={pki / 'front-proxy.key'}",
     ]
 
 

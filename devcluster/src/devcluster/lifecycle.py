@@ -4,6 +4,7 @@ Order of `up`: binaries -> settings and ports -> certificates -> etcd and API se
 -> default objects -> node Ready and default ServiceAccount. Order of `down`: node, its pods, then the rest.
 """
 
+import base64
 import fcntl
 import json
 import os
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from devcluster import certificates, control_plane
+from devcluster import certificates, control_plane, kueue
 from devcluster.cluster import NODE_NAME, Cluster, choose_ports, is_free, load, write_whole
 from devcluster.defaults import AUDIT_POLICY, DEFAULT_OBJECTS
 from devcluster.node.leftovers import kill_pods
@@ -60,6 +61,40 @@ def up(directory: Path, binaries: Path, gpus: int | None, say: Say) -> Cluster:
     return cluster
 
 
+def add_kueue(directory: Path, binaries: Path, program: Path, more: dict[str, object] | None, say: Say) -> None:
+    """Runs Kueue beside the cluster of a folder; `more` goes into Kueue's configuration, None leaves that as it is."""
+    with _only_one(directory):
+        cluster = load(directory)
+        assert cluster is not None, "the cluster is up"
+        folder, kubectl = kueue.folder(cluster), Kubectl(binaries, cluster)
+        (folder / "certificates").mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings = folder / "config.json"
+        before = json.loads(settings.read_text()) if settings.exists() else {}
+        wanted = kueue.configuration(cluster, before, more)
+        if wanted != before:
+            _stop(cluster, [control_plane.KUEUE])
+            write_whole(settings, json.dumps(wanted))
+        kubectl.apply(kueue.objects(cluster, program.parent / "config"))
+        _ensure_running(cluster, control_plane.KUEUE, kueue.command(cluster, program), say, folder)
+        _mount_certificates(kubectl, folder / "certificates")
+        _wait_healthy(cluster, [control_plane.KUEUE], say)
+        visibility = f"/apis/{kueue.VISIBILITY_GROUP}/v1beta2"
+        if not any(kubectl.run("get", "--raw", visibility).returncode == 0 for _ in _until(HEALTHY_WITHIN)):
+            raise ClusterError(f"Kueue does not serve {visibility}; {_last_words(cluster, control_plane.KUEUE)}")
+
+
+def _mount_certificates(kubectl: "Kubectl", folder: Path) -> None:
+    """Writes the Secret of Kueue's certificates into files once Kueue has made them."""
+    for _ in _until(HEALTHY_WITHIN):
+        answer = kubectl.run("get", "secret", kueue.SECRET, f"--namespace={kueue.NAMESPACE}", "-o", "json")
+        data = json.loads(answer.stdout).get("data") if answer.returncode == 0 else None
+        if data:
+            for name, content in data.items():
+                write_whole(folder / name, base64.b64decode(content))
+            return
+    raise ClusterError(f"Kueue wrote no certificates into the Secret {kueue.SECRET}")
+
+
 def down(directory: Path, say: Say, delete: bool = False) -> None:
     """Stops every process of the cluster, its pods' too. The folder stays, for the next `up`, unless `delete`."""
     cluster = load(directory)
@@ -67,7 +102,7 @@ def down(directory: Path, say: Say, delete: bool = False) -> None:
         say(f"no cluster in {directory}")
         return
     with _only_one(directory):
-        _stop(cluster, control_plane.ORDER)
+        _stop(cluster, (*control_plane.ORDER, control_plane.KUEUE))
     if delete:
         shutil.rmtree(directory)
     say(f"stopped and deleted {directory}" if delete else f"stopped; its data stays in {directory}")
@@ -75,7 +110,8 @@ def down(directory: Path, say: Say, delete: bool = False) -> None:
 
 def status(cluster: Cluster) -> dict[str, str]:
     """Process name -> "ok", "not running" or "not healthy"."""
-    return {name: _state(cluster, name) for name in control_plane.ORDER}
+    kueue_too = (control_plane.KUEUE,) if kueue.has_kueue(cluster.directory) else ()
+    return {name: _state(cluster, name) for name in (*control_plane.ORDER, *kueue_too)}
 
 
 class Kubectl:
@@ -108,13 +144,13 @@ def _settle(directory: Path, gpus: int | None) -> Cluster:
         cluster = Cluster(directory, found.ports, found.gpus if gpus is None else gpus)
         idle = [cluster.ports[name] for name in control_plane.ORDER if not _process(cluster, name)]
         if not any(all(map(is_free, idle)) for _ in _until(PORT_FREE_WITHIN)):
-            _stop(cluster, control_plane.ORDER)
+            _stop(cluster, (*control_plane.ORDER, control_plane.KUEUE))
             cluster = Cluster(directory, choose_ports(), cluster.gpus)
     cluster.save()
     return cluster
 
 
-def _ensure_running(cluster: Cluster, name: str, command: list[str], say: Say) -> None:
+def _ensure_running(cluster: Cluster, name: str, command: list[str], say: Say, folder: Path | None = None) -> None:
     """Starts a process, unless it already runs with this very command line and answers."""
     process = _process(cluster, name)
     if process and process.command == command and _answers(cluster, name, STUCK_AFTER):
@@ -122,7 +158,7 @@ def _ensure_running(cluster: Cluster, name: str, command: list[str], say: Say) -
     if process:
         say(f"{name} (pid {process.pid}) is stuck or out of date: replacing it")
         stop([process], grace=2)
-    process = start(command, cluster.log(name), _environment())
+    process = start(command, cluster.log(name), _environment(), folder)
     process.write(cluster.record(name))
     say(f"{name} started (pid {process.pid})")
 

@@ -85,11 +85,19 @@ class Process:
                 os.killpg(self.pid, number)
 
 
-def start(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Process:
-    """Starts a process in a session of its own, output appended to `log`, no standard input."""
+def start(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Process:
+    """Starts a process in a session of its own, output appended to `log`, no standard input, working in `folder`."""
     with log.open("ab") as output:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=environment,
+            cwd=folder,
         )
     process = Process.of(child.pid, command)
     child.returncode = 0  # it is not ours to wait for: without this Popen warns when it is collected

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 GO_MODULE = Path(__file__).parent / "go"
+KUEUE_MODULE = GO_MODULE / "kueue"
+"""A module of its own: Kueue needs other versions of Kubernetes' libraries."""
 
 CLUSTER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 """The programs `devcluster up` needs. helm is built on request only, for chart tests."""
@@ -18,19 +20,24 @@ PACKAGES = {
     "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     "helm": "helm.sh/helm/v4/cmd/helm",
+    "kueue": "sigs.k8s.io/kueue/cmd/kueue",
 }
 
 
-def pinned_version(module: str) -> str:
-    """The version go.mod requires of `module`, such as `v1.37.2`."""
-    found = re.search(rf"^\s*{re.escape(module)} (v\S+)", (GO_MODULE / "go.mod").read_text(), re.MULTILINE)
+def pinned_version(module: str, pins: Path = GO_MODULE) -> str:
+    """The version that the go.mod of `pins` requires of `module`, such as `v1.37.2`."""
+    found = re.search(rf"^\s*{re.escape(module)} (v\S+)", (pins / "go.mod").read_text(), re.MULTILINE)
     if not found:
-        raise LookupError(f"{GO_MODULE / 'go.mod'} requires no module {module}")
+        raise LookupError(f"{pins / 'go.mod'} requires no module {module}")
     return found.group(1)
 
 
 KUBERNETES = pinned_version("k8s.io/kubernetes")
 ETCD = pinned_version("go.etcd.io/etcd/server/v3")
+KUEUE = pinned_version("sigs.k8s.io/kueue", KUEUE_MODULE)
+
+KUEUE_MANIFESTS = ("config/components/crd/bases/*.yaml", "config/components/webhook/manifests.yaml")
+"""Files of Kueue's sources: the CRDs and the webhooks."""
 
 
 def go_platform() -> tuple[str, str]:
@@ -40,8 +47,8 @@ def go_platform() -> tuple[str, str]:
     return sys.platform, architecture
 
 
-def go_flags() -> list[str]:
-    """Flags of `go build`.
+def go_flags(module: Path | None = None) -> list[str]:
+    """Flags of `go build` for a module, by default the cluster's.
 
     Without debug data and inlining the build takes two thirds of the time and the servers stay quick enough for demo
     and tests. Without the version the API server calls itself v0.0.0 and charts' kubeVersion checks fail.
@@ -49,13 +56,15 @@ def go_flags() -> list[str]:
     major, minor, _ = KUBERNETES.removeprefix("v").split(".", 2)
     version = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
     linker = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in version.items())
+    if module == KUEUE_MODULE:  # Kueue keeps a certificate in the folder /visibility unless the linker names another
+        linker = f"-X sigs.k8s.io/kueue/pkg/version.GitVersion={KUEUE} -X sigs.k8s.io/kueue/pkg/visibility.certDir=."
     return ["-trimpath", "-gcflags=all=-dwarf=false -l", f"-ldflags=-s -w {linker}"]
 
 
-def cache_key() -> str:
+def cache_key(module: Path | None = None) -> str:
     """Names the folder of the cached binaries: it changes with the module, the flags and the kind of machine."""
     digest = hashlib.sha256()
     for part in ("go.mod", "go.sum"):
-        digest.update((GO_MODULE / part).read_bytes())
-    digest.update("\n".join([*go_flags(), *go_platform()]).encode())
+        digest.update(((module or GO_MODULE) / part).read_bytes())
+    digest.update("\n".join([*go_flags(module), *go_platform()]).encode())
     return digest.hexdigest()[:16]

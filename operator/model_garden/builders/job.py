@@ -36,7 +36,7 @@ def job(plan: Plan, settings: Settings) -> Object:
         "backoffLimit": spec.backoff_limit,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": _pod_failure_policy(plan.nodes),
-        "suspend": bool(spec.suspend),
+        "suspend": bool(spec.suspend) or plan.queued_by_kueue,  # Kueue resumes the Job when it admits it
         "template": _pod_template(plan, settings, labels),
     }
     if plan.nodes > 1:

@@ -12,7 +12,15 @@ from model_garden.contract.names import API_VERSION, KIND
 from model_garden.services import actions, format, queries
 from model_garden.services.actions import Change
 from model_garden.services.errors import NotFound
-from model_garden.services.job_view import explained_phase, explanation, is_vision, log_tail, losses, phase
+from model_garden.services.job_view import (
+    explained_phase,
+    explanation,
+    is_vision,
+    log_tail,
+    losses,
+    phase,
+    queue_words,
+)
 
 PHASE_COLORS = {
     "Succeeded": "green",
@@ -121,6 +129,7 @@ def description(job: Object) -> list[tuple[str, str]]:
             f"{metadata['name']}  (namespace {metadata['namespace']}, {format.age(metadata['creationTimestamp'])} old)",
         ),
         ("phase", explained_phase(job)),
+        ("queue", queue_words(job)),
         ("model", f"{spec['baseModel']}  ({', '.join(str(word) for word in how if word)})"),
         ("data", spec["datasetPath"]),
         ("", format.dataset_line(status["dataset"]) if status.get("dataset") else ""),

@@ -5,7 +5,19 @@ from model_garden.cluster.configuration import in_pod
 from model_garden.cluster.errors import Cause, ClusterError
 from model_garden.cluster.exec import Execution, execute
 from model_garden.cluster.logs import follow_log
-from model_garden.cluster.resources import CLAIMS, EVENTS, JOBS, LEASES, NODES, PODS, SERVICES, TRAINING_JOBS, Resource
+from model_garden.cluster.resources import (
+    CLAIMS,
+    EVENTS,
+    JOBS,
+    LEASES,
+    NODES,
+    PODS,
+    QUEUE_VISIBILITY,
+    SERVICES,
+    TRAINING_JOBS,
+    WORKLOADS,
+    Resource,
+)
 from model_garden.cluster.watching import Change, Snapshot, list_and_watch
 
 __all__ = [
@@ -15,8 +27,10 @@ __all__ = [
     "LEASES",
     "NODES",
     "PODS",
+    "QUEUE_VISIBILITY",
     "SERVICES",
     "TRAINING_JOBS",
+    "WORKLOADS",
     "Cause",
     "Change",
     "Cluster",

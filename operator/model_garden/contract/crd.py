@@ -34,7 +34,8 @@ COLUMNS = [
     ("ETA", "string", ".status.progress.estimatedCompletionTime", 0),
     ("Model", "string", ".spec.baseModel", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
-    ("Queue", "string", r".metadata.labels.kueue\.x-k8s\.io/queue-name", 1),
+    ("Queue", "string", ".status.queue.name", 1),
+    ("Place", "integer", ".status.queue.position", 1),
     ("Step", "integer", ".status.progress.step", 1),
     ("Output", "string", ".status.output.path", 1),
 ]

@@ -259,6 +259,21 @@ class Failure(Report):
     """Last lines of the failed pod's log."""
 
 
+class QueueStatus(Report):
+    """The job in Kueue."""
+
+    name: str
+    """Name of the LocalQueue."""
+    cluster_queue: str | None = None
+    """Name of the ClusterQueue that reserved the quota."""
+    workload: str | None = None
+    """Name of the Workload."""
+    position: int | None = None
+    """Place in the line of the ClusterQueue while the job waits; 1 is next."""
+    admission_time: str | None = None
+    """When Kueue admitted the job last."""
+
+
 class TrainingJobStatus(Report):
     """The status of a TrainingJob. After ``preflightCompletionTime``, every Job of it trains."""
 
@@ -278,6 +293,8 @@ class TrainingJobStatus(Report):
     """Estimated peak memory, part by part."""
     fetched: dict[str, str] | None = None
     """SHA-256 of what the preflight fetched from remote storage, by field. Training reads the same bytes."""
+    queue: QueueStatus | None = None
+    """The job in Kueue, for a job that Kueue manages."""
     attempts: list[Attempt] | None = Field(None, max_length=MAX_ATTEMPTS)
     """The last ten pods that trained."""
     output: OutputStatus | None = None

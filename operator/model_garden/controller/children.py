@@ -8,8 +8,9 @@ from typing import Any
 from model_garden.builders import job as job_builder
 from model_garden.builders.plan import Plan
 from model_garden.builders.settings import Settings
-from model_garden.cluster import JOBS, PODS, SERVICES, Cluster, ClusterError, Propagation
+from model_garden.cluster import JOBS, PODS, SERVICES, WORKLOADS, Cluster, ClusterError, Propagation
 from model_garden.contract import names
+from model_garden.controller.kueue import trim_workload
 from model_garden.controller.observed import Facts, JobFacts, derive_facts, trim_job, trim_pod
 from model_garden.controller.store import Key, Store, job_keys, key_of
 
@@ -32,7 +33,7 @@ class Children:
         """What the caches hold of the due step; ``job`` replaces the cached Job."""
         key = Key(plan.namespace, plan.job_name)
         job = job or self._store.job(key)
-        return derive_facts(resource["metadata"], job, self._store.pods(key), events or ())
+        return derive_facts(resource["metadata"], job, self._store.pods(key), events or (), self._store.workload(key))
 
     def has_training_job(self, resource: Object) -> bool:
         """Whether the TrainingJob has a Job that trains."""
@@ -87,16 +88,24 @@ class Children:
             return
         if facts.pending_pod:  # a pod that starts has to find the others, even if their Service was deleted
             await self.create_service(plan)
-        wanted = bool(plan.spec.suspend)
-        if not plan.queued_by_kueue and (not job.suspended if wanted else job.suspended and job.suspended_by_spec):
-            annotations = {names.SUSPENDED_BY_SPEC: "true" if wanted else None}
-            change = {"metadata": {"annotations": annotations}, "spec": {"suspend": wanted}}
-            updated = await self._cluster.patch(JOBS, job.name, change, plan.namespace)
-            self._store.put_job(trim_job(updated), written=True)
+        await self._propagate_suspend(plan, facts, job)
         pod = facts.current
         if plan.stop_and_save and pod and not pod.asked_to_stop:
             change = {"metadata": {"annotations": {names.ANNOTATION_STOP: "save"}}}
             self._store.put_pod(trim_pod(await self._cluster.patch(PODS, pod.name, change, plan.namespace)))
+
+    async def _propagate_suspend(self, plan: Plan, facts: Facts, job: JobFacts) -> None:
+        """Suspend or resume the Job; one that Kueue manages by its Workload, since Kueue alone may write to the Job."""
+        wanted, workload = bool(plan.spec.suspend), facts.workload
+        change: Object = {"metadata": {"annotations": {names.SUSPENDED_BY_SPEC: "true" if wanted else None}}}
+        if workload and (workload.active if wanted else not workload.active and workload.suspended_by_spec):
+            change |= {"spec": {"active": not wanted}}
+            updated = await self._cluster.patch(WORKLOADS, workload.name, change, plan.namespace)
+            self._store.put_workload(trim_workload(updated), written=True)
+        elif not facts.managed_by_kueue and (not job.suspended if wanted else job.suspended and job.suspended_by_spec):
+            change |= {"spec": {"suspend": wanted}}
+            updated = await self._cluster.patch(JOBS, job.name, change, plan.namespace)
+            self._store.put_job(trim_job(updated), written=True)
 
     async def cancel(self, plan: Plan, facts: Facts) -> None:
         """Delete the Job of a canceled TrainingJob; it stays until its pods are gone."""

@@ -12,6 +12,7 @@ from model_garden.contract.progress import Outcome, parse_outcome
 from model_garden.contract.reasons import NO_RETRY, WORKER_LOST
 from model_garden.contract.status import EndReason
 from model_garden.controller import pod_reasons
+from model_garden.controller.kueue import Workload, derive_workload
 from model_garden.controller.pod_reasons import PendingReason
 
 Object = dict[str, Any]
@@ -80,6 +81,8 @@ class JobFacts:
     end_time: str | None
     ttl: int | None
     start_problem: PendingReason | None
+    queue: str | None
+    """Its LocalQueue of Kueue: the TrainingJob's, or the namespace's default one."""
 
     @property
     def finished(self) -> bool:
@@ -89,10 +92,16 @@ class JobFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """The Job, None if there is none, and its pods, the oldest first."""
+    """The Job, None if there is none, its pods, the oldest first, and its Workload, if Kueue manages it."""
 
     job: JobFacts | None
     pods: tuple[PodFacts, ...] = ()
+    workload: Workload | None = None
+
+    @property
+    def managed_by_kueue(self) -> bool:
+        """Whether Kueue alone suspends and resumes the Job."""
+        return self.workload is not None or (self.job is not None and self.job.queue is not None)
 
     @property
     def current(self) -> PodFacts | None:
@@ -132,7 +141,13 @@ class Facts:
         return self.last_ended
 
 
-def derive_facts(owner: Object, job: Object | None, pods: Sequence[Object], events: Sequence[Object] = ()) -> Facts:
+def derive_facts(
+    owner: Object,
+    job: Object | None,
+    pods: Sequence[Object],
+    events: Sequence[Object] = (),
+    workload: Object | None = None,
+) -> Facts:
     """The facts of a TrainingJob.
 
     Args:
@@ -141,13 +156,16 @@ def derive_facts(owner: Object, job: Object | None, pods: Sequence[Object], even
         pods: the pods of Jobs of that name: of this Job, and of one before it that was deleted.
         events: Events about the Job and its pods; only needed for why nothing starts. Those of a Job that are older
             than its newest pod are outdated.
+        workload: Kueue's Workload of the Job of that name.
     """
     newest = max(map(_created, pods), default="")
     facts = _job_facts(owner["uid"], job, [e for e in events if _time(e) > newest]) if job else None
     foreign = facts.uid if facts and not facts.owned else None
     mine = [pod for pod in pods if _created(pod) >= owner["creationTimestamp"] and foreign not in _owners(pod)]
     mine.sort(key=lambda pod: (_created(pod), pod["metadata"]["name"]))
-    return Facts(facts, tuple(_one_pod(pod, events) for pod in mine))
+    managed = workload is not None and facts is not None and facts.uid in _owners(workload)
+    queued = derive_workload(workload) if workload and managed else None
+    return Facts(facts, tuple(_one_pod(pod, events) for pod in mine), queued)
 
 
 def _created(item: Object) -> str:
@@ -175,6 +193,7 @@ def _job_facts(uid: str, job: Object, events: Sequence[Object]) -> JobFacts:
         end_time=status.get("completionTime") or (end or {}).get("lastTransitionTime"),
         ttl=job["spec"].get("ttlSecondsAfterFinished"),
         start_problem=pod_reasons.why_no_pod(refused.get("message") if refused else None),
+        queue=(metadata.get("labels") or {}).get(names.KUEUE_QUEUE),
     )
 
 

@@ -21,6 +21,7 @@ from model_garden.controller.events import EventPoster
 from model_garden.controller.gpu_capacity import does_not_fit, gpu_nodes
 from model_garden.controller.observed import Facts
 from model_garden.controller.progress_stream import ProgressStreams
+from model_garden.controller.queue_positions import QueuePositions
 from model_garden.controller.status import finished, invalid, next_status, read_status, with_generation
 from model_garden.controller.status_writer import StatusWriter
 from model_garden.controller.store import Key, Store, key_of
@@ -41,6 +42,8 @@ Object = dict[str, Any]
 
 FIRST_EVENTS_SECONDS = 1.0
 _LONGEST_EVENTS_SECONDS = 30.0
+QUEUED_SECONDS = 15.0
+"""Between two looks at the place of a job that waits in Kueue: no event tells that others have moved."""
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Reconciler:
     def __post_init__(self) -> None:
         self._children = Children(self.cluster, self.store, self.settings)
         self._writer = StatusWriter(self.cluster, self.store, self.events, self.settings.progress_seconds)
+        self._positions = QueuePositions(self.cluster)
         self._warned: dict[str, set[str]] = {}
         self._reported: dict[str, set[str]] = {}
 
@@ -124,13 +128,16 @@ class Reconciler:
         if pause and pause > FIRST_EVENTS_SECONDS:
             facts = self._children.facts(resource, plan, events=await self._events_about(plan, facts))
         seen = self._observation(plan, facts, status, now)
+        if facts.workload and facts.workload.waits:
+            seen = replace(seen, position=await self._positions.position(plan.namespace, facts.workload))
         verdict = judge(seen, self.settings.missing_seconds)
         if verdict.reason == "PreflightSucceeded":
             verdict = await self._check_gpu_memory(seen) or verdict
         return await self._conclude(resource, seen, verdict, pause)
 
     def _observation(self, plan: Plan, facts: Facts, status: TrainingJobStatus, now: Now) -> Observation:
-        return Observation(plan, facts, self.streams.training(plan.uid, status), status, now)
+        training = self.streams.training(plan.uid, status)
+        return Observation(plan, facts, training, status, now, kueue_served=self.store.kueue_served)
 
     async def _act(self, resource: Object, plan: Plan, status: TrainingJobStatus, now: Now) -> Facts | None:
         """Create, change or cancel the Job. Return the facts; None after a change that wakes the TrainingJob again."""
@@ -231,6 +238,8 @@ class Reconciler:
             self.streams.forget(plan.uid)  # stages and warnings of the preflight do not belong to training
             return await self.reconcile(key)  # with the newest version: it may be cancelled by now
         pause = pause or (self.settings.missing_seconds / 4 if verdict.stalled else self.settings.resync_seconds)
+        if facts.workload and facts.workload.waits:
+            pause = min(pause, QUEUED_SECONDS)
         overdue = seconds_to_overdue(facts, seen.now)
         return min(later or pause, pause, overdue if overdue > 0 else pause)
 

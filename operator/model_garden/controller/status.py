@@ -14,10 +14,13 @@ from model_garden.contract.status import (
     Attempt,
     Condition,
     ConditionType,
+    EndReason,
     Failure,
+    QueueStatus,
     TrainingJobStatus,
 )
-from model_garden.controller.observed import PodFacts
+from model_garden.controller.kueue import DEACTIVATED
+from model_garden.controller.observed import End, Facts, PodFacts
 from model_garden.controller.verdict import ENDED, Now, Observation, Verdict, job_failure, last_outcome
 
 Object = dict[str, Any]
@@ -82,6 +85,7 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
         dataset=training.dataset,
         estimate=(outcome.estimate if outcome else None) or previous.estimate,
         fetched=(outcome.fetched if outcome else None) or previous.fetched,
+        queue=_queue(seen),
         attempts=(attempts(seen) or None) if trains else None,
         output=(outcome.output if outcome else None) or previous.output,
         failure=_failure(seen, verdict, log_tail) if verdict.phase == "Failed" else None,
@@ -96,6 +100,22 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
         completion_time=(job_end or now.text()) if verdict.phase in ENDED else None,
         observed_generation=now.generation,
     )
+
+
+def _queue(seen: Observation) -> QueueStatus | None:
+    """The job in Kueue; of a job that has ended, what was known last."""
+    workload, job = seen.facts.workload, seen.facts.job
+    if workload:
+        return QueueStatus(
+            name=workload.queue,
+            cluster_queue=workload.cluster_queue,
+            workload=workload.name,
+            position=seen.position if workload.waits else None,
+            admission_time=workload.admitted,
+        )
+    if job and job.queue and not seen.previous.queue:
+        return QueueStatus(name=job.queue)
+    return seen.previous.queue
 
 
 def _effective_spec(seen: Observation, *, job_exists: bool) -> Object:
@@ -184,6 +204,18 @@ def attempts(seen: Observation) -> list[Attempt]:
     return list(records.values())[-MAX_ATTEMPTS:]
 
 
+def _end_of_attempt(before: Attempt | None, end: End | None, facts: Facts) -> tuple[EndReason | None, str | None]:
+    """Why a pod ended. The pod of a job that Kueue stopped knows only that it was stopped; the Workload knows why."""
+    if end is None or end.reason != "Stopped":
+        return (end.reason, end.message) if end else (None, None)
+    if before and before.reason in ("Preempted", "Evicted"):
+        return before.reason, before.message  # Kueue forgets its reason with the next admission
+    evicted = facts.workload.evicted if facts.workload and facts.job and facts.job.suspended else None
+    if evicted is None or evicted.reason.startswith(DEACTIVATED):
+        return end.reason, end.message
+    return "Preempted" if evicted.reason == "Preempted" else "Evicted", f"Kueue stopped the job: {evicted.message}"
+
+
 def _attempt(before: Attempt | None, pod: PodFacts, seen: Observation) -> Attempt:
     steps = seen.training.steps_of(pod.name)
     end = pod.end
@@ -191,11 +223,12 @@ def _attempt(before: Attempt | None, pod: PodFacts, seen: Observation) -> Attemp
     if end and end.outcome and end.outcome.progress:
         to_step = end.outcome.progress.step
     end_time = (before and before.end_time) or (end and (end.time or seen.now.text())) or None
+    reason, message = _end_of_attempt(before, end, seen.facts)
     return Attempt(
         pod=pod.name,
         node=pod.node,
-        reason=end.reason if end else None,
-        message=end.message if end else None,
+        reason=reason,
+        message=message,
         exit_code=end.exit_code if end else None,
         from_step=steps.first,
         to_step=to_step,
@@ -207,6 +240,11 @@ def _attempt(before: Attempt | None, pod: PodFacts, seen: Observation) -> Attemp
 def message(status: TrainingJobStatus) -> str:
     """The sentence that goes with a status' phase."""
     return next((c.message for c in status.conditions or () if c.type == "Running"), "")
+
+
+def reason(status: TrainingJobStatus) -> str:
+    """The reason of a status' phase."""
+    return next((c.reason for c in status.conditions or () if c.type == "Running"), "")
 
 
 def urgent(before: TrainingJobStatus, after: TrainingJobStatus) -> bool:

@@ -9,12 +9,14 @@ from typing import Any
 from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError
 from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller.events import EventPoster
-from model_garden.controller.status import message, urgent
+from model_garden.controller.status import message, reason, urgent
 from model_garden.controller.store import Store, key_of
 
 _log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
+
+WARNED_OF = ("AdmittedNotRunning", "KueueNotInstalled")
 
 
 class StatusWriter:
@@ -60,10 +62,16 @@ class StatusWriter:
             return
         self._written[uid] = time.monotonic()
         self._store.put_training_job(updated, written=True)
+        self._report(resource, before, after)
+
+    def _report(self, resource: Object, before: TrainingJobStatus, after: TrainingJobStatus) -> None:
+        """Post an Event for a change of phase, and for a reason of which people must be warned."""
+        why = message(after)
         if after.phase != before.phase:
-            why = message(after)
             _log.info("%s -> %s: %s", before.phase or "new", after.phase, why)
             self._events.post(resource, str(after.phase), why, "Warning" if after.phase == "Failed" else "Normal")
+        if reason(after) in WARNED_OF and reason(before) != reason(after):
+            self._events.post(resource, reason(after), why, "Warning")
 
     def forget(self, uid: str) -> None:
         """Drop what is kept of a TrainingJob that is finished or gone."""

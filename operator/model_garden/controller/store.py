@@ -41,6 +41,8 @@ class Store:
         self._training_jobs: dict[Key, Object] = {}
         self._jobs: dict[Key, Object] = {}
         self._pods: dict[Key, dict[str, Object]] = defaultdict(dict)  # by their Job, then by name
+        self._workloads: dict[Key, Object] = {}  # by their Job
+        self.kueue_served = False
         self._by_job: dict[Key, set[Key]] = defaultdict(set)
 
     def __iter__(self) -> Iterator[Object]:
@@ -53,6 +55,10 @@ class Store:
     def job(self, key: Key) -> Object | None:
         """A Job, by its own key."""
         return self._jobs.get(key)
+
+    def workload(self, job: Key) -> Object | None:
+        """The Workload that Kueue keeps for the Job of a name."""
+        return self._workloads.get(job)
 
     def pods(self, job: Key) -> list[Object]:
         """The pods of the Job of a name, with the last state of those that are gone until ``forget_gone``."""
@@ -125,6 +131,33 @@ class Store:
         else:
             self.put_pod(seen.object)
 
+    def on_workloads(self, seen: Snapshot | Change, namespace: str | None) -> None:
+        """Apply what the watch of Workloads reports."""
+        if isinstance(seen, Snapshot):
+            present = {item["metadata"]["uid"] for item in seen.items}
+            for job, known in list(self._workloads.items()):
+                if known["metadata"]["uid"] not in present and namespace in (None, job.namespace):
+                    self._remove_workload(job, known)
+            for item in seen.items:
+                self.put_workload(item)
+        elif seen.type != "DELETED":
+            self.put_workload(seen.object)
+        elif owner := _owning_job(seen.object):
+            self._remove_workload(owner, seen.object)
+
+    def put_workload(self, item: Object, *, written: bool = False) -> None:
+        """A Workload was seen, or written."""
+        job = _owning_job(item)
+        if job and _newer(item, self._workloads.get(job)):
+            self._workloads[job] = item
+            if not written:
+                self._wake_owners(job)
+
+    def _remove_workload(self, job: Key, item: Object) -> None:
+        if _same(item, self._workloads.get(job)):
+            del self._workloads[job]
+            self._wake_owners(job)
+
     def put_pod(self, pod: Object) -> None:
         """A Pod was seen, or written."""
         job = _owning_job(pod)
@@ -166,10 +199,11 @@ def job_keys(training_job: Key) -> list[Key]:
     return [Key(training_job.namespace, names.job_name(training_job.name, step)) for step in STEPS]
 
 
-def _owning_job(pod: Object) -> Key | None:
-    for owner in pod["metadata"].get("ownerReferences") or ():
+def _owning_job(item: Object) -> Key | None:
+    """The Job that owns a Pod or a Workload."""
+    for owner in item["metadata"].get("ownerReferences") or ():
         if owner["kind"] == "Job":
-            return Key(pod["metadata"]["namespace"], owner["name"])
+            return Key(item["metadata"]["namespace"], owner["name"])
     return None
 
 

@@ -11,7 +11,7 @@ from model_garden.contract.progress import Outcome
 from model_garden.contract.reasons import NO_RETRY, WORKER_LOST, reason_of_exit_code
 from model_garden.contract.status import Failure, Phase, TrainingJobStatus
 from model_garden.contract.time import timestamp
-from model_garden.controller import pod_reasons
+from model_garden.controller import kueue, pod_reasons
 from model_garden.controller.observed import End, Facts, JobFacts
 from model_garden.controller.pod_reasons import PendingKind, PendingReason
 from model_garden.controller.trainer_events import Training
@@ -66,6 +66,8 @@ class Observation:
         training: what the trainers have reported.
         previous: the status so far.
         now: the time.
+        position: the job's place in the line of Kueue, from 1, if it is known.
+        kueue_served: whether the cluster has Kueue.
     """
 
     plan: Plan
@@ -73,6 +75,8 @@ class Observation:
     training: Training
     previous: TrainingJobStatus
     now: Now
+    position: int | None = None
+    kueue_served: bool = False
 
 
 def judge(seen: Observation, missing_seconds: float) -> Verdict:
@@ -113,8 +117,8 @@ def _judge(seen: Observation, missing_seconds: float) -> Verdict:
     if job.deleting:
         return Verdict("Pending", "JobDeleted", "the Job is being deleted; a new Job will resume training")
     if job.suspended:
-        return _suspended(plan, job)
-    verdict = _unfinished(seen, missing_seconds)
+        return _queued(seen) if facts.managed_by_kueue else _suspended(plan, job)
+    verdict = _admitted_in_vain(seen, _unfinished(seen, missing_seconds), missing_seconds)
     if plan.step == "preflight" and verdict.phase in ("Starting", "Running"):
         return replace(verdict, phase="Preparing")
     return verdict
@@ -145,13 +149,46 @@ def seconds_to_overdue(facts: Facts, now: Now) -> float:
 
 
 def _suspended(plan: Plan, job: JobFacts) -> Verdict:
-    if plan.queued_by_kueue and not job.suspended_by_spec:
-        return Verdict("Queued", "WaitingForQuota", "the Job waits for Kueue to admit it")
     if job.suspended_by_spec:
-        why = f"the job is suspended; set spec.suspend to false to resume it (model-garden resume {plan.name})"
-        return Verdict("Suspended", "Suspended", why)
-    why = f"Job {job.name} was suspended outside the operator; set its spec.suspend to false to resume"
+        return _suspended_by_spec(plan)
+    why = (
+        f"Job {job.name} was suspended outside the operator; set its spec.suspend to false to resume. If Kueue manages "
+        "Jobs without a queue here, it suspends them for ever: create a LocalQueue with the name default"
+    )
     return Verdict("Suspended", "SuspendedByOthers", why)
+
+
+def _suspended_by_spec(plan: Plan) -> Verdict:
+    why = f"the job is suspended; set spec.suspend to false to resume it (model-garden resume {plan.name})"
+    return Verdict("Suspended", "Suspended", why)
+
+
+def _queued(seen: Observation) -> Verdict:
+    """The verdict on a suspended Job that Kueue manages."""
+    workload = seen.facts.workload
+    if seen.plan.spec.suspend and (workload is None or not workload.active):
+        return _suspended_by_spec(seen.plan)
+    if workload and not workload.active and not workload.suspended_by_spec:
+        told = kueue.why_deactivated(workload, seen.plan.namespace)
+        return Verdict("Suspended", told.reason, told.message)
+    told = kueue.why_queued(workload, served=seen.kueue_served)
+    place = f"; place {seen.position} in line" if seen.position else ""
+    stopping = "; its pod saves a checkpoint and stops" if seen.facts.stopping else ""
+    stalled = told.reason == "KueueNotInstalled"
+    return Verdict("Queued", told.reason, f"{told.message}{place}{stopping}", stalled=stalled)
+
+
+def _admitted_in_vain(seen: Observation, verdict: Verdict, missing_seconds: float) -> Verdict:
+    """The verdict, or that a job holds a quota of Kueue for so long and no pod of it has started."""
+    workload = seen.facts.workload
+    if workload is None or workload.admitted is None or verdict.phase not in ("Pending", "Starting"):
+        return verdict
+    since = workload.admitted
+    started = any(pod.started and pod.started >= since for pod in seen.facts.pods)
+    if started or seen.now.since(since).total_seconds() < missing_seconds:
+        return verdict
+    why = f"Kueue admitted the job at {since} (ClusterQueue {workload.cluster_queue}), but no pod runs since"
+    return replace(verdict, reason="AdmittedNotRunning", message=f"{why}: {verdict.message}")
 
 
 def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:

@@ -1,4 +1,4 @@
-"""Keep the caches of Jobs and Pods: one label-selected list and watch of each, trimmed on arrival."""
+"""Keep the caches of Jobs, Pods and Workloads: one list and watch of each, trimmed on arrival."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from model_garden.cluster import (
     JOBS,
     PODS,
     TRAINING_JOBS,
+    WORKLOADS,
     Change,
     Cluster,
     ClusterError,
@@ -20,6 +21,7 @@ from model_garden.cluster import (
     list_and_watch,
 )
 from model_garden.contract.names import LABEL_JOB
+from model_garden.controller.kueue import trim_workload
 from model_garden.controller.observed import trim_job, trim_pod
 from model_garden.controller.store import Store, key_of
 
@@ -29,6 +31,8 @@ Object = dict[str, Any]
 Sink = Callable[[Snapshot | Change, str | None], None]
 
 _RETRY_SECONDS = 3
+_KUEUE_SECONDS = 10
+"""Between two looks for Kueue in a cluster without it."""
 _RELIST_SECONDS = 5
 """How long the items of one list may take to arrive."""
 
@@ -36,12 +40,13 @@ _RELIST_SECONDS = 5
 async def watch_children(cluster: Cluster, store: Store, namespaces: tuple[str, ...], seen_all: asyncio.Event) -> None:
     """Watch until canceled; ``seen_all`` is set once the first list of each has arrived."""
     places = namespaces or (None,)
-    first = [asyncio.Event() for _ in range(2 * len(places))]
+    first = [asyncio.Event() for _ in range(3 * len(places))]
     arrived = iter(first)
     async with asyncio.TaskGroup() as group:
         for place in places:
             group.create_task(_watch(cluster, JOBS, place, trim_job, store.on_jobs, next(arrived)))
             group.create_task(_watch(cluster, PODS, place, trim_pod, store.on_pods, next(arrived)))
+            group.create_task(_watch_workloads(cluster, store, place, next(arrived)))
         for event in first:
             await event.wait()
         seen_all.set()
@@ -74,6 +79,24 @@ async def forget_vanished_once(cluster: Cluster, store: Store, namespace: str | 
     listed = await cluster.list(TRAINING_JOBS, namespace, trim=lambda item: {"metadata": item["metadata"]})
     for key in known - {key_of(item) for item in listed.items}:
         store.remove_training_job(key)
+
+
+async def _watch_workloads(cluster: Cluster, store: Store, namespace: str | None, arrived: asyncio.Event) -> None:
+    """Watch until canceled. A cluster may have no Kueue, or get it later; ``arrived`` is set in any case."""
+    while True:
+        try:
+            async for seen in list_and_watch(cluster, WORKLOADS, namespace, trim=trim_workload):
+                store.kueue_served = True
+                store.on_workloads(seen, namespace)
+                arrived.set()
+        except ClusterError as error:
+            if error.status == 404:
+                store.kueue_served = False
+                store.on_workloads(Snapshot([]), namespace)
+            else:
+                _log.warning("workloads of Kueue cannot be watched, again in %d s: %s", _KUEUE_SECONDS, error)
+            arrived.set()
+            await asyncio.sleep(_KUEUE_SECONDS)
 
 
 async def _watch(

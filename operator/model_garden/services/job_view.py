@@ -35,6 +35,17 @@ def explained_phase(job: Object) -> str:
     return f"{phase(job)}: {explanation(job)}".removesuffix(": ")
 
 
+def queue_words(job: Object) -> str:
+    """``research, place 2 in line``, or where Kueue admitted the job; empty for a job that Kueue does not manage."""
+    queue = (job.get("status") or {}).get("queue")
+    if not queue:
+        return ""
+    if position := queue.get("position"):
+        return f"{queue['name']}, place {position} in line"
+    admitted = queue.get("clusterQueue")
+    return f"{queue['name']}, admitted by ClusterQueue {admitted}" if admitted else str(queue["name"])
+
+
 def log_tail(job: Object) -> list[str]:
     """The last lines of a failed pod's log, without those that repeat the message of the failure."""
     failure = (job.get("status") or {}).get("failure") or {}

@@ -12,7 +12,7 @@ from model_garden.contract.declaration import shown
 from model_garden.contract.names import ANNOTATION_CANCEL, ANNOTATION_STOP
 from model_garden.contract.reasons import REASONS
 from model_garden.services import format
-from model_garden.services.job_view import explanation, has_ended, log_tail, phase
+from model_garden.services.job_view import explanation, has_ended, log_tail, phase, queue_words
 from model_garden.services.trainer_log import STAGES
 from model_garden.services.yaml_text import yaml_text
 from model_garden.web.views import figures
@@ -109,6 +109,8 @@ def facts(job: Object) -> list[tuple[str, str]]:
     effective = status.get("effectiveSpec") or {}
     hyper, lora = effective.get("hyperparameters") or {}, effective.get("loraConfig") or {}
     found = [("Base model", spec["baseModel"]), ("Data set", spec["datasetPath"])]
+    if queue := queue_words(job):
+        found.append(("Queue", queue))
     if status.get("dataset"):
         found.append(("Rows", format.dataset_line(status["dataset"])))
     if hyper:
