@@ -161,10 +161,21 @@ def test_reasoning_that_an_earlier_turn_loses_is_refused_with_the_ways_out(tmp_p
         rendered("qwen3", "reasoning of two turns", tmp_path)
     assert str(refused.value) == (
         "turn 2 (assistant) would not be trained as written: the model's chat template leaves out its reasoning "
-        "'Because of one.' and renders 'First.<|im_end|>'; use a model or chatTemplate that keeps the reasoning of "
+        "'Because of one.' and renders 'First.<|im_end|>'; set chatTemplate: "
+        "trl/qwen3_training, which keeps it; or use a model or chatTemplate that keeps the reasoning of "
         'this turn; or write it into the content, or remove it; or, in an earlier turn, write "weight": 0, or split '
         "the row after that answer"
     )
+
+
+def test_a_template_for_training_is_named_only_where_it_trains_the_row(tmp_path):
+    for name in ("qwen3_5_think", "qwen3_6"):
+        with pytest.raises(RowError, match=f"set chatTemplate: trl/{name}_training, which keeps it; or"):
+            rendered(name, "reasoning of two turns", tmp_path)
+        rendered(f"{name}_training", "reasoning of two turns", tmp_path)
+    with pytest.raises(RowError) as refused:
+        rendered("qwen2_5", "reasoning", tmp_path)
+    assert "trl/" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,30 @@ def _named(source: Any) -> dict[str, str]:
     return dict(source) if isinstance(source, dict) else {"default": str(source)}
 
 
-def _of_trl(name: str) -> str:
+@cache
+def training_template(template: str) -> tuple[str, str] | None:
+    """TRL's template for training that stands for a model's own, as ``trl.get_training_chat_template`` chooses it.
+
+    Returns:
+        Its name for ``chatTemplate`` and its text; None if there is none, or no TRL library.
+    """
+    folder = _trl_folder()
+    for path in sorted(folder.glob("*_training.jinja")) if folder else ():
+        own = path.with_name(path.name.replace("_training.jinja", ".jinja"))
+        if own.is_file() and own.read_text(encoding="utf-8") == template:
+            return f"{_TRL}{path.stem}", path.read_text(encoding="utf-8")
+    return None
+
+
+def _trl_folder() -> Path | None:
     library = find_spec("trl")
-    if library is None or library.origin is None:
+    return Path(library.origin).parent / "chat_templates" if library and library.origin else None
+
+
+def _of_trl(name: str) -> str:
+    folder = _trl_folder()
+    if folder is None:
         raise UnknownTemplate(f"spec.chatTemplate: {name} needs the TRL library, which the trainer image has")
-    folder = Path(library.origin).parent / "chat_templates"
     path = folder / f"{name.removeprefix(_TRL)}.jinja"
     if path.parent != folder or not path.is_file():
         known = ", ".join(sorted(f"{_TRL}{found.stem}" for found in folder.glob("*_training.jinja")))

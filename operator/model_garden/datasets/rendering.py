@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from model_garden.datasets.answer_spans import Chat, Span, UnsuitableTemplate, answer_spans
 from model_garden.datasets.chat_format import ChatFormat
+from model_garden.datasets.chat_templates import training_template
 from model_garden.datasets.errors import RowError, shown
 from model_garden.datasets.example import PLAIN, Example, Message
 from model_garden.datasets.kept import check_kept
@@ -78,6 +79,26 @@ class Renderer:
                 "use an instruction-tuned model, set chatTemplate, or write rows of prompt and completion or of text",
             )
         self._refuse_control_tokens(example)
+        try:
+            return self._trained_whole(example)
+        except RowError as refused:
+            name = self._training_template_for(example)
+            if name is None:
+                raise
+            raise RowError(refused.reason, f"set chatTemplate: {name}, which keeps it; or {refused.fix}") from refused
+
+    def _training_template_for(self, example: Example) -> str | None:
+        """TRL's template for training that trains a row which the model's own does not; None if there is none."""
+        name, template = training_template(self.format.template or "") or (None, None)
+        if template is None:
+            return None
+        try:
+            Renderer(replace(self.format, template=template), self.train_on)._trained_whole(example)
+        except RowError:
+            return None
+        return name
+
+    def _trained_whole(self, example: Example) -> Rendered:
         try:
             text, spans = self._found(example)
         except UnsuitableTemplate as error:
