@@ -6,12 +6,14 @@ import random
 import signal
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import Object, TestCluster
 from tests.controller.harness import OperatorHarness, condition
+from tests.controller.proxy import Proxy
 
 pytestmark = pytest.mark.cluster
 
@@ -149,6 +151,68 @@ def test_of_two_operators_one_works_and_the_other_takes_over(own: OperatorHarnes
     own.until("led-on", "Succeeded")
     assert "created Job led-on-train" in second.log.read_text()
     second.stop_operator()
+
+
+def test_another_replica_takes_over_within_15_seconds_and_no_job_is_doubled(crd: TestCluster, tmp_path: Path) -> None:
+    """First the leader's network is cut, then the next leader is killed."""
+    one = OperatorHarness(crd, "taken-over", tmp_path)
+    (tmp_path / "two").mkdir()
+    two = one.second_operator(tmp_path / "two")
+    proxy = Proxy(crd)
+    one.kubeconfig = proxy.kubeconfig(tmp_path)
+    start_replica(one, "one")
+    crd.until(lambda: one.health()["leads"], "the first replica leads")
+    start_replica(two, "two")
+    crd.until(lambda: two.health()["leads"] is False, "the second replica waits")
+    one.submit("led", {"STEPS": 100_000})
+    one.until_step("led", 5)
+    job = one.job("led")
+
+    proxy.cut()
+    assert_takeover(two, "two", after=lease_of(one))
+    assert one.wait_for_operator() == 1, "a leader without the Lease ends"
+    assert one.log.read_text().splitlines()[-1].endswith("could not be renewed")
+
+    proxy.close()
+    one.kubeconfig = crd.kubeconfig
+    start_replica(one, "one")
+    crd.until(lambda: one.health()["leads"] is False, "it waits now")
+    two.kill_operator()
+    assert_takeover(one, "one", after=lease_of(one))
+
+    one.annotate("led", "model-garden.dev/stop=save")
+    status = one.until("led", "Succeeded")
+    assert_whole_history(status, status["progress"]["step"])
+    assert len(status["attempts"]) == 1
+    found = one.job("led")
+    assert job and found and found["metadata"]["uid"] == job["metadata"]["uid"]
+    logs = one.log.read_text() + two.log.read_text()
+    assert [logs.count(f"created Job {name}-train") for name in ("led", "for-one", "for-two")] == [1, 1, 1]
+    one.stop_operator()
+
+
+def start_replica(harness: OperatorHarness, name: str) -> None:
+    harness.start_operator(pod={"POD_NAME": name, "POD_NAMESPACE": harness.namespace}, LEADER_ELECTION="true")
+
+
+def assert_takeover(harness: OperatorHarness, name: str, after: Object) -> None:
+    """It takes the Lease that was last renewed ``after``, runs a new job, and reports the one that trains."""
+    harness.submit(f"for-{name}", {"STEPS": 1})
+    harness.cluster.until(lambda: harness.health()["leads"], f"replica {name} leads")
+    taken = lease_of(harness)
+    assert taken["holderIdentity"] == name
+    assert (when(taken["acquireTime"]) - when(after["renewTime"])).total_seconds() < 15
+    harness.until(f"for-{name}", "Succeeded")
+    harness.until_step("led", harness.status("led")["progress"]["step"] + 10)
+
+
+def lease_of(harness: OperatorHarness) -> Object:
+    found: Object = harness.get("lease", "model-garden-operator")["spec"]
+    return found
+
+
+def when(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def test_an_operator_whose_lease_is_taken_exits_with_one_sentence(own: OperatorHarness, tmp_path: Path) -> None:

@@ -13,8 +13,18 @@ from model_garden.cluster import LEASES, Cluster, ClusterError
 _log = logging.getLogger(__name__)
 
 LEASE = "model-garden-operator"
-DURATION_SECONDS = 15
-RENEW_SECONDS = 5
+DURATION_SECONDS = 10
+"""How long the Lease must be unchanged until another replica takes it: a takeover lasts 12 s at most."""
+
+RENEW_SECONDS = 2
+"""Time between two renewals, and the longest wait for the answer to one."""
+
+LOOK_SECONDS = 1
+"""Time between two looks of a replica that waits."""
+
+GIVE_UP_SECONDS = DURATION_SECONDS - 2 * RENEW_SECONDS - 1
+"""Age of the last renewal at which its holder stops. It looks each ``2 * RENEW_SECONDS`` or sooner, so it has stopped
+before another replica starts."""
 
 
 class LostLease(RuntimeError):
@@ -38,7 +48,7 @@ class Leader:
         """Return when this replica holds the Lease."""
         _log.info("waiting for the Lease %s/%s", self._namespace, LEASE)
         while not await self._try():
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
         _log.info("%s became leader", self._identity)
 
     async def keep(self) -> None:
@@ -53,7 +63,7 @@ class Leader:
             asked = time.monotonic()
             if await self._try():
                 renewed = asked
-            elif time.monotonic() - renewed > DURATION_SECONDS - RENEW_SECONDS:
+            elif time.monotonic() - renewed > GIVE_UP_SECONDS:
                 raise LostLease(f"the Lease {self._namespace}/{LEASE} could not be renewed")
 
     async def release(self) -> None:
