@@ -46,6 +46,7 @@ VERSION = re.compile(r"(^(?:version|appVersion): |/(?:operator|trainer):)\d+\.\d
 WITH_VERSION = [
     CHART / "Chart.yaml",
     ROOT / "demo" / "manifests" / "job.yaml",
+    ROOT / "kustomize" / "example" / "operator.yaml",
     ROOT / "README.md",
     ROOT / "docs" / "data.md",
     ROOT / "docs" / "install.md",

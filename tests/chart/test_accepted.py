@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from tests.chart.test_chart import helm
-from tests.cluster import TestCluster
-from tools.generate import CHART
+from model_garden import __version__
+from tests.chart.test_chart import environment, helm, one
+from tests.cluster import Object, TestCluster
+from tools.generate import CHART, ROOT
 
 pytestmark = pytest.mark.cluster
 
@@ -79,13 +82,27 @@ def test_the_api_server_accepts_what_the_chart_renders(prepared: TestCluster, na
     accept(prepared, rendered.stdout)
 
 
+def test_the_overlay_changes_the_manifest_as_it_says(prepared: TestCluster) -> None:
+    prepared.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "model-garden"}})
+    built = prepared.kubectl("kustomize", str(ROOT / "kustomize" / "example"))
+    accept(prepared, built)
+    documents = list(YAML(typ="safe").load_all(built))
+    pod = one(documents, "Deployment")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == f"registry.example.com/model-garden/operator:{__version__}"
+    changed = environment(documents)
+    assert changed["MODEL_GARDEN_TRAINER_IMAGE"] == f"registry.example.com/model-garden/trainer:{__version__}"
+    assert (changed["MODEL_GARDEN_LOG_FORMAT"], changed["MODEL_GARDEN_WORKERS"]) == ("json", "16")
+
+
 def test_the_notes_name_what_the_cluster_lacks(prepared: TestCluster) -> None:
     found = notes(prepared)
     assert "Namespace mg has no PersistentVolumeClaim model-garden-models." in found
     assert "GPU" not in found and "storage class" not in found, "the cluster has both"
     assert "Still missing" not in notes(prepared, "storage.create.enabled=true")
-    with changed_default(prepared):
-        assert "The cluster has no default storage class." in notes(prepared)
+    with lacking_all(prepared):
+        found = notes(prepared)
+    assert "The cluster has no default storage class." in found
+    assert "No node offers GPUs" in found
 
 
 def notes(cluster: TestCluster, *settings: str) -> str:
@@ -98,9 +115,18 @@ def notes(cluster: TestCluster, *settings: str) -> str:
 
 
 @contextmanager
-def changed_default(cluster: TestCluster) -> Iterator[None]:
-    """The cluster without a default storage class."""
+def lacking_all(cluster: TestCluster) -> Iterator[None]:
+    """The cluster without a GPU and without a default storage class."""
+    node, gpus = cluster.get("nodes")[0], "nvidia.com/gpu"
+    offers(cluster, node, {gpus: None})
     annotation = "storageclass.kubernetes.io/is-default-class"
     cluster.kubectl("annotate", "storageclass", "local", f"{annotation}=false", "--overwrite")
     yield
     cluster.kubectl("annotate", "storageclass", "local", f"{annotation}=true", "--overwrite")
+    offers(cluster, node, {gpus: node["status"]["capacity"][gpus]})
+
+
+def offers(cluster: TestCluster, node: Object, resources: Object) -> None:
+    change = json.dumps({"status": {"capacity": resources, "allocatable": resources}})
+    name = node["metadata"]["name"]
+    cluster.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", change)

@@ -14,7 +14,8 @@ from tools.reference.markdown import page, table
 
 INTRODUCTION = """
 Installs the operator that fine-tunes text and vision-language models from `TrainingJob` resources, and on request its
-REST API and web pages. [docs/install.md](../../docs/install.md) explains each step.
+REST API and web pages. [docs/install.md](../../docs/install.md) explains each step, and
+[docs/operate.md](../../docs/operate.md) how to upgrade, watch and uninstall.
 
 ```bash
 helm install model-garden charts/model-garden --namespace model-garden --create-namespace
