@@ -103,6 +103,7 @@ $(UV):
 .venv/.tests: .venv/.complete .venv/.helm .venv/.kueue
 	@echo "» storage servers, for the tests"
 	@$(PY) -m tests.remote.servers
+	@! command -v runc >/dev/null || $(PY) -m devcluster build --kubelet
 	@echo "» unsloth, for the tests"
 	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer-gpu
 	@echo "» an MLflow server, for the tests"

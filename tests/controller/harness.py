@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import Object, TestCluster
+from tests.cluster import PATIENCE, Object, TestCluster
 
 TRAINER = ("python", "-m", "tests.controller.scripted_trainer")  # no path: a pod's /tmp is its own
 CLAIMS = {"DATA": "garden-data", "MODELS": "garden-models", "CACHE": "garden-cache"}
@@ -107,7 +107,7 @@ class OperatorHarness:
     def status(self, name: str) -> Object:
         return self.get("trainingjob", name).get("status") or {}
 
-    def until(self, name: str, phase: str, reason: str = "") -> Object:
+    def until(self, name: str, phase: str, reason: str = "", seconds: float = PATIENCE) -> Object:
         """Wait for a phase, and a reason of the ``Running`` condition; return the status."""
         seen: list[Object] = [{}]
 
@@ -118,7 +118,7 @@ class OperatorHarness:
             return seen[0]
 
         try:
-            status: Object = self.cluster.until(reached)
+            status: Object = self.cluster.until(reached, seconds=seconds)
         except AssertionError as error:
             log = self.log.read_text()[-3000:]
             found = json.dumps(seen[0], indent=1)

@@ -232,7 +232,7 @@ def test_a_node_that_does_not_answer_is_named_until_it_answers_again(harness: Op
     harness.submit("cut-off", {"STEPS": 5000, "STEP_SECONDS": 0.1})
     harness.until_step("cut-off", 3)
     with harness.cluster.silent_node():
-        status = harness.until("cut-off", "Running", "NodeNotReady")
+        status = harness.until("cut-off", "Running", "NodeNotReady", seconds=120)
     running = condition(status, "Running")
     assert "node localhost does not answer since" in running["message"] and "force-delete it" in running["message"]
     status = harness.until("cut-off", "Running", "Running")

@@ -63,7 +63,7 @@ def built(monkeypatch):
     """Stands in for the Go build of minutes: notes what it was asked for."""
     asked = []
 
-    def build(names, target, say, keep_go_cache=False):
+    def build(names, target, say, keep_go_cache=False, module=None):
         asked.append(list(names))
         for name in names:
             (target / name).write_text("built")

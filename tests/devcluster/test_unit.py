@@ -264,7 +264,7 @@ def test_the_folder_of_a_claim_can_be_found_by_a_person(tmp_path):
         },
     }
     volume = volume_for(claim, tmp_path)
-    assert volume["spec"]["hostPath"]["path"] == str(tmp_path / "team-models-01234567")
+    assert volume["spec"]["local"]["path"] == str(tmp_path / "team-models-01234567")
     assert volume["spec"]["claimRef"]["uid"] == "0123456789"
 
 

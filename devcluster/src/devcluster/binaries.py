@@ -31,12 +31,13 @@ def ensure_binaries(
     names: Sequence[str] = CLUSTER,
     keep_go_cache: bool = False,
     environment: Mapping[str, str] = os.environ,
+    module: Path | None = None,
 ) -> Path:
-    """The folder that holds the programs `names`, after fetching or building what is not there yet."""
+    """The folder that holds the programs `names` of a module, after fetching or building what is not there yet."""
     given = environment.get("KUBE_BIN_DIR")
     if given:
         return _given_folder(Path(given).expanduser().resolve(), names)
-    folder = cache_folder(environment)
+    folder = cache_folder(environment, module)
     if not missing(folder, names):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ def ensure_binaries(
         if lacking:
             lacking = download.download(lacking, folder, say, environment)
         if lacking:
-            gobuild.build(lacking, folder, say, keep_go_cache)
+            gobuild.build(lacking, folder, say, keep_go_cache, module)
     return folder
 
 

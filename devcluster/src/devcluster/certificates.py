@@ -33,7 +33,7 @@ CLIENTS: dict[str, tuple[str, str]] = {
 }
 """Certificate -> user name and group, as the API server reads them from the subject."""
 
-KUBECONFIGS = ("admin", "kube-controller-manager", "kube-scheduler")
+KUBECONFIGS = ("admin", "kube-controller-manager", "kube-scheduler", "node")
 
 
 def ensure_certificates(pki: Path) -> None:

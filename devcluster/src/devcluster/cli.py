@@ -1,4 +1,4 @@
-"""The command line: `devcluster up | down | status | kubectl | build | kubeconfig`."""
+"""The command line: `devcluster up | down | status | kubectl | build | kubeconfig | load-image`."""
 
 import argparse
 import json
@@ -11,13 +11,17 @@ from typing import TextIO
 
 from devcluster import lifecycle
 from devcluster.binaries import BinariesError, ensure_binaries, ensure_kueue
-from devcluster.cluster import Cluster, cluster_folder, load, state_root
+from devcluster.cluster import KUBELET, PROCESSES, Cluster, cluster_folder, load, state_root
 from devcluster.download import ChecksumError
 from devcluster.gobuild import BuildError
+from devcluster.kubelet import images, requirements
 from devcluster.kueue import has_kueue
-from devcluster.versions import CLUSTER
+from devcluster.versions import CLUSTER, KUBELET_MODULE, KUBELET_NODE
 
-EXPECTED = (BinariesError, BuildError, ChecksumError, lifecycle.ClusterError)
+EXPECTED = (
+    *(BinariesError, BuildError, ChecksumError, lifecycle.ClusterError),
+    *(images.ImageError, requirements.RequirementsError),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,13 +38,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(options: argparse.Namespace, _: list[str]) -> int:
-    say = Progress()
+    say, folder = Progress(), _folder(options)
+    found = load(folder)
+    node = options.node or (found.node if found else PROCESSES)
+    if found and node != found.node:
+        why = f"the cluster in {folder} has --node={found.node}, which cannot change"
+        raise lifecycle.ClusterError(f"{why}: choose another --name, or run `devcluster down --delete` first")
+    if node == KUBELET:
+        requirements.check(folder)
     binaries = ensure_binaries(say)
-    cluster = lifecycle.up(_folder(options), binaries, options.gpus, say)
+    kubelet = _kubelet_programs(say) if node == KUBELET else None
+    cluster = lifecycle.up(folder, binaries, options.gpus, say, kubelet)
     if options.kueue is not None or has_kueue(cluster.directory):
         more = json.loads(Path(options.kueue).read_text()) if options.kueue else None
         lifecycle.add_kueue(cluster.directory, binaries, ensure_kueue(say) / "kueue", more, say)
     say(f"ready: export KUBECONFIG={cluster.kubeconfig}")
+    return 0
+
+
+def _kubelet_programs(say: "Progress", keep_go_cache: bool = False) -> Path:
+    return ensure_binaries(say, KUBELET_NODE, keep_go_cache, module=KUBELET_MODULE)
+
+
+def _load_image(options: argparse.Namespace, _: list[str]) -> int:
+    cluster = _cluster(options)
+    if cluster.node != KUBELET:
+        raise images.ImageError(f"the cluster in {cluster.directory} has --node={cluster.node}, which uses no images")
+    programs = _kubelet_programs(Progress())
+    for archive in options.archives:
+        print(images.load(cluster, programs, archive), end="")
     return 0
 
 
@@ -59,7 +85,7 @@ def _status(options: argparse.Namespace, _: list[str]) -> int:
     states = lifecycle.status(cluster)
     print(f"{cluster.directory}\n{cluster.server}")
     for name, state in states.items():
-        print(f"  {name:24} port {cluster.ports[name]}  {state}")
+        print(f"  {name:24} {f'port {cluster.ports[name]}' if name in cluster.ports else '':10}  {state}")
     return 0 if set(states.values()) == {"ok"} else 1
 
 
@@ -75,6 +101,8 @@ def _build(options: argparse.Namespace, _: list[str]) -> int:
     print(ensure_binaries(say, names, options.keep_go_cache))
     if options.kueue:
         print(ensure_kueue(say, options.keep_go_cache))
+    if options.kubelet:
+        print(_kubelet_programs(say, options.keep_go_cache))
     return 0
 
 
@@ -90,6 +118,7 @@ COMMANDS = {
     "kubectl": _kubectl,
     "build": _build,
     "kubeconfig": _kubeconfig,
+    "load-image": _load_image,
 }
 
 
@@ -118,6 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--kueue", nargs="?", const="", metavar="FILE", help="Kueue too; FILE (JSON) adds to Kueue's own configuration"
     )
+    up.add_argument(
+        "--node",
+        choices=(PROCESSES, KUBELET),
+        help="what runs the pods: processes (default), or a kubelet with containers (Linux, as root)",
+    )
     down = commands.add_parser("down", parents=[which], help="stop the cluster and everything in it")
     down.add_argument("--all", action="store_true", help="every cluster of this user, not one")
     down.add_argument("--delete", action="store_true", help="remove the folder too, with all data in it")
@@ -127,7 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="fetch or build the binaries and print their folder")
     build.add_argument("--helm", action="store_true", help="helm too")
     build.add_argument("--kueue", action="store_true", help="Kueue too, in a folder of its own")
+    build.add_argument(
+        "--kubelet", action="store_true", help="the kubelet node's programs too, in a folder of their own"
+    )
     build.add_argument("--keep-go-cache", action="store_true", help="keep the Go build cache (3 GB)")
+    load_image = commands.add_parser("load-image", parents=[which], help="give images to a node that is a kubelet")
+    load_image.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="as `docker save` writes it")
     return parser
 
 

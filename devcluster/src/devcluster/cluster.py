@@ -16,6 +16,9 @@ PORT_NAMES = (
 PORT_RANGE = range(20000, 32000)
 """Below what Linux and macOS give to outgoing connections, so that a restarted server finds its port free."""
 
+PROCESSES, KUBELET = "processes", "kubelet"
+"""The two kinds of node: pods are processes of the user, or containers of a kubelet."""
+
 NODE_NAME = "localhost"
 """The API server reaches the node's log endpoint by this name: it resolves to loopback everywhere."""
 
@@ -39,6 +42,7 @@ class Cluster:
     directory: Path
     ports: Mapping[str, int]
     gpus: int = 1
+    node: str = PROCESSES
 
     @property
     def server(self) -> str:
@@ -82,7 +86,10 @@ class Cluster:
         """Writes the settings to the folder, whole or not at all."""
         for part in (self.directory, self.pki, self.pods, self.volumes, self.log("x").parent, self.record("x").parent):
             part.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(self.directory / "settings.json", json.dumps({"ports": dict(self.ports), "gpus": self.gpus}))
+        write_whole(self.directory / "settings.json", json.dumps(self._settings()))
+
+    def _settings(self) -> dict[str, object]:
+        return {"ports": dict(self.ports), "gpus": self.gpus, "node": self.node}
 
 
 def load(directory: Path) -> Cluster | None:
@@ -90,7 +97,7 @@ def load(directory: Path) -> Cluster | None:
     try:
         settings = json.loads((directory / "settings.json").read_text())
         ports = {name: int(settings["ports"][name]) for name in PORT_NAMES}
-        return Cluster(directory, ports, int(settings["gpus"]))
+        return Cluster(directory, ports, int(settings["gpus"]), str(settings["node"]))
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 

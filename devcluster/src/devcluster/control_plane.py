@@ -3,10 +3,14 @@
 import sys
 from pathlib import Path
 
-from devcluster.cluster import Cluster
+from devcluster.cluster import KUBELET, Cluster
+from devcluster.kubelet import settings
 
 ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "node")
 """The order of starting; stopping goes the other way."""
+
+KUBELET_ORDER = (*ORDER[:-1], "containerd", "node", "node-services")
+"""The same with the kubelet node; `node` is the kubelet."""
 
 KUEUE = "kueue"
 """The one process that a cluster has on request only."""
@@ -15,19 +19,31 @@ QUICK = ("--kube-api-qps=500", "--kube-api-burst=1000")
 """The default of 20 requests a second makes the controllers' own start-up take most of 10 seconds."""
 
 
-def commands(cluster: Cluster, binaries: Path) -> dict[str, list[str]]:
-    """Process name -> command line."""
-    return {
+def order(cluster: Cluster) -> tuple[str, ...]:
+    """The names of the cluster's processes in the order of starting."""
+    return KUBELET_ORDER if cluster.node == KUBELET else ORDER
+
+
+def commands(cluster: Cluster, binaries: Path, kubelet: Path | None = None) -> dict[str, list[str]]:
+    """Process name -> command line. `kubelet` is the folder of the kubelet node's programs."""
+    control_plane = {
         "etcd": [str(binaries / "etcd"), *_etcd(cluster)],
         "kube-apiserver": [str(binaries / "kube-apiserver"), *_api_server(cluster)],
         "kube-controller-manager": [str(binaries / "kube-controller-manager"), *_controller_manager(cluster)],
         "kube-scheduler": [str(binaries / "kube-scheduler"), *_scheduler(cluster)],
-        "node": [sys.executable, "-m", "devcluster.node", str(cluster.directory), f"--gpus={cluster.gpus}"],
     }
+    arguments = [str(cluster.directory), f"--gpus={cluster.gpus}"]
+    if cluster.node != KUBELET:
+        return control_plane | {"node": [sys.executable, "-m", "devcluster.node", *arguments]}
+    assert kubelet is not None, "the kubelet node's programs are needed"
+    services = [sys.executable, "-m", "devcluster.kubelet", *arguments]
+    return control_plane | settings.commands(cluster, kubelet) | {"node-services": services}
 
 
 def health_url(cluster: Cluster, name: str) -> str:
-    """What answers 200 when the process `name` is well."""
+    """What answers 200 when the process `name` is well; containerd has no such address."""
+    if name == "node-services":
+        return f"https://{settings.API_ADDRESS}/readyz"
     port = cluster.ports[name]
     asked = {"etcd": ("http", "health"), "kueue": ("http", "readyz"), "kube-apiserver": ("https", "readyz")}
     scheme, path = asked.get(name, ("https", "healthz"))

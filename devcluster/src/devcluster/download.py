@@ -24,7 +24,7 @@ ETCD_BASE = "https://github.com/etcd-io/etcd/releases/download"
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
-NOT_RELEASED = ("helm",)
+NOT_RELEASED = ("helm", "containerd", "containerd-shim-runc-v2", "ctr", "pause")
 """Programs that these sites do not have."""
 
 ROUTE_TIMEOUT = 4.0

@@ -1,7 +1,8 @@
 """Brings a cluster up and takes it down. `up` looks at what is there and does only what is missing.
 
 Order of `up`: binaries -> settings and ports -> certificates -> etcd and API server -> controllers, scheduler, node
--> default objects -> node Ready and default ServiceAccount. Order of `down`: node, its pods, then the rest.
+-> default objects -> node Ready and default ServiceAccount. Order of `down`: node, its pods, then the rest. Which
+processes the node is made of depends on its kind: control_plane.order.
 """
 
 import base64
@@ -9,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import time
@@ -19,8 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from devcluster import certificates, control_plane, kueue
-from devcluster.cluster import NODE_NAME, Cluster, choose_ports, is_free, load, write_whole
+from devcluster.cluster import KUBELET, NODE_NAME, PROCESSES, Cluster, choose_ports, is_free, load, write_whole
 from devcluster.defaults import AUDIT_POLICY, DEFAULT_OBJECTS
+from devcluster.kubelet import images, machine, settings
 from devcluster.node.leftovers import kill_pods
 from devcluster.processes import Process, start, stop
 
@@ -41,24 +44,42 @@ class ClusterError(RuntimeError):
     """The cluster did not come up; the message names the part, its log and what it said last."""
 
 
-def up(directory: Path, binaries: Path, gpus: int | None, say: Say) -> Cluster:
-    """Brings the cluster of a folder to full health, whatever state it is in; data and settings are kept."""
+def up(directory: Path, binaries: Path, gpus: int | None, say: Say, kubelet: Path | None = None) -> Cluster:
+    """Brings the cluster of a folder to full health, whatever state it is in; data and settings are kept.
+
+    With `kubelet`, the folder of its programs, the node is a kubelet.
+    """
     with _only_one(directory):
-        cluster = _settle(directory, gpus)
+        cluster = _settle(directory, gpus, KUBELET if kubelet else PROCESSES)
         certificates.ensure_certificates(cluster.pki)
         certificates.write_kubeconfigs(cluster)
         write_whole(cluster.audit_policy, json.dumps(AUDIT_POLICY))
-        wanted = control_plane.commands(cluster, binaries)
+        wanted = control_plane.commands(cluster, binaries, kubelet)
         for name in ("etcd", "kube-apiserver"):
             _ensure_running(cluster, name, wanted[name], say)
         _wait_healthy(cluster, ["etcd", "kube-apiserver"], say)
-        for name in ("kube-controller-manager", "kube-scheduler", "node"):
+        if kubelet:
+            _start_containerd(cluster, kubelet, wanted["containerd"], say)
+        later = [name for name in control_plane.order(cluster) if name not in ("etcd", "kube-apiserver", "containerd")]
+        for name in later:
             _ensure_running(cluster, name, wanted[name], say)
         kubectl = Kubectl(binaries, cluster)
         kubectl.apply(DEFAULT_OBJECTS)
-        _wait_healthy(cluster, ["kube-controller-manager", "kube-scheduler", "node"], say)
+        _wait_healthy(cluster, later, say)
         _wait_usable(kubectl, say)
     return cluster
+
+
+def _start_containerd(cluster: Cluster, programs: Path, command: list[str], say: Say) -> None:
+    """Everything that a kubelet needs to be there before it starts."""
+    machine.prepare(cluster)
+    for name, content in settings.files(cluster).items():
+        path = settings.folder(cluster) / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(path, content)
+    _ensure_running(cluster, "containerd", command, say)
+    _wait_healthy(cluster, ["containerd"], say)
+    images.ensure_pause(cluster, programs)
 
 
 def add_kueue(directory: Path, binaries: Path, program: Path, more: dict[str, object] | None, say: Say) -> None:
@@ -102,7 +123,8 @@ def down(directory: Path, say: Say, delete: bool = False) -> None:
         say(f"no cluster in {directory}")
         return
     with _only_one(directory):
-        _stop(cluster, (*control_plane.ORDER, control_plane.KUEUE))
+        _stop(cluster, (*control_plane.order(cluster), control_plane.KUEUE))
+        machine.restore(cluster)
     if delete:
         shutil.rmtree(directory)
     say(f"stopped and deleted {directory}" if delete else f"stopped; its data stays in {directory}")
@@ -111,7 +133,7 @@ def down(directory: Path, say: Say, delete: bool = False) -> None:
 def status(cluster: Cluster) -> dict[str, str]:
     """Process name -> "ok", "not running" or "not healthy"."""
     kueue_too = (control_plane.KUEUE,) if kueue.has_kueue(cluster.directory) else ()
-    return {name: _state(cluster, name) for name in (*control_plane.ORDER, *kueue_too)}
+    return {name: _state(cluster, name) for name in (*control_plane.order(cluster), *kueue_too)}
 
 
 class Kubectl:
@@ -135,17 +157,17 @@ class Kubectl:
         raise ClusterError(f"cannot apply the default objects: {answer.stderr.strip() if answer else 'no answer'}")
 
 
-def _settle(directory: Path, gpus: int | None) -> Cluster:
+def _settle(directory: Path, gpus: int | None, node: str) -> Cluster:
     """The cluster as it shall be: kept ports where they can be kept, else everything stops and new ones are chosen."""
     found = load(directory)
     if found is None:
-        cluster = Cluster(directory, choose_ports(), 1 if gpus is None else gpus)
+        cluster = Cluster(directory, choose_ports(), 1 if gpus is None else gpus, node)
     else:
-        cluster = Cluster(directory, found.ports, found.gpus if gpus is None else gpus)
+        cluster = Cluster(directory, found.ports, found.gpus if gpus is None else gpus, node)
         idle = [cluster.ports[name] for name in control_plane.ORDER if not _process(cluster, name)]
         if not any(all(map(is_free, idle)) for _ in _until(PORT_FREE_WITHIN)):
-            _stop(cluster, (*control_plane.ORDER, control_plane.KUEUE))
-            cluster = Cluster(directory, choose_ports(), cluster.gpus)
+            _stop(cluster, (*control_plane.order(cluster), control_plane.KUEUE))
+            cluster = Cluster(directory, choose_ports(), cluster.gpus, node)
     cluster.save()
     return cluster
 
@@ -201,6 +223,7 @@ def _stop(cluster: Cluster, names: Sequence[str]) -> None:
         cluster.record(name).unlink(missing_ok=True)
         if name == "node":
             kill_pods(cluster.pods)
+            machine.kill_pods(cluster)
 
 
 def _process(cluster: Cluster, name: str) -> Process | None:
@@ -220,8 +243,10 @@ def _answers(cluster: Cluster, name: str, seconds: float) -> bool:
 
 
 def _healthy(cluster: Cluster, name: str) -> bool:
+    if name == "containerd":
+        return _listens(settings.socket(cluster))
     context = ssl.create_default_context(cafile=cluster.pki / "ca.crt")
-    if name in ("kube-apiserver", "node"):
+    if name in ("kube-apiserver", "node", "node-services"):
         context.load_cert_chain(cluster.pki / "admin.crt", cluster.pki / "admin.key")
     else:
         # Controllers and scheduler sign their own certificates; nothing secret is asked or told.
@@ -232,6 +257,11 @@ def _healthy(cluster: Cluster, name: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _last_words(cluster: Cluster, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the cluster is made of: program names, Go packages and versions, read from the one pinned module go/go.mod."""
+"""What the cluster is made of: program names, Go packages and versions, read from the pinned modules below go/."""
 
 import hashlib
 import platform
@@ -9,9 +9,14 @@ from pathlib import Path
 GO_MODULE = Path(__file__).parent / "go"
 KUEUE_MODULE = GO_MODULE / "kueue"
 """A module of its own: Kueue needs other versions of Kubernetes' libraries."""
+KUBELET_MODULE = GO_MODULE / "kubelet"
+"""A module of its own: containerd needs other versions of libraries, and the process node needs none of it."""
 
 CLUSTER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 """The programs `devcluster up` needs. helm is built on request only, for chart tests."""
+
+KUBELET_NODE = ("kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "pause")
+"""The programs `devcluster up --node=kubelet` needs besides."""
 
 PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
@@ -21,6 +26,11 @@ PACKAGES = {
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     "helm": "helm.sh/helm/v4/cmd/helm",
     "kueue": "sigs.k8s.io/kueue/cmd/kueue",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "containerd": "github.com/containerd/containerd/v2/cmd/containerd",
+    "containerd-shim-runc-v2": "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+    "ctr": "github.com/containerd/containerd/v2/cmd/ctr",
+    "pause": "./pause",
 }
 
 

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from devcluster.cluster import Cluster
+from devcluster.cluster import NODE_NAME, Cluster
 from devcluster.defaults import PROVISIONER
 from devcluster.node.api import UNREACHABLE, Api, ApiError
 
@@ -20,6 +20,8 @@ CLAIMS, VOLUMES = "/api/v1/persistentvolumeclaims", "/api/v1/persistentvolumes"
 
 ASKED_FOR = "volume.kubernetes.io/storage-provisioner"
 MADE_BY = "pv.kubernetes.io/provisioned-by"
+
+_HERE = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE_NAME]}
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ async def _make(api: Api, folder: Path, claim: Object) -> None:
     if annotations.get(ASKED_FOR) != PROVISIONER or claim["spec"].get("volumeName") or "deletionTimestamp" in metadata:
         return
     volume = volume_for(claim, folder)
-    Path(volume["spec"]["hostPath"]["path"]).mkdir(parents=True, exist_ok=True)
+    Path(volume["spec"]["local"]["path"]).mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         await _create(api, volume)
 
@@ -85,7 +87,9 @@ def volume_for(claim: Object, folder: Path) -> Object:
             "storageClassName": spec["storageClassName"],
             "persistentVolumeReclaimPolicy": "Delete",
             "claimRef": reference,
-            "hostPath": {"path": str(path), "type": "DirectoryOrCreate"},
+            # Of kind local, a kubelet gives the folder to a pod's fsGroup; of kind hostPath it would not.
+            "local": {"path": str(path)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [_HERE]}]}},
         },
     }
 
@@ -97,7 +101,7 @@ async def _remove(api: Api, folder: Path, volume: Object) -> None:
     released = volume.get("status", {}).get("phase") == "Released" and "deletionTimestamp" not in metadata
     if not (ours and released and spec["persistentVolumeReclaimPolicy"] == "Delete"):
         return
-    path = Path(spec["hostPath"]["path"])
+    path = Path(spec["local"]["path"])
     if path.parent == folder:  # an edited volume must not make us remove anything else
         await asyncio.to_thread(shutil.rmtree, path, True)
     await api.delete(f"{VOLUMES}/{metadata['name']}")
