@@ -15,30 +15,34 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from testing.tiny_models import chat_template, ready, widen_readout
 from testing.tiny_parts import EXPERTS, GLM, MISTRAL, Maker, TinyFamily, Tokens, language, make_tokenizer, with_images
+from testing.tiny_tiles import (
+    IDEFICS,
+    INTERNVL,
+    LLAMA,
+    LLAMA4,
+    MINICPM,
+    idefics3,
+    internvl,
+    llama4,
+    minicpm,
+    mllama,
+    smolvlm,
+)
 from testing.tiny_vision import (
     GEMMA3,
     GEMMA4,
     GLM_TOKENS,
-    IDEFICS,
-    INTERNVL,
-    LLAMA,
-    MINICPM,
     PIXTRAL,
     QWEN,
     THINKING,
     gemma3,
     gemma4,
     glm4v,
-    idefics3,
-    internvl,
-    minicpm,
     mistral3,
-    mllama,
     pixtral,
     qwen2_5_vl,
     qwen3_5,
     qwen3_vl,
-    smolvlm,
 )
 
 
@@ -107,6 +111,7 @@ FAMILIES: tuple[TinyFamily, ...] = (
     TinyFamily("GLM-4.1V", "glm4v", GLM_TOKENS, glm4v("Glm4v"), vision=True),
     TinyFamily("GLM-4.6V-Flash", "glm46v", GLM_TOKENS, glm4v("Glm46V"), vision=True),
     TinyFamily("Llama 3.2 Vision", "mllama", LLAMA, mllama, vision=True),
+    TinyFamily("Llama 4", "llama4", LLAMA4, llama4, vision=True, mixture=True),
     TinyFamily("MiniCPM-V 4.6", "minicpmv4_6", MINICPM, minicpm, vision=True),
     TinyFamily("Qwen3", "qwen3", THINKING, _text(bundled="qwen3")),
     TinyFamily(

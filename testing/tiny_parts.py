@@ -55,6 +55,11 @@ LLAMA_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 """meta-llama/Llama-3.2-11B-Vision-Instruct."""
+LLAMA4_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|header_start|>{{ m.role }}<|header_end|>\n\n{{ text(m) }}<|eot|>"
+    "{% endfor %}{% if add_generation_prompt %}<|header_start|>assistant<|header_end|>\n\n{% endif %}"
+)
+"""meta-llama/Llama-4-Scout-17B-16E-Instruct."""
 
 
 def with_images(template: str, image: str) -> str:
@@ -127,6 +132,23 @@ def language(tokenizer: Any, **more: Any) -> dict[str, Any]:
     """The config of a tiny language model."""
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     return SIZES | {"vocab_size": len(tokenizer)} | ids | more
+
+
+def linear_attention(tokenizer: Any, **more: Any) -> dict[str, Any]:
+    """The config of a tiny language model of Qwen3.5's kind."""
+    rope = {"rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25}
+    rope |= {"mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    return language(
+        tokenizer,
+        head_dim=32,
+        layer_types=["linear_attention", "full_attention"],
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        rope_parameters=rope,
+        **more,
+    )
 
 
 def token_id(tokenizer: Any, token: str) -> int:

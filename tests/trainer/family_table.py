@@ -8,7 +8,17 @@ from pathlib import Path
 from testing.tiny_families import FAMILIES, UNAVAILABLE
 
 PAGE = Path(__file__).parents[2] / "docs/reference/models.md"
-CAPABILITIES = ("train", "mask", "adapters", "resume", "packing", "merge, reload", "text alone", "estimate")
+CAPABILITIES = (
+    "train",
+    "mask",
+    "mixed batches",
+    "adapters",
+    "resume",
+    "packing",
+    "merge, reload",
+    "text alone",
+    "estimate",
+)
 BEGIN, END = "<!-- matrix:begin -->", "<!-- matrix:end -->"
 
 

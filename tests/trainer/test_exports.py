@@ -140,6 +140,15 @@ def test_a_finished_model_is_exported_again_without_training(workspace: Workspac
     assert (workspace.folder / "models/out/adapter_model.safetensors").read_bytes() == adapter
 
 
+def test_a_model_that_was_trained_whole_is_kept_beside_its_gguf_file(workspace: Workspace, llama_cpp: LlamaCpp) -> None:
+    output, _ = export(workspace, "job", adapter="none", saveMethod="gguf", ggufQuantization="q8_0")
+    folder = workspace.folder / "models/out"
+    assert output.gguf_path == "./models/out/job-q8_0.gguf" and (folder / "job-q8_0.gguf").is_file()
+    assert output.merged_path == output.path == "./models/out" and (folder / "model.safetensors").is_file()
+    assert llama_cpp.calls()[1][1] == str(folder)
+    assert (folder / "Modelfile").read_text().startswith("FROM ./job-q8_0.gguf\nTEMPLATE ")
+
+
 def test_what_llama_cpp_cannot_do_is_said_before_training(
     workspace: Workspace, llama_cpp: LlamaCpp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +199,11 @@ def test_a_merged_model_in_4_bit_and_one_of_a_base_that_comes_so(
     outcome, _ = workspace.train(config("job", VISION, QUICK, SHORT, {"saveMethod": "merged_4bit"}))
     assert outcome.output is not None and outcome.output.verified
     assert outcome.output.merged_path == "./models/out/merged"
+    whole = {"adapter": "none", "saveMethod": "merged_4bit", "outputDir": "./models/whole"}
+    outcome, _ = workspace.train(config("whole", VISION, QUICK, SHORT, whole))
+    assert outcome.output is not None and outcome.output.verified
+    assert "U8" in tensor_dtypes(workspace.folder / "models/whole/merged")
+    assert tensor_dtypes(workspace.folder / "models/whole") == {"BF16"}
     base, out = workspace.folder / "models/out/merged", workspace.folder / "models/out"
     assert "U8" in tensor_dtypes(base) and json.loads((base / "config.json").read_text())["quantization_config"]
 

@@ -30,7 +30,8 @@ from model_garden_trainer.batches.packing import PackedSteps, refusal
 from model_garden_trainer.batches.splits import open_data
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped
-from model_garden_trainer.models import auto_classes
+from model_garden_trainer.methods.sft import VisionLanguageTrainer
+from model_garden_trainer.models import auto_classes, full
 from testing.tiny_families import FAMILIES, UNAVAILABLE, TinyFamily, make_tiny
 from tests.trainer.family_table import CAPABILITIES, Table
 from tests.trainer.workspace import Told, Workspace, config
@@ -40,7 +41,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:`hidden_state` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:__array:DeprecationWarning"),  # of transformers' processors
-    pytest.mark.filterwarnings("ignore:Casting complex values:UserWarning"),  # of a buffer that is not saved
 ]
 
 TALK = [("What is seven times six?", "fortytwo"), ("And minus two?", "forty"), ("Name a river.", "Danube")]
@@ -201,19 +201,57 @@ def test_packed_losses_are_the_unpacked_ones_or_packing_is_refused(run: Run, tab
     pad = encoder.tokenizer.pad_token_id
     steps = PackedSteps(encoder, capacity=4096, rows=1, pad_token_id=pad, config=model.config)
     with torch.no_grad():
-        apart = sum(_loss(model, encoder([example])) for example in examples)
-        together = sum(_loss(model, batch) for batch in steps(examples)["micro_batches"])
+        apart = sum(sum(_losses(model, encoder([example]))) for example in examples)
+        together = sum(sum(_losses(model, batch)) for batch in steps(examples)["micro_batches"])
     assert together == pytest.approx(apart, rel=1e-5)
     table.record(run.family.model, "packing", "yes")
 
 
-def _loss(model: Any, batch: dict[str, torch.Tensor]) -> float:
+def _losses(model: Any, batch: dict[str, torch.Tensor]) -> list[float]:
+    """Of each row, the sum over its trained tokens."""
     logits = model(**{key: value for key, value in batch.items() if key != "labels"}, use_cache=False).logits
-    targets = batch["labels"][:, 1:].flatten()
     found = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), targets, ignore_index=IGNORED, reduction="sum"
+        logits[:, :-1].transpose(1, 2), batch["labels"][:, 1:], ignore_index=IGNORED, reduction="none"
     )
-    return float(found)
+    return found.sum(dim=1).tolist()  # type: ignore[no-any-return]
+
+
+def test_rows_of_one_batch_may_have_no_image_or_several_of_other_sizes(run: Run, table: Table) -> None:
+    if not run.family.vision:
+        table.record(run.family.model, "mixed batches", "-")
+        return
+    data = run.workspace.folder / "data"
+    for number, size in enumerate([(56, 42), (112, 56), (56, 112)]):  # two of them have the same area
+        Image.linear_gradient("L").convert("RGB").resize(size).save(data / f"size{number}.png")
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "<image>" * len(images) + asked},
+                {"role": "assistant", "content": answered},
+            ],
+            "images": [f"size{number}.png" for number in images],
+        }
+        for images, (asked, answered) in zip([[], [0], [1, 2], [2]], [*TALK, TALK[0]], strict=True)
+    ]
+    (data / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = run.spec.model_copy(update={"dataset_path": "./data/mixed.jsonl"})
+    model = auto_classes.model_class(spec, run.base).from_pretrained(run.base).eval()
+    collate = VisionLanguageTrainer.collator(auto_classes.collator(spec, run.base), model)
+    examples = list(open_data(spec, 0).training)
+    with torch.no_grad():
+        apart = [_losses(model, collate([example]))[0] for example in examples]
+        assert _losses(model, collate(examples)) == pytest.approx(apart, rel=1e-5)
+    table.record(run.family.model, "mixed batches", "yes")
+
+
+def test_full_tuning_trains_the_language_model_alone(run: Run) -> None:
+    model = auto_classes.model_class(run.spec, run.base).from_pretrained(run.base)
+    full.unfreeze(model, run.spec.lora_config)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    seeing = ("model.language_model.", "model.text_model.", "language_model.", "lm_head.")
+    sides = seeing if run.family.vision else ("model.", "lm_head.")
+    language = {name for name, _ in model.named_parameters() if name.startswith(sides)}
+    assert trained == language and len(trained) > 10
 
 
 def test_text_alone_trains_it_too(run: Run, table: Table) -> None:

@@ -94,10 +94,13 @@ class Talker:
         from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
         from model_garden.families import reads_images
+        from model_garden_trainer.models.repairs import repair
 
         base = self._base() if self._has_adapter else str(self._folder)
         revision = None if Path(base).is_dir() else self._spec.get("baseModelRevision")
-        sees = reads_images(AutoConfig.from_pretrained(base, revision=revision).to_dict())
+        config = AutoConfig.from_pretrained(base, revision=revision)
+        repair(config.model_type)
+        sees = reads_images(config.to_dict())
         model = _model_class(sees=sees).from_pretrained(base, revision=revision, **_options())
         if self._has_adapter:
             model = PeftModel.from_pretrained(model, self._folder)

@@ -32,6 +32,9 @@ from model_garden_trainer.errors import TrainingError
 IGNORED = -100
 """The label of a token without loss, as torch's cross entropy and transformers have it."""
 
+IMAGE_MASK = "cross_attention_mask"
+"""The input of a model whose images are not among its tokens (Llama 3.2 Vision): which token sees which image."""
+
 Batch = dict[str, torch.Tensor]
 MakeBatch = Callable[[list[dict[str, Any]]], Batch]
 """Makes a batch of rows: ``messages`` with PIL images among their parts, the ``images``, and the rendered ``text``."""
@@ -66,6 +69,7 @@ class Collator:
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.vision = vision
         self._reads_images = self.tokenizer is not processor
+        self._images_row_by_row = IMAGE_MASK in getattr(processor, "model_input_names", ())
         self._make: MakeBatch | None = None
         self.train_on = train_on
         self.selective_loss: SelectiveLoss = selective_loss
@@ -138,21 +142,41 @@ class Collator:
 
     def _make_batch(self, examples: list[Example], texts: list[str], images: list[list[Image.Image]]) -> Batch:
         """What tokenizer and processor make of the rows."""
-        if self._make:
-            rows = [
-                {"messages": _messages(example, pictures), "images": pictures, "text": text}
-                for example, text, pictures in zip(examples, texts, images, strict=True)
-            ]
-            return dict(self._make(rows))
         options: dict[str, Any] = {
             "return_tensors": "pt",
             "padding": True,
             "padding_side": "right",
             "add_special_tokens": False,  # chat templates write their own, and the renderer does for other rows
         }
+        if self._images_row_by_row and any(images) and not all(images):
+            return self._make_mixed(texts, images, options)
+        if self._make:
+            rows = [
+                {"messages": _messages(example, pictures), "images": pictures, "text": text}
+                for example, text, pictures in zip(examples, texts, images, strict=True)
+            ]
+            return dict(self._make(rows))
         if not self._reads_images:
             return dict(self.tokenizer(texts, **options))
         return dict(self.processor(text=texts, images=images if any(images) else None, **options))
+
+    def _make_mixed(self, texts: list[str], images: list[list[Image.Image]], options: dict[str, Any]) -> Batch:
+        """Rows with and without images, for a processor that takes no such batch.
+
+        What it makes of the images of some rows (those rows x ...) is laid into zeros (all rows x ...). The model's
+        layers that look at images add nothing to a row whose mask of them is zero.
+        """
+        rows = [row for row, pictures in enumerate(images) if pictures]
+        pictured = self.processor(text=[texts[row] for row in rows], images=[images[row] for row in rows], **options)
+        batch = dict(self.processor.tokenizer(texts, **options))
+        for name in pictured.keys() - batch.keys():
+            found = pictured[name]
+            shape = [len(texts), *found.shape[1:]]
+            if name == IMAGE_MASK:  # rows x length x images x tiles
+                shape[1] = batch["input_ids"].shape[1]
+            batch[name] = found.new_zeros(shape)
+            batch[name][rows, *(slice(size) for size in found.shape[1:])] = found
+        return batch
 
     def _placeholder(self, text: str, pictures: int, example: Example) -> str:
         """What stands for an image in the rendered text; empty where there is none.

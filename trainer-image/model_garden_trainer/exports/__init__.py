@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -65,10 +66,7 @@ def make(config: TrainerConfig, base: Path, output: Path) -> Exports:
             return Exports(merged=folder)
         case "gguf":
             merged.save_16bit(config, base, output, folder)
-            found = gguf.convert(config, folder, output)
-            with exporting("the Modelfile for Ollama could not be written; the adapter is kept"):
-                ollama.write(output, found, folder)
-            return found
+            return _gguf(config, folder, output)
         case unknown:
             assert_never(unknown)
 
@@ -80,9 +78,16 @@ def _make_of_model(config: TrainerConfig, base: Path, output: Path, folder: Path
             merged.save_4bit(config, base, output, folder)
             return Exports(merged=folder)
         case "gguf":
-            return gguf.convert(config, output, output)
+            return replace(_gguf(config, output, output), merged=None)  # the model is no step on the way here
         case _:
             return Exports()
+
+
+def _gguf(config: TrainerConfig, model: Path, output: Path) -> Exports:
+    found = gguf.convert(config, model, output)
+    with exporting("the Modelfile for Ollama could not be written; the adapter is kept"):
+        ollama.write(output, found, model)
+    return found
 
 
 def clean_up(made: Exports) -> Exports:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer.exports.merged import check_16bit, sixteen_bit
+from model_garden_trainer.exports.merged import check_16bit, narrow, sixteen_bit
 from model_garden_trainer.exports.outputs import exporting
 from model_garden_trainer.models.base_model import carry_processor_files
 
@@ -29,7 +29,7 @@ def save(model: Any, config: TrainerConfig, base: Path, output: Path) -> None:
         for name in _OF_AN_ADAPTER:  # an earlier attempt left it: transformers would load it with the model
             (output / name).unlink(missing_ok=True)
         model.config.use_cache = True  # off in training alone
-        model.to(sixteen_bit(base))
+        narrow(model, sixteen_bit(base))
         type(model).save_pretrained(model, output)
         carry_processor_files(base, output, config.spec.chat_template)
         check_16bit(output)

@@ -59,7 +59,8 @@ def save_16bit(config: TrainerConfig, base: Path, output: Path, folder: Path) ->
             model._weight_conversions = None  # else save_pretrained would undo what loading 4-bit weights did
         peft_adapter.untie(model, PeftConfig.from_pretrained(output))
         merged = peft_adapter.load(model, output).merge_and_unload(safe_merge=True)
-        merged.to(dtype).save_pretrained(folder)  # modules that are trained whole are saved in float32
+        narrow(merged, dtype)  # modules that are trained whole are saved in float32
+        merged.save_pretrained(folder)
         carry_processor_files(base, folder, config.spec.chat_template)
         check_16bit(folder)
 
@@ -71,6 +72,13 @@ def sixteen_bit(base: Path) -> Any:
 
     own = AutoConfig.from_pretrained(base, local_files_only=True).dtype
     return own if own in (torch.float16, torch.bfloat16) else torch.bfloat16
+
+
+def narrow(model: Any, dtype: Any) -> None:
+    """Hold the weights of a model in ``dtype``; complex buffers, as Llama 4 has, stay as they are."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
 
 
 def check_16bit(folder: Path) -> None:

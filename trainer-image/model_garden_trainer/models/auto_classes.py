@@ -11,13 +11,15 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.datasets.model_files import read_json
 from model_garden.families import reads_images
 from model_garden_trainer.batches.collator import Collator
+from model_garden_trainer.models.repairs import repair
 
 
 def model_class(spec: EffectiveSpec, folder: Path) -> Any:
-    """The auto class of the model in ``folder``.
+    """The auto class of the model in ``folder``, whose own classes are repaired where they need it.
 
     A model that reads images is loaded whole for rows of text too, so that its outputs keep the image encoder.
     """
+    repair(read_json(folder / "config.json").get("model_type", ""))
     return AutoModelForImageTextToText if _reads_images(spec, folder) else AutoModelForCausalLM
 
 

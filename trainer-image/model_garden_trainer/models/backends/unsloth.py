@@ -18,12 +18,14 @@ from unsloth_zoo import gradient_checkpointing
 from unsloth_zoo.compile_cache import megacache_save
 
 from model_garden.contract.spec import EffectiveSpec
+from model_garden.datasets.model_files import read_json
 from model_garden.families import VISION_MODULES
 from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models.backends import placement
 from model_garden_trainer.models.lora import choose, layers, pattern
 from model_garden_trainer.models.quantized import assert_quantized
+from model_garden_trainer.models.repairs import repair
 
 OWN_LOSS = True
 """The model computes its loss in a fused kernel that never holds all logits."""
@@ -37,6 +39,7 @@ def load_model(spec: EffectiveSpec, folder: Path) -> Any:
     Raises:
         TrainingError: InvalidModel for weights that do not load, or were not quantized as asked.
     """
+    repair(read_json(folder / "config.json").get("model_type", ""))
     h = spec.hyperparameters
     fast = FastVisionModel if spec.vision else FastModel
     try:
