@@ -1,14 +1,16 @@
 """Requests and limits of the trainer container."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from model_garden.builders.job import job
 from model_garden.builders.plan import check
 from model_garden.builders.resources import amount_of, preflight_resources, training_resources
 from model_garden.contract.resource import InvalidResource
-from tests.controller.builders import plan
+from tests.controller.builders import CLAIMS, SETTINGS, plan
 
 
 @pytest.mark.parametrize(
@@ -22,12 +24,34 @@ from tests.controller.builders import plan
             {"nvidia.com/gpu": 2},
             {"cpu": 8, "memory": "64Gi"},
         ),
+        ({"limits": {"nvidia.com/mig-1g.10gb": 1}}, {"nvidia.com/mig-1g.10gb": 1}, {"cpu": "2", "memory": "8Gi"}),
+        ({"limits": {"amd.com/gpu": 2, "cpu": 8}}, {"amd.com/gpu": 2, "cpu": 8}, {"memory": "8Gi"}),
+        ({"limits": {"amd.com/gpu": 0}}, {}, {"cpu": "500m", "memory": "1Gi"}),
     ],
-    ids=["one GPU by default", "no GPU is left out", "a limit is its own request", "what is given is kept"],
+    ids=[
+        "one GPU by default",
+        "no GPU is left out",
+        "a limit is its own request",
+        "what is given is kept",
+        "a MIG slice",
+        "GPUs of AMD",
+        "no GPU of AMD is left out",
+    ],
 )
 def test_training_gets_what_the_spec_gives(resources: Any, limits: Any, requests: Any) -> None:
     spec = plan(**({"resources": resources} if resources else {})).spec
     assert training_resources(spec) == {"limits": limits, "requests": requests}
+
+
+def test_a_claim_is_a_gpu_of_training_and_not_of_the_preflight() -> None:
+    resources = {"claims": [{"name": "gpu", "request": "one"}, {"name": "gpu", "request": "two"}]}
+    made = plan(resources=resources, podTemplate=CLAIMS)
+    assert made.spec.gpus == 2 and made.needs_preflight
+    for step, claims in (("train", CLAIMS["resourceClaims"]), ("preflight", None)):
+        pod = job(replace(made, step=step), SETTINGS)["spec"]["template"]["spec"]  # type: ignore[arg-type]
+        assert pod.get("resourceClaims") == claims
+        assert pod["containers"][0]["resources"].get("claims") == (claims and resources["claims"])
+        assert "nvidia.com/gpu" not in pod["containers"][0]["resources"]["limits"]
 
 
 @pytest.mark.parametrize(

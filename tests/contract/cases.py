@@ -149,6 +149,32 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
     ("an output on a web server", {"pushTo": "https://example.org/models"}, "spec.pushTo", True),
     ("an output that leaves its prefix", {"pushTo": "s3://bucket/models/.."}, "spec.pushTo", True),
     ("an endpoint without scheme", {"storage": {"endpointUrl": "minio:9000"}}, "spec.storage.endpointUrl", True),
+    ("half a slice", {"resources": {"limits": {"nvidia.com/mig-1g.10gb": "500m"}}}, "spec.resources.limits", False),
+    (
+        "two kinds of GPUs",
+        {"resources": {"limits": {"nvidia.com/gpu": 1, "nvidia.com/mig-1g.10gb": 1}}},
+        "spec.resources.limits",
+        True,
+    ),
+    (
+        "4 bit without an AMD GPU",
+        {"quantization": "4bit", "resources": {"limits": {"amd.com/gpu": 0}}},
+        "spec.quantization",
+        True,
+    ),
+    ("a claim that the pod lacks", {"resources": {"claims": [{"name": "gpu"}]}}, "spec.resources.claims", True),
+    (
+        "a claim that no container uses",
+        {"podTemplate": {"resourceClaims": [{"name": "gpu", "resourceClaimName": "one"}]}},
+        "spec.podTemplate.resourceClaims",
+        True,
+    ),
+    (
+        "a claim without a source",
+        {"resources": {"claims": [{"name": "gpu"}]}, "podTemplate": {"resourceClaims": [{"name": "gpu"}]}},
+        "spec.podTemplate.resourceClaims",
+        True,
+    ),
     ("half a GPU", {"resources": {"limits": {"nvidia.com/gpu": "500m"}}}, "spec.resources.limits", False),
 ]
 

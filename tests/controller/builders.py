@@ -23,6 +23,8 @@ BAD = Outcome(result="Failed", exit_code=3, reason="InvalidDataset", message="ro
 QUEUE = {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}
 OURS = {"annotations": {"model-garden.dev/suspended-by-spec": "true"}}
 
+CLAIMS = {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]}
+
 START = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(data_claim="data", models_claim="models", cache_claim="cache")
 

@@ -19,7 +19,7 @@ NEEDED = Estimate(
 
 def node(gib: int | None, gpus: int = 1, **labels: str) -> Node:
     memory = {"nvidia.com/gpu.memory": str(gib * 1024)} if gib else {}
-    return Node("n", memory | labels, gpus)
+    return Node("n", memory | labels, {"nvidia.com/gpu": gpus})
 
 
 def refused(*nodes: Node, **spec: Any) -> str | None:
@@ -42,6 +42,26 @@ def test_a_job_is_refused_only_if_no_node_can_ever_run_it(nodes: list[Node], spe
     assert (refused(*nodes, **spec) is not None) is refuse
 
 
+MIG = {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "spec", "refuse"),
+    [
+        ({"nvidia.com/mig-1g.10gb": 7}, MIG, True),
+        ({"nvidia.com/mig-3g.40gb": 2}, MIG, False),
+        ({"nvidia.com/mig-3g.40gb": 2}, {"resources": {"limits": {"nvidia.com/mig-3g.40gb": 1}}}, False),
+        ({"nvidia.com/gpu.shared": 4}, {"resources": {"limits": {"nvidia.com/gpu.shared": 1}}}, True),
+        ({"amd.com/gpu": 1}, {"resources": {"limits": {"amd.com/gpu": 1}}}, False),
+        ({"nvidia.com/gpu": 1}, {"resources": {"claims": [{"name": "gpu"}]}, "podTemplate": b.CLAIMS}, False),
+    ],
+    ids=["slice too small", "no such slice", "slice large enough", "time slice of a small GPU", "unknown AMD", "claim"],
+)
+def test_the_gpus_that_a_job_names_are_compared(gpus: dict[str, int], spec: Object, refuse: bool) -> None:
+    shared = Node("n", {"nvidia.com/gpu.memory": "16384"}, gpus)
+    assert (refused(shared, **spec) is not None) is refuse
+
+
 def test_a_refusal_has_the_parts_of_the_estimate_and_the_fix() -> None:
     said = refused(node(16), quantization="16bit")
     assert said
@@ -54,4 +74,4 @@ def test_a_trimmed_node_gives_the_same_facts() -> None:
         "metadata": {"name": "n", "labels": {"a": "b"}, "uid": "u"},
         "status": {"allocatable": {"nvidia.com/gpu": "4"}},
     }
-    assert Node.read(trim_node(whole)) == Node.read(whole) == Node("n", {"a": "b"}, 4)
+    assert Node.read(trim_node(whole)) == Node.read(whole) == Node("n", {"a": "b"}, {"nvidia.com/gpu": 4})

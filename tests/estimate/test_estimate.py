@@ -314,6 +314,22 @@ def test_a_nodes_labels_tell_its_gpus_memory(labels: dict[str, str], gib: float 
     assert gpu_memory_gib(labels) == (None if gib is None else pytest.approx(gib, abs=0.1))
 
 
+@pytest.mark.parametrize(
+    ("resource", "labels", "gib"),
+    [
+        ("nvidia.com/gpu.shared", {"nvidia.com/gpu.memory": "15360"}, 15),
+        ("nvidia.com/mig-1g.10gb", {"nvidia.com/gpu.memory": "81920"}, 9.7),
+        ("nvidia.com/mig-1g.10gb.me", {}, 9.7),
+        ("nvidia.com/mig-3g.40gb", {"nvidia.com/mig-3g.40gb.memory": "40448"}, 39.5),
+        ("nvidia.com/mig-other", {"nvidia.com/gpu.memory": "81920"}, None),
+        ("amd.com/gpu", {"amd.com/gpu.vram": "192G"}, 192),
+        ("amd.com/gpu", {"nvidia.com/gpu.memory": "81920"}, None),
+    ],
+)
+def test_the_memory_of_shared_and_other_gpus(resource: str, labels: dict[str, str], gib: float | None) -> None:
+    assert gpu_memory_gib(labels, resource) == (None if gib is None else pytest.approx(gib, abs=0.1))
+
+
 def test_nodes_are_left_out_only_where_it_is_known_that_they_cannot_do() -> None:
     def node(name: str, gpus: int, **labels: str) -> Node:
         status = {"allocatable": {"nvidia.com/gpu": str(gpus)} if gpus else {}}

@@ -20,7 +20,7 @@ _USER = 1000
 _HOME = {"name": "HOME", "value": f"{names.WORKSPACE}/tmp"}
 """The root is read-only. The trainer itself puts the caches of libraries into the cache claim."""
 _PASSED_ON = ("serviceAccountName", "imagePullSecrets", "priorityClassName")
-_PASSED_ON_TO_GPUS = ("nodeSelector", "tolerations", "affinity", "runtimeClassName", "schedulerName")
+_PASSED_ON_TO_GPUS = ("nodeSelector", "tolerations", "affinity", "runtimeClassName", "schedulerName", "resourceClaims")
 """The fields that select a node with a GPU. A preflight has none of them, since it needs no such node."""
 
 

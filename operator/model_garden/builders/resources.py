@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
-from model_garden.contract.pod import GPU_RESOURCE, Quantity
+from model_garden.contract.pod import Quantity, gpu_amounts
 from model_garden.contract.spec import EffectiveSpec
 
 Amounts = dict[str, Quantity]
@@ -19,7 +20,7 @@ _SUFFIXES = {
 }
 
 
-def training_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
+def training_resources(spec: EffectiveSpec) -> dict[str, Any]:
     """``spec.resources``, with requests for CPU and memory added if it has none.
 
     Kueue counts requests, so every container has some. A GPU count of 0 is removed, since some clusters refuse it.
@@ -27,12 +28,13 @@ def training_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
     given = spec.resources.to_dict() if spec.resources else {}
     limits, requests = dict(given.get("limits") or {}), dict(given.get("requests") or {})
     for amounts in (limits, requests):
-        if not int(amounts.get(GPU_RESOURCE, 1)):
-            del amounts[GPU_RESOURCE]
+        for name in [name for name, gpus in gpu_amounts(amounts).items() if not gpus]:
+            del amounts[name]
     for name, amount in (_REQUESTS_ON_GPU if spec.gpus else _REQUESTS_ON_CPU).items():
         if name not in limits:  # Kubernetes sets the request to the limit
             requests.setdefault(name, amount)
-    return {"requests": requests, "limits": limits}
+    claims = {"claims": given["claims"]} if given.get("claims") else {}
+    return {"requests": requests, "limits": limits} | claims
 
 
 def preflight_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
@@ -49,8 +51,9 @@ def preflight_resources(spec: EffectiveSpec) -> dict[str, Amounts]:
 def resource_problems(spec: EffectiveSpec) -> list[str]:
     """One line for each amount of ``spec.resources`` that is not a quantity."""
     problems = []
-    for field, amounts in (spec.resources.to_dict() if spec.resources else {}).items():
-        for name, amount in amounts.items():
+    given = spec.resources.to_dict() if spec.resources else {}
+    for field in ("requests", "limits"):
+        for name, amount in (given.get(field) or {}).items():
             try:
                 amount_of(amount)
             except ValueError as error:

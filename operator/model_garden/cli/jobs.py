@@ -86,12 +86,11 @@ def row(job: Object, *, wide: bool, namespaces: bool) -> dict[str, str]:
         "AGE": format.age(metadata["creationTimestamp"]),
     }
     if wide:
-        from model_garden.contract.pod import GPU_RESOURCE  # imports pydantic, which nothing else here needs
+        from model_garden.contract.pod import gpus_of  # imports pydantic, which nothing else here needs
 
-        limits = ((status.get("effectiveSpec") or spec).get("resources") or {}).get("limits") or {}
         cells |= {
             "MODEL": spec["baseModel"],
-            "GPUS": str(limits.get(GPU_RESOURCE, "")),
+            "GPUS": str(gpus_of((status.get("effectiveSpec") or spec).get("resources"))),
             "POD": status.get("podName") or "",
             "OUTPUT": (status.get("output") or {}).get("path") or "",
             "WHY": "" if phase(job) in ("Running", "Succeeded") else explanation(job).replace("\n", " "),

@@ -12,7 +12,7 @@ from typing import Any
 
 from model_garden.contract.adapter_rules import OF_ADAPTERS, needs_unquantized, only_on_transformers
 from model_garden.contract.fields import spec_fields
-from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.pod import GPU_RESOURCE, gpu_amounts
 from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec
 
 _SIZE = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])")
@@ -104,8 +104,10 @@ def effective_spec(
         given["adapterPath"] = f"./models/{start}"
     result = merge(table, given)
     if local_gpus is None:
-        limits = result.setdefault("resources", {}).setdefault("limits", {})
-        limits.setdefault(GPU_RESOURCE, gpus)
+        resources = result.setdefault("resources", {})
+        limits = resources.setdefault("limits", {})
+        if not gpu_amounts(limits) and spec.gpu_resource:
+            limits[spec.gpu_resource] = gpus
     else:
         result.setdefault("resources", {})["limits"] = {GPU_RESOURCE: local_gpus}
     return EffectiveSpec.model_validate(result)

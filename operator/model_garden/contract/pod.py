@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
@@ -16,6 +18,30 @@ Quantity = Annotated[int | str, Field(union_mode="left_to_right")]
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
 
 GPU_RESOURCE = "nvidia.com/gpu"
+"""The GPUs of a job that names no others."""
+GPU_PATTERN = "^(nvidia[.]com/(gpu|gpu[.]shared|mig-.+)|amd[.]com/gpu)$"
+"""Resources that are GPUs: NVIDIA's, its time slices (renamed by the device plugin) and MIG slices; AMD's."""
+
+
+def gpu_amounts(amounts: Mapping[str, Any] | None) -> dict[str, int]:
+    """The GPUs among amounts of resources."""
+    return {name: int(amount) for name, amount in (amounts or {}).items() if re.match(GPU_PATTERN, name)}
+
+
+def gpus_of(resources: Mapping[str, Any] | None) -> int:
+    """The GPUs per pod of a spec's ``resources``: the limit, else the request, else one for each claim, else 1."""
+    given = resources or {}
+    for amounts in (given.get("limits"), given.get("requests")):
+        if found := gpu_amounts(amounts):
+            return sum(found.values())
+    return len(given.get("claims") or ()) or 1
+
+
+def gpu_resource(resources: Mapping[str, Any] | None) -> str | None:
+    """The name of the GPUs of a spec's ``resources``; None for those of claims."""
+    given = resources or {}
+    found = [*gpu_amounts(given.get("limits")), *gpu_amounts(given.get("requests"))]
+    return found[0] if found else None if given.get("claims") else GPU_RESOURCE
 
 
 class LocalObjectReference(ContractModel):
@@ -82,6 +108,21 @@ class Toleration(ContractModel):
     toleration_seconds: int | None = None
 
 
+class ResourceClaim(ContractModel):
+    """Devices of Dynamic Resource Allocation: an existing ResourceClaim, or a template that makes one for each pod."""
+
+    name: ObjectName
+    resource_claim_name: ObjectName | None = None
+    resource_claim_template_name: ObjectName | None = None
+
+
+class ContainerClaim(ContractModel):
+    """A claim of ``podTemplate.resourceClaims``, or one request of it."""
+
+    name: ObjectName
+    request: ObjectName | None = None
+
+
 class PodTemplate(ContractModel):
     """Further fields of the training pods, as in Kubernetes."""
 
@@ -97,6 +138,7 @@ class PodTemplate(ContractModel):
     priority_class_name: ObjectName | None = None
     runtime_class_name: ObjectName | None = None
     scheduler_name: ObjectName | None = None
+    resource_claims: list[ResourceClaim] | None = Field(None, max_length=16)
 
 
 class Resources(ContractModel):
@@ -104,16 +146,24 @@ class Resources(ContractModel):
 
     requests: dict[str, Quantity] | None = Field(None, max_length=16)
     limits: dict[str, Quantity] | None = declare(
-        f"Limits of the container, as in Kubernetes. {GPU_RESOURCE}: 0 trains on the CPU.",
+        f"Limits of the container, as in Kubernetes. GPUs are {GPU_RESOURCE}, nvidia.com/mig-*, nvidia.com/gpu.shared "
+        f"and amd.com/gpu. {GPU_RESOURCE}: 0 trains on the CPU.",
         shapes_weights=False,
         default_words=f"{GPU_RESOURCE}: 1",
+        max_length=16,
+    )
+    claims: list[ContainerClaim] | None = declare(
+        "Claims of podTemplate.resourceClaims that the container uses (Dynamic Resource Allocation). Without GPUs in "
+        "limits, each entry gives the job one GPU.",
+        shapes_weights=False,
+        default_words="none",
         max_length=16,
     )
 
     @field_validator("requests", "limits")
     @classmethod
     def _whole_gpus(cls, amounts: dict[str, Quantity] | None) -> dict[str, Quantity] | None:
-        gpus = (amounts or {}).get(GPU_RESOURCE, 0)
-        if not str(gpus).isdigit():
-            raise ValueError(f"{GPU_RESOURCE} must be a whole number of GPUs, 0 or more; got {gpus!r}")
+        for name, amount in (amounts or {}).items():
+            if re.match(GPU_PATTERN, name) and not str(amount).isdigit():
+                raise ValueError(f"{name} must be a whole number of GPUs, 0 or more; got {amount!r}")
         return amounts

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from model_garden.contract import addresses
 from model_garden.contract.adapter_rules import ADAPTER_RULES
+from model_garden.contract.gpu_rules import GPU_RULES, WITHOUT_GPU, without_gpu
 from model_garden.contract.method_rules import METHOD_RULES
-from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.rule import VISION, Document, Rule, get, has, is_vision
 
 
@@ -52,22 +52,15 @@ def _address(field: str) -> Rule:
     )
 
 
-def _without_gpu(spec: Document) -> bool:
-    return str(get(spec, "resources.limits") and spec["resources"]["limits"].get(GPU_RESOURCE, 1)) == "0"
-
-
 def _servers(spec: Document) -> int:
     return len(set(spec.get("reportTo") or ()) - {"tensorboard"})
 
 
 _VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
-_WITHOUT_GPU = (
-    f"({has('resources.limits')} && '{GPU_RESOURCE}' in self.resources.limits"
-    f" && string(self.resources.limits['{GPU_RESOURCE}']) == '0')"
-)
 
 RULES = (
     *ADAPTER_RULES,
+    *GPU_RULES,
     *(_address(field) for field in ("datasetPath", "validationDatasetPath", "baseModel", "adapterPath")),
     Rule(
         "pushTo",
@@ -187,14 +180,14 @@ RULES = (
     ),
     Rule(
         "backend",
-        lambda s: s.get("backend") == "unsloth" and _without_gpu(s),
-        f"!has(self.backend) || self.backend != 'unsloth' || !{_WITHOUT_GPU}",
+        lambda s: s.get("backend") == "unsloth" and without_gpu(s),
+        f"!has(self.backend) || self.backend != 'unsloth' || !{WITHOUT_GPU}",
         "needs a GPU; request one in resources.limits or use backend: transformers",
     ),
     Rule(
         "quantization",
-        lambda s: s.get("quantization") in ("4bit", "8bit") and _without_gpu(s),
-        f"!has(self.quantization) || !(self.quantization in ['4bit', '8bit']) || !{_WITHOUT_GPU}",
+        lambda s: s.get("quantization") in ("4bit", "8bit") and without_gpu(s),
+        f"!has(self.quantization) || !(self.quantization in ['4bit', '8bit']) || !{WITHOUT_GPU}",
         "needs a GPU; request one in resources.limits or use quantization: none",
     ),
     Rule(

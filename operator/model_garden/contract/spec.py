@@ -49,7 +49,7 @@ from model_garden.contract.options import (
     Tracker,
     Tracking,
 )
-from model_garden.contract.pod import GPU_RESOURCE, PodTemplate, Resources
+from model_garden.contract.pod import PodTemplate, Resources, gpu_resource, gpus_of
 
 ModelType = Literal["text", "vision"]
 Quantization = Literal["4bit", "8bit", "16bit", "none"]
@@ -256,11 +256,13 @@ class TrainingJobSpec(ContractModel):
 
     @property
     def gpus(self) -> int:
-        """GPUs per pod: the limit, else the request, else 1."""
-        for amounts in (self.resources and self.resources.limits, self.resources and self.resources.requests):
-            if amounts and GPU_RESOURCE in amounts:
-                return int(amounts[GPU_RESOURCE])
-        return 1
+        """GPUs per pod: the limit, else the request, else one for each claim, else 1."""
+        return gpus_of(self.resources.to_dict() if self.resources else None)
+
+    @property
+    def gpu_resource(self) -> str | None:
+        """The name of the resource that the GPUs are; None for those of claims."""
+        return gpu_resource(self.resources.to_dict() if self.resources else None)
 
     @model_validator(mode="after")
     def _contradictions(self) -> Self:

@@ -42,17 +42,25 @@ def does_not_fit(spec: EffectiveSpec, needed: Estimate, nodes: Sequence[Node]) -
     """Why no node can run the job, with the parts of its estimate and the fix; None if one may.
 
     Only nodes with as many GPUs as it asks for, and with the labels of its ``nodeSelector``, count. The job waits
-    where there is none, or one without a label for its memory: it fails only if no node can ever run it.
+    where there is none, or one without a label for its memory: it fails only if no node can ever run it. The devices of
+    claims are not compared.
     """
-    selector = (spec.pod_template and spec.pod_template.node_selector) or {}
-    candidates = [node for node in nodes if node.gpus >= spec.gpus and selector.items() <= dict(node.labels).items()]
-    if not candidates or nodes_that_fit(needed, candidates, gpus=spec.gpus):
+    resource = spec.gpu_resource
+    if resource is None:
         return None
-    largest = max(gpu_memory_gib(node.labels) or 0 for node in candidates)
+    selector = (spec.pod_template and spec.pod_template.node_selector) or {}
+    candidates = [
+        node
+        for node in nodes
+        if node.gpus.get(resource, 0) >= spec.gpus and selector.items() <= dict(node.labels).items()
+    ]
+    if not candidates or nodes_that_fit(needed, candidates, gpus=spec.gpus, resource=resource):
+        return None
+    largest = max(gpu_memory_gib(node.labels, resource) or 0 for node in candidates)
     parts = "\n".join(f"  {line}" for line in explain(needed))
     return (
-        f"the job needs at least {needed.min_gib:.1f} GiB of GPU memory, and the largest GPU available to it has "
-        f"{largest:.1f} GiB; {_fix(spec, needed)}. The estimate:\n{parts}"
+        f"the job needs at least {needed.min_gib:.1f} GiB of GPU memory, and the largest {resource} available to it "
+        f"has {largest:.1f} GiB; {_fix(spec, needed)}. The estimate:\n{parts}"
     )
 
 

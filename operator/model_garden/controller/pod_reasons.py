@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from model_garden.contract.pod import GPU_PATTERN
+
 Object = dict[str, Any]
 
 PendingKind = Literal[
@@ -91,7 +93,7 @@ def _unscheduled(reported: str) -> PendingReason:
             f"a PersistentVolumeClaim has no volume yet; check its storage class and its events ({reported})",
         )
     lacking = [name.rstrip(".") for name in _INSUFFICIENT.findall(reported)]
-    gpus = [name for name in lacking if name.endswith("/gpu")]
+    gpus = [name for name in lacking if re.match(GPU_PATTERN, name)]
     if gpus:
         return PendingReason(
             "Capacity", "NoFreeGPU", f"waiting for a GPU: no node has enough free {gpus[0]} ({reported})"

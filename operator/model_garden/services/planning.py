@@ -95,9 +95,10 @@ async def estimate_memory(cluster: Cluster, question: Question) -> dict[str, Any
     except ValueError as wrong:
         raise InvalidResource([f"spec.base_model_config: {wrong}"]) from wrong
     answer: dict[str, Any] = {"estimate": found.to_snake_dict()}
-    if nodes is not None:
-        fitting = {node.name for node in nodes_that_fit(found, nodes, gpus=spec.gpus)}
-        answer["nodes"] = [node_fit(node, node.name in fitting) for node in nodes if node.gpus]
+    resource = spec.gpu_resource
+    if nodes is not None and resource:
+        fitting = {node.name for node in nodes_that_fit(found, nodes, gpus=spec.gpus, resource=resource)}
+        answer["nodes"] = [node_fit(node, resource, node.name in fitting) for node in nodes if resource in node.gpus]
     return answer
 
 
@@ -126,8 +127,8 @@ async def _nodes(cluster: Cluster) -> list[Node] | None:
         return None
 
 
-def node_fit(node: Node, fits: bool) -> dict[str, Any]:
+def node_fit(node: Node, resource: str, fits: bool) -> dict[str, Any]:
     """A ``NodeFit`` as plain values."""
-    memory = gpu_memory_gib(node.labels)
+    memory = gpu_memory_gib(node.labels, resource)
     known = {} if memory is None else {"gpu_memory_gib": round(memory, 1)}
-    return {"name": node.name, "gpus": node.gpus} | known | {"fits": fits}
+    return {"name": node.name, "gpus": node.gpus[resource]} | known | {"fits": fits}

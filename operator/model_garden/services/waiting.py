@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.pod import gpus_of
 from model_garden.contract.status import Phase
 from model_garden.services.job_view import Object, explanation, phase
 from model_garden.services.queries import by_age
@@ -69,5 +69,4 @@ def training_queue(jobs: list[Object]) -> dict[str, Any]:
 def gpus(job: Object) -> int:
     """The GPUs that all pods of a job ask for."""
     spec = (job.get("status") or {}).get("effectiveSpec") or job["spec"]
-    limits = (spec.get("resources") or {}).get("limits") or {}
-    return int(limits.get(GPU_RESOURCE, 1)) * int(spec.get("numNodes") or 1)
+    return gpus_of(spec.get("resources")) * int(spec.get("numNodes") or 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from model_garden.contract.pod import GPU_RESOURCE
+from model_garden.contract.pod import gpus_of
 from model_garden.services import format
 from model_garden.services.job_view import explanation, has_ended, phase
 from model_garden.services.trainer_log import STAGES
@@ -129,8 +129,7 @@ def _expected(job: Object) -> set[str]:
 
 def _gpus(job: Object) -> bool:
     spec = (job.get("status") or {}).get("effectiveSpec") or job["spec"]
-    limits = (spec.get("resources") or {}).get("limits") or {}
-    return str(limits.get(GPU_RESOURCE, 1)) != "0"
+    return gpus_of(spec.get("resources")) > 0
 
 
 def _wants_preflight(job: Object) -> bool:
