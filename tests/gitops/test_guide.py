@@ -26,9 +26,10 @@ ROWS = {
         "Starting",
         "Starting, retry",
     ],
-    "`Pending`, `Starting`: something is missing, such as a claim or an image": [
+    "`Pending`, `Starting`, `Queued`: something is missing, such as a claim, an image or Kueue": [
         "Pending, no claim",
         "Starting, no image",
+        "Queued, no Kueue",
     ],
     "`Pending`: no GPU or node is free": ["Pending, no GPU"],
     "`Queued`": ["Queued"],

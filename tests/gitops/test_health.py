@@ -28,6 +28,12 @@ def preflight(job: Object, *pods: Object) -> TrainingJobStatus:
     return next_status(seen, verdict_of(seen, missing_seconds=300))
 
 
+def queued(*, served: bool) -> TrainingJobStatus:
+    """Suspended by Kueue, or for ever where no Kueue is installed."""
+    seen = replace(observation(b.job(suspend=True, **QUEUE), **QUEUE), kueue_served=served)
+    return next_status(seen, verdict_of(seen, missing_seconds=300))
+
+
 NO_CLAIM = b.unscheduled('persistentvolumeclaim "rows" not found')
 SUCCEEDED = status(b.job("Complete"), b.ended(0, DONE))
 STATUSES: dict[str, tuple[TrainingJobStatus, str, str, str]] = {
@@ -49,7 +55,8 @@ STATUSES: dict[str, tuple[TrainingJobStatus, str, str, str]] = {
         "InProgress",
         "Progressing",
     ),
-    "Queued": (status(b.job(suspend=True), **QUEUE), "Current", "InProgress", "Progressing"),
+    "Queued": (queued(served=True), "Current", "InProgress", "Progressing"),
+    "Queued, no Kueue": (queued(served=False), "Failed", "Failed", "Degraded"),
     "Starting": (status(b.job()), "InProgress", "InProgress", "Progressing"),
     "Starting, no image": (status(b.job(), b.waiting("ImagePullBackOff")), "Failed", "Failed", "Degraded"),
     "Running": (
