@@ -79,6 +79,11 @@ def test_an_operator_of_two_namespaces_gets_no_cluster_wide_rights() -> None:
     assert environment(documents)["MODEL_GARDEN_NAMESPACES"] == "team-a,team-b"
 
 
+def test_who_may_not_create_cluster_wide_objects_can_install_without_them() -> None:
+    documents = render("watchNamespaces={team-a}", "crds.install=false", "rbac.userRoles=false", "replicas=2")
+    assert {document["metadata"].get("namespace") for document in documents} == {"mg", "team-a"}
+
+
 def test_several_replicas_choose_a_leader() -> None:
     documents = render("replicas=2", "watchNamespaces={team-a}")
     assert environment(documents)["MODEL_GARDEN_LEADER_ELECTION"] == "true"

@@ -142,7 +142,7 @@ def test_a_lease_is_not_held_when_the_api_server_does_not_answer(
     run: Callable[[Path], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An API server that takes the connection and says nothing: the other replica's time must not run out meanwhile."""
-    monkeypatch.setattr(leader, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(leader, "ANSWER_SECONDS", 0.1)
 
     async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -13,18 +13,20 @@ from model_garden.cluster import LEASES, Cluster, ClusterError
 _log = logging.getLogger(__name__)
 
 LEASE = "model-garden-operator"
-DURATION_SECONDS = 10
-"""How long the Lease must be unchanged until another replica takes it: a takeover lasts 12 s at most."""
+DURATION_SECONDS = 11
+"""How long the Lease must be unchanged until another replica takes it."""
 
-RENEW_SECONDS = 2
-"""Time between two renewals, and the longest wait for the answer to one."""
+GIVE_UP_SECONDS = 9.5
+"""Age of the last renewal at which its holder stops, so that it has stopped when another replica starts."""
 
-LOOK_SECONDS = 1
+RENEW_SECONDS = 2.0
+"""Time between two renewals."""
+
+LOOK_SECONDS = 0.5
 """Time between two looks of a replica that waits."""
 
-GIVE_UP_SECONDS = DURATION_SECONDS - 2 * RENEW_SECONDS - 1
-"""Age of the last renewal at which its holder stops. It looks each ``2 * RENEW_SECONDS`` or sooner, so it has stopped
-before another replica starts."""
+ANSWER_SECONDS = 4.0
+"""The longest wait for an answer of the API server."""
 
 
 class LostLease(RuntimeError):
@@ -57,19 +59,27 @@ class Leader:
         Raises:
             LostLease: when the Lease could not be renewed in time.
         """
-        renewed = time.monotonic()
+        clock = asyncio.get_running_loop()
+        renewed = clock.time()
+        while True:
+            try:
+                async with asyncio.timeout_at(renewed + GIVE_UP_SECONDS):
+                    renewed = await self._renew(clock)
+            except TimeoutError:
+                raise LostLease(f"the Lease {self._namespace}/{LEASE} could not be renewed") from None
+
+    async def _renew(self, clock: asyncio.AbstractEventLoop) -> float:
+        """Try until the Lease is renewed; the time at which that was asked for."""
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            asked = time.monotonic()
+            asked = clock.time()
             if await self._try():
-                renewed = asked
-            elif time.monotonic() - renewed > GIVE_UP_SECONDS:
-                raise LostLease(f"the Lease {self._namespace}/{LEASE} could not be renewed")
+                return asked
 
     async def release(self) -> None:
         """Give up the Lease, so that the next replica starts at once."""
         try:
-            async with asyncio.timeout(RENEW_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 lease = await self._cluster.get(LEASES, LEASE, self._namespace)
                 if lease["spec"].get("holderIdentity") == self._identity:
                     lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
@@ -80,10 +90,10 @@ class Leader:
     async def _try(self) -> bool:
         """Take or renew the Lease; False if another holds it, or if the cluster does not answer in time."""
         try:
-            async with asyncio.timeout(RENEW_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._take()
         except TimeoutError:
-            _log.warning("the API server did not answer about the Lease within %d s", RENEW_SECONDS)
+            _log.warning("the API server did not answer about the Lease within %g s", ANSWER_SECONDS)
             return False
 
     async def _take(self) -> bool:
