@@ -1,5 +1,6 @@
 """The preflight Job of a TrainingJob that asks for a GPU: it requests a little CPU and no GPU."""
 
+import urllib.request
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ def jobs(harness: OperatorHarness, name: str) -> list[str]:
 
 
 def test_the_preflight_of_a_gpu_job_runs_without_a_gpu(harness: OperatorHarness) -> None:
-    submit(harness, "ready")
+    submit(harness, "ready", {"STEPS": 4, "STEP_SECONDS": 0.5})
     status = harness.until("ready", "Succeeded")
     assert status["preflightCompletionTime"] <= status["startTime"]
     assert status["estimate"]["minGiB"] == 1
@@ -35,6 +36,10 @@ def test_the_preflight_of_a_gpu_job_runs_without_a_gpu(harness: OperatorHarness)
     assert trained["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     phases = [reason for reason, _ in harness.cluster.until(lambda: _with(harness.events("ready"), "Succeeded"))]
     assert phases == ["Preparing", "Pending", "Starting", "Running", "Succeeded"]
+    seconds = f'model_garden_job_gpu_seconds_total{{name="ready",namespace="garden"}} {attempt["gpuSeconds"]}'
+    metrics = urllib.request.urlopen(f"http://127.0.0.1:{harness.port}/metrics", timeout=5).read().decode()
+    assert seconds.partition(".")[0] in metrics
+    assert status["usage"]["gpuHours"] == pytest.approx(attempt["gpuSeconds"] / 3600, abs=1e-6)
 
 
 def test_the_message_of_preparing_names_the_stage(harness: OperatorHarness) -> None:

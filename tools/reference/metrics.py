@@ -9,14 +9,15 @@ from model_garden.controller.metrics import Metrics
 from tools.reference.markdown import page, table
 
 INTRODUCTION = """
-The operator serves these on `/metrics` for Prometheus, beside the usual metrics of a Python process. Metrics of one job
-are there while it runs. Its complete curve is in `metrics.jsonl` of the [output folder](output-folder.md), and its
-latest figures are in [`status.progress`](status.md).
+The operator serves these on `/metrics` for Prometheus, beside the usual metrics of a Python process. Figures of training
+are there while a job runs, and its GPU time for as long as the TrainingJob exists. Its complete curve is in
+`metrics.jsonl` of the [output folder](output-folder.md), and its latest figures are in [`status.progress`](status.md).
 """
 RUNNING_JOB: dict[str, Any] = {
     "metadata": {"namespace": "default", "name": "example"},
     "status": {
         "phase": "Running",
+        "usage": {"gpuHours": 1.0, "trainingGpuHours": 0.9, "cost": 2.5, "currency": "USD"},
         "progress": {"step": 1, "totalSteps": 2, "loss": 1.0, "estimatedCompletionTime": "2026-01-01T00:00:00Z"},
     },
 }

@@ -31,6 +31,7 @@ def _command(value: object) -> object:
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Count = Annotated[int, Field(ge=1, le=65_535)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
@@ -77,6 +78,12 @@ class Settings(BaseSettings):
         "Address of a mirror of the Hugging Face Hub, which trainers use as `HF_ENDPOINT`. Default: the Hub itself.",
         "hub.endpoint",
     )
+    gpu_hour_price: Price = _setting(
+        0.0,
+        "Price of an hour of one GPU, for the cost in `status.usage`. Without one, no cost is shown.",
+        "cost.gpuHour",
+    )
+    currency: str = _setting("USD", "Currency of the price.", "cost.currency")
     progress_seconds: Seconds = _setting(
         10.0, "Least number of seconds between two progress updates of one job.", "progressIntervalSeconds"
     )

@@ -135,6 +135,7 @@ def description(job: Object) -> list[tuple[str, str]]:
         ("memory", format.memory_line(status["estimate"]) if status.get("estimate") else ""),
         ("progress", format.step_line(progress, running=phase(job) == "Running") if progress else ""),
         ("loss", _loss_words(losses(job))),
+        ("GPU time", format.usage_line(status["usage"]) if status.get("usage") else ""),
         ("pod", status.get("podName") or ""),
     ]
     said = (status.get("failure") or {}).get("message")

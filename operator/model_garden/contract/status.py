@@ -178,6 +178,24 @@ class Attempt(Report):
     """When the trainer started."""
     end_time: str | None = None
     """When the pod ended."""
+    gpu_seconds: float | None = None
+    """Seconds for which its GPUs were held, times their number: from the binding of the pod to its end, or to its last
+    report."""
+    training_gpu_seconds: float | None = None
+    """The part of gpuSeconds in which the GPUs trained or evaluated."""
+
+
+class Usage(Report):
+    """GPU time of all attempts of the job."""
+
+    gpu_hours: float
+    """Hours for which GPUs were held, times their number."""
+    training_gpu_hours: float
+    """The part of gpuHours in which the GPUs trained or evaluated."""
+    cost: float | None = None
+    """gpuHours times the price in the operator's settings."""
+    currency: str | None = None
+    """Currency of the cost."""
 
 
 class SampleScores(Report):
@@ -297,6 +315,8 @@ class TrainingJobStatus(Report):
     """The job in Kueue, for a job that Kueue manages."""
     attempts: list[Attempt] | None = Field(None, max_length=MAX_ATTEMPTS)
     """The last ten pods that trained."""
+    usage: Usage | None = None
+    """GPU time of all attempts of the job, and its cost if the operator knows a price."""
     output: OutputStatus | None = None
     """The trained model."""
     failure: Failure | None = None

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from model_garden.contract.status import Phase
@@ -54,13 +54,13 @@ class Metrics:
 
 
 class JobsCollector(Collector):
-    """Jobs by phase, the queue's depth, and for each running job its step, loss and ETA."""
+    """Jobs by phase, the queue's depth, for each running job its step, loss and ETA, and the GPU time of each job."""
 
     def __init__(self, training_jobs: Iterable[Object], queue: Sized) -> None:
         self._training_jobs = training_jobs
         self._queue = queue
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """Read the caches."""
         phases: Tally[str] = Tally()
         step = GaugeMetricFamily("model_garden_job_step", "Optimizer step of a running job.", labels=_JOB_LABELS)
@@ -73,13 +73,33 @@ class JobsCollector(Collector):
             "When a running job is expected to end.",
             labels=_JOB_LABELS,
         )
+        held = CounterMetricFamily(
+            "model_garden_job_gpu_seconds",
+            "Seconds for which the GPUs of a job were held, times their number.",
+            labels=_JOB_LABELS,
+        )
+        trained = CounterMetricFamily(
+            "model_garden_job_training_gpu_seconds",
+            "The part of model_garden_job_gpu_seconds_total in which the GPUs trained or evaluated.",
+            labels=_JOB_LABELS,
+        )
+        cost = CounterMetricFamily(
+            "model_garden_job_cost",
+            "Cost of a job's GPU time at the operator's price.",
+            labels=(*_JOB_LABELS, "currency"),
+        )
         for resource in self._training_jobs:
             status = resource.get("status") or {}
             phases[status.get("phase") or "Pending"] += 1
             progress = status.get("progress")
+            labels = (resource["metadata"]["namespace"], resource["metadata"]["name"])
+            if usage := status.get("usage"):
+                held.add_metric(labels, 3600 * usage["gpuHours"])
+                trained.add_metric(labels, 3600 * usage["trainingGpuHours"])
+                if "cost" in usage:
+                    cost.add_metric((*labels, usage["currency"]), usage["cost"])
             if status.get("phase") != "Running" or not progress:
                 continue
-            labels = (resource["metadata"]["namespace"], resource["metadata"]["name"])
             step.add_metric(labels, progress["step"])
             total.add_metric(labels, progress["totalSteps"])
             if "loss" in progress:
@@ -89,5 +109,5 @@ class JobsCollector(Collector):
         jobs = GaugeMetricFamily("model_garden_jobs", "TrainingJobs by phase.", labels=("phase",))
         for phase in get_args(Phase):
             jobs.add_metric((phase,), phases[phase])
-        yield from (jobs, step, total, loss, eta)
+        yield from (jobs, step, total, loss, eta, held, trained, cost)
         yield GaugeMetricFamily("model_garden_queue_depth", "Jobs waiting to be reconciled.", value=len(self._queue))

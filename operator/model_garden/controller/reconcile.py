@@ -25,6 +25,7 @@ from model_garden.controller.queue_positions import QueuePositions
 from model_garden.controller.status import finished, invalid, next_status, read_status, with_generation
 from model_garden.controller.status_writer import StatusWriter
 from model_garden.controller.store import Key, Store, key_of
+from model_garden.controller.usage import Price
 from model_garden.controller.verdict import (
     ENDED,
     Now,
@@ -136,8 +137,9 @@ class Reconciler:
         return await self._conclude(resource, seen, verdict, pause)
 
     def _observation(self, plan: Plan, facts: Facts, status: TrainingJobStatus, now: Now) -> Observation:
-        training = self.streams.training(plan.uid, status)
-        return Observation(plan, facts, training, status, now, kueue_served=self.store.kueue_served)
+        training, settings = self.streams.training(plan.uid, status), self.settings
+        price = Price(settings.gpu_hour_price, settings.currency) if settings.gpu_hour_price else None
+        return Observation(plan, facts, training, status, now, kueue_served=self.store.kueue_served, price=price)
 
     async def _act(self, resource: Object, plan: Plan, status: TrainingJobStatus, now: Now) -> Facts | None:
         """Create, change or cancel the Job. Return the facts; None after a change that wakes the TrainingJob again."""

@@ -21,6 +21,7 @@ from model_garden.contract.status import (
 )
 from model_garden.controller.kueue import DEACTIVATED
 from model_garden.controller.observed import End, Facts, PodFacts
+from model_garden.controller.usage import gpu_seconds, usage
 from model_garden.controller.verdict import ENDED, Now, Observation, Verdict, job_failure, last_outcome
 
 Object = dict[str, Any]
@@ -74,6 +75,7 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
     prepared = verdict.reason == "PreflightSucceeded"
     job_exists = facts.job is not None and facts.job.owned
     job_end = facts.job.end_time if facts.job else None
+    tried = attempts(seen) if trains else []
     starts = [pod.started for pod in facts.pods if pod.started and trains]
     checkpoint = outcome.checkpoint_step if outcome and outcome.checkpoint_step is not None else training.checkpoint
     return TrainingJobStatus(
@@ -86,7 +88,8 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
         estimate=(outcome.estimate if outcome else None) or previous.estimate,
         fetched=(outcome.fetched if outcome else None) or previous.fetched,
         queue=_queue(seen),
-        attempts=(attempts(seen) or None) if trains else None,
+        attempts=(tried[-MAX_ATTEMPTS:] or None) if trains else None,
+        usage=usage(previous.usage, previous.attempts or (), tried, seen.price) if trains else None,
         output=(outcome.output if outcome else None) or previous.output,
         failure=_failure(seen, verdict, log_tail) if verdict.phase == "Failed" else None,
         job_name=plan.job_name if job_exists else previous.job_name,
@@ -186,9 +189,13 @@ def _condition(kind: ConditionType, holds: bool, verdict: Verdict, before: Condi
 
 
 def attempts(seen: Observation) -> list[Attempt]:
-    """The last ten pods that started. The end of each is recorded once."""
-    records = {attempt.pod: attempt for attempt in seen.previous.attempts or ()}
+    """The pods that started: the last ten so far, and newer ones. The end of each is recorded once."""
+    known = seen.previous.attempts or []
+    records = {attempt.pod: attempt for attempt in known}
+    oldest = (known[0].start_time or "") if len(known) == MAX_ATTEMPTS else ""
     for pod in seen.facts.pods:
+        if pod.name not in records and (pod.started or pod.created) < oldest:
+            continue  # it was listed before, until ten newer ones were
         if (pod.started or pod.end) and pod.is_an_attempt:
             records[pod.name] = _attempt(records.get(pod.name), pod, seen)
     alive = {pod.name for pod in seen.facts.pods}
@@ -201,7 +208,7 @@ def attempts(seen: Observation) -> list[Attempt]:
                 "end_time": seen.now.text(),
             }
             records[name] = attempt.model_copy(update=update)
-    return list(records.values())[-MAX_ATTEMPTS:]
+    return list(records.values())
 
 
 def _end_of_attempt(before: Attempt | None, end: End | None, facts: Facts) -> tuple[EndReason | None, str | None]:
@@ -224,6 +231,7 @@ def _attempt(before: Attempt | None, pod: PodFacts, seen: Observation) -> Attemp
         to_step = end.outcome.progress.step
     end_time = (before and before.end_time) or (end and (end.time or seen.now.text())) or None
     reason, message = _end_of_attempt(before, end, seen.facts)
+    held, trained = gpu_seconds(pod, seen.training, seen.plan.spec.gpus * seen.plan.nodes, end_time)
     return Attempt(
         pod=pod.name,
         node=pod.node,
@@ -234,6 +242,8 @@ def _attempt(before: Attempt | None, pod: PodFacts, seen: Observation) -> Attemp
         to_step=to_step,
         start_time=pod.started or (before.start_time if before else None),
         end_time=end_time,
+        gpu_seconds=held or (before.gpu_seconds if before else None),
+        training_gpu_seconds=trained or (before.training_gpu_seconds if before else None),
     )
 
 

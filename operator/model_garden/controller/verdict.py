@@ -15,6 +15,7 @@ from model_garden.controller import kueue, pod_reasons
 from model_garden.controller.observed import End, Facts, JobFacts
 from model_garden.controller.pod_reasons import PendingKind, PendingReason
 from model_garden.controller.trainer_events import Training
+from model_garden.controller.usage import Price
 
 ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Cancelled")
 
@@ -68,6 +69,7 @@ class Observation:
         now: the time.
         position: the job's place in the line of Kueue, from 1, if it is known.
         kueue_served: whether the cluster has Kueue.
+        price: what an hour of a GPU costs, if the operator's settings say so.
     """
 
     plan: Plan
@@ -77,6 +79,7 @@ class Observation:
     now: Now
     position: int | None = None
     kueue_served: bool = False
+    price: Price | None = None
 
 
 def judge(seen: Observation, missing_seconds: float) -> Verdict:

@@ -129,6 +129,16 @@ def dataset_line(dataset: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def usage_line(usage: Mapping[str, Any]) -> str:
+    """The GPU time of a job and its cost.
+
+    >>> usage_line({"gpuHours": 1.5, "trainingGpuHours": 1.25, "cost": 3.75, "currency": "USD"})
+    '1.50 GPU-hours, 1.25 of them training; 3.75 USD'
+    """
+    cost = f"; {usage['cost']:.2f} {usage['currency']}" if "cost" in usage else ""
+    return f"{usage['gpuHours']:.2f} GPU-hours, {usage['trainingGpuHours']:.2f} of them training{cost}"
+
+
 def memory_line(estimate: Mapping[str, Any]) -> str:
     """A line with the estimated memory of training."""
     gpu = f"; fits a GPU of {estimate['smallestGpu']} GB" if estimate.get("smallestGpu") else ""

@@ -125,6 +125,8 @@ def facts(job: Object) -> list[tuple[str, str]]:
         for label, key in (("Quantization", "quantization"), ("Backend", "backend"))
         if key in effective
     ]
+    if status.get("usage"):
+        found.append(("GPU time", format.usage_line(status["usage"])))
     return [*found, ("Output", spec.get("outputDir") or effective.get("outputDir") or "")]
 
 
