@@ -9,8 +9,8 @@ from model_garden.controller.metrics import Metrics
 from tools.reference.markdown import page, table
 
 INTRODUCTION = """
-The operator serves these on `/metrics` for Prometheus, beside the usual metrics of a Python process. Figures of training
-are there while a job runs, and its GPU time for as long as the TrainingJob exists. Its complete curve is in
+The operator serves these on `/metrics` for Prometheus, beside the usual metrics of a Python process. Figures of
+training are there while a job runs, and its GPU time for as long as the TrainingJob exists. Its complete curve is in
 `metrics.jsonl` of the [output folder](output-folder.md), and its latest figures are in [`status.progress`](status.md).
 """
 RUNNING_JOB: dict[str, Any] = {
