@@ -6,6 +6,7 @@ from typing import Any
 
 BASE: dict[str, Any] = {"baseModel": "org/model", "datasetPath": "./data/rows.jsonl"}
 MATCH = {"functions": ["exact_match"]}
+EXACT = {"metrics": ["exact_match"]}
 NO_GPU = {"limits": {"nvidia.com/gpu": 0}}
 
 # (what it is, changes to BASE, the field named, refused by the API server too)
@@ -137,6 +138,34 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
     ("regex without a pattern", {"method": "grpo", "rewards": {"functions": ["regex"]}}, "rewards.functions", True),
     ("rewards outside data", {"method": "grpo", "rewards": MATCH | {"file": "/tmp/a.py"}}, "rewards.file", True),
     ("rewards above data", {"method": "grpo", "rewards": MATCH | {"file": "./data/../a.py"}}, "rewards.file", True),
+    ("an evaluation without rows", {"evaluation": EXACT}, "spec.evaluation", True),
+    ("an unknown metric", {"validationFraction": 0.1, "evaluation": {"metrics": ["bleu"]}}, "evaluation.metrics", True),
+    ("no metric", {"validationFraction": 0.1, "evaluation": {"metrics": []}}, "evaluation.metrics", True),
+    (
+        "a metric twice",
+        {"validationFraction": 0.1, "evaluation": {"metrics": ["anls", "anls"]}},
+        "evaluation.metrics",
+        True,
+    ),
+    (
+        "an evaluation of what is trained on",
+        {"evaluation": EXACT | {"datasetPath": BASE["datasetPath"]}},
+        "evaluation.datasetPath",
+        True,
+    ),
+    (
+        "an evaluation of the split that is trained on",
+        {"datasetSplit": "all", "evaluation": EXACT | {"datasetPath": BASE["datasetPath"], "datasetSplit": "all"}},
+        "evaluation.datasetPath",
+        True,
+    ),
+    (
+        "a split of no data set",
+        {"validationFraction": 0.1, "evaluation": EXACT | {"datasetSplit": "test"}},
+        "evaluation.datasetSplit",
+        True,
+    ),
+    ("an evaluation without TLS", {"evaluation": EXACT | {"datasetPath": "http://a.org/b"}}, "datasetPath", True),
     ("a claim with a bad name", {"storage": {"dataClaim": "My Claim"}}, "spec.storage.dataClaim", True),
     ("an unknown toleration field", {"podTemplate": {"tolerations": [{"efect": "NoSchedule"}]}}, "efect", True),
     ("neither Hub id nor path", {"baseModel": "org/some model"}, "spec.baseModel", False),
@@ -181,6 +210,11 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
 OUTSIDE: list[tuple[str, dict[str, Any], str]] = [
     ("an absolute data set", {"datasetPath": "/etc/passwd"}, "spec.datasetPath"),
     ("a data set above the workspace", {"datasetPath": "../rows.jsonl"}, "spec.datasetPath"),
+    (
+        "an evaluation above the workspace",
+        {"evaluation": EXACT | {"datasetPath": "../rows.jsonl"}},
+        "spec.evaluation.datasetPath",
+    ),
     ("an output above the workspace", {"outputDir": "./../models"}, "spec.outputDir"),
     ("a model in the home folder", {"baseModel": "~/model"}, "spec.baseModel"),
 ]

@@ -134,7 +134,7 @@ class Workspace:
         return content
 
     def metrics(self, name: str) -> list[dict[str, Any]]:
-        """The lines of steps; the last line, of the sample answers, aside."""
+        """The lines of steps and of an evaluation; the last line, of the sample answers, aside."""
         lines = (self.folder / "models" / name / "metrics.jsonl").read_text().splitlines()
         return [line for line in map(json.loads, lines) if "samples" not in line]
 

@@ -6,6 +6,7 @@ tests/trainer/test_output_folder.py trains a tiny model and fails where a file h
 from __future__ import annotations
 
 from model_garden_trainer.engine.checkpoints import PREFIX, SEAL
+from model_garden_trainer.evaluation.evaluate import FILE as EVALUATION
 from model_garden_trainer.events import METRICS_FILE
 from model_garden_trainer.exports.merged import FOLDER as MERGED
 from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD, SAMPLES, TRACKERS
@@ -35,6 +36,7 @@ FILES: dict[str, tuple[str, str]] = {
         "The complete curve. Each line is a JSON object as in [`status.progress`](status.md).",
     ),
     SAMPLES: (ALWAYS, "A few rows, answered before and after training, and their scores."),
+    EVALUATION: ("`evaluation`", "Rows with the answers of the base model and the trained model, and their scores."),
     "README.md": (ALWAYS, "Model card."),
     f"{CHECKPOINTS}/{PREFIX}*/*": (ALWAYS, "Checkpoints of transformers' Trainer. At most `saveTotalLimit` are kept."),
     f"{CHECKPOINTS}/{PREFIX}*/{SEAL}": (ALWAYS, "Seal of a checkpoint: size and digest of its files. Written last."),

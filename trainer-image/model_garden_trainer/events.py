@@ -19,6 +19,8 @@ from model_garden.contract.time import timestamp
 
 Report = Callable[[Event], None]
 METRICS_FILE = "metrics.jsonl"
+AFTER_TRAINING = {"samples", "evaluation"}
+"""Keys of the lines of ``metrics.jsonl`` that follow the last step."""
 
 
 def log(message: str, *, everyone: bool = False) -> None:
@@ -106,7 +108,7 @@ class Metrics:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(record, dict) and isinstance(record.get("step"), int) and "samples" not in record:
+            if isinstance(record, dict) and isinstance(record.get("step"), int) and not record.keys() & AFTER_TRAINING:
                 yield record
 
     def replay(self, report: Report) -> Progress | None:

@@ -48,15 +48,16 @@ def fetch_datasets(config: TrainerConfig, report: Report) -> None:
             InsufficientStorage.
     """
     spec = config.spec
-    addresses = dict.fromkeys(path for path, _ in spec.datasets if is_remote(path))
+    datasets = spec.datasets + ([spec.evaluation_dataset] if spec.evaluation_dataset else [])
+    addresses = dict.fromkeys(path for path, _ in datasets if is_remote(path))
     for address in addresses:
-        field = "datasetPath" if address == spec.dataset_path else "validationDatasetPath"
+        field = next(name for name, path in _addresses(spec).items() if path == address)
 
         def fetch(address: str = address, field: str = field) -> Fetched:
             return fetch_dataset(
                 address,
                 vision=spec.vision,
-                splits=[split for path, split in spec.datasets if path == address],
+                splits=[split for path, split in datasets if path == address],
                 columns=spec.columns,
                 endpoint=_endpoint(spec),
                 expected=(config.fetched or {}).get(field),
@@ -120,13 +121,18 @@ def mirror(path: str) -> Mirror | None:
 def digests(spec: EffectiveSpec) -> dict[str, str]:
     """The digest of what was fetched, by field of the spec."""
     found = _all()
-    fields = {
+    return {field: found[path][1] for field, path in _addresses(spec).items() if path in found}
+
+
+def _addresses(spec: EffectiveSpec) -> dict[str, str | None]:
+    """What may be in remote storage, by field of the spec."""
+    return {
         "datasetPath": spec.dataset_path,
         "validationDatasetPath": spec.validation_dataset_path,
+        "evaluation.datasetPath": spec.evaluation.dataset_path if spec.evaluation else None,
         "baseModel": spec.base_model,
         "adapterPath": spec.adapter_path,
     }
-    return {field: found[path][1] for field, path in fields.items() if path in found}
 
 
 def _all() -> dict[str, tuple[str, str]]:

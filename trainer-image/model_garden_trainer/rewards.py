@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.datasets.formats.prompts import ANSWERS
 from model_garden_trainer.batches.splits import Subset
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.evaluation import metrics, questions
 
 Function = Callable[..., Sequence[float]]
 Score = Callable[[str, Mapping[str, Any]], float]
@@ -144,15 +144,14 @@ def answer_of(columns: Mapping[str, Any], column: str | None) -> str:
     Raises:
         TrainingError: InvalidDataset if it has none.
     """
-    names = (column,) if column else ANSWERS
-    value = next((columns[name] for name in names if columns.get(name) is not None), None)
+    value = questions.answer_of(columns, column)
     if value is None:
         raise TrainingError(
             "InvalidDataset",
-            f"the row has no expected answer ({' or '.join(names)}), which exact_match and similarity compare with; "
-            "add the column, or name it in rewards.answerColumn",
+            f"the row has no expected answer ({column or ' or '.join(ANSWERS)}), which exact_match and similarity "
+            "compare with; add the column, or name it in rewards.answerColumn",
         )
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return questions.as_text(value)
 
 
 def _each(score: Score) -> Function:
@@ -170,11 +169,10 @@ def _scores(rewards: Rewards) -> dict[str, Score]:
     limit = rewards.max_length or 1
 
     def exact_match(text: str, columns: Mapping[str, Any]) -> float:
-        return float(text.strip() == answer_of(columns, rewards.answer_column).strip())
+        return metrics.exact_match(answer_of(columns, rewards.answer_column), text)
 
     def similarity(text: str, columns: Mapping[str, Any]) -> float:
-        expected = answer_of(columns, rewards.answer_column).strip()
-        return SequenceMatcher(None, expected, text.strip(), autojunk=False).ratio()
+        return metrics.similarity(answer_of(columns, rewards.answer_column), text)
 
     def regex(text: str, _: Mapping[str, Any]) -> float:
         return float(pattern.fullmatch(text.strip()) is not None)

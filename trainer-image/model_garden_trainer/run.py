@@ -18,10 +18,10 @@ import psutil
 import torch
 
 from model_garden.contract.memory_estimate import GIB
-from model_garden.contract.progress import DatasetEvent, Outcome, SampleAnswer, SampleEvent
+from model_garden.contract.progress import DatasetEvent, EvaluationEvent, Outcome
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.spec_warnings import spec_warnings
-from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Samples, TrackerStatus
+from model_garden.contract.status import DatasetStatus, EvaluationStatus, OutputStatus, Progress, TrackerStatus
 from model_garden.contract.trainer_config import TrainerConfig, for_record
 from model_garden_trainer import exports, rewards, space
 from model_garden_trainer.batches import selective_loss
@@ -31,8 +31,9 @@ from model_garden_trainer.engine import checkpoints
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.evaluation import questions
 from model_garden_trainer.events import Metrics, Report, log, report_stage, report_warning
-from model_garden_trainer.exports import adapter, bucket, full, hub, outputs
+from model_garden_trainer.exports import adapter, bucket, full, hub, outputs, scores
 from model_garden_trainer.exports.model_card import model_card
 from model_garden_trainer.fingerprint import fingerprint
 from model_garden_trainer.models import backends, base_adapter, base_model, peft_adapter
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
     from model_garden_trainer.batches.collator import Collator
     from model_garden_trainer.engine.context import Run, Trained
 
-Verify = Callable[[TrainerConfig, Path, Path, outputs.Exports], dict[str, Any]]
+_AFTER_TRAINING = ("saveMethod", "ggufQuantization", "pushToHub", "pushTo", "evaluation")
+"""Fields of the spec that say what is done with a trained model."""
+
+Verify = Callable[[TrainerConfig, Path, Path, outputs.Exports, Report], dict[str, Any]]
 
 
 def train(
@@ -82,6 +86,8 @@ def train(
     data = open_data(spec, spec.hyperparameters.seed, warn)
     if spec.rewards:
         rewards.check(spec, data.training)
+    if spec.evaluation:
+        questions.check(spec, data)
     adapter_folder = base_adapter.locate(spec, warn)
     identity = fingerprint(spec, data, adapter_folder)
     finished = outputs.read_record(output)
@@ -109,7 +115,6 @@ def train(
     with tracking.tracking(config, output, report, leader=team.leader) as tracked:
         run = Run(spec, backend, output, identity, metrics, tracked, requests, watchdog, team)
         trained = _trained_and_saved(run, config, folder, encoder, data, longest, startup)
-        tracked.end("finished")
         if not team.leader:
             team.wait_for_release()
             return Outcome(result="Succeeded", exit_code=0)
@@ -272,14 +277,16 @@ def _delivered(
         report_stage(report, "exporting", spec.save_method)
     made = exports.make(config, base, output)
     report_stage(report, "verifying", None)
-    found = verify(config, base, output, made)
+    found = verify(config, base, output, made, report)
     log(f"verified: {found['row']} is answered with {found['answer']!r}")
     made = exports.clean_up(made)
     loss = progress.loss if progress else None
     status = outputs.status(output, made, trained.steps, loss, _model_class(spec, base))
     status.verified = True
+    at = progress or Progress(step=trained.steps, total_steps=0)
+    record["evaluation"] = scores.report_evaluation(found, output, at, metrics, report)
     status.trackers = report.places() or None
-    _report_samples(found, status, output, progress or Progress(step=trained.steps, total_steps=0), metrics, report)
+    scores.report_samples(found, status, output, at, metrics, report)
     record |= {"verification": found, "output": status.to_dict()}
     with outputs.exporting("the run's record could not be written; the adapter is kept"):
         card = model_card(
@@ -303,37 +310,10 @@ def _delivered(
     return _succeeded(record, progress)
 
 
-def _report_samples(
-    found: dict[str, Any], status: OutputStatus, output: Path, at: Progress, metrics: Metrics, report: Report
-) -> None:
-    """The rows answered before and after training: to ``samples.json``, ``metrics.jsonl`` and the log. Never fatal."""
-    if "samplesFailed" in found:
-        report_warning(report, f"no rows were answered for comparison: {found['samplesFailed']}")
-        return
-    if "scores" not in found:
-        return
-    status.samples = Samples.model_validate(found["scores"])
-    for sample, thumbnail in zip(found["samples"], found.pop("thumbnails"), strict=True):
-        report(SampleEvent(sample=SampleAnswer.model_validate(sample | {"thumbnail": thumbnail})))
-    for kind, scored in (("training", status.samples.train), ("validation", status.samples.validation)):
-        if scored:
-            log(
-                f"{scored.rows} {kind} row(s) answered: exact {scored.exact_match_before:.0%} before training, "
-                f"{scored.exact_match_after:.0%} after; similarity {scored.similarity_before:.2f}, then "
-                f"{scored.similarity_after:.2f}"
-            )
-    metrics.append(Progress(step=at.step, total_steps=at.total_steps), samples=found["samples"])
-    try:
-        content = {"scores": status.samples.to_dict(), "samples": found["samples"]}
-        (output / outputs.SAMPLES).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    except OSError as error:
-        log(f"{output / outputs.SAMPLES}: could not be written: {error}")
-
-
 def _lacks_exports(finished: dict[str, Any], spec: EffectiveSpec, identity: str) -> bool:
     """Whether the run that finished is this one but for what is made of its adapter, which alone is left to do then."""
     before, now = finished.get("spec") or {}, spec.to_dict()
-    same = all(before.get(key) == now.get(key) for key in ("saveMethod", "ggufQuantization", "pushToHub", "pushTo"))
+    same = all(before.get(key) == now.get(key) for key in _AFTER_TRAINING)
     return finished.get("fingerprint") == identity and not same
 
 
@@ -360,6 +340,8 @@ def _already_finished(
     report_warning(
         report, f"{outputs.relative(output)} already holds the finished model of this run; delete it to train again"
     )
+    if scored := record.get("evaluation"):
+        report(EvaluationEvent(evaluation=EvaluationStatus.model_validate(scored)))
     with tracking.tracking(config, output, report, leader=process_group.rank() == 0) as tracked:
         places = tracked.places()  # they get what they lack
     return _succeeded(record, metrics.replay(report), places)

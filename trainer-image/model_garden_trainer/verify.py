@@ -8,9 +8,11 @@ from __future__ import annotations
 import gc
 import json
 import math
+import sys
 import tempfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,14 @@ from model_garden.datasets.pictures import decode
 from model_garden_trainer.batches.collator import Batch, Collator
 from model_garden_trainer.batches.splits import Data, open_data
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.evaluation.answering import BaseModel
+from model_garden_trainer.evaluation.evaluate import evaluate
+from model_garden_trainer.events import EventPrinter, Report
 from model_garden_trainer.exports import gguf
 from model_garden_trainer.exports.outputs import Exports
 from model_garden_trainer.exports.sample_answers import (
-    Asked,
     Question,
-    Sample,
-    answer_all,
     ask,
-    compared,
     first_exchange,
     questions,
     scores,
@@ -45,12 +46,20 @@ COARSE_TOLERANCE = 0.5
 """The same for a merged model in 4 bit, whose rounding is a share of the weights themselves."""
 
 
-def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> dict[str, Any]:
+def verify(config: TrainerConfig, base: Path, output: Path, made: Exports, report: Report) -> dict[str, Any]:
     """Load adapter and exports from disk, let each answer a row, and compare them.
+
+    Args:
+        config: the job's.
+        base: the folder of its base model.
+        output: the output folder.
+        made: the exports.
+        report: gets the progress of an evaluation.
 
     Returns:
         ``row`` and ``answer``; ``difference`` between merged and adapted logits and ``ggufAnswer`` where there are such
-        outputs; ``samples``, their ``scores`` and ``thumbnails``, or ``samplesFailed``, which is no fault of an output.
+        outputs; ``samples``, their ``scores`` and ``thumbnails``, or ``samplesFailed``, which is no fault of an output;
+        ``evaluation`` or ``evaluationFailed`` where the spec asks for one.
 
     Raises:
         TrainingError: ExportFailed, saying which output is at fault.
@@ -59,42 +68,64 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
     data = open_data(spec, _seed(config))
     example = (data.validation if len(data.validation) else data.training)[0]
     encoder = _encoder(spec, base, output)
-    question = Question.of(example, encoder)
+    saved = _Saved(spec, base, output, made, data, encoder, example, Question.of(example, encoder), report)
     if spec.adapter == "none":
-        return _verify_model(spec, base, output, made, data, encoder, question)
-    model = peft_adapter.load(_load(spec, base, as_trained=made.merged is None), output).eval()
-    adapted = _logits(model, encoder([example]), output)
-    result: dict[str, Any] = {"row": question.origin, "answer": question.answer(model, encoder.tokenizer)}
-    with model.disable_adapter():
-        plain = _logits(model, encoder([example]), base)
-    result |= _samples(data, encoder, partial(ask, model=model, tokenizer=encoder.tokenizer))
-    del model
+        result, logits, change = _verify_model(saved)
+    else:
+        result, logits, change = _verify_adapter(saved)
     _free()
     if made.merged:
-        result["difference"] = _compare(spec, made.merged, example, adapted, change=_distance(plain, adapted))
+        result["difference"] = _compare(spec, made.merged, example, logits, change=change)
     if made.gguf:
-        result["ggufAnswer"] = _answer_by_llama_cpp(spec, made, example, encoder, question)
+        result["ggufAnswer"] = _answer_by_llama_cpp(spec, made, example, encoder, saved.question)
     return result
 
 
-def _verify_model(
-    spec: EffectiveSpec, base: Path, output: Path, made: Exports, data: Data, encoder: Collator, question: Question
-) -> dict[str, Any]:
-    """The same for a model that was trained whole: the base model answers, and then the one in ``output``."""
-    model = _load(spec, output).eval()
-    trained = _logits(model, encoder([question.example]), output)
-    result: dict[str, Any] = {"row": question.origin, "answer": question.answer(model, encoder.tokenizer)}
+@dataclass(frozen=True)
+class _Saved:
+    """What a run saved, the row that it answers first, and who is told of the progress."""
 
-    def before_and_after(asked: Asked) -> list[Sample]:
-        before = answer_all(asked, _load(spec, base).eval(), encoder.tokenizer)
-        return compared(asked, before, answer_all(asked, model, encoder.tokenizer))
+    spec: EffectiveSpec
+    base: Path
+    output: Path
+    made: Exports
+    data: Data
+    encoder: Collator
+    example: Example
+    question: Question
+    report: Report
 
-    result |= _samples(data, encoder, before_and_after)
-    if made.merged:
-        result["difference"] = _compare(spec, made.merged, question.example, trained, change=0.0)
-    if made.gguf:
-        result["ggufAnswer"] = _answer_by_llama_cpp(spec, made, question.example, encoder, question)
-    return result
+    def first_answer(self, model: Any) -> dict[str, Any]:
+        """The row and its answer by ``model``."""
+        return {"row": self.question.origin, "answer": self.question.answer(model, self.encoder.tokenizer)}
+
+
+def _verify_adapter(saved: _Saved) -> tuple[dict[str, Any], torch.Tensor, float]:
+    """What base model and adapter answer, their logits of the row, and how far the adapter changes those."""
+    spec, row = saved.spec, saved.encoder([saved.example])
+    model = peft_adapter.load(_load(spec, saved.base, as_trained=saved.made.merged is None), saved.output).eval()
+
+    @contextmanager
+    def without_adapters() -> Iterator[Any]:
+        with model.disable_adapter():
+            yield model
+
+    adapted = _logits(model, row, saved.output)
+    with without_adapters() as plain:
+        change = _distance(_logits(plain, row, saved.base), adapted)
+    return saved.first_answer(model) | _answers(saved, model, without_adapters), adapted, change
+
+
+def _verify_model(saved: _Saved) -> tuple[dict[str, Any], torch.Tensor, float]:
+    """The same for a model that was trained whole, which an export must not change."""
+    model = _load(saved.spec, saved.output).eval()
+
+    @contextmanager
+    def untrained() -> Iterator[Any]:
+        yield _load(saved.spec, saved.base).eval()
+
+    trained = _logits(model, saved.encoder([saved.example]), saved.output)
+    return saved.first_answer(model) | _answers(saved, model, untrained), trained, 0.0
 
 
 def _free() -> None:
@@ -104,10 +135,22 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _samples(data: Data, encoder: Collator, answer: Callable[[Asked], list[Sample]]) -> dict[str, Any]:
+def _answers(saved: _Saved, model: Any, base: BaseModel) -> dict[str, Any]:
+    """What base model and trained model answer: sample rows, and those of an evaluation."""
+    found = _samples(saved.data, saved.encoder, model, base)
+    if saved.spec.evaluation is None:
+        return found
+    try:
+        status = evaluate(saved.spec, saved.data, model, base, saved.encoder, saved.output, saved.report)
+    except Exception as error:  # the model is saved, and its check does not depend on how it scores
+        return found | {"evaluationFailed": f"{type(error).__name__}: {error}"}
+    return found | {"evaluation": status.to_dict()}
+
+
+def _samples(data: Data, encoder: Collator, model: Any, base: BaseModel) -> dict[str, Any]:
     try:
         asked = questions(data, encoder)
-        samples = answer(asked)
+        samples = ask(asked, model, base, encoder.tokenizer)
         thumbnails = [question.thumbnail() for _, question in asked]
     except Exception as error:  # the outputs passed their check; this is only to look at
         return {"samplesFailed": f"{type(error).__name__}: {error}"}
@@ -212,6 +255,6 @@ def main(request: str, config: TrainerConfig) -> None:
     """Read the request that ``outputs.verify`` wrote, and print what was found."""
     places = {key: Path(path) for key, path in json.loads(request).items()}
     base, output = places.pop("base"), places.pop("output")
-    found = verify(config, base, output, Exports(**places))
+    found = verify(config, base, output, Exports(**places), EventPrinter(sys.stdout))
     assert math.isfinite(found.get("difference", 0.0))
     print(json.dumps(found), flush=True)

@@ -223,7 +223,8 @@ def _rendezvous(plan: Plan) -> list[Object]:
 def _is_in_the_cache(plan: Plan) -> bool:
     """Whether the preflight downloaded all that training needs from the Hub, so that training can run offline."""
     spec = plan.spec
-    from_hub = spec.dataset_path.startswith(HUB_DATASET) or (spec.validation_dataset_path or "").startswith(HUB_DATASET)
+    paths = [path for path, _ in (*spec.datasets, *filter(None, [spec.evaluation_dataset]))]
+    from_hub = any(path.startswith(HUB_DATASET) for path in paths)
     return bool(
         plan.step == "train"
         and plan.needs_preflight

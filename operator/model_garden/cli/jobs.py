@@ -142,6 +142,8 @@ def description(job: Object) -> list[tuple[str, str]]:
     rows += [
         ("attempts" if first else "", _attempt(attempt, said)) for first, attempt in _numbered(status.get("attempts"))
     ]
+    if scored := status.get("evaluation"):
+        rows += format.evaluation_rows(scored)
     if output:
         rows += format.output_rows(output, vision=is_vision(job))
         rows.append(("serving", f"model-garden serving {metadata['name']}"))

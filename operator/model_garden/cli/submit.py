@@ -77,15 +77,22 @@ def _upload(job: Job, how: Creation, image: str | None) -> None:
     where = Where(namespace, how.context, claims.data_claim, claims.models_claim, image)
     spec = effective_spec(job.spec, job.name)
     changes: dict[str, str] = {}
-    for field in ("dataset_path", "validation_dataset_path"):
-        path = getattr(job.spec, field)
+    paths = {
+        "dataset_path": spec.dataset_path,
+        "validation_dataset_path": spec.validation_dataset_path,
+        "evaluation.dataset_path": spec.evaluation.dataset_path if spec.evaluation else None,
+    }
+    for field, path in paths.items():
         if path is None or path.startswith(HUB_DATASET) or is_remote(path):
             continue
         if not Path(path).exists():
             raise CommandError(f"spec.{to_camel(field)}: {path}: no such file or folder, so it cannot be uploaded")
-        same = next((done for name, done in changes.items() if getattr(job.spec, name) == path), None)
+        same = next((done for name, done in changes.items() if paths[name] == path), None)
         changes[field] = same or upload_dataset(check_of(spec, path), None, where)
+    scored = changes.pop("evaluation.dataset_path", None)
     job.spec = job.spec.model_copy(update=changes)
+    if job.spec.evaluation and scored:
+        job.spec.evaluation = job.spec.evaluation.model_copy(update={"dataset_path": scored})
 
 
 def rerun(name: str, new_name: str | None, sets: list[str] | None, how: Creation) -> None:

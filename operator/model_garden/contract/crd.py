@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from model_garden.contract.names import GROUP, KIND, PLURAL, VERSION
+from model_garden.contract.rule import has
 from model_garden.contract.rules import RULES
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.status import TrainingJobStatus
@@ -24,7 +25,7 @@ MUTABLE = ("suspend", "ttlSecondsAfterFinished")
 IMMUTABLE_MESSAGE = "field is immutable; give the changed job another metadata.name"  # Flux looks for "is immutable"
 
 _DROPPED = ("title", "default", "discriminator", "declaration")
-_PATHS = ("datasetPath", "validationDatasetPath", "outputDir", "baseModel")
+_PATHS = ("datasetPath", "validationDatasetPath", "evaluation.datasetPath", "outputDir", "baseModel")
 _LEAVES = "self.{0}.matches('^(/|~|[.][.](/|$)|[.]/[.][.](/|$))') && !self.{0}.startsWith('/workspace/')"
 
 COLUMNS = [
@@ -107,7 +108,7 @@ def _rules(fields: list[str]) -> list[Schema]:
     crossing = [{"rule": rule.cel, "message": rule.message, "fieldPath": f".{rule.field}"} for rule in RULES]
     below = [
         {
-            "rule": f"!has(self.{f}) || !({_LEAVES.format(f)})",
+            "rule": f"!({has(f)}) || !({_LEAVES.format(f)})",
             "message": "leaves the workspace; give a path below it, such as ./data/… or ./models/…",
             "fieldPath": f".{f}",
         }

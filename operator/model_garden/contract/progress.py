@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from model_garden.contract.memory_estimate import Estimate
 from model_garden.contract.model import Report
-from model_garden.contract.status import DatasetStatus, OutputStatus, Progress, Stage
+from model_garden.contract.status import DatasetStatus, EvaluationStatus, OutputStatus, Progress, Stage
 
 TERMINATION_MESSAGE_BYTES = 4096
 EVENT_PREFIX = '{"event":'
@@ -104,8 +104,23 @@ class SampleEvent(Report):
     """The row and its answers."""
 
 
+class EvaluationEvent(Report):
+    """The trained model has answered the rows of ``spec.evaluation``."""
+
+    event: Literal["evaluation"] = "evaluation"
+    evaluation: EvaluationStatus
+    """The scores, as in `status.evaluation`."""
+
+
 Event = Annotated[
-    StageEvent | DatasetEvent | ProgressEvent | CheckpointEvent | ResumedEvent | SampleEvent | WarningEvent,
+    StageEvent
+    | DatasetEvent
+    | ProgressEvent
+    | CheckpointEvent
+    | ResumedEvent
+    | SampleEvent
+    | EvaluationEvent
+    | WarningEvent,
     Field(discriminator="event"),
 ]
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from model_garden.contract import addresses
 from model_garden.contract.adapter_rules import ADAPTER_RULES
+from model_garden.contract.evaluation import EVALUATION_RULES
 from model_garden.contract.gpu_rules import GPU_RULES, WITHOUT_GPU, without_gpu
 from model_garden.contract.method_rules import METHOD_RULES
 from model_garden.contract.rule import VISION, Document, Rule, get, has, is_vision
@@ -39,14 +40,14 @@ def _address(field: str) -> Rule:
     """An address of remote storage in a field has a form that can be read."""
 
     def broken(spec: Document) -> bool:
-        value = str(spec.get(field) or "")
+        value = str(get(spec, field) or "")
         return "://" in value and not value.startswith(addresses.HUB_DATASET) and not addresses.is_readable(value)
 
     value = f"self.{field}"
     return Rule(
         field,
         broken,
-        f"!has({value}) || !{value}.contains('://') || {value}.startsWith('{addresses.HUB_DATASET}')"
+        f"!({has(field)}) || !{value}.contains('://') || {value}.startsWith('{addresses.HUB_DATASET}')"
         f" || ({value}.matches('^{addresses.SOURCE}$') && !{value}.matches('/[.][.]?(/|$)'))",
         addresses.RULE,
     )
@@ -61,7 +62,10 @@ _VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
 RULES = (
     *ADAPTER_RULES,
     *GPU_RULES,
-    *(_address(field) for field in ("datasetPath", "validationDatasetPath", "baseModel", "adapterPath")),
+    *map(
+        _address,
+        ("datasetPath", "validationDatasetPath", "evaluation.datasetPath", "baseModel", "adapterPath"),
+    ),
     Rule(
         "pushTo",
         lambda s: addresses.has_dots(s.get("pushTo", "")),
@@ -197,6 +201,7 @@ RULES = (
         "works on answers only; use trainOn: responses or remove it",
     ),
     *METHOD_RULES,
+    *EVALUATION_RULES,
     Rule(
         "hyperparameters.maxSteps",
         lambda s: get(s, "hyperparameters.maxSteps") == 0,

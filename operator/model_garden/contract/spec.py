@@ -19,6 +19,7 @@ from pydantic import AfterValidator, StringConstraints, model_validator
 from model_garden.contract import rules
 from model_garden.contract.addresses import HUB_DATASET, TARGET, is_remote
 from model_garden.contract.declaration import Default, declare
+from model_garden.contract.evaluation import EffectiveEvaluation, Evaluation
 from model_garden.contract.hyperparameters import EffectiveHyperparameters, Hyperparameters
 from model_garden.contract.methods import (
     Dpo,
@@ -143,6 +144,7 @@ class TrainingJobSpec(ContractModel):
     validation_fraction: float | None = declare(
         "Share of the rows to hold out for evaluation.", shapes_weights=True, default_words="none", gt=0, lt=1
     )
+    evaluation: Evaluation | None = None
     output_dir: Text | None = declare(
         "Folder of the model in the workspace.",
         shapes_weights=False,
@@ -250,6 +252,12 @@ class TrainingJobSpec(ContractModel):
         return found
 
     @property
+    def evaluation_dataset(self) -> tuple[str, str] | None:
+        """The path and split of ``evaluation.datasetPath``; None where the validation rows are answered, or none."""
+        asked = self.evaluation
+        return (asked.dataset_path, asked.dataset_split or "train") if asked and asked.dataset_path else None
+
+    @property
     def columns(self) -> dict[str, str]:
         """``columnMapping``; empty without one."""
         return self.column_mapping.to_dict() if self.column_mapping else {}
@@ -281,6 +289,7 @@ class EffectiveSpec(TrainingJobSpec):
     kto: EffectiveKto | None = None
     orpo: EffectiveOrpo | None = None
     grpo: EffectiveGrpo | None = None
+    evaluation: EffectiveEvaluation | None = None
     dataset_split: Text
     output_dir: Text
     hyperparameters: EffectiveHyperparameters
@@ -310,6 +319,7 @@ def outside_workspace(spec: TrainingJobSpec) -> list[str]:
     paths = {
         "spec.datasetPath": spec.dataset_path,
         "spec.validationDatasetPath": spec.validation_dataset_path,
+        "spec.evaluation.datasetPath": spec.evaluation.dataset_path if spec.evaluation else None,
         "spec.outputDir": spec.output_dir,
         "spec.chatTemplate": spec.chat_template,
         "spec.baseModel": spec.base_model if is_path(spec.base_model) else None,

@@ -21,6 +21,7 @@ MAX_HISTORY = 64
 MAX_STAGES = 24
 MAX_WARNINGS = 20
 MAX_CHECKPOINTS = 32
+MAX_SCORES = 64
 
 Stage = Literal["dataset", "model", "training", "evaluating", "saving", "exporting", "verifying"]
 
@@ -222,6 +223,36 @@ class Samples(Report):
     """Answers to validation rows, which the model was not trained on."""
 
 
+class EvaluationScore(Report):
+    """One score of the answers to held-out rows."""
+
+    metric: str
+    """Name of the score, such as exact_match or json_fields_f1."""
+    field: str | None = None
+    """Field of the JSON answers, such as total or items.price, for a score of that field alone."""
+    value: float
+    """Score of the trained model."""
+    base_value: float | None = None
+    """Score of the base model."""
+
+
+class EvaluationStatus(Report):
+    """Scores of the answers to held-out rows."""
+
+    rows: int
+    """Answered rows."""
+    total_rows: int
+    """Rows of the data set."""
+    dataset_path: str
+    """Data set of the rows."""
+    scores: list[EvaluationScore] = Field(max_length=MAX_SCORES)
+    """Scores of the trained model and of the base model."""
+    path: str | None = None
+    """File with every answer and its scores, relative to the workspace."""
+    completion_time: str | None = None
+    """When the last row was answered."""
+
+
 class TrackerStatus(Report):
     """Where a tracker of ``reportTo`` shows the run: at a URL, or in files of the output folder."""
 
@@ -319,6 +350,8 @@ class TrainingJobStatus(Report):
     """GPU time of all attempts of the job, and its cost if the operator knows a price."""
     output: OutputStatus | None = None
     """The trained model."""
+    evaluation: EvaluationStatus | None = None
+    """Scores of the answers to held-out rows, if the spec has evaluation."""
     failure: Failure | None = None
     """Why the job failed."""
     job_name: str | None = None

@@ -85,6 +85,7 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
         progress=(outcome and outcome.progress) or training.progress,
         history=list(training.history) or None,
         dataset=training.dataset,
+        evaluation=training.evaluation,
         estimate=(outcome.estimate if outcome else None) or previous.estimate,
         fetched=(outcome.fetched if outcome else None) or previous.fetched,
         queue=_queue(seen),

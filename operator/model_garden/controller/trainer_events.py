@@ -13,6 +13,7 @@ from datetime import datetime
 from model_garden.contract.progress import (
     CheckpointEvent,
     DatasetEvent,
+    EvaluationEvent,
     Event,
     ProgressEvent,
     ResumedEvent,
@@ -26,6 +27,7 @@ from model_garden.contract.status import (
     MAX_WARNINGS,
     CountedWarning,
     DatasetStatus,
+    EvaluationStatus,
     HistoryPoint,
     Progress,
     StageTime,
@@ -49,6 +51,7 @@ class Training:
     progress: Progress | None = None
     history: tuple[HistoryPoint, ...] = ()
     dataset: DatasetStatus | None = None
+    evaluation: EvaluationStatus | None = None
     checkpoint: int | None = None
     checkpoints: tuple[int, ...] = ()
     stages: tuple[StageTime, ...] = ()
@@ -68,6 +71,7 @@ def recorded(status: TrainingJobStatus) -> Training:
         progress=status.progress,
         history=tuple(status.history or ()),
         dataset=status.dataset,
+        evaluation=status.evaluation,
         checkpoint=status.last_checkpoint_step,
         checkpoints=tuple(status.checkpoint_steps or ()),
         stages=tuple(status.stages or ()),
@@ -88,6 +92,8 @@ def fold(training: Training, pod: str, event: Event) -> Training:
             return _resumed(training, pod, event.step)
         case DatasetEvent():
             return replace(training, dataset=event.dataset)
+        case EvaluationEvent():
+            return replace(training, evaluation=event.evaluation)
         case StageEvent():
             stage = f"{event.stage}: {event.detail}" if event.detail else event.stage
             return replace(training, stage=stage, stages=_entered(training.stages, pod, event))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
 
+from model_garden.contract.addresses import HUB_DATASET
 from model_garden.contract.methods import Method
 from model_garden.datasets.columns import renamed, spelled
 from model_garden.datasets.convert import Converted, convert, images_named
@@ -104,6 +106,12 @@ class Examples(Sequence[Example]):
     def blank_lines(self) -> int:
         """Blank lines, which are not rows."""
         return sum(rows.blank for rows in self._files)
+
+    @property
+    def files(self) -> set[str]:
+        """The files on disk that hold the rows, by their real paths."""
+        names = {rows.origin(0).file for rows in self._files if len(rows)}
+        return {os.path.realpath(name) for name in names if not name.startswith(HUB_DATASET)}
 
     def origin(self, index: int) -> Origin:
         """File and number of a row, without reading it."""

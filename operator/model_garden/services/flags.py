@@ -9,6 +9,7 @@ from model_garden.contract.fields import SpecField
 FLAGS = {
     "datasetPath": "--dataset",
     "validationDatasetPath": "--validation-dataset",
+    "evaluation.datasetPath": "--evaluation-dataset",
     "hyperparameters.numEpochs": "--epochs",
     "loraConfig.r": "--lora-r",
     "pushToHub.repo": "--push-to-hub",
@@ -16,7 +17,7 @@ FLAGS = {
     "hubTokenSecret.name": "--hub-token-secret",
     "hubTokenSecret.key": "--hub-token-key",
 }
-PREFIXED = ("dpo", "kto", "orpo", "grpo", "rewards", "column_mapping", "tracking")
+PREFIXED = ("dpo", "kto", "orpo", "grpo", "rewards", "column_mapping", "tracking", "evaluation")
 """Groups whose name begins their flags: ``--dpo-beta``. Their fields have names that others have too."""
 BY_COMMAND = ("is_vision", "model_type", "resources", "pod_template")
 """Fields that the command decides, and fields that only ``--set`` can set."""

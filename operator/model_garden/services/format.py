@@ -173,6 +173,28 @@ def scores(scored: Mapping[str, Any]) -> str:
     return f"{scored['rows']} answered before and after training: {exact}, {similarity}"
 
 
+def evaluation_line(found: Mapping[str, Any]) -> str:
+    """A line with the scores of an evaluation."""
+    parts = [f"{one['metric']} {score_change(one)}" for one in found["scores"] if not one.get("field")]
+    return f"{count(found['rows'], 'row')} answered: {', '.join(parts)}"
+
+
+def evaluation_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of a label and a value for an evaluation: what was answered, and a row for each score."""
+    answered = f"{found['rows']:,} of {count(found['totalRows'], 'row')} of {found['datasetPath']} answered"
+    rows = [("evaluation", answered + (f"; answers in {found['path']}" if found.get("path") else ""))]
+    for one in found["scores"]:
+        of_field = f" of {one['field']}" if one.get("field") else ""
+        rows.append(("", f"{one['metric']}{of_field} {score_change(one)}"))
+    return rows
+
+
+def score_change(one: Mapping[str, Any]) -> str:
+    """``0.10 → 0.95``: the score of the base model, if there is one, and that of the trained model."""
+    before = f"{one['baseValue']:.2f} → " if one.get("baseValue") is not None else ""
+    return f"{before}{one['value']:.2f}"
+
+
 def load_hint(made: Mapping[str, Any], *, vision: bool) -> str:
     """The command, or the line of Python, that loads a model."""
     if made.get("ggufPath") and vision:

@@ -6,11 +6,12 @@ import posixpath
 from collections.abc import Iterable
 
 from model_garden.cluster import Cluster, Object
+from model_garden.contract.rule import get
 from model_garden.services.errors import Conflict
 from model_garden.services.job_view import has_ended
 from model_garden.services.queries import list_jobs
 
-FIELDS = ("datasetPath", "validationDatasetPath", "baseModel", "adapterPath", "outputDir")
+FIELDS = ("datasetPath", "validationDatasetPath", "evaluation.datasetPath", "baseModel", "adapterPath", "outputDir")
 
 
 async def refuse_in_use(cluster: Cluster, namespace: str, path: str) -> None:
@@ -40,7 +41,7 @@ def users_of(jobs: Iterable[Object], path: str) -> list[str]:
 
 def _uses(job: Object, parts: list[str]) -> bool:
     spec = {"outputDir": f"./models/{job['metadata']['name']}"} | job["spec"]
-    used = (_parts(spec[field]) for field in FIELDS if spec.get(field))
+    used = (_parts(path) for field in FIELDS if (path := get(spec, field)))
     return any(one[: len(parts)] == parts or parts[: len(one)] == one for one in used)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from model_garden.contract.progress import (
     CheckpointEvent,
     DatasetEvent,
+    EvaluationEvent,
     Event,
     ProgressEvent,
     ResumedEvent,
@@ -41,6 +42,8 @@ def event_words(event: Event) -> str:
             return f"Resumed from the checkpoint of step {event.step}"
         case SampleEvent():
             return f"Row {event.sample.row} was answered before and after training"
+        case EvaluationEvent():
+            return f"Evaluation: {format.evaluation_line(event.evaluation.to_dict())}"
         case WarningEvent():
             return f"warning: {event.message}"
 
@@ -50,4 +53,4 @@ def log_line(line: str) -> str | None:
     event = parse_event(line)
     if event is None:
         return line
-    return event_words(event) if isinstance(event, DatasetEvent | CheckpointEvent) else None
+    return event_words(event) if isinstance(event, DatasetEvent | CheckpointEvent | EvaluationEvent) else None

@@ -114,6 +114,19 @@ class Collator:
                 labels[row, structure_tokens(places, texts[row], spans, self.selective_loss)] = IGNORED
         return {**encoded, "labels": labels}
 
+    def prompts(self, examples: list[Example]) -> Batch:
+        """Encode rows up to their last answer, padded on the left, for ``generate``.
+
+        Raises:
+            TrainingError: InvalidDataset for a row that cannot be rendered.
+        """
+        rendered = [self.render(example) for example in examples]
+        texts = [item.text[: item.spans[-1][0]] for item in rendered]
+        images = [[self._open(image, example) for image in example.images] for example in examples]
+        for text, pictures, example in zip(texts, images, examples, strict=True):
+            self._placeholder(text, len(pictures), example)
+        return self._processed(texts, images, padding_side="left")
+
     def for_evaluation(self) -> Collator:
         """The same with a mask that no ``selective_loss`` changes, so that evaluations can be compared."""
         other = copy.copy(self)
@@ -142,20 +155,23 @@ class Collator:
 
     def _make_batch(self, examples: list[Example], texts: list[str], images: list[list[Image.Image]]) -> Batch:
         """What tokenizer and processor make of the rows."""
-        options: dict[str, Any] = {
-            "return_tensors": "pt",
-            "padding": True,
-            "padding_side": "right",
-            "add_special_tokens": False,  # chat templates write their own, and the renderer does for other rows
-        }
-        if self._images_row_by_row and any(images) and not all(images):
-            return self._make_mixed(texts, images, options)
-        if self._make:
+        if self._make and not (self._images_row_by_row and any(images) and not all(images)):
             rows = [
                 {"messages": _messages(example, pictures), "images": pictures, "text": text}
                 for example, text, pictures in zip(examples, texts, images, strict=True)
             ]
             return dict(self._make(rows))
+        return self._processed(texts, images, padding_side="right")
+
+    def _processed(self, texts: list[str], images: list[list[Image.Image]], padding_side: str) -> Batch:
+        options: dict[str, Any] = {
+            "return_tensors": "pt",
+            "padding": True,
+            "padding_side": padding_side,
+            "add_special_tokens": False,  # chat templates write their own, and the renderer does for other rows
+        }
+        if self._images_row_by_row and any(images) and not all(images):
+            return self._make_mixed(texts, images, options)
         if not self._reads_images:
             return dict(self.tokenizer(texts, **options))
         return dict(self.processor(text=texts, images=images if any(images) else None, **options))
@@ -175,7 +191,10 @@ class Collator:
             if name == IMAGE_MASK:  # rows x length x images x tiles
                 shape[1] = batch["input_ids"].shape[1]
             batch[name] = found.new_zeros(shape)
-            batch[name][rows, *(slice(size) for size in found.shape[1:])] = found
+            place = [slice(size) for size in found.shape[1:]]
+            if name == IMAGE_MASK and options["padding_side"] == "left":
+                place[0] = slice(shape[1] - found.shape[1], None)
+            batch[name][rows, *place] = found
         return batch
 
     def _placeholder(self, text: str, pictures: int, example: Example) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -68,14 +68,25 @@ class Data:
     sources: tuple[Examples, ...]
     bounds: Bounds = (None, None)
     """The area in pixels that images are scaled to."""
+    evaluation: Subset | None = None
+    """The rows of ``evaluation.datasetPath``, which no figure of the training depends on."""
 
 
 def open_data(spec: EffectiveSpec, seed: int, warn: Callable[[str], None] = log) -> Data:
-    """Open the data set and hold the validation rows apart, the same ones for the same seed.
+    """Open the data sets and hold the validation rows apart, the same ones for the same seed.
 
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
     """
+    data = _open_trained(spec, seed, warn)
+    if spec.evaluation_dataset is None:
+        return data
+    rows = _open(spec, *spec.evaluation_dataset, warn)
+    return replace(data, evaluation=Subset(rows, range(len(rows))))
+
+
+def _open_trained(spec: EffectiveSpec, seed: int, warn: Callable[[str], None]) -> Data:
+    """The rows to train on and those to validate with."""
     bounds = spec.pixel_bounds
     rows, *others = [_open(spec, path, split, warn) for path, split in spec.datasets]
     everything = list(range(len(rows)))
@@ -135,6 +146,15 @@ def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[Che
     return [_checked(rows, counter, max_length, data.bounds) for rows in data.sources]
 
 
+def check_rows(rows: Subset, bounds: Bounds) -> None:
+    """Check every row of a data set that is not trained on, whose rows may have any length.
+
+    Raises:
+        TrainingError: InvalidDataset, with a line for each problem.
+    """
+    _checked(rows.rows, None, None, bounds)
+
+
 def described(
     data: Data, reports: Sequence[CheckReport], measured_by: Literal["Preflight", "Trainer"]
 ) -> DatasetStatus:
@@ -190,7 +210,7 @@ def _counter(encoder: Collator, folder: Path) -> TokenCounter | None:
         return None
 
 
-def _checked(rows: Examples, counter: TokenCounter | None, max_length: int, bounds: Bounds) -> CheckReport:
+def _checked(rows: Examples, counter: TokenCounter | None, max_length: int | None, bounds: Bounds) -> CheckReport:
     report = check_examples(rows, measure=counter, max_length=max_length, bounds=bounds)
     try:
         report.raise_for_problems()

@@ -8,7 +8,7 @@ from model_garden.contract.adapter_rules import CHANGES_WEIGHTS
 from model_garden.contract.addresses import is_remote
 from model_garden.contract.options import EffectiveLoraConfig
 from model_garden.contract.spec import EffectiveSpec, is_on_hub
-from model_garden.contract.status import DatasetStatus, OutputStatus, Samples, SampleScores
+from model_garden.contract.status import DatasetStatus, EvaluationStatus, OutputStatus, Samples, SampleScores
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.serving import uses
 from model_garden_trainer.exports.sample_answers import NEW_TOKENS
@@ -60,6 +60,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
             "",
             *table,
             "",
+            *_evaluation(record.get("evaluation")),
             *_samples(record["verification"], output.samples),
             "## Load it",
             "",
@@ -107,6 +108,29 @@ def _lora(lora: EffectiveLoraConfig) -> list[str]:
     if lora.modules_to_save:
         words.append(f"trained whole: {', '.join(lora.modules_to_save)}")
     return words
+
+
+def _evaluation(record: dict[str, Any] | None) -> list[str]:
+    """The scores of the answers to held-out rows."""
+    if record is None:
+        return []
+    found = EvaluationStatus.model_validate(record)
+    rows = [
+        f"| {one.metric}{f' of {_cell(one.field)}' if one.field else ''} | "
+        f"{'-' if one.base_value is None else f'{one.base_value:.4f}'} | {one.value:.4f} |"
+        for one in found.scores
+    ]
+    return [
+        "## Evaluation",
+        "",
+        f"Scores of greedy answers to {found.rows} of {found.total_rows} rows of {found.dataset_path}, which it was "
+        "not trained on:",
+        "",
+        "| score | base model | this model |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def _samples(verification: dict[str, Any], samples: Samples | None) -> list[str]:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from model_garden.contract.names import CONFIG_ENV
+from model_garden.contract.progress import parse_event
 from model_garden.contract.status import OutputStatus
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.events import log
+from model_garden_trainer.events import Report, log
 
 RECORD = "training_config.json"
 SAMPLES = "samples.json"
@@ -78,7 +79,7 @@ def tensor_dtypes(folder: Path) -> set[str]:
     return found
 
 
-def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> dict[str, Any]:
+def verify(config: TrainerConfig, base: Path, output: Path, made: Exports, report: Report) -> dict[str, Any]:
     """Load each output in a fresh process and let it answer one row; what that process found (see ``verify.verify``).
 
     Raises:
@@ -87,20 +88,25 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports) -> di
     places = {"base": base, "output": output, **vars(made)}
     request = json.dumps({key: str(path) for key, path in places.items() if path})
     environment = os.environ | {CONFIG_ENV: config.model_dump_json(by_alias=True, exclude_none=True)}
-    done = subprocess.run(
-        [sys.executable, "-m", "model_garden_trainer", "verify", request],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-20:])
-        log(done.stderr)
+    command = [sys.executable, "-m", "model_garden_trainer", "verify", request]
+    result = ""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if event := parse_event(line):
+                    report(event)
+                elif line.strip():
+                    result = line
+        said.seek(0)
+        words = said.read()
+    if process.returncode:
+        tail = "\n".join(words.strip().splitlines()[-20:])
+        log(words)
         raise TrainingError(
             "ExportFailed", f"{output}: the saved model did not pass its check and the adapter is kept: {tail}"
         )
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(result)
     return found
 
 

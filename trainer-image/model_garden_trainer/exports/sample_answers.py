@@ -11,11 +11,8 @@ import dataclasses
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from statistics import fmean
 from typing import Any, Literal, get_args
-
-import torch
 
 from model_garden.contract.status import Samples, SampleScores
 from model_garden.datasets import Example
@@ -23,6 +20,9 @@ from model_garden.datasets.formats.prompts import UNKNOWN
 from model_garden.datasets.pictures import decode
 from model_garden_trainer.batches.collator import IGNORED, Batch, Collator
 from model_garden_trainer.batches.splits import Data, Subset
+from model_garden_trainer.evaluation.answering import BaseModel, generate
+from model_garden_trainer.evaluation.metrics import exact_match, similarity
+from model_garden_trainer.evaluation.questions import asked_text
 
 Split = Literal["train", "validation"]
 
@@ -30,7 +30,6 @@ ROWS = 10
 """Rows of each split that are answered."""
 NEW_TOKENS = 64
 """Longest answer; of a longer expected one this many tokens are compared."""
-QUESTION_CHARACTERS = 400
 THUMBNAIL = 160
 """Pixels: a thumbnail is about 4 KB, so that its event stays below the 16 KB at which containerd splits a line."""
 _BEYOND = 4
@@ -53,11 +52,8 @@ class Question:
 
     @property
     def text(self) -> str:
-        """The last turn before the answer, at most ``QUESTION_CHARACTERS`` of it; '' for a row of plain text."""
-        turns = [message for message in self.example.messages if message.role != "assistant"]
-        parts = turns[-1].parts if turns and self.example.kind != "text" else ()
-        text = "".join(part for part in parts if isinstance(part, str)).strip()
-        return text if len(text) <= QUESTION_CHARACTERS else text[: QUESTION_CHARACTERS - 1] + "…"
+        """The last turn before the answer, long ones cut; '' for a row of plain text."""
+        return asked_text(self.example)
 
     def thumbnail(self) -> str | None:
         """The row's first image as a JPEG in base64, at most ``THUMBNAIL`` pixels wide and high."""
@@ -93,13 +89,8 @@ class Question:
 
     def answer(self, model: Any, tokenizer: Any) -> str:
         """The answer of ``model`` by greedy decoding."""
-        prompt = {key: value.to(model.device) for key, value in self.prompt.items()}
-        with torch.inference_mode():
-            written = model.generate(
-                **prompt, max_new_tokens=self.new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-            )
-        answer = written[0, prompt["input_ids"].shape[1] :]
-        return str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
+        [answer] = generate(model, tokenizer, self.prompt, self.new_tokens)
+        return answer.text
 
 
 @dataclass(frozen=True)
@@ -134,29 +125,15 @@ def questions(data: Data, encoder: Collator) -> list[tuple[Split, Question]]:
 Asked = list[tuple[Split, Question]]
 
 
-def ask(asked: Asked, model: Any, tokenizer: Any) -> list[Sample]:
-    """Let a model with adapters answer without and with them."""
-    with model.disable_adapter():
-        before = answer_all(asked, model, tokenizer)
-    return compared(asked, before, answer_all(asked, model, tokenizer))
-
-
-def answer_all(asked: Asked, model: Any, tokenizer: Any) -> list[str]:
-    """The answer of a model to each question."""
-    return [question.answer(model, tokenizer) for _, question in asked]
-
-
-def compared(asked: Asked, before: list[str], after: list[str]) -> list[Sample]:
-    """The answers before and after training, beside what was expected."""
+def ask(asked: Asked, model: Any, base: BaseModel, tokenizer: Any) -> list[Sample]:
+    """Let the base model answer, and then the trained one."""
+    with base() as untrained:
+        before = [question.answer(untrained, tokenizer) for _, question in asked]
+    after = [question.answer(model, tokenizer) for _, question in asked]
     return [
         Sample(split, question.origin, question.text, question.expected, *answers)
         for (split, question), *answers in zip(asked, before, after, strict=True)
     ]
-
-
-def similarity(expected: str, answer: str) -> float:
-    """The share of characters that both have in the same order: 2 M / T of difflib (Ratcliff and Obershelp)."""
-    return SequenceMatcher(None, expected, answer, autojunk=False).ratio()
 
 
 def scores(samples: list[Sample]) -> Samples:
@@ -174,8 +151,8 @@ def _means(samples: list[Sample]) -> SampleScores:
 
     return SampleScores(
         rows=len(samples),
-        exact_match_before=mean(str.__eq__, (sample.before for sample in samples)),
-        exact_match_after=mean(str.__eq__, (sample.after for sample in samples)),
+        exact_match_before=mean(exact_match, (sample.before for sample in samples)),
+        exact_match_after=mean(exact_match, (sample.after for sample in samples)),
         similarity_before=mean(similarity, (sample.before for sample in samples)),
         similarity_after=mean(similarity, (sample.after for sample in samples)),
     )

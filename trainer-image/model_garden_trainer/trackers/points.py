@@ -23,7 +23,8 @@ class Point:
         step: the optimizer step.
         seconds: when it was reported, in seconds since the epoch.
         figures: the value of each figure by its name in ``status.progress``.
-        position: the place in the order of all points: the step, and 1 for an evaluation, which follows training.
+        position: the place in the order of all points: the step, and 1 for an evaluation, which follows training, and 2
+            for the scores of the trained model.
     """
 
     step: int
@@ -37,7 +38,7 @@ def point_of(line: Mapping[str, Any]) -> Point:
     figures = dict(_figures(line))
     reported = line.get("lastReportTime")
     seconds = datetime.fromisoformat(reported).timestamp() if reported else time.time()
-    return Point(line["step"], seconds, figures, (line["step"], int("evalLoss" in line)))
+    return Point(line["step"], seconds, figures, (line["step"], 2 if "evaluation" in line else int("evalLoss" in line)))
 
 
 def _figures(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -16,6 +16,7 @@ from model_garden.services.job_view import explanation, has_ended, log_tail, pha
 from model_garden.services.trainer_log import STAGES
 from model_garden.services.yaml_text import yaml_text
 from model_garden.web.views import figures
+from model_garden.web.views.evaluation import evaluation
 from model_garden.web.views.output import output
 from model_garden.web.views.rows import row
 from model_garden.web.views.stages import stages
@@ -48,6 +49,7 @@ def details(job: Object, now: datetime) -> dict[str, Any]:
         "memory": figures.memory(job),
         "facts": facts(job),
         "output": output(job),
+        "evaluation": evaluation(job),
         "failure": failure(job),
         "warned": warned,
         "attempts": [attempt(one, now) for one in status.get("attempts") or ()],

@@ -1,0 +1,136 @@
+"""Evaluation by generation: a tiny model that learned its rows scores 1 where the base model scores 0."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_garden.contract.progress import CheckpointEvent, EvaluationEvent, StageEvent
+from model_garden.contract.status import EvaluationStatus
+from model_garden_trainer.errors import TrainingError
+from tests.trainer.preferences import write_rows
+from tests.trainer.workspace import TEXT, VISION, Told, Workspace, config
+
+LEARN: dict[str, Any] = {
+    "datasetPath": "./data/cities.jsonl",
+    "hyperparameters": {
+        "learningRate": 1e-2, "batchSize": 2, "gradientAccumulationSteps": 1, "maxSteps": 70, "warmupSteps": 1,
+        "lrSchedulerType": "cosine", "saveSteps": 100,
+    },
+}  # fmt: skip
+RANK = {"loraConfig": {"r": 64, "loraAlpha": 64}}
+WHOLE = {"adapter": "none", "hyperparameters": {"learningRate": 3e-3, "maxSteps": 40}}
+ASKED = {"datasetPath": "./data/held.jsonl", "metrics": ["exact_match"], "maxNewTokens": 64}
+
+
+def turns(prompt: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}
+
+
+def write_cities(folder: Path) -> None:
+    """Two rows to train on, and the same in another file to evaluate with: what is learned is known."""
+    answers = [json.dumps({"city": name, "at": {"row": number}}) for number, name in enumerate(("Rome", "Oslo"))]
+    rows = [turns("Rome?", answers[0]), turns("And where in the world is Oslo?", answers[1])]
+    write_rows(folder / "data/cities.jsonl", rows)
+    write_rows(folder / "data/held.jsonl", rows)
+
+
+def evaluations(told: Told) -> list[EvaluationStatus]:
+    return [event.evaluation for event in told.events if isinstance(event, EvaluationEvent)]
+
+
+def scores(found: EvaluationStatus) -> dict[str, tuple[float | None, float]]:
+    return {f"{one.metric} {one.field or ''}".strip(): (one.base_value, one.value) for one in found.scores}
+
+
+@pytest.mark.train
+def test_a_model_that_learned_its_rows_scores_one_and_its_base_model_zero(workspace: Workspace) -> None:
+    write_cities(workspace.folder)
+    asked = ASKED | {"metrics": ["exact_match", "json_fields", "anls", "similarity"]}
+    outcome, told = workspace.train(config("job", TEXT, LEARN, RANK, {"evaluation": asked}))
+    assert outcome.result == "Succeeded" and outcome.output and outcome.output.verified
+    [status] = evaluations(told)
+    found = scores(status)
+    assert found["exact_match"] == found["anls"] == found["json_fields_f1"] == (0, 1)
+    assert found["json_fields_invalid"] == (1, 0), "no answer of the base model is JSON"
+    assert found["json_fields_accuracy city"] == found["json_fields_accuracy at.row"] == (0, 1)
+    assert (status.rows, status.total_rows, status.dataset_path) == (2, 2, "./data/held.jsonl")
+    details = [event.detail for event in told.events if isinstance(event, StageEvent) and event.stage == "verifying"]
+    assert "evaluating the trained model: 2 of 2 answers" in details
+
+    folder = workspace.folder / "models/job"
+    lines = [json.loads(line) for line in (folder / "evaluation.jsonl").read_text().splitlines()]
+    assert status.path == "./models/job/evaluation.jsonl" and [line["row"] for line in lines] == [
+        f"data/held.jsonl row {number}" for number in (1, 2)
+    ]
+    assert all([line["answer"]] == line["expected"] and not line["cut"] for line in lines)
+    assert all(line["scores"]["exact_match"] == 1 and line["baseScores"]["exact_match"] == 0 for line in lines)
+    assert lines[0]["prompt"] == "Rome?"
+    card = (folder / "README.md").read_text()
+    assert (
+        "| exact_match | 0.0000 | 1.0000 |" in card and "| json_fields_accuracy of `at.row` | 0.0000 | 1.0000 |" in card
+    )
+    assert any(line.get("evaluation", {}).get("exact_match") == 1 for line in workspace.metrics("job"))
+
+    _, again = workspace.train(config("job", TEXT, LEARN, RANK, {"evaluation": asked}))
+    assert evaluations(again) == [status], "a pod that comes back tells the scores that the first one wrote down"
+
+    asked = ASKED | {"metrics": ["anls"], "compareBase": False}
+    _, other = workspace.train(config("job", TEXT, LEARN, RANK, {"evaluation": asked}))
+    assert [scores(one) for one in evaluations(other)] == [{"anls": (None, 1)}]
+    assert not [event for event in other.events if isinstance(event, CheckpointEvent)], "it is not trained again"
+
+
+@pytest.mark.train
+def test_boxes_of_a_vision_model_are_scored(workspace: Workspace) -> None:
+    pictures = sorted((workspace.folder / "data/vision_test_dataset_images").glob("*.png"))[:2]
+    rows = [
+        {"text": "Where?", "image": f"vision_test_dataset_images/{picture.name}", "response": answer, "boxes": boxes}
+        for picture, answer, boxes in zip(
+            pictures,
+            ("[10, 20, 30, 40]", "[50, 60, 70, 80]"),
+            (["[10, 20, 30, 40]"], ["[50, 60, 70, 70]"]),
+            strict=True,
+        )
+    ]
+    write_rows(workspace.folder / "data/cities.jsonl", rows)
+    write_rows(workspace.folder / "data/held.jsonl", rows)
+    asked = ASKED | {"metrics": ["iou"], "answerColumn": "boxes"}
+    outcome, told = workspace.train(config("boxes", VISION, LEARN, WHOLE, {"evaluation": asked}))
+    assert outcome.result == "Succeeded"
+    [status] = evaluations(told)
+    assert scores(status)["iou"] == (0, 0.75)  # the second expected box is half as high
+    assert scores(status)["iou_accuracy_at_0.5"] == (0, 1)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(
+    ("rows", "asked", "words"),
+    [
+        (
+            [turns("Hi", "no JSON")],
+            {"metrics": ["json_fields"]},
+            "held.jsonl row 1: the expected answer 'no JSON' is no",
+        ),
+        ([turns("Hi", "no box")], {"metrics": ["iou"]}, "held.jsonl row 1: the expected answer 'no box' has no box"),
+        ([turns("Hi", "a"), {"messages": 3}], {}, "held.jsonl row 2"),
+        ([{"text": "Once upon a time."}], {}, "held.jsonl row 1: has no expected answer to compare with"),
+        (
+            [turns("Hi", "a")],
+            {"answerColumn": "truth"},
+            "held.jsonl row 1: has no expected answer to compare with; add",
+        ),
+        ([turns("Hi", "a")], {"datasetPath": "data/../data/cities.jsonl"}, "whose rows are trained on"),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_named_before_training(
+    workspace: Workspace, rows: list[dict[str, Any]], asked: dict[str, Any], words: str
+) -> None:
+    write_cities(workspace.folder)
+    write_rows(workspace.folder / "data/held.jsonl", rows)
+    with pytest.raises(TrainingError, match=words) as raised:
+        workspace.train(config("job", TEXT, LEARN, {"evaluation": ASKED | asked}))
+    assert raised.value.reason == "InvalidDataset"
