@@ -10,13 +10,14 @@ from tests.trainer.workspace import QUICK, VISION, Workspace, config
 from tools.reference.output_folder import FILES
 
 pytestmark = pytest.mark.train
+SCORED = {"validationFraction": 0.2, "evaluation": {"metrics": ["similarity"], "maxRows": 1, "maxNewTokens": 2}}
 ONE_CHECKPOINT = {"hyperparameters": {"maxSteps": 2, "saveSteps": 1, "saveTotalLimit": 1}}
 
 
 def test_each_file_of_a_run_is_in_the_reference_and_each_row_of_it_is_written(workspace: Workspace) -> None:
     merged = {"saveMethod": "merged_16bit", "outputDir": "./models/out"}
     trackers = {"reportTo": ["wandb", "tensorboard", "trackio"]}
-    workspace.train(config("out", VISION, QUICK, ONE_CHECKPOINT, merged, trackers))
+    workspace.train(config("out", VISION, QUICK, ONE_CHECKPOINT, merged, trackers, SCORED))
 
     output = workspace.folder / "models" / "out"
     written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
