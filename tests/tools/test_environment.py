@@ -9,7 +9,7 @@ from tools.generate import ROOT
 from tools.reference.environment import TABLES
 
 ONE_WORD = {"HOME", "KUBECONFIG", "MPLCONFIGDIR", "NNODES", "RANK", "TERM"}
-NO_VARIABLES = {"CAUSAL_LM", "CUBLAS_STATUS_ALLOC_FAILED", "GPU_BUFFERS", "TRAINING_JOBS"}
+NO_VARIABLES = {"CAUSAL_LM", "CUBLAS_STATUS_ALLOC_FAILED", "GPU_BUFFERS", "QUEUE_VISIBILITY", "TRAINING_JOBS"}
 ONLY_REMOVED = {"HUGGING_FACE_HUB_TOKEN"}
 """Kept from llama.cpp's programs, and read by no one."""
 
