@@ -64,6 +64,27 @@ def test_preferences_are_read_from_their_columns(opened):
     assert (example.messages[-1].text, example.rejected[-1].text) == ("Hello", "What?")
 
 
+@pytest.mark.parametrize("columns", [{"prompt": "q", "response": "a"}, {"messages": "chat"}])
+def test_labels_are_read_from_their_column(columns, opened):
+    row = {"q": "Hi", "a": "Hello", "chat": TURNS, "thumbs_up": False, "label": "greeting"}
+    example = opened([row], columns | {"label": "thumbs_up"}, method="kto")[0]
+    assert texts(example) == [("user", "Hi"), ("assistant", "Hello")]
+    assert example.label is False
+    with pytest.raises(DatasetError, match='"thumbs_up" is text'):
+        opened([row | {"thumbs_up": "no"}], columns | {"label": "thumbs_up"}, method="kto")[0]
+
+
+def test_prompts_are_read_from_their_column_and_reward_functions_get_the_others(opened):
+    row = {"q": "7 - 3?", "result": "4", "answer": "four", "level": 2}
+    example = opened([row], {"prompt": "q"}, method="grpo")[0]
+    assert texts(example) == [("user", "7 - 3?"), ("assistant", "four")]
+    assert example.columns == {"result": "4", "answer": "four", "level": 2}
+    example = opened(
+        [{"q": "7 - 3?", "result": "4", "level": 2}], {"prompt": "q", "response": "result"}, method="grpo"
+    )[0]
+    assert example.columns == {"answer": "4", "level": 2}
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -118,3 +139,11 @@ def test_a_suggestion_is_one_with_which_the_row_is_read(opened):
 def test_a_column_that_only_looks_like_a_format_is_mapped_too(opened):
     with pytest.raises(DatasetError, match=r"set columnMapping: \{prompt: prompt, response: answer\}"):
         opened([{"prompt": "Hi", "answer": "Hello"}], None)[0]
+
+
+def test_a_mapping_for_labels_is_suggested_where_a_column_is_true_or_false(opened):
+    row = {"Question": "Hi", "Answer": "Hello", "good": True}
+    assert suggested(row, "kto") == {"prompt": "Question", "response": "Answer", "label": "good"}
+    assert suggested(row | {"good": "yes"}, "kto") == {}
+    with pytest.raises(DatasetError, match=r"set columnMapping: \{prompt: Question, response: Answer, label: good\}"):
+        opened([row], None, method="kto")[0]

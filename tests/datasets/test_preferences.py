@@ -20,6 +20,7 @@ def turn(role: str, content: str) -> dict[str, str]:
 
 ASKED = [turn("user", "Hi")]
 GOOD, BAD = [turn("assistant", "Hello")], [turn("assistant", "What?")]
+SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
 ROWS: dict[str, dict[str, Any]] = {
     "texts": {"prompt": "Hi", "chosen": "Hello", "rejected": "What?"},
     "lists of messages": {"prompt": ASKED, "chosen": GOOD, "rejected": BAD},
@@ -36,6 +37,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "chosen": {"from": "gpt", "value": "Hello"}, "rejected": {"from": "gpt", "value": "What?"},
     },
     "LLaMA-Factory's instructions": {"instruction": "Hi", "input": "", "chosen": "Hello", "rejected": "What?"},
+    "LLaMA-Factory's pair of outputs": {"instruction": "Hi", "input": "", "output": ["Hello", "What?"]},
 }  # fmt: skip
 
 
@@ -56,6 +58,15 @@ def test_every_shape_of_preferences_is_read(row: dict[str, Any], method: Any, tm
     assert [message.answers for message in example.messages] == [False, True]
     assert [len(one.messages) for one in example.sequences] == [2, 2]
     assert example.kind == ("completion" if row == ROWS["texts"] else "chat")
+
+
+def test_labeled_conversations_and_instructions_of_llama_factory_are_read(tmp_path: Path) -> None:
+    for method in ("kto", None):
+        example = converted({"conversations": SHARED, "kto_tag": False}, tmp_path, method=method)
+        assert texts(example.messages) == [("user", "Hi"), ("assistant", "Hello")]
+        assert example.label is False
+    example = converted({"instruction": "Hi", "input": "", "output": "Hello"}, tmp_path, method=None)
+    assert example.rejected == () and texts(example.messages) == [("user", "Hi"), ("assistant", "Hello")]
 
 
 def test_the_columns_of_system_prompt_and_images_belong_to_both_conversations(tmp_path: Path) -> None:
@@ -81,6 +92,11 @@ def test_the_columns_of_system_prompt_and_images_belong_to_both_conversations(tm
         ({"prompt": "Hi", "chosen": 1, "rejected": 2}, "dpo", '"chosen" is a number'),
         ({"input": "Hi", "preferred_output": GOOD, "non_preferred_output": BAD}, "dpo", 'without "messages"'),
         ({"messages": ASKED + GOOD}, "dpo", "the row is for method: sft"),
+        ({"instruction": "Hi", "output": "Hello"}, "dpo", '"output" is \'Hello\', and a row of preferences has two'),
+        ({"instruction": "Hi", "output": ["Hello"]}, "dpo", "and a row of preferences has two answers"),
+        ({"instruction": "Hi", "output": ["Hello", 3]}, "dpo", '"output" is a number'),
+        ({"instruction": "Hi", "output": "Hello"}, "kto", "the row is for method: sft"),
+        ({"conversations": SHARED, "kto_tag": "true"}, "kto", '"kto_tag" is text'),
         ({"prompt": "Hi", "chosen": "Yes", "rejected": "No"}, "sft", "set method: dpo to train on preferences"),
     ],
 )  # fmt: skip

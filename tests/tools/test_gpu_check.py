@@ -225,7 +225,7 @@ def test_a_section_that_fails_is_told_with_its_log_and_the_rest_is_run(tmp_path:
 def test_the_check_runs_on_tiny_models(tmp_path: Path) -> None:
     done = check(
         UNSLOTH_PYTHON,
-        *("--quick", "--out", str(tmp_path), "--only", "vision, packed|DPO|step time, transformers: packed"),
+        *("--quick", "--out", str(tmp_path), "--only", "vision, packed|DPO|GRPO|step time, transformers: packed"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["section"]: row for row in map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())}

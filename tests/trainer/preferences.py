@@ -16,6 +16,10 @@ from model_garden_trainer.errors import Stopped
 from tests.trainer.workspace import Workspace
 
 COLORS = ("red", "blue")
+LETTERS = """
+def letters(prompts, completions, **columns):
+    return [sum(letter.isalpha() and letter.isascii() for letter in text) / max(len(text), 1) for text in completions]
+"""
 
 
 def preference_rows(count: int) -> list[dict[str, Any]]:

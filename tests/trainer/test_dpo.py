@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 
 from model_garden_trainer.errors import TrainingError
-from tests.trainer.preferences import COLORS, assert_a_resumed_run_equals, preference_rows, write_rows
-from tests.trainer.workspace import TEXT, VISION, Workspace, config
+from tests.trainer.preferences import assert_a_resumed_run_equals, preference_rows, write_rows
+from tests.trainer.workspace import TEXT, Workspace, config
 
 pytestmark = pytest.mark.train
 
@@ -57,20 +56,6 @@ def test_stop_and_resume_equal_an_unbroken_run_exactly(workspace: Workspace, sta
     steps = {"hyperparameters": {"maxSteps": 6, "loggingSteps": 2}, "loraConfig": adapter}
     workspace.train(config("whole", TEXT, DPO, steps))
     assert_a_resumed_run_equals(workspace, "whole", config("broken", TEXT, DPO, steps))
-
-
-def test_a_vision_model_learns_what_is_preferred_of_pictures(workspace: Workspace) -> None:
-    rows = [json.loads(line) for line in (workspace.folder / VISION["datasetPath"]).read_text().splitlines()][:8]
-    pairs = [
-        {"prompt": row["text"], "image": row["image"], "chosen": COLORS[n % 2], "rejected": "I cannot tell."}
-        for n, row in enumerate(rows)
-    ]
-    write_rows(workspace.folder / "data/preferences.jsonl", pairs)
-    steps = {"hyperparameters": {"maxSteps": 6, "maxSeqLength": 512, "evalSteps": 6}}
-    outcome, _ = workspace.train(config("looks", VISION, DPO, steps, {"datasetPath": DPO["datasetPath"]}))
-    first, *_, last = own(workspace, "looks")
-    assert last["rewards/margins"] > first["rewards/margins"] + 0.5 and last["rewards/accuracies"] > 0.9
-    assert outcome.output is not None and outcome.output.verified
 
 
 def test_prompt_and_answers_are_rendered_as_for_sft_and_the_answers_alone_carry_loss(workspace: Workspace) -> None:

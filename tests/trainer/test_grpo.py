@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model_garden_trainer.errors import TrainingError
-from tests.trainer.preferences import assert_a_resumed_run_equals, write_rows
+from tests.trainer.preferences import LETTERS, assert_a_resumed_run_equals, write_rows
 from tests.trainer.workspace import TEXT, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -25,11 +25,8 @@ JOB: dict[str, Any] = {
     },
     "loraConfig": {"r": 8, "loraAlpha": 32},
     "validationFraction": 0.2,
+    "saveMethod": "merged_16bit",
 }  # fmt: skip
-LETTERS = """
-def letters(prompts, completions, **columns):
-    return [sum(letter.isalpha() and letter.isascii() for letter in text) / max(len(text), 1) for text in completions]
-"""
 
 
 @pytest.fixture
@@ -74,7 +71,7 @@ def test_a_reward_function_that_fails_is_named_with_the_row(prompts: Workspace, 
 
 def test_a_prompt_is_rendered_as_for_sft_up_to_its_answer(prompts: Workspace) -> None:
     from model_garden_trainer.batches.splits import open_data
-    from model_garden_trainer.methods.grpo import Prompt
+    from model_garden_trainer.methods.prompts import Prompt, PromptInputs
     from model_garden_trainer.models import auto_classes
 
     spec = config("prompt", TEXT, JOB).spec
@@ -83,7 +80,8 @@ def test_a_prompt_is_rendered_as_for_sft_up_to_its_answer(prompts: Workspace) ->
     asked = [{"role": "user", "content": example.messages[0].parts[0]}]
     prompt = Prompt.of(example, encoder)
     assert prompt == encoder.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    assert prompt.ids == encoder.tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
+    [ids] = PromptInputs.of([example], encoder).ids
+    assert ids == encoder.tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
 
 
 def test_what_cannot_work_is_refused_before_the_model_is_loaded(prompts: Workspace) -> None:

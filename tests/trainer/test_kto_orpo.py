@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 import torch
 
 from model_garden_trainer.errors import TrainingError
-from tests.trainer.preferences import COLORS, assert_a_resumed_run_equals, preference_rows, write_rows
-from tests.trainer.workspace import TEXT, VISION, Workspace, config
+from tests.trainer.preferences import assert_a_resumed_run_equals, preference_rows, write_rows
+from tests.trainer.workspace import TEXT, Workspace, config
 
 pytestmark = pytest.mark.train
 
@@ -23,6 +22,7 @@ JOB: dict[str, Any] = {
     },
     "loraConfig": {"r": 8, "loraAlpha": 16},
     "validationFraction": 0.2,
+    "saveMethod": "merged_16bit",
 }  # fmt: skip
 LABELED = [
     {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
@@ -50,21 +50,6 @@ def test_a_text_model_learns_and_a_resumed_run_equals_an_unbroken_one(workspace:
     assert_a_resumed_run_equals(workspace, "whole", config("broken", TEXT, JOB, job))
 
 
-def test_kto_trains_a_vision_model(workspace: Workspace) -> None:
-    rows = [json.loads(line) for line in (workspace.folder / VISION["datasetPath"]).read_text().splitlines()][:8]
-    labeled = [
-        {"prompt": row["text"], "image": row["image"], "completion": text, "label": text in COLORS}
-        for n, row in enumerate(rows)
-        for text in (COLORS[n % 2], "I cannot tell.")
-    ]
-    write_rows(workspace.folder / "data/rows.jsonl", labeled)
-    steps = {"hyperparameters": {"maxSteps": 6, "maxSeqLength": 512}, "datasetPath": JOB["datasetPath"]}
-    outcome, _ = workspace.train(config("looks", VISION, JOB, {"method": "kto"}, steps))
-    first, *_, last = [line["metrics"] for line in workspace.metrics("looks") if "loss" in line]
-    assert last["rewards/margins"] > first["rewards/margins"] + 0.3
-    assert outcome.output is not None and outcome.output.verified
-
-
 def test_the_batches_are_those_that_trl_wants_and_the_answers_alone_carry_loss(workspace: Workspace) -> None:
     from model_garden_trainer.batches.splits import open_data
     from model_garden_trainer.methods.kto import LabelCollator
@@ -78,17 +63,20 @@ def test_the_batches_are_those_that_trl_wants_and_the_answers_alone_carry_loss(w
     kto = config("kto", TEXT, {"method": "kto", "datasetPath": "./data/rows.jsonl"}).spec
     encoder = auto_classes.collator(kto, Path(kto.base_model))
     tokens = encoder.tokenizer
-    batch = LabelCollator(encoder)(list(open_data(kto, 1).training))
+    rows = list(open_data(kto, 1).training)
+    batch = LabelCollator(encoder, tuple(rows))(rows)
     end = tokens.eos_token
     assert spoken(batch["input_ids"], batch["completion_mask"]) == [f"red{end}", f"I do not want to say.{end}"]
     assert spoken(batch["KL_input_ids"], batch["KL_completion_mask"]) == [f"I do not want to say.{end}", f"red{end}"]
     assert batch["label"].tolist() == [True, False]
+    batch = LabelCollator(encoder, tuple(rows))(rows[:1])  # the last batch of the data may have one row
+    assert spoken(batch["KL_input_ids"], batch["KL_completion_mask"]) == [f"I do not want to say.{end}"]
 
     write_rows(workspace.folder / "data/rows.jsonl", preference_rows(1))
     orpo = config("orpo", TEXT, {"method": "orpo", "datasetPath": "./data/rows.jsonl"}).spec
     batch = OddsCollator(encoder)(list(open_data(orpo, 1).training))
-    for side, text in (("chosen", "red"), ("rejected", "I do not want to say.")):
-        assert spoken(batch[f"{side}_input_ids"], batch[f"{side}_labels"] != -100) == [f"{text}{end}"]
+    assert spoken(batch["input_ids"], batch["labels"] != -100) == [f"red{end}", f"I do not want to say.{end}"]
+    assert spoken(batch["input_ids"], batch["read_labels"] != -100)[0] == f"Name color 0.red{end}"
 
 
 def test_a_label_that_is_neither_true_nor_false_is_refused(workspace: Workspace) -> None:

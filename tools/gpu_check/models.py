@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ def _rows() -> None:
     Path(plan.TWO_ROWS).write_text("\n".join(vision.read_text().splitlines()[:2]) + "\n")
     questions = [row["messages"][:-1] for row in map(json.loads, text.read_text().splitlines())]
     answers = [row["messages"][-1:] for row in map(json.loads, text.read_text().splitlines())]
+    looks = [
+        {"prompt": row["text"], "image": row["image"], "answer": row["response"]}
+        for row in map(json.loads, vision.read_text().splitlines())
+    ]
+    prompts = [
+        {"prompt": question, "answer": answer["content"]} for question, [answer] in zip(questions, answers, strict=True)
+    ]
+    _write(plan.TEXT_PROMPTS, map(json.dumps, prompts))
+    _write(plan.VISION_PROMPTS, map(json.dumps, looks))
     pairs = [
         {"prompt": question, "chosen": answer, "rejected": other}
         for question, answer, other in zip(questions, answers, answers[1:] + answers[:1], strict=True)
@@ -58,7 +68,7 @@ def _rows() -> None:
     _write(plan.PAIRS, [json.dumps(pair) for pair in pairs])
 
 
-def _write(path: str, lines: list[str]) -> None:
+def _write(path: str, lines: Iterable[str]) -> None:
     Path(path).write_text("\n".join(islice(cycle(lines), plan.ROWS)) + "\n")
 
 

@@ -15,6 +15,7 @@ ROWS = EFFECTIVE_BATCH * (WARM_UP + TIMED + 1)
 
 SMALL, SMALL_4BIT, TEXT, REAL = "models/vision", "models/vision-4bit", "models/text", "models/benchmark"
 VISION_ROWS, TEXT_ROWS, PAIRS = "data/vision.jsonl", "data/text.jsonl", "data/pairs.jsonl"
+TEXT_PROMPTS, VISION_PROMPTS = "data/prompts.jsonl", "data/looks.jsonl"
 TWO_ROWS = "data/two.jsonl"
 """For the runs whose output is verified: each row of a small data set is answered, which is slow without a GPU."""
 
@@ -90,7 +91,7 @@ def plan(*, quick: bool) -> tuple[Lane, list[Lane], list[Lane]]:
     checks = [
         Lane("unsloth, vision", _vision("unsloth")),
         Lane("unsloth, other", _text("unsloth")),
-        Lane("transformers", [*_vision("transformers"), *_text("transformers")]),
+        Lane("transformers", [*_vision("transformers"), *_text("transformers"), *_methods()]),
     ]
     measured = [Lane(f"step time, {name}", _step_time(name)) for name in ("unsloth", "transformers")]
     measured.append(Lane("step time, plain TRL", [_plain_trl()]))
@@ -169,7 +170,6 @@ def _vision(backend: str) -> list[Section]:
 
 
 def _text(backend: str) -> list[Section]:
-    pairs: dict[str, Any] = {"method": "dpo", "datasetPath": PAIRS}
     packed = {"hyperparameters": {"packing": True}}
     merged = "merged_16bit" if backend == "unsloth" else "merged_4bit"
     return [
@@ -177,7 +177,21 @@ def _text(backend: str) -> list[Section]:
         _job(backend, "text, packed", 90, packed, vision=False),
         _job(backend, merged, 150, {"saveMethod": merged, "datasetPath": TWO_ROWS}, verify=True),
         _job(backend, "verify", 90, {"datasetPath": TWO_ROWS}, verify=True),
-        _job(backend, "DPO", 120, pairs, vision=False, needs="method"),
+    ]
+
+
+def _methods() -> list[Section]:
+    """The other training methods, which run on this backend alone."""
+    pairs: dict[str, Any] = {"method": "dpo", "datasetPath": PAIRS}
+    rewarded: dict[str, Any] = {
+        "method": "grpo",
+        "grpo": {"numGenerations": 4, "maxCompletionLength": 16},
+        "rewards": {"functions": ["similarity"]},
+    }
+    return [
+        _job("transformers", "DPO", 120, pairs, vision=False),
+        _job("transformers", "GRPO, text", 120, rewarded, {"datasetPath": TEXT_PROMPTS}, vision=False),
+        _job("transformers", "GRPO, vision", 120, rewarded, {"datasetPath": VISION_PROMPTS}),
     ]
 
 

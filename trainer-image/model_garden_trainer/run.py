@@ -157,7 +157,7 @@ def _trained_and_saved(
     ``startup`` are the seconds that this process took to start.
     """
     from model_garden_trainer.engine.forecast import seconds_after_training
-    from model_garden_trainer.methods import dpo, grpo, kto, orpo, sft
+    from model_garden_trainer.methods import comparing, dpo, grpo, kto, orpo, sft
 
     whole, began = run.spec.adapter == "none", time.perf_counter()
     with run.watchdog:
@@ -170,13 +170,13 @@ def _trained_and_saved(
             case "sft":
                 trained = sft.train(run, model, encoder, data, longest=longest)
             case "dpo":
-                trained = dpo.train(run, model, encoder, data, longest=longest)
+                trained = comparing.train(dpo.METHOD, run, model, encoder, data, longest)
             case "kto":
-                trained = kto.train(run, model, encoder, data, longest=longest)
+                trained = comparing.train(kto.METHOD, run, model, encoder, data, longest)
             case "orpo":
-                trained = orpo.train(run, model, encoder, data, longest=longest)
+                trained = comparing.train(orpo.METHOD, run, model, encoder, data, longest)
             case "grpo":
-                trained = grpo.train(run, model, encoder, data)
+                trained = grpo.train(run, model, encoder, data, longest)
     if run.team.leader:
         report_stage(run.report, "saving", outputs.relative(run.output))
         if whole:

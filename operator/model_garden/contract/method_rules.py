@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model_garden.contract.methods import REWARDS
-from model_garden.contract.rule import VISION, Document, Rule, get, has, is_vision, method_of
+from model_garden.contract.rule import Document, Rule, get, has, method_of
 
 _SFT = "(!has(self.method) || self.method == 'sft')"
 
@@ -51,10 +51,10 @@ METHOD_RULES = (
         "is only for method: grpo; set that or remove it",
     ),
     Rule(
-        "columnMapping",
-        lambda s: "columnMapping" in s and method_of(s) in ("kto", "grpo"),
-        "!has(self.columnMapping) || !has(self.method) || !(self.method in ['kto', 'grpo'])",
-        "does not work with method: kto or grpo; rename the columns of the data set",
+        "columnMapping.label",
+        lambda s: "columnMapping" in s and (get(s, "columnMapping.label") is not None) != (method_of(s) == "kto"),
+        "!has(self.columnMapping) || has(self.columnMapping.label) == (has(self.method) && self.method == 'kto')",
+        "names the column that says whether an answer is wanted; method: kto needs it, and no other reads it",
     ),
     Rule(
         "method",
@@ -79,13 +79,6 @@ METHOD_RULES = (
     ),
     *map(_setting_of, ("pattern", "jsonSchema", "maxLength"), ("regex", "json_schema", "length")),
     *map(_needs_setting, ("regex", "length"), ("pattern", "maxLength")),
-    Rule(
-        "isVision",
-        lambda s: method_of(s) in ("orpo", "grpo") and is_vision(s),
-        f"!has(self.method) || !(self.method in ['orpo', 'grpo']) || !{VISION}",
-        "cannot be combined with method: orpo, whose trainer in TRL takes no images, nor with method: grpo, which is "
-        "not tested with images here; use method: dpo or kto",
-    ),
     Rule(
         "hyperparameters.batchSize",
         lambda s: method_of(s) == "kto" and get(s, "hyperparameters.batchSize") == 1,

@@ -167,6 +167,11 @@ class ColumnMapping(ContractModel):
     tools: Text | None = declare("Column with definitions of tools.", shapes_weights=True, default_words="none")
     chosen: Text | None = declare("Column with the preferred answer.", shapes_weights=True, default_words="none")
     rejected: Text | None = declare("Column with the other answer.", shapes_weights=True, default_words="none")
+    label: Text | None = declare(
+        "Column that says whether the answer is wanted. Only for method: kto.",
+        shapes_weights=True,
+        default_words="none",
+    )
 
 
 class Storage(ContractModel):

@@ -11,7 +11,7 @@ from model_garden.contract.adapter_rules import ADAPTER_RULES
 from model_garden.contract.evaluation import EVALUATION_RULES
 from model_garden.contract.gpu_rules import GPU_RULES, WITHOUT_GPU, without_gpu
 from model_garden.contract.method_rules import METHOD_RULES
-from model_garden.contract.rule import VISION, Document, Rule, get, has, is_vision
+from model_garden.contract.rule import VISION, Document, Rule, get, has, is_vision, method_of
 
 
 def problems(spec: Document) -> list[str]:
@@ -26,10 +26,12 @@ def problem_of_columns(columns: Document, method: str | None) -> str | None:
     return next((rule.message for rule in wrong), None)
 
 
-def _reads_rows(columns: Document) -> bool:
+def _reads_rows(columns: Document, method: str) -> bool:
     if "messages" in columns:
         return not columns.keys() & {"prompt", "response", "chosen", "rejected"}
-    return "prompt" in columns and ("response" in columns) != (columns.keys() >= {"chosen", "rejected"})
+    if "prompt" not in columns or columns.keys() >= {"chosen", "rejected"}:
+        return "prompt" in columns and "response" not in columns
+    return "response" in columns or method == "grpo"
 
 
 def _validated(spec: Document) -> bool:
@@ -98,13 +100,14 @@ RULES = (
     ),
     Rule(
         "columnMapping",
-        lambda s: "columnMapping" in s and not _reads_rows(s["columnMapping"]),
+        lambda s: "columnMapping" in s and not _reads_rows(s["columnMapping"], method_of(s)),
         "!has(self.columnMapping) || (has(self.columnMapping.messages)"
         " ? !has(self.columnMapping.prompt) && !has(self.columnMapping.response)"
         " && !has(self.columnMapping.chosen) && !has(self.columnMapping.rejected)"
-        " : has(self.columnMapping.prompt) && has(self.columnMapping.response)"
-        " != (has(self.columnMapping.chosen) && has(self.columnMapping.rejected)))",
-        "needs either messages; or prompt and response; or prompt, chosen and rejected",
+        " : has(self.columnMapping.prompt) && (has(self.columnMapping.chosen) && has(self.columnMapping.rejected)"
+        " ? !has(self.columnMapping.response)"
+        " : has(self.columnMapping.response) || (has(self.method) && self.method == 'grpo')))",
+        "needs either messages; or prompt and response (prompt alone for method: grpo); or prompt, chosen and rejected",
     ),
     Rule(
         "columnMapping.images",

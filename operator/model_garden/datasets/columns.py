@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from model_garden.contract.methods import Method
 from model_garden.datasets.errors import RowError
 
 NAMES = {
@@ -18,6 +19,7 @@ NAMES = {
     "tools": "tools",
     "chosen": "chosen",
     "rejected": "rejected",
+    "label": "kto_tag",
 }
 """The column that each key of ``columnMapping`` stands for in the formats."""
 _OPTIONAL = ("system", "image", "images", "reasoning", "tools")
@@ -77,8 +79,16 @@ def spelled(error: RowError, mapping: Mapping[str, str]) -> RowError:
     return RowError(*words)
 
 
-def suggested(row: Mapping[str, Any]) -> dict[str, str]:
+def suggested(row: Mapping[str, Any], method: Method | None = "sft") -> dict[str, str]:
     """A mapping that reads a row of no known format; empty if its columns show none."""
+    found = _suggested(row)
+    if method != "kto":
+        return found
+    label = next((key for key, value in row.items() if isinstance(value, bool)), None)
+    return found | {"label": label} if found and label else {}
+
+
+def _suggested(row: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     if turns := next((key for key, value in row.items() if _lists_turns(value)), None):
         return {"messages": turns}

@@ -17,6 +17,7 @@ ADVICE: dict[str, str] = {
     "column_mapping.tools": "The column with the tools that answers may call.",
     "column_mapping.chosen": "For DPO and ORPO, the column of the preferred answer.",
     "column_mapping.rejected": "For DPO and ORPO, the column of the other answer.",
+    "column_mapping.label": "For KTO, the column that says whether the answer is wanted.",
     "chat_template": "trl/NAME_training keeps the reasoning of every turn, where the model's own drops it.",
     "validation_dataset_path": "Its loss shows whether the model learns or memorizes.",
     "validation_fraction": "0.1 holds out a tenth of the rows if you have no separate data set.",

@@ -107,6 +107,20 @@ FORMATS: tuple[FormatExample, ...] = (
         methods=("dpo", "orpo"),
     ),
     FormatExample(
+        "Instruction and both answers",
+        '{"instruction": "Translate to French.", "input": "Good morning", "output": ["Bonjour", "Hola"]}',
+        vision=False,
+        text=True,
+        methods=("dpo", "orpo"),
+    ),
+    FormatExample(
+        "Instruction and answer",
+        '{"instruction": "What is 3 + 4?", "output": "7"}',
+        vision=False,
+        text=True,
+        methods=("grpo",),
+    ),
+    FormatExample(
         "Prompt and answer",
         '{"prompt": [{"role": "user", "content": "What is 3 + 4?"}], "answer": "7"}',
         vision=False,
@@ -138,6 +152,14 @@ FORMATS: tuple[FormatExample, ...] = (
     FormatExample(
         "Messages with kto_tag",
         '{"messages": [{"role": "user", "content": "Name a prime number."}, {"role": "assistant", "content": "7"}], '
+        '"kto_tag": true}',
+        vision=False,
+        text=True,
+        methods=("kto",),
+    ),
+    FormatExample(
+        "Conversations with kto_tag",
+        '{"conversations": [{"from": "human", "value": "Name a prime number."}, {"from": "gpt", "value": "7"}], '
         '"kto_tag": true}',
         vision=False,
         text=True,

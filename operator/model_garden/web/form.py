@@ -74,6 +74,7 @@ LABELS = {
     "column_mapping.tools": "Tools column",
     "column_mapping.chosen": "Chosen column",
     "column_mapping.rejected": "Rejected column",
+    "column_mapping.label": "Label column",
     "base_model_revision": "Model revision",
     "dataset_split": "Data set split",
     "validation_dataset_path": "Validation data set",

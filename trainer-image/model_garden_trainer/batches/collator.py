@@ -87,7 +87,7 @@ class Collator:
         self.renderer = Renderer(ChatFormat.load(folder, vision=self._reads_images, template=template), train_on)
         if template:
             self.processor.chat_template = self.tokenizer.chat_template = self.renderer.format.template
-        self._picture_tokens = self._ids_of_picture_tokens()
+        self.picture_tokens = self._ids_of_picture_tokens()
 
     def __call__(self, examples: list[Example]) -> Batch:
         """Encode a batch, padded on the right.
@@ -237,7 +237,7 @@ class Collator:
         for start, end in pictures:
             trained &= ~((starts >= start) & (starts < end))
         trained &= encoded["attention_mask"][row].bool()
-        return trained & ~torch.isin(encoded["input_ids"][row], self._picture_tokens)
+        return trained & ~torch.isin(encoded["input_ids"][row], self.picture_tokens)
 
     def _check(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainingArguments
 
 from model_garden.datasets import Example
 from model_garden_trainer.batches.collator import IGNORED, Batch, Collator
@@ -14,7 +16,9 @@ from model_garden_trainer.batches.loading import Batches
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.engine.arguments import arguments
 from model_garden_trainer.engine.batch_size import Split
-from model_garden_trainer.engine.context import Run
+from model_garden_trainer.engine.context import Run, Trained
+from model_garden_trainer.engine.fit import fit
+from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.methods.finished_batches import FinishedBatches, numbers, workers
 from model_garden_trainer.models import trained_weights
 
@@ -22,8 +26,73 @@ Collate = Callable[[list[Example]], Any]
 """Makes what the trainer of TRL wants of some rows."""
 
 
+@dataclass(frozen=True)
+class Method:
+    """What one method has of its own.
+
+    Args:
+        collator: makes of the encoder, and of the rows to train on, what makes batches.
+        trainer: makes the trainer of the arguments that ``_options`` gives, and of ``args``.
+        settings: the settings of a run, in TRL's config class of the method.
+    """
+
+    collator: Callable[[Collator, Data], Collate]
+    trainer: Callable[..., Instrumented]
+    settings: Callable[[Run, Data, Split], TrainingArguments]
+
+
+def train(method: Method, run: Run, model: Any, encoder: Collator, data: Data, longest: Example) -> Trained:
+    """Train the adapters of ``model``.
+
+    Args:
+        method: how.
+        run: what to train and where to.
+        model: the base model with fresh adapters.
+        encoder: renders and masks conversations.
+        data: rows of the method, to train on and to evaluate on.
+        longest: an example of the greatest length, by which the batch size is found.
+
+    Raises:
+        TrainingError, Stopped: see ``fit``.
+    """
+    collate = method.collator(encoder, data)
+
+    def trainer_of(split: Split) -> Instrumented:
+        drop_reference(model)
+        options = _options(run, model, encoder, data, collate)
+        return method.trainer(args=method.settings(run, data, split), **options)
+
+    trained = fit(run, model, trainer_of, lambda size: collate([longest] * size))
+    drop_reference(model)
+    return trained
+
+
 class Comparing(FinishedBatches):
-    """A mixin: name it before the trainer of TRL that it feeds. It keeps TRL's own loss and metrics."""
+    """A mixin: name it before the trainer of TRL that it feeds. It keeps TRL's own loss and metrics.
+
+    TRL's loss of a micro-batch is a mean over its rows. Here each row of a step counts the same, also where the last
+    micro-batch of the data has fewer rows.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._weights: dict[int, float] = {}
+        super().__init__(**options)
+
+    def get_batch_samples(self, *args: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of one optimizer step."""
+        batches, items = super().get_batch_samples(*args)
+        rows = [self._rows(batch) for batch in batches]
+        self._weights = {count: count * len(rows) / sum(rows) for count in rows}
+        return batches, items
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        """TRL's loss of a micro-batch, weighted by its rows where it is trained on."""
+        loss = super().compute_loss(model, inputs, *args, **options)
+        return loss * self._weights.get(self._rows(inputs), 1.0) if self.model.training else loss
+
+    def _rows(self, batch: Any) -> int:
+        """How many rows of the data a micro-batch has."""
+        return len(batch["input_ids"])
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the trained adapter. Where a reference adapter exists too, transformers would load that one alone."""
@@ -34,7 +103,7 @@ class Comparing(FinishedBatches):
         return dataset
 
 
-def options(run: Run, model: Any, encoder: Collator, data: Data, collate: Collate) -> dict[str, Any]:
+def _options(run: Run, model: Any, encoder: Collator, data: Data, collate: Collate) -> dict[str, Any]:
     """The arguments of a trainer of this kind, but for ``args``."""
     evaluated = len(data.validation) > 0
     return {

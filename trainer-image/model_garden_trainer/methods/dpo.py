@@ -14,36 +14,9 @@ from model_garden.datasets import Example
 from model_garden_trainer.batches.collator import Batch, Collator
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.engine.batch_size import Split
-from model_garden_trainer.engine.context import Run, Trained
-from model_garden_trainer.engine.fit import fit
+from model_garden_trainer.engine.context import Run
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.methods import comparing
-
-
-def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example) -> Trained:
-    """Train the adapters of ``model`` to prefer the chosen answers.
-
-    Args:
-        run: what to train and where to.
-        model: the base model with fresh adapters.
-        encoder: renders and masks conversations.
-        data: rows of preferences, to train on and to evaluate on.
-        longest: an example of the greatest length, by which the batch size is found.
-
-    Raises:
-        TrainingError, Stopped: see ``fit``.
-    """
-    collate = PairCollator(encoder)
-
-    def trainer_of(split: Split) -> PreferenceTrainer:
-        comparing.drop_reference(model)
-        return PreferenceTrainer(
-            args=_settings(run, data, split), **comparing.options(run, model, encoder, data, collate)
-        )
-
-    trained = fit(run, model, trainer_of, lambda size: collate([longest] * size))
-    comparing.drop_reference(model)
-    return trained
 
 
 @dataclass(frozen=True)
@@ -87,3 +60,6 @@ def _settings(run: Run, data: Data, split: Split) -> DPOConfig:
         loss_type=[dpo.loss_type],
         label_smoothing=dpo.label_smoothing,
     )
+
+
+METHOD = comparing.Method(lambda encoder, _: PairCollator(encoder), PreferenceTrainer, _settings)

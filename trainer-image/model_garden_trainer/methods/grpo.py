@@ -7,7 +7,10 @@ model with its adapters switched off.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,58 +19,13 @@ from trl.trainer.utils import RepeatSampler
 
 from model_garden.datasets import Example
 from model_garden_trainer import rewards
-from model_garden_trainer.batches.collator import IGNORED, Collator
+from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.engine.batch_size import Split
 from model_garden_trainer.engine.context import Run, Trained
-from model_garden_trainer.engine.fit import fit
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.methods import comparing
-
-
-def train(run: Run, model: Any, encoder: Collator, data: Data) -> Trained:
-    """Train the adapters of ``model`` towards answers with higher rewards.
-
-    Args:
-        run: what to train and where to.
-        model: the base model with fresh adapters.
-        encoder: renders prompts.
-        data: rows of prompts, to train on and to evaluate on.
-
-    Raises:
-        TrainingError: RewardFailed, and as ``fit``.
-        Stopped: see ``fit``.
-    """
-    collate = PromptCollator(encoder)
-    functions = rewards.load(run.spec)
-
-    def trainer_of(split: Split) -> RewardTrainer:
-        comparing.drop_reference(model)
-        options = comparing.options(run, model, encoder, data, collate)
-        return RewardTrainer(args=_settings(run, data, split), reward_funcs=functions, **options)
-
-    def longest(_: int) -> dict[str, torch.Tensor]:
-        raise AssertionError("autoBatchSize is refused for this method")
-
-    trained = fit(run, model, trainer_of, longest)
-    comparing.drop_reference(model)
-    return trained
-
-
-class Prompt(str):
-    """The text of a prompt with its tokens, which TRL takes along to where it would tokenize the text."""
-
-    ids: list[int]
-
-    @classmethod
-    def of(cls, example: Example, encoder: Collator) -> Prompt:
-        """The prompt of a row: its tokens before those of its answer, as every method renders them."""
-        batch = encoder([example])
-        first = int((batch["labels"][0] != IGNORED).nonzero()[0])
-        ids = batch["input_ids"][0, :first].tolist()
-        prompt = cls(encoder.tokenizer.decode(ids))
-        prompt.ids = ids
-        return prompt
+from model_garden_trainer.methods.prompts import Prompt, PromptInputs, PromptSampler
 
 
 @dataclass(frozen=True)
@@ -93,14 +51,24 @@ class PromptCollator:
 
 
 class RewardTrainer(Instrumented, comparing.Comparing, GRPOTrainer):
-    """The trainer of a run: GRPOTrainer on our prompts, instrumented."""
+    """The trainer of a run: GRPOTrainer on our prompts, instrumented.
+
+    TRL would render and tokenize prompts itself, and has a way to split the tensors of images for some models. Here the
+    rows go along with the answers, and their images are encoded for the answers of each micro-batch.
+
+    Args:
+        encoder: renders and encodes rows.
+        options: those of ``Comparing`` and of GRPOTrainer.
+    """
 
     MAY_LACK_GRADIENT = True  # answers of equal reward teach nothing
 
-    def __init__(self, *, data_collator: Any, **options: Any) -> None:
+    def __init__(self, *, encoder: Collator, data_collator: Any, **options: Any) -> None:
         super().__init__(**options)
         self.data_collator = data_collator
-        self._decoder = options["processor"]
+        self._encoder = encoder
+        self._seen: Sequence[Example] = ()
+        self._bound_answers()
         comparing.reference_without_adapters(self.model)
 
     def count(self, batch: Any) -> tuple[int, int]:
@@ -108,11 +76,12 @@ class RewardTrainer(Instrumented, comparing.Comparing, GRPOTrainer):
         del batch
         return self.args.per_device_train_batch_size, 0
 
-    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **options: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
         """GRPO's loss of a micro-batch of answers."""
         if self.model.training:
             self.window.tokens += int(inputs["prompt_mask"].sum() + inputs["completion_mask"].sum())
-        return super().compute_loss(model, inputs, *args, **options)
+        with self._seeing(inputs["examples"]):
+            return super().compute_loss(model, inputs, *args, **options)
 
     def evaluation_loop(self, *args: Any, **options: Any) -> Any:
         """The evaluation: the mean reward of new answers. Its loss is the reward with a minus, so that less is better.
@@ -124,9 +93,22 @@ class RewardTrainer(Instrumented, comparing.Comparing, GRPOTrainer):
         output.metrics[f"{options.get('metric_key_prefix', 'eval')}_loss"] = -sum(found) / len(found)
         return output
 
-    def _get_train_sampler(self, dataset: Any = None) -> _Prompts:
+    def _rows(self, batch: Any) -> int:
+        """The same for all: each micro-batch of a step has as many answers."""
+        del batch
+        return 1
+
+    def _bound_answers(self) -> None:
+        """Let an answer end with the template's own end too, which the model's files may not list, and have no tokens
+        of images in it, for which there would be no image."""
+        if end := self._encoder.renderer.unlisted_end():
+            self.eos_token_ids.append(self._encoder.tokenizer.convert_tokens_to_ids(end))
+            self.generation_config.eos_token_id = self.eos_token_ids
+        self.generation_config.suppress_tokens = self._encoder.picture_tokens.tolist() or None
+
+    def _get_train_sampler(self, dataset: Any = None) -> PromptSampler:
         settings = self.args
-        return _Prompts(
+        return PromptSampler(
             data_source=self.train_dataset if dataset is None else dataset,
             mini_repeat_count=self.num_generations,
             batch_size=settings.generation_batch_size // self.num_generations,
@@ -135,30 +117,95 @@ class RewardTrainer(Instrumented, comparing.Comparing, GRPOTrainer):
             seed=settings.seed,
         )
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> RepeatSampler:
+        """The rows in their order, in a resumed run too."""
+        return RepeatSampler(eval_dataset, mini_repeat_count=self.num_generations_eval, shuffle=False)
+
     def _prepare_inputs(self, batch: Any) -> Any:
         """Write and score the answers; the time counts as part of the forward pass."""
         with self.clock.measure("forward"):
             return super()._prepare_inputs(batch)
 
     def _tokenize_prompts(self, prompts: list[Prompt]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """The tokens that the prompts bring along."""
-        return [prompt.ids for prompt in prompts], None, {}
+        """Tokens and images of the prompts, which TRL would render otherwise."""
+        inputs = PromptInputs.of([prompt.example for prompt in prompts], self._encoder)
+        return inputs.ids, None, inputs.all(self.accelerator.device)
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
-        self.processing_class = self._decoder  # it decodes answers; at other times it would be saved with checkpoints
+    def _generate_single_turn(self, *args: Any, **options: Any) -> Any:
+        """Write answers without dropout."""
+        training = self.model.training
+        self.model.eval()
         try:
             with self.accelerator.autocast():  # generation calls the model below the one that accelerate wrapped
-                return super()._generate_and_score_completions(inputs)
+                return super()._generate_single_turn(*args, **options)
+        finally:
+            self.model.train(training)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
+        examples = [row["prompt"].example for row in inputs]
+        self.processing_class = self._encoder.processor  # it decodes; at other times checkpoints would hold it
+        try:
+            with self._seeing(examples):
+                return super()._generate_and_score_completions(inputs) | {"examples": examples}
         finally:
             self.processing_class = None
 
+    @contextmanager
+    def _seeing(self, examples: Sequence[Example]) -> Iterator[None]:
+        """Within it, the model sees the images of these rows, in their order."""
+        self._seen = examples
+        try:
+            yield
+        finally:
+            self._seen = ()
 
-class _Prompts(RepeatSampler):
-    """TRL's sampler with an order of its own for each epoch, which a resumed run repeats."""
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor | None, ...]:
+        """TRL's, of prompts with their images, ``batch_size`` rows at once."""
+        rows, answer = batch_size or len(input_ids), logits_to_keep
+        found: list[tuple[torch.Tensor | None, ...]] = []
+        for start in range(0, len(input_ids), rows):
+            part = slice(start, start + rows)
+            seen = self._inputs_of(self._seen[part], input_ids.shape[1] - answer, answer)
+            found.append(
+                super()._get_per_token_logps_and_entropies(
+                    partial(model, **seen), input_ids[part], attention_mask[part], answer, **options
+                )
+            )
+        return tuple(map(_joined, zip(*found, strict=True)))
 
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate before each pass over the data."""
-        self.generator.manual_seed(self.seed + epoch)
+    def _inputs_of(self, examples: Sequence[Example], prompt: int, answer: int) -> dict[str, torch.Tensor]:
+        """What the model takes of rows besides their tokens; nothing for a model that reads text alone."""
+        if self._encoder.processor is self._encoder.tokenizer:
+            return {}
+        with self.clock.measure("data"):
+            inputs = PromptInputs.of(examples, self._encoder)
+            return inputs.all(self.accelerator.device, prompt=prompt, answer=answer)
+
+
+def _joined(parts: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
+    """Figures of some rows each as those of all: tensors by row one after another, and the mean of single numbers."""
+    there = [part for part in parts if part is not None]
+    if not there:
+        return None
+    return torch.cat(there) if there[0].dim() else torch.stack(there).mean()
+
+
+def train(run: Run, model: Any, encoder: Collator, data: Data, longest: Example) -> Trained:
+    """Train the adapters of ``model`` towards answers with higher rewards.
+
+    Args and errors are those of ``comparing.train``; RewardFailed besides.
+    """
+    trainer = partial(RewardTrainer, encoder=encoder, reward_funcs=rewards.load(run.spec))
+    method = comparing.Method(lambda encoder, _: PromptCollator(encoder), trainer, _settings)
+    return comparing.train(method, run, model, encoder, data, longest)
 
 
 def _settings(run: Run, data: Data, split: Split) -> GRPOConfig:

@@ -16,44 +16,25 @@ from model_garden.datasets import Example
 from model_garden_trainer.batches.collator import Batch, Collator
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.engine.batch_size import Split
-from model_garden_trainer.engine.context import Run, Trained
-from model_garden_trainer.engine.fit import fit
+from model_garden_trainer.engine.context import Run
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.methods import comparing
 
 _OF_TOKENS = ("input_ids", "attention_mask", "completion_mask", "token_type_ids", "mm_token_type_ids")
 
 
-def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Example) -> Trained:
-    """Train the adapters of ``model`` towards wanted answers and away from unwanted ones.
-
-    Args:
-        run: what to train and where to.
-        model: the base model with fresh adapters.
-        encoder: renders and masks conversations.
-        data: rows with labels, to train on and to evaluate on.
-        longest: an example of the greatest length, by which the batch size is found.
-
-    Raises:
-        TrainingError, Stopped: see ``fit``.
-    """
-    collate = LabelCollator(encoder)
-
-    def trainer_of(split: Split) -> LabelTrainer:
-        comparing.drop_reference(model)
-        return LabelTrainer(args=_settings(run, data, split), **comparing.options(run, model, encoder, data, collate))
-
-    trained = fit(run, model, trainer_of, lambda size: collate([longest] * size))
-    comparing.drop_reference(model)
-    return trained
-
-
 @dataclass(frozen=True)
 class LabelCollator:
     """Rows with labels -> a batch as KTOTrainer wants it: input_ids, attention_mask, completion_mask (each rows x
-    length), the same of mismatched rows with the prefix KL_, label (rows), and what the processor makes of images."""
+    length), the same of mismatched rows with the prefix KL_, label (rows), and what the processor makes of images.
+
+    Args:
+        encoder: renders and masks conversations.
+        others: rows whose answers a batch of one row can be compared with.
+    """
 
     encoder: Collator
+    others: tuple[Example, ...]
 
     def __call__(self, examples: list[Example]) -> Batch:
         """Encode a batch.
@@ -61,7 +42,7 @@ class LabelCollator:
         Raises:
             TrainingError: InvalidDataset, as the encoder's.
         """
-        batch, other = self._encoded(examples), self._encoded(mismatched(examples))
+        batch, other = self._encoded(examples), self._encoded(mismatched(examples, self.others))
         batch |= {f"KL_{key}": other[key] for key in _OF_TOKENS if key in other}
         return batch | {"label": torch.tensor([bool(example.label) for example in examples])}
 
@@ -72,9 +53,14 @@ class LabelCollator:
         return batch
 
 
-def mismatched(examples: list[Example]) -> list[Example]:
-    """Each row with the answer of the row before it, and the first with that of the last, as TRL pairs them."""
+def mismatched(examples: list[Example], others: tuple[Example, ...]) -> list[Example]:
+    """Each row with the answer of the row before it, and the first with that of the last, as TRL pairs them.
+
+    The only row of a batch gets the answer of another row of the data: with its own, it would be compared with itself.
+    """
     before = [examples[-1], *examples[:-1]]
+    if len(examples) == 1:
+        before = [other for other in others if other.origin != examples[0].origin][:1] or before
     return [
         replace(example, messages=(*example.messages[:-1], other.messages[-1]))
         for example, other in zip(examples, before, strict=True)
@@ -100,3 +86,10 @@ def _settings(run: Run, data: Data, split: Split) -> KTOConfig:
         desirable_weight=kto.desirable_weight,
         undesirable_weight=kto.undesirable_weight,
     )
+
+
+def _collator(encoder: Collator, data: Data) -> LabelCollator:
+    return LabelCollator(encoder, tuple(data.training[row] for row in range(min(2, len(data.training)))))
+
+
+METHOD = comparing.Method(_collator, LabelTrainer, _settings)

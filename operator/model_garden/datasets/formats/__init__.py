@@ -46,9 +46,11 @@ def format_of(fields: Mapping[str, Any], *, vision: bool, method: Method | None)
     """
     readable = _formats(method)
     for candidate in readable:
-        if fields.keys() >= set(candidate.required) and (method or _is_labeled(candidate, fields)):
+        if fields.keys() >= set(candidate.required) and (method or _is_of(candidate, fields)):
             return candidate
-    other = next((one for one in FORMATS if fields.keys() >= set(one.required) and not one.columns), None)
+    other = next(
+        (one for one in FORMATS if fields.keys() >= set(one.required) and not one.columns and one.when(fields)), None
+    )
     if method in (None, "sft"):
         unread(fields, IMAGE_COLUMNS, "row of turns", "the row")
     elif other is not None:
@@ -58,7 +60,7 @@ def format_of(fields: Mapping[str, Any], *, vision: bool, method: Method | None)
         )
     lacking = [set(one.required) - fields.keys() for one in readable if len(one.required) > 1]
     almost = {key for keys in lacking if len(keys) == 1 for key in keys}
-    columns = {} if method in ("kto", "grpo") else suggested(fields)  # which have no columnMapping
+    columns = suggested(fields, method)
     if len(almost) == 1 and not columns:
         raise missing(almost.pop())
     keys = ", ".join(f'"{key}"' for key in fields) or "none"
@@ -76,9 +78,12 @@ def accepted(*, vision: bool, method: Method | None) -> str:
     return listed + (', with images in "image" or "images"' if vision else "")
 
 
-def _is_labeled(candidate: Format, fields: Mapping[str, Any]) -> bool:
-    """Whether the label of a format with one is a boolean: in other data sets, a label is the name of a class."""
-    return candidate.label is None or isinstance(fields[candidate.required[-1]], bool)
+def _is_of(candidate: Format, fields: Mapping[str, Any]) -> bool:
+    """Whether a row is of a format, where no method says it.
+
+    The label of a format with one is a boolean: in other data sets, a label is the name of a class.
+    """
+    return candidate.when(fields) and (candidate.label is None or isinstance(fields[candidate.required[-1]], bool))
 
 
 def _formats(method: Method | None) -> list[Format]:

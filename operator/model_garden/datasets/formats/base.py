@@ -155,6 +155,7 @@ class Format:
         rejected: for rows of preferences, returns the turns with the rejected answer; raises RowError.
         columns: for rows whose other columns are read too, returns all that reward functions get; none is ignored.
         label: for rows with a label, returns whether the answer is wanted; raises RowError.
+        when: whether columns that another format has too are of this one. A method decides without it.
     """
 
     required: tuple[str, ...]
@@ -168,6 +169,7 @@ class Format:
     rejected: Callable[[Row], list[Turn]] | None = None
     label: Callable[[Row], bool] | None = None
     columns: Callable[[Row], dict[str, Any]] | None = None
+    when: Callable[[Mapping[str, Any]], bool] = lambda fields: True  # noqa: ARG005
 
 
 def missing(column: str) -> RowError:

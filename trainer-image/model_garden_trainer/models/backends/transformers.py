@@ -84,11 +84,13 @@ def recompute_layers(adapted: Any) -> None:
     """Gradient checkpointing: a layer's activations are computed again in the backward pass, and not kept.
 
     The kind that is not reentrant needs no input with a gradient. The libraries ask for one all the same, on every
-    embedding, the vision tower's too: a frozen tower would be recomputed and differentiated for nothing.
+    embedding, the vision tower's too: a frozen tower would be recomputed and differentiated for nothing. They would ask
+    again later: TRL switches recomputation off for the pass of a reference, and on after it.
     """
     base = unwrapped(adapted)
     base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     base.disable_input_require_grads()
+    base.enable_input_require_grads = lambda: None
 
 
 def collator(encoder: Collator, model: Any) -> Collator:  # noqa: ARG001  the other backend's needs the model
