@@ -10,6 +10,7 @@ from model_garden.builders.job import job
 from model_garden.builders.plan import check
 from model_garden.builders.resources import amount_of, preflight_resources, training_resources
 from model_garden.contract.resource import InvalidResource
+from model_garden.contract.trainer_config import TrainerConfig, for_record, parse_config
 from tests.controller.builders import CLAIMS, SETTINGS, plan
 
 
@@ -52,6 +53,9 @@ def test_a_claim_is_a_gpu_of_training_and_not_of_the_preflight() -> None:
         assert pod.get("resourceClaims") == claims
         assert pod["containers"][0]["resources"].get("claims") == (claims and resources["claims"])
         assert "nvidia.com/gpu" not in pod["containers"][0]["resources"]["limits"]
+    config = TrainerConfig(name="x", spec=made.spec)
+    assert parse_config(config.model_dump_json(by_alias=True, exclude_none=True)).spec.gpus == 2
+    assert not {"podTemplate", "claims"} & (for_record(made.spec).keys() | for_record(made.spec)["resources"].keys())
 
 
 @pytest.mark.parametrize(

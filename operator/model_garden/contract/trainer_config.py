@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError, field_validator
 
 from model_garden.contract.model import ContractModel, explain
+from model_garden.contract.pod import PodTemplate
 from model_garden.contract.spec import EffectiveSpec
 
 
@@ -27,15 +28,20 @@ class TrainerConfig(ContractModel):
 
 
 def for_trainer(spec: EffectiveSpec) -> EffectiveSpec:
-    """``spec`` without ``podTemplate``, whose variables may hold secrets: the trainer may print or save its config."""
-    return spec.model_copy(update={"pod_template": None})
+    """``spec`` without ``podTemplate``, whose variables may hold secrets: the trainer may print or save its config.
+
+    Its claims of devices stay, since ``resources.claims`` names them.
+    """
+    claims = spec.pod_template.resource_claims if spec.pod_template else None
+    return spec.model_copy(update={"pod_template": PodTemplate(resource_claims=claims) if claims else None})
 
 
 def for_record(spec: EffectiveSpec) -> dict[str, Any]:
     """``spec`` in camelCase as a run saves it beside its model and on the Hub: without names of claims and Secrets."""
     given = for_trainer(spec).to_dict()
     given.get("tracking", {}).pop("secret", None)
-    return {key: value for key, value in given.items() if key not in ("storage", "hubTokenSecret")}
+    given.get("resources", {}).pop("claims", None)
+    return {key: value for key, value in given.items() if key not in ("storage", "hubTokenSecret", "podTemplate")}
 
 
 def parse_config(text: str) -> TrainerConfig:

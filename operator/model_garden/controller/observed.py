@@ -318,8 +318,11 @@ def _time(event: Object) -> str:
 
 
 def _mount_problem(events: Sequence[Object], uid: str) -> str | None:
-    """The message of the latest Event about a volume, unless the node pulls the image since: Events last longer."""
-    problem = _latest(events, uid, "FailedMount", "FailedAttachVolume")
+    """The message of the latest Event about a volume or a claim of a device, unless the node pulls the image since.
+
+    Events last longer than the problem.
+    """
+    problem = _latest(events, uid, "FailedMount", "FailedAttachVolume", "FailedResourceClaimCreation")
     pulled = _latest(events, uid, "Pulling", "Pulled", "Created")
     if problem is None or (pulled and _time(pulled) >= _time(problem)):
         return None

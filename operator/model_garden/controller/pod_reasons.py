@@ -31,6 +31,7 @@ class PendingReason:
 _INSUFFICIENT = re.compile(r"\d+ Insufficient ([\w./-]+)")
 _NO_CLAIM = re.compile(r'persistentvolumeclaim "?([\w.-]+)"? not found')
 _UNBOUND = re.compile(r"unbound immediate PersistentVolumeClaims")
+_NO_DEVICE_CLAIM = re.compile(r'resource ?claim( ?template)?\S* "?([\w.-]+)"?:? not found', re.IGNORECASE)
 _NO_OBJECT = re.compile(r'(secret|configmap) "?([\w.-]+)"? not found', re.IGNORECASE)
 
 _NO_SUCH_IMAGE = re.compile(
@@ -51,7 +52,7 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
     Args:
         unscheduled: its ``PodScheduled=False`` condition.
         waiting: its container's waiting state.
-        mount_problem: the message of an Event about a volume that cannot be mounted.
+        mount_problem: the message of an Event about a volume that cannot be mounted, or a claim of a device.
     """
     if unscheduled is not None:
         return _unscheduled(str(unscheduled.get("message") or ""))
@@ -65,6 +66,8 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
             "spec.podTemplate.imagePullSecrets, and whether the node can reach the registry",
         )
     problem = reported if reason in _CONFIG else mount_problem
+    if problem and (missing := _NO_DEVICE_CLAIM.search(problem)):
+        return _no_device_claim(missing)
     if problem and (missing := _NO_OBJECT.search(problem)):
         kind, field = "ConfigMap", "spec.podTemplate"
         if missing[1].lower() == "secret":
@@ -92,6 +95,11 @@ def _unscheduled(reported: str) -> PendingReason:
             "ClaimNotBound",
             f"a PersistentVolumeClaim has no volume yet; check its storage class and its events ({reported})",
         )
+    if missing := _NO_DEVICE_CLAIM.search(reported):
+        return _no_device_claim(missing)
+    if "cannot allocate all claims" in reported:
+        why = f"waiting for a GPU: no node has a free device for its claims ({reported})"
+        return PendingReason("Capacity", "NoFreeGPU", why)
     lacking = [name.rstrip(".") for name in _INSUFFICIENT.findall(reported)]
     gpus = [name for name in lacking if re.match(GPU_PATTERN, name)]
     if gpus:
@@ -107,6 +115,12 @@ def _unscheduled(reported: str) -> PendingReason:
         "Unschedulable",
         f"no node matches the pod; check nodeSelector, affinity and tolerations in spec.podTemplate ({reported})",
     )
+
+
+def _no_device_claim(missing: re.Match[str]) -> PendingReason:
+    kind = "ResourceClaimTemplate" if missing[1] else "ResourceClaim"
+    why = f"the {kind} {missing[2]!r} does not exist in this namespace; create it, or name another in "
+    return PendingReason("Missing", "NotFound", why + "spec.podTemplate.resourceClaims")
 
 
 def why_no_pod(failed_create: str | None) -> PendingReason | None:

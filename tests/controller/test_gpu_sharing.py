@@ -1,0 +1,121 @@
+"""Shared GPUs and those of other makers: extended resources of a node, and claims that the real scheduler allocates."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster import TestCluster
+from tests.controller.harness import OperatorHarness, condition
+from tools.generate import ROOT
+
+pytestmark = pytest.mark.cluster
+
+LITTLE = {"cpu": "10m", "memory": "16Mi"}
+DRIVER = "gpu.example.com"
+MIG, AMD = "nvidia.com/mig-1g.10gb", "amd.com/gpu"
+
+
+@pytest.fixture(scope="module")
+def node(harness: OperatorHarness) -> Iterator[str]:
+    """The node, with a MIG slice, two GPUs of AMD, and one device of a DRA driver."""
+    [node] = [found["metadata"]["name"] for found in harness.get("nodes")]
+    added = {MIG: "1", AMD: "2"}
+    patch_node(harness, node, dict(added))
+    pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+    device = {"name": "gpu-0", "capacity": {"memory": {"value": "80Gi"}}}
+    kind = {"apiVersion": "resource.k8s.io/v1"}
+    harness.cluster.apply(
+        kind | {"kind": "DeviceClass", "metadata": {"name": DRIVER}, "spec": {"selectors": [by_driver()]}},
+        kind
+        | {
+            "kind": "ResourceSlice",
+            "metadata": {"name": "one-gpu"},
+            "spec": {"driver": DRIVER, "nodeName": node, "pool": pool, "devices": [device]},
+        },
+        kind
+        | {
+            "kind": "ResourceClaimTemplate",
+            "metadata": {"name": "one-gpu", "namespace": harness.namespace},
+            "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": DRIVER}}]}}},
+        },
+    )
+    yield node
+    harness.kubectl("delete", "resourceslice/one-gpu", f"deviceclass/{DRIVER}")
+    patch_node(harness, node, dict.fromkeys(added))
+
+
+def by_driver() -> dict[str, Any]:
+    return {"cel": {"expression": f"device.driver == '{DRIVER}'"}}
+
+
+def patch_node(harness: OperatorHarness, node: str, amounts: dict[str, Any]) -> None:
+    status = {"status": {"capacity": amounts, "allocatable": amounts}}
+    harness.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+
+
+def claim(harness: OperatorHarness, name: str, steps: int, template: str = "one-gpu") -> None:
+    """Submit a job that asks for its GPU by a claim."""
+    resources = {"claims": [{"name": "gpu"}], "requests": LITTLE}
+    env = [{"name": "STEPS", "value": str(steps)}]
+    claims = [{"name": "gpu", "resourceClaimTemplateName": template}]
+    pod = {"env": env, "resourceClaims": claims}
+    harness.submit(name, resources=resources, podTemplate=pod, quantization="16bit")
+
+
+@pytest.mark.parametrize(("name", "resource", "gpus"), [("sliced", MIG, 1), ("radeon", AMD, 2)])
+def test_a_job_trains_on_the_gpus_that_it_names(
+    harness: OperatorHarness, node: str, name: str, resource: str, gpus: int
+) -> None:
+    harness.submit(name, {"STEPS": 1}, resources={"limits": {resource: gpus}, "requests": LITTLE}, quantization="16bit")
+    status = harness.until(name, "Succeeded")
+    assert status["effectiveSpec"]["resources"]["limits"] == {resource: gpus}
+    pod = harness.get("pod", status["attempts"][0]["pod"])
+    assert pod["spec"]["containers"][0]["resources"]["limits"] == {resource: str(gpus)}
+
+
+def test_a_slice_in_use_is_waited_for_and_one_that_is_too_small_is_refused(harness: OperatorHarness, node: str) -> None:
+    limits = {"limits": {MIG: 1}, "requests": LITTLE}
+    harness.submit("holds", {"STEPS": 1000}, resources=limits, quantization="16bit")
+    harness.until("holds", "Running")
+    harness.submit("waits", {"STEPS": 1}, resources=limits, quantization="16bit")
+    waiting = harness.until("waits", "Pending", reason="NoFreeGPU")
+    assert f"no node has enough free {MIG}" in condition(waiting, "Running")["message"]
+    harness.submit("large", {"MIN_GIB": 12}, resources=limits, quantization="16bit")
+    refused = harness.until("large", "Failed")["failure"]
+    assert refused["reason"] == "InsufficientGPUMemory"
+    assert f"the largest {MIG} available to it has 9.7 GiB" in refused["message"]
+    harness.kubectl("delete", "trainingjob", "holds")
+    harness.until("waits", "Succeeded")
+
+
+def test_the_scheduler_allocates_the_device_of_a_claim(harness: OperatorHarness, node: str) -> None:
+    claim(harness, "claimed", steps=1000)
+    status = harness.until("claimed", "Running")
+    pod = harness.get("pod", status["podName"])
+    [named] = pod["status"]["resourceClaimStatuses"]
+    allocated = harness.get("resourceclaim", named["resourceClaimName"])["status"]
+    [device] = allocated["allocation"]["devices"]["results"]
+    assert (device["driver"], device["device"], device["pool"]) == (DRIVER, "gpu-0", node)
+    assert allocated["reservedFor"][0]["name"] == pod["metadata"]["name"]
+    assert "nvidia.com/gpu" not in pod["spec"]["containers"][0]["resources"].get("limits", {})
+    claim(harness, "next", steps=1)
+    waiting = harness.until("next", "Pending", reason="NoFreeGPU")
+    assert "no node has a free device for its claims" in condition(waiting, "Running")["message"]
+    harness.kubectl("delete", "trainingjob", "claimed")
+    harness.until("next", "Succeeded")
+
+
+def test_a_missing_claim_template_is_named(harness: OperatorHarness, node: str) -> None:
+    claim(harness, "typo", steps=1, template="no-such-template")
+    status = harness.until("typo", "Failed")
+    assert "no-such-template" in status["failure"]["message"]
+
+
+def test_the_manifests_of_the_guide_are_accepted(crd: TestCluster) -> None:
+    blocks = (ROOT / "docs" / "gpu-sharing.md").read_text().split("```yaml\n")[1:]
+    assert len(blocks) == 3
+    for block in blocks:
+        manifest = block.split("```")[0]
+        crd.kubectl("apply", "--dry-run=server", "-f", "-", content=manifest)
