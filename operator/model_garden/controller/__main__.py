@@ -6,6 +6,7 @@ import logging
 import sys
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from model_garden.builders.settings import from_environment
 from model_garden.controller import handlers, log  # noqa: F401 - kopf finds the handlers when they are imported
@@ -25,6 +26,8 @@ def main() -> None:
         kopf.run(
             memo=kopf.Memo(operator=operator),
             standalone=True,
+            # Without peers it is used for nothing. kopf would else look up the user's name, which an image may lack.
+            identity=Identity("model-garden-operator"),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             liveness_endpoint=settings.liveness_endpoint(),
