@@ -2,8 +2,9 @@
 
 With the argument `preflight` it is a preflight: PREFLIGHT_EXIT_CODE (0), PREFLIGHT_SECONDS (0), MIN_GIB (1) of its
 estimate. Else its environment is STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its
-last step), SILENT (no outcome). It works in its working directory, as the real one: a checkpoint in
-`models/NAME/checkpoint.json`, the wish to stop in `podinfo/annotations`, the outcome in `termination-log`.
+last step), SILENT (no outcome), ALLOCATE_MIB (0) of memory. It works in its working directory, as the real one: a
+checkpoint in `models/NAME/checkpoint.json`, the wish to stop in `podinfo/annotations`, the outcome in
+`termination-log`.
 """
 
 import json
@@ -34,6 +35,7 @@ STEPS = int(os.environ.get("STEPS", "20"))
 STEP_SECONDS = float(os.environ.get("STEP_SECONDS", "0.1"))
 SAVE_EVERY = int(os.environ.get("SAVE_EVERY", "5"))
 EXIT_CODE = int(os.environ.get("EXIT_CODE", "0"))
+ALLOCATE_MIB = int(os.environ.get("ALLOCATE_MIB", "0"))
 FAIL_AT_STEP = int(os.environ.get("FAIL_AT_STEP", str(STEPS)))
 
 
@@ -66,6 +68,7 @@ def train(folder: Path) -> None:
         report(ResumedEvent(step=step))
     report(StageEvent(stage="training"))
     print("a line for people", flush=True)
+    len(b"x" * (ALLOCATE_MIB << 20))
     stopped_early = False
     try:
         while step < STEPS and not stopped_early:

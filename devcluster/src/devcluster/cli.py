@@ -66,7 +66,8 @@ def _load_image(options: argparse.Namespace, _: list[str]) -> int:
         raise images.ImageError(f"the cluster in {cluster.directory} has --node={cluster.node}, which uses no images")
     programs = _kubelet_programs(Progress())
     for archive in options.archives:
-        print(images.load(cluster, programs, archive), end="")
+        images.load(cluster, programs, archive)
+        print(f"loaded {archive}")
     return 0
 
 

@@ -16,9 +16,9 @@ class ImageError(RuntimeError):
     """containerd refused an archive; the message is its own."""
 
 
-def load(cluster: Cluster, programs: Path, archive: Path) -> str:
+def load(cluster: Cluster, programs: Path, archive: Path) -> None:
     """Imports the images of an archive (`docker save`, `podman save`, `buildah push ... docker-archive:`)."""
-    return _ctr(cluster, programs, "images", "import", str(archive))
+    _ctr(cluster, programs, "images", "import", "--local", str(archive))
 
 
 def ensure_pause(cluster: Cluster, programs: Path) -> None:
