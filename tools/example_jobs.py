@@ -34,7 +34,11 @@ PARTS = (
 
 def example_jobs(copies: int = 0) -> list[Object]:
     """One job in each interesting state, and ``copies`` more that succeeded."""
-    queued = "cluster queue gpu-team: 8 of 8 nvidia.com/gpu are in use; 2 jobs are ahead of this one"
+    queued = (
+        "place 3 in line: couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in "
+        "flavor a100, 8 more needed"
+    )
+    line = {"queue": {"name": "research", "workload": "job-forms-72b-train-1fcfe", "position": 3}}
     fetching = "model: 9.1 of 16.6 GiB fetched"
     return [
         _job("support-chat", TEXT, 4000, _ended("Succeeded", 360, 0.61)),
@@ -43,7 +47,7 @@ def example_jobs(copies: int = 0) -> list[Object]:
         _job("contracts", VISION, 700, _failed()),
         _job("receipts", VISION, 190, _running()),
         _job("charts-qa", "Qwen/Qwen3-VL-8B-Instruct", 64, _says("Preparing", fetching) | _preflight(fetching)),
-        _job("forms-72b", "Qwen/Qwen2.5-VL-72B-Instruct", 22, _says("Queued", queued)),
+        _job("forms-72b", "Qwen/Qwen2.5-VL-72B-Instruct", 22, _says("Queued", queued) | line),
         *(_job(f"sweep-{number}", TEXT, 5000 + number, _ended("Succeeded", 300, 0.5)) for number in range(copies)),
     ]
 

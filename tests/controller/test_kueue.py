@@ -20,14 +20,13 @@ pytestmark = pytest.mark.cluster
 
 ONE_GPU = {"limits": {"nvidia.com/gpu": 1}, "requests": {"cpu": "10m", "memory": "16Mi"}}
 QUEUE = "kueue.x-k8s.io/queue-name"
-PRIORITY = "kueue.x-k8s.io/priority-class"
 RETRY = {"backoffBaseSeconds": 1, "backoffLimitCount": 1}
 CONFIGURATION = {"waitForPodsReady": {"timeout": "15s", "recoveryTimeout": "60s", "requeuingStrategy": RETRY}}
 
 
-def blocks_of_the_guide() -> list[Object]:
-    """The objects of the first block of YAML."""
-    text = (ROOT / "docs" / "kueue.md").read_text().split("```yaml\n")[1].split("```")[0]
+def blocks_of_the_guide(number: int = 1) -> list[Object]:
+    """The objects of a block of YAML: the first has the quota, the second the labels of a job."""
+    text = (ROOT / "docs" / "kueue.md").read_text().split("```yaml\n")[number].split("```")[0]
     return list(YAML(typ="safe").load_all(text))
 
 
@@ -37,11 +36,8 @@ class Queued(OperatorHarness):
     early: Object
     """The status of the job `early` before Kueue was installed."""
 
-    def queue(
-        self, name: str, env: Object | None = None, *, queue: str = "research", priority: str = "", **more: Any
-    ) -> None:
+    def queue(self, name: str, env: Object | None = None, *, queue: str = "research", **more: Any) -> None:
         labels = {QUEUE: queue} if queue else {}
-        labels |= {PRIORITY: priority} if priority else {}
         given = {"resources": ONE_GPU, "preflight": "Disabled", "metadata": {"labels": labels}}
         self.submit(name, env, **given | more)
 
@@ -76,7 +72,7 @@ def kueue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queued]:
         yield harness
         harness.stop_operator()
         requests = requests_of(cluster, f"system:serviceaccount:training:{ACCOUNT}")
-        assert [request for request in requests if not allowed(request)] == []
+        assert [(*what(request), request["requestURI"]) for request in requests if not allowed(request)] == []
         assert granted(WITH_KUEUE) <= {what(request) for request in requests}
     finally:
         cluster.down()
@@ -114,7 +110,8 @@ def test_jobs_wait_with_kueues_reason_and_their_place_in_line(kueue: Queued) -> 
 def test_a_preempted_job_keeps_its_progress_and_resumes(kueue: Queued) -> None:
     kueue.queue("low", {"STEPS": 200, "STEP_SECONDS": 0.05})
     kueue.until_step("low", 10)
-    kueue.queue("high", {"STEPS": 60}, priority="urgent")
+    [labeled] = blocks_of_the_guide(2)
+    kueue.queue("high", {"STEPS": 60}, metadata=labeled["metadata"])
     stopped = kueue.until("low", "Queued", reason="Preempted")
     assert "Preempted to accommodate a workload" in message(stopped)
     assert stopped["progress"]["step"] >= 10
@@ -195,3 +192,15 @@ def test_a_job_without_the_label_is_queued_where_the_namespace_has_a_default_que
     kueue.cluster.apply(local | {"metadata": {"name": "default", "namespace": "training"}})
     kueue.queue("unlabeled", {"STEPS": 1}, queue="")
     assert kueue.until("unlabeled", "Succeeded")["queue"]["name"] == "default"
+
+
+def test_where_kueue_manages_every_job_a_preflight_stands_in_line_too(kueue: Queued) -> None:
+    kueue.kubectl("delete", "localqueue", "default", "--ignore-not-found")
+    file = kueue.log.with_name("every-job.json")
+    file.write_text(json.dumps({"manageJobsWithoutQueueName": True}))
+    kueue.cluster.up("--kueue", str(file))
+    kueue.queue("strict", {"STEPS": 1}, preflight="Enabled")
+    kueue.until("strict", "Succeeded")
+    assert kueue.get("job", "strict-preflight")["metadata"]["labels"][QUEUE] == "research"
+    kueue.queue("nowhere-to-go", {"STEPS": 1}, queue="")
+    assert "LocalQueue with the name default" in message(kueue.until("nowhere-to-go", "Queued", reason="NoQueue"))

@@ -28,13 +28,19 @@ def said(kind: str, status: str, reason: str, message: str = "", seconds: float 
 
 WAITS = said("QuotaReserved", "False", "Pending", NO_ROOM)
 EVICTED = said("Evicted", "True", "Preempted", PREEMPTED)
+NOWHERE = said("QuotaReserved", "False", "Inadmissible", "LocalQueue  doesn't exist")
 RESERVED = said("QuotaReserved", "True", "QuotaReserved", "Quota reserved in ClusterQueue gpus")
 ADMITTED = [RESERVED, said("Admitted", "True", "Admitted")]
 CHECK = {"name": "budget", "state": "Pending", "message": "waits for approval"}
 
 
 def workload(
-    *conditions: Object, owner: str = "job-uid", active: bool = True, ours: bool = False, **status: Any
+    *conditions: Object,
+    owner: str = "job-uid",
+    queue: str = "research",
+    active: bool = True,
+    ours: bool = False,
+    **status: Any,
 ) -> Object:
     owners = [{"kind": "Job", "name": "receipts-train", "uid": owner}]
     metadata: Object = {"name": "job-receipts", "namespace": "default", "uid": "w", "ownerReferences": owners}
@@ -42,7 +48,7 @@ def workload(
         metadata["annotations"] = {"model-garden.dev/suspended-by-spec": "true"}
     if RESERVED in conditions:
         status["admission"] = {"clusterQueue": "gpus", "podSetAssignments": [{}]}
-    spec = {"queueName": "research", "podSets": [{}], "active": active}
+    spec = {"queueName": queue, "podSets": [{}], "active": active}
     return {"metadata": metadata, "spec": spec, "status": {"conditions": list(conditions), **status}}
 
 
@@ -76,8 +82,9 @@ NO_GPU = b.unscheduled("1 Insufficient nvidia.com/gpu")
         (verdict(None), "Queued", "WaitingForWorkload", "batch/job"),
         (verdict(workload(owner="another")), "Queued", "WaitingForWorkload", "no Workload"),
         (verdict(workload()), "Queued", "WaitingForQuota", "reserve its quota"),
+        (verdict(workload(NOWHERE, queue=""), labels={}), "Queued", "NoQueue", "LocalQueue with the name default"),
         (verdict(workload(WAITS)), "Queued", "Pending", NO_ROOM),
-        (verdict(workload(WAITS), position=3), "Queued", "Pending", "needed; place 3 in line"),
+        (verdict(workload(WAITS), position=3), "Queued", "Pending", f"place 3 in line: {NO_ROOM}"),
         (verdict(workload(WAITS), labels={}), "Queued", "Pending", NO_ROOM),
         (verdict(workload(WAITS, EVICTED)), "Queued", "Preempted", f"stopped the job: {PREEMPTED}; now: {NO_ROOM}"),
         (verdict(workload(EVICTED, WAITS | {"message": PREEMPTED})), "Queued", "Preempted", f": {PREEMPTED}"),
@@ -87,7 +94,7 @@ NO_GPU = b.unscheduled("1 Insufficient nvidia.com/gpu")
         (verdict(OFF, spec=SUSPEND), "Suspended", "Suspended", "model-garden resume"),
         (verdict(workload(WAITS, active=False, ours=True), spec=SUSPEND), "Suspended", "Suspended", "resume"),
         (verdict(workload(said("Evicted", "True", LIMIT, GIVEN_UP), active=False)), "Suspended", LIMIT, "retries"),
-        (verdict(OFF | {"spec": {"active": True}}), "Queued", "WaitingForQuota", "reserve"),
+        (verdict(OFF | {"spec": {"active": True, "queueName": "q"}}), "Queued", "WaitingForQuota", "reserve"),
         (verdict(workload(*ADMITTED), b.running(), running=True), "Running", "Running", "training"),
         (verdict(workload(EVICTED), b.running(), running=True), "Running", "Running", "training"),
         (verdict(workload(*ADMITTED), NO_GPU, running=True, seconds=309), "Pending", "NoFreeGPU", "GPU"),

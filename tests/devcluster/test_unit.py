@@ -3,10 +3,12 @@
 import asyncio
 import datetime
 import doctest
+import json
 import shutil
 
 import pytest
 
+from devcluster import kueue
 from devcluster.cluster import PORT_NAMES, Cluster, cluster_folder, load
 from devcluster.control_plane import ORDER, commands
 from devcluster.node import environment, images, status, volumes
@@ -290,6 +292,33 @@ def test_every_process_listens_on_loopback_only(tmp_path):
     for name in ORDER[1:4]:
         assert "--bind-address=127.0.0.1" in all_commands[name]
     assert not [word for word in all_commands["etcd"] if "http" in word and "127.0.0.1" not in word]
+
+
+def test_kueue_is_reached_on_loopback_and_keeps_what_was_added_to_its_configuration(tmp_path):
+    cluster = Cluster(tmp_path, {name: 20000 + index for index, name in enumerate(PORT_NAMES)})
+    first = kueue.configuration(cluster, {}, {"waitForPodsReady": {"timeout": "15s"}})
+    assert kueue.configuration(cluster, first, None) == first
+    assert "waitForPodsReady" not in kueue.configuration(cluster, first, {})
+    assert first["webhook"]["host"] == first["visibilityServer"]["bindAddress"] == "127.0.0.1"
+
+
+def test_only_webhooks_of_what_kueue_manages_are_registered(tmp_path):
+    hooks = [
+        {
+            "name": group,
+            "clientConfig": {"service": {"name": "x", "path": f"/{group}"}},
+            "rules": [{"apiGroups": [group]}],
+        }
+        for group in ("batch", "", "apps")
+    ]
+    found = {"kind": "MutatingWebhookConfiguration", "metadata": {"name": "mutating"}, "webhooks": hooks}
+    (tmp_path / "manifests.json").write_text(json.dumps([found]))
+    cluster = Cluster(tmp_path, {name: 20000 + index for index, name in enumerate(PORT_NAMES)})
+    [made] = [item for item in kueue.objects(cluster, tmp_path) if item["kind"] == found["kind"]]
+    assert made["metadata"]["name"] == "kueue-mutating"
+    [hook] = made["webhooks"]
+    service = {"namespace": "kueue-system", "name": "kueue-webhook-service", "path": "/batch"}
+    assert hook["clientConfig"] == {"service": service | {"port": cluster.ports["kueue-webhook"]}}
 
 
 @pytest.mark.parametrize("module", [environment, images])

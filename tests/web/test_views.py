@@ -47,6 +47,14 @@ def test_a_job_that_no_operator_has_seen_has_a_page() -> None:
     assert (found["phase"], found["percent"], found["output"], found["failure"]) == ("Pending", 0.0, None, None)
 
 
+def test_a_job_of_kueue_shows_its_queue_and_its_place() -> None:
+    queue = {"name": "research", "workload": "w"}
+    assert ("Queue", "research, place 2 in line") in details(job(queue=queue | {"position": 2}), NOW)["facts"]
+    admitted = details(job(queue=queue | {"clusterQueue": "gpus"}), NOW)["facts"]
+    assert ("Queue", "research, admitted by ClusterQueue gpus") in admitted
+    assert "Queue" not in dict(details(job(), NOW)["facts"])
+
+
 def test_each_stage_has_its_time() -> None:
     reported = [*PREFLIGHT, seen("t", "model", 10, 4), seen("t", "evaluating", 20, 3), seen("t", "training", 23, 6)]
     found = job(**running("training"), **PREPARED, attempts=[ATTEMPT], stages=reported)

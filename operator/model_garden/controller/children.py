@@ -89,6 +89,11 @@ class Children:
         if facts.pending_pod:  # a pod that starts has to find the others, even if their Service was deleted
             await self.create_service(plan)
         await self._propagate_suspend(plan, facts, job)
+        if facts.workload and not facts.workload.queue and (queue := plan.labels.get(names.KUEUE_QUEUE)):
+            # Kueue manages every Job here, so the preflight has to stand in line too
+            change: Object = {"metadata": {"labels": {names.KUEUE_QUEUE: queue}}}
+            updated = await self._cluster.patch(JOBS, job.name, change, plan.namespace)
+            self._store.put_job(trim_job(updated), written=True)
         pod = facts.current
         if plan.stop_and_save and pod and not pod.asked_to_stop:
             change = {"metadata": {"annotations": {names.ANNOTATION_STOP: "save"}}}

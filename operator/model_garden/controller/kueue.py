@@ -31,7 +31,7 @@ class Workload:
 
     Attributes:
         name: its name.
-        queue: its LocalQueue.
+        queue: its LocalQueue, empty for a Job that names none where Kueue manages every Job.
         cluster_queue: the ClusterQueue that reserved the quota, None without a reservation.
         active: ``spec.active``; Kueue admits no other Workload, and stops the Job of one that was admitted.
         suspended_by_spec: whether ``spec.suspend`` of the TrainingJob set ``spec.active`` to false.
@@ -100,6 +100,9 @@ def why_queued(workload: Workload | None, *, served: bool) -> Told:
             "Kueue has made no Workload of the Job yet; if this lasts, check that Kueue runs and manages batch/job here"
         )
         return Told("WaitingForWorkload", why, "")
+    if not workload.queue:
+        why = "Kueue manages every Job here, and this Job names no queue; create a LocalQueue with the name default"
+        return Told("NoQueue", f"{why}, or the job with the label kueue.x-k8s.io/queue-name", "")
     evicted = workload.evicted
     if evicted and not evicted.reason.startswith(DEACTIVATED):
         now = f"; now: {again}" if (again := _news(workload.no_quota, evicted)) else ""

@@ -44,7 +44,8 @@ Object = dict[str, Any]
 FIRST_EVENTS_SECONDS = 1.0
 _LONGEST_EVENTS_SECONDS = 30.0
 QUEUED_SECONDS = 15.0
-"""Between two looks at the place of a job that waits in Kueue: no event tells that others have moved."""
+"""Between two looks at the place of a job that waits in Kueue, since no event tells that others have moved. Behind the
+first fifteen it is as many seconds as the place, or each end of a job would write the status of all that wait."""
 
 
 @dataclass
@@ -241,7 +242,7 @@ class Reconciler:
             return await self.reconcile(key)  # with the newest version: it may be cancelled by now
         pause = pause or (self.settings.missing_seconds / 4 if verdict.stalled else self.settings.resync_seconds)
         if facts.workload and facts.workload.waits:
-            pause = min(pause, QUEUED_SECONDS)
+            pause = min(pause, max(QUEUED_SECONDS, seen.position or 0))
         overdue = seconds_to_overdue(facts, seen.now)
         return min(later or pause, pause, overdue if overdue > 0 else pause)
 

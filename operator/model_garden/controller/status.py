@@ -109,7 +109,7 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
 def _queue(seen: Observation) -> QueueStatus | None:
     """The job in Kueue; of a job that has ended, what was known last."""
     workload, job = seen.facts.workload, seen.facts.job
-    if workload:
+    if workload and workload.queue:
         return QueueStatus(
             name=workload.queue,
             cluster_queue=workload.cluster_queue,

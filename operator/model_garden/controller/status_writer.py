@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-WARNED_OF = ("AdmittedNotRunning", "KueueNotInstalled")
+WARNED_OF = ("AdmittedNotRunning", "KueueNotInstalled", "NoQueue")
 
 
 class StatusWriter:

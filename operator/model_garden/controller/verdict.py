@@ -154,10 +154,7 @@ def seconds_to_overdue(facts: Facts, now: Now) -> float:
 def _suspended(plan: Plan, job: JobFacts) -> Verdict:
     if job.suspended_by_spec:
         return _suspended_by_spec(plan)
-    why = (
-        f"Job {job.name} was suspended outside the operator; set its spec.suspend to false to resume. If Kueue manages "
-        "Jobs without a queue here, it suspends them for ever: create a LocalQueue with the name default"
-    )
+    why = f"Job {job.name} was suspended outside the operator; set its spec.suspend to false to resume"
     return Verdict("Suspended", "SuspendedByOthers", why)
 
 
@@ -175,10 +172,10 @@ def _queued(seen: Observation) -> Verdict:
         told = kueue.why_deactivated(workload, seen.plan.namespace)
         return Verdict("Suspended", told.reason, told.message)
     told = kueue.why_queued(workload, served=seen.kueue_served)
-    place = f"; place {seen.position} in line" if seen.position else ""
+    place = f"place {seen.position} in line: " if seen.position else ""
     stopping = "; its pod saves a checkpoint and stops" if seen.facts.stopping else ""
-    stalled = told.reason == "KueueNotInstalled"
-    return Verdict("Queued", told.reason, f"{told.message}{place}{stopping}", stalled=stalled)
+    stalled = told.reason in ("KueueNotInstalled", "NoQueue")
+    return Verdict("Queued", told.reason, f"{place}{told.message}{stopping}", stalled=stalled)
 
 
 def _admitted_in_vain(seen: Observation, verdict: Verdict, missing_seconds: float) -> Verdict:
