@@ -89,6 +89,7 @@ def test_a_job_says_that_kueue_is_missing_and_runs_once_it_is_installed(kueue: Q
     status = kueue.until("early", "Succeeded")
     assert (status["queue"]["name"], status["queue"]["clusterQueue"]) == ("research", "gpus")
     assert condition(kueue.workload("early")["status"], "Finished")["reason"] == "Succeeded"
+    kueue.delete("early")
 
 
 def test_jobs_wait_with_kueues_reason_and_their_place_in_line(kueue: Queued) -> None:
@@ -104,7 +105,7 @@ def test_jobs_wait_with_kueues_reason_and_their_place_in_line(kueue: Queued) -> 
     kueue.until("holder", "Cancelled")
     kueue.until("next", "Succeeded")
     assert "position" not in kueue.until("last", "Succeeded")["queue"]
-    kueue.delete("early", "holder", "next", "last")
+    kueue.delete("holder", "next", "last")
 
 
 def test_a_preempted_job_keeps_its_progress_and_resumes(kueue: Queued) -> None:
@@ -192,10 +193,11 @@ def test_a_job_without_the_label_is_queued_where_the_namespace_has_a_default_que
     kueue.cluster.apply(local | {"metadata": {"name": "default", "namespace": "training"}})
     kueue.queue("unlabeled", {"STEPS": 1}, queue="")
     assert kueue.until("unlabeled", "Succeeded")["queue"]["name"] == "default"
+    kueue.delete("unlabeled")
+    kueue.kubectl("delete", "localqueue", "default")
 
 
 def test_where_kueue_manages_every_job_a_preflight_stands_in_line_too(kueue: Queued) -> None:
-    kueue.kubectl("delete", "localqueue", "default", "--ignore-not-found")
     file = kueue.log.with_name("every-job.json")
     file.write_text(json.dumps({"manageJobsWithoutQueueName": True}))
     kueue.cluster.up("--kueue", str(file))

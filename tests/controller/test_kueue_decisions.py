@@ -108,6 +108,19 @@ def test_the_verdict(found: Verdict, phase: str, reason: str, words: str) -> Non
     assert words in found.message
 
 
+@pytest.mark.parametrize(
+    ("found", "waits"),
+    [
+        (workload(WAITS), True),
+        (workload(NOWHERE, queue=""), False),
+        (workload(*ADMITTED), False),
+        (workload(WAITS, active=False), False),
+    ],
+)
+def test_only_a_workload_of_a_queue_without_a_quota_stands_in_line(found: Object, waits: bool) -> None:
+    assert derive_workload(found).waits is waits
+
+
 def test_a_pod_that_started_since_the_admission_is_not_missing() -> None:
     died = b.ended(1)  # started at second 5
     early = [RESERVED, said("Admitted", "True", "Admitted", seconds=2)]

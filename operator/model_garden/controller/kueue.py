@@ -54,7 +54,7 @@ class Workload:
     @property
     def waits(self) -> bool:
         """Whether it stands in line."""
-        return self.active and self.cluster_queue is None
+        return self.active and self.queue != "" and self.cluster_queue is None
 
 
 def derive_workload(workload: Object) -> Workload:
