@@ -71,9 +71,6 @@ def kueue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queued]:
         cluster.apply(*blocks_of_the_guide())
         yield harness
         harness.stop_operator()
-        requests = requests_of(cluster, f"system:serviceaccount:training:{ACCOUNT}")
-        assert [(*what(request), request["requestURI"]) for request in requests if not allowed(request)] == []
-        assert granted(WITH_KUEUE) <= {what(request) for request in requests}
     finally:
         cluster.down()
 
@@ -206,3 +203,10 @@ def test_where_kueue_manages_every_job_a_preflight_stands_in_line_too(kueue: Que
     assert kueue.get("job", "strict-preflight")["metadata"]["labels"][QUEUE] == "research"
     kueue.queue("nowhere-to-go", {"STEPS": 1}, queue="")
     assert "LocalQueue with the name default" in message(kueue.until("nowhere-to-go", "Queued", reason="NoQueue"))
+
+
+def test_each_permission_with_kueue_was_used_and_none_was_missing(kueue: Queued) -> None:
+    """By the requests of all tests above."""
+    requests = requests_of(kueue.cluster, f"system:serviceaccount:training:{ACCOUNT}")
+    assert [(*what(request), request["requestURI"]) for request in requests if not allowed(request)] == []
+    assert granted(WITH_KUEUE) <= {what(request) for request in requests}
