@@ -55,9 +55,8 @@ def test_the_reward_rises_and_a_resumed_run_equals_an_unbroken_one(prompts: Work
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("    raise KeyError('price')", "reward function letters raised KeyError: 'price'"),
-        ("    return [float('nan')] * len(prompts)", "reward function letters returned nan, which is no finite number"),
-        ("    return [1.0]", "reward function letters returned 1 values for 32 answers"),
+        ("    raise KeyError('price')", "reward function letters raised KeyError: 'price' (line 2 of rewards.py); "),
+        ("    return [None] * len(prompts)", "every function of rewards.functions returned None for an answer to "),
     ],
 )
 def test_a_reward_function_that_fails_is_named_with_the_row(prompts: Workspace, body: str, words: str) -> None:
@@ -67,6 +66,35 @@ def test_a_reward_function_that_fails_is_named_with_the_row(prompts: Workspace, 
         prompts.train(config("fails", TEXT, JOB))
     assert raised.value.reason == "RewardFailed"
     assert words in str(raised.value) and "data/prompts.jsonl row" in str(raised.value)
+
+
+def test_what_a_reward_function_returns_is_a_number_or_none_for_each_answer() -> None:
+    import numpy
+
+    from model_garden_trainer.rewards import Reward
+
+    def told(returned: Any) -> Any:
+        def letters(prompts: Any, completions: Any) -> Any:
+            return returned
+
+        asked = {"columns": [{}, {}], "row": ["rows.jsonl row 1", "rows.jsonl row 2"]}
+        return Reward("letters", letters)(["p", "q"], ["a", "b"], **asked)
+
+    assert told([1, None]) == [1.0, None] and told((True, 0.5)) == [1.0, 0.5]
+    assert told(numpy.array([0.25, 2.0], dtype=numpy.float32)) == [0.25, 2.0]
+    for returned, words in (
+        ([0.5, float("nan")], "returned nan, which is no finite number; rows.jsonl row 2, answer 'b'; correct the"),
+        ([float("inf"), 1.0], "returned inf, which is no finite number; rows.jsonl row 1, answer 'a'"),
+        (["0.5", 1.0], "returned '0.5', which is no finite number; rows.jsonl row 1"),
+        ([[0.5], 1.0], "returned [0.5], which is no finite number; rows.jsonl row 1"),
+        ([1.0], "returned 1 values for 2 answers; rows.jsonl row 1"),
+        (0.5, "returned 0.5, which is no list of numbers; rows.jsonl row 1 (the first of 2 answers)"),
+        (None, "returned None, which is no list of numbers; rows.jsonl row 1 (the first of 2 answers)"),
+    ):
+        with pytest.raises(TrainingError) as raised:
+            told(returned)
+        assert raised.value.reason == "RewardFailed"
+        assert f"reward function letters {words}" in str(raised.value)
 
 
 def test_a_prompt_is_rendered_as_for_sft_up_to_its_answer(prompts: Workspace) -> None:
@@ -120,3 +148,5 @@ def test_the_named_functions_give_one_for_a_perfect_answer_and_nothing_for_a_use
     assert found["regex"] == [1, 1, 1, 0, 0, 0, 0]
     assert found["json_schema"] == [0, 0, 0, 1, 0, 0, 0]
     assert found["length"][0] == 1 and found["length"][5:] == [0.5, 0]
+    reasoned = ["<think>\n6 x 7\n</think>\n\n42"]
+    assert functions[0](reasoned, reasoned, columns=columns[:1], row=["rows.jsonl row 1"]) == [1]

@@ -1,8 +1,8 @@
 """Reward functions of GRPO: by name, or from a Python file on the data claim. No torch here: the preflight checks them.
 
-A function has the signature that TRL gives it: ``def name(prompts, completions, **columns) -> list[float]``. Each
-argument is a list with a value for each answer; ``completions`` are texts, and ``columns`` are the row's other columns,
-None where a row lacks one.
+A function has the signature that TRL gives it: ``def name(prompts, completions, **columns) -> list[float | None]``.
+Each argument is a list with a value for each answer; ``completions`` are texts, and ``columns`` are the row's other
+columns, None where a row lacks one. A reward of None leaves the function out of the reward of that answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from model_garden_trainer.batches.splits import Subset
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.evaluation import metrics, questions
 
-Function = Callable[..., Sequence[float]]
+Function = Callable[..., Sequence[float | None]]
 Score = Callable[[str, Mapping[str, Any]], float]
 """The reward of one answer: its text, and the columns of its row."""
 
@@ -45,7 +46,7 @@ class Reward:
         columns: Sequence[Mapping[str, Any]],
         row: Sequence[str],
         **_: Any,
-    ) -> list[float]:
+    ) -> list[float | None]:
         """The rewards of some answers.
 
         Args:
@@ -59,17 +60,31 @@ class Reward:
         names = sorted({name for one in columns for name in one})
         given = {name: [one.get(name) for one in columns] for name in names}
         try:
-            found = list(self._function(prompts=list(prompts), completions=list(completions), **given))
+            found = self._function(prompts=list(prompts), completions=list(completions), **given)
+            values = list(found) if isinstance(found, Iterable) else None
         except TrainingError as error:
             raise TrainingError(error.reason, f"reward function {self.__name__}: {error}") from error
         except Exception as error:  # a function of a user can raise any exception
-            raise self._failed(f"raised {type(error).__name__}: {error}", row[0], completions[0], len(row)) from error
-        if len(found) != len(completions):
-            raise self._failed(f"returned {len(found)} values for {len(completions)} answers", row[0], completions[0])
-        for value, place, text in zip(found, row, completions, strict=True):
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise self._failed(f"returned {value!r}, which is no finite number", place, text)
-        return [float(value) for value in found]
+            what = f"raised {type(error).__name__}: {error}{_line(error)}"
+            raise self._failed(what, row[0], completions[0], len(row)) from error
+        if values is None:
+            raise self._failed(f"returned {found!r:.80}, which is no list of numbers", row[0], completions[0], len(row))
+        if len(values) != len(completions):
+            raise self._failed(f"returned {len(values)} values for {len(completions)} answers", row[0], completions[0])
+        return [
+            None if value is None else self._number(value, place, text)
+            for value, place, text in zip(values, row, completions, strict=True)
+        ]
+
+    def _number(self, value: Any, place: str, text: str) -> float:
+        """A reward as a number; those of NumPy and torch are numbers too."""
+        try:
+            number = math.nan if isinstance(value, (str, bytes)) else float(value)
+        except (TypeError, ValueError, RuntimeError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise self._failed(f"returned {value!r:.80}, which is no finite number", place, text)
+        return number
 
     def _failed(self, what: str, row: str, completion: str, rows: int = 1) -> TrainingError:
         where = f"{row} (the first of {rows} answers)" if rows > 1 else row
@@ -78,6 +93,12 @@ class Reward:
             f"reward function {self.__name__} {what}; {where}, answer {completion[:80]!r}; correct the function or the "
             "row",
         )
+
+
+def _line(error: Exception) -> str:
+    """Where a function of a user failed."""
+    frames = traceback.extract_tb(error.__traceback__)[1:2]  # the first frame is of the call itself
+    return f" (line {frames[0].lineno} of {Path(frames[0].filename).name})" if frames else ""
 
 
 def load(spec: EffectiveSpec) -> list[Reward]:
@@ -154,10 +175,15 @@ def answer_of(columns: Mapping[str, Any], column: str | None) -> str:
     return questions.as_text(value)
 
 
+def spoken(answer: str) -> str:
+    """An answer without the reasoning before it, which ends with ``</think>`` in most models that reason."""
+    return answer.rpartition("</think>")[2]
+
+
 def _each(score: Score) -> Function:
     def rewards(prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]) -> list[float]:
         rows = [{name: values[at] for name, values in columns.items()} for at in range(len(prompts))]
-        return [score(text, row) for text, row in zip(completions, rows, strict=True)]
+        return [score(spoken(text), row) for text, row in zip(completions, rows, strict=True)]
 
     return rewards
 

@@ -24,6 +24,7 @@ from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.engine.batch_size import Split
 from model_garden_trainer.engine.context import Run, Trained
 from model_garden_trainer.engine.instrumented import Instrumented
+from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.methods import comparing
 from model_garden_trainer.methods.prompts import Prompt, PromptInputs, PromptSampler
 
@@ -149,6 +150,23 @@ class RewardTrainer(Instrumented, comparing.Comparing, GRPOTrainer):
                 return super()._generate_and_score_completions(inputs) | {"examples": examples}
         finally:
             self.processing_class = None
+
+    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any) -> torch.Tensor:
+        """The rewards of all processes' answers by each function (answers x functions); NaN where it gave None.
+
+        Raises:
+            TrainingError: RewardFailed, also for an answer to which every function gave None.
+        """
+        found: torch.Tensor = super()._calculate_rewards(inputs, *args)
+        mine = found[self.accelerator.process_index * len(inputs) :][: len(inputs)]
+        for row, rewards_of_answer in zip(inputs, mine, strict=True):
+            if rewards_of_answer.isnan().all():
+                raise TrainingError(
+                    "RewardFailed",
+                    f"every function of rewards.functions returned None for an answer to {row['row']}; let one of them "
+                    "return a number for each answer",
+                )
+        return found
 
     @contextmanager
     def _seeing(self, examples: Sequence[Example]) -> Iterator[None]:
