@@ -3,6 +3,7 @@ and nothing else is, or the row is refused."""
 
 import json
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -166,6 +167,15 @@ def test_reasoning_that_an_earlier_turn_loses_is_refused_with_the_ways_out(tmp_p
         'this turn; or write it into the content, or remove it; or, in an earlier turn, write "weight": 0, or split '
         "the row after that answer"
     )
+
+
+@pytest.mark.parametrize("name", ["gptoss", "gptoss_training"])
+def test_an_answer_that_ends_with_a_token_after_which_generation_goes_on_is_refused(name, tmp_path):
+    """A model of gpt-oss stops at <|return|>. Its template ends the earlier turns of a conversation with <|end|>."""
+    example = convert(ROWS["answers"], Origin("rows.jsonl", 1), Locator(tmp_path), vision=False).example
+    known = replace(chat_format(name), stops=frozenset({"<|return|>", "<|call|>"}))
+    with pytest.raises(RowError, match=r'no end token after answer 1 of 2 .*; split the row .* or write "weight": 0'):
+        Renderer(known)(example)
 
 
 def test_a_template_for_training_is_named_only_where_it_trains_the_row(tmp_path):

@@ -16,9 +16,10 @@ from model_garden.contract.progress import Outcome, event_line, parse_outcome
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer import fetched
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.models import base_model
+from model_garden_trainer.models import base_adapter, base_model
 from tests.remote.conftest import bucket, s3_endpoint, web
 from tests.remote.servers import SECRET, STRANGER, STRANGER_SECRET, Bucket, Web
+from tests.trainer.test_fit import same
 from tests.trainer.workspace import QUICK, TEXT, VISION, Told, Workspace, config
 
 __all__ = ["bucket", "s3_endpoint", "web"]
@@ -62,6 +63,7 @@ def trained(workspace: Workspace, job: TrainerConfig, monkeypatch: pytest.Monkey
     monkeypatch.setenv(FETCHED_ENV, "{}")
     fetched.fetch_datasets(job, Told())
     base_model.fetch(job, Told())
+    base_adapter.fetch(job, Told())
     return workspace.train(job)
 
 
@@ -94,6 +96,26 @@ def test_data_and_model_come_from_a_bucket_and_the_output_goes_there(
     kept = said + "".join(event_line(event) for event in told.events)
     kept += "".join(path.read_text() for path in output.glob("*.json"))
     assert SECRET not in kept and bucket.environment()["AWS_ACCESS_KEY_ID"] not in kept
+
+
+def test_training_continues_from_an_adapter_of_a_bucket(
+    workspace: Workspace, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.train(config("first", TEXT, QUICK, {"hyperparameters": {"maxSteps": 1}}))
+    bucket.upload(workspace.folder / "models/first", "adapters/first")
+    start = {
+        "adapterPath": bucket.url("adapters/first"),
+        "storage": {"cacheClaim": "cache", "endpointUrl": bucket.endpoint},
+        "hyperparameters": {"maxSteps": 1, "learningRate": 1e-30},
+    }
+    job = config("further", TEXT, QUICK, start)
+    checked, said = ran(workspace, job, "preflight")
+    assert checked.result == "Succeeded" and checked.fetched and set(checked.fetched) == {"adapterPath"}, said
+    outcome, _ = trained(workspace, job.model_copy(update={"fetched": checked.fetched}), monkeypatch)
+    assert outcome.output and outcome.output.verified
+    assert same(workspace.adapter("first"), workspace.adapter("further"))
+    with pytest.raises(TrainingError, match=r"spec\.adapterPath: .*adapters/none.* "):
+        trained(workspace, config("none", TEXT, start, {"adapterPath": bucket.url("adapters/none")}), monkeypatch)
 
 
 def test_data_that_changed_after_the_preflight_ends_the_run(

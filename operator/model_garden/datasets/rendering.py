@@ -169,12 +169,18 @@ class Renderer:
         """The text and its spans, each extended to a token that ends generation.
 
         That token is the template's own end of the turn; or the marker of the next role, if the model stops at it; or,
-        for the last answer, the end-of-text token, which is added.
+        for the last answer, the end-of-text token, which is added. Where the last answer ends with a token that the
+        model's files list as an end, and with it alone, another control token is no end of an earlier one: gpt-oss's
+        template ends the turns of a conversation with a token after which generation goes on.
 
         Raises:
             RowError: no such token follows an answer.
         """
         stops, controls = sorted(self.format.stops), tuple(sorted(self.format.controls))
+        last = text[slice(*spans[-1])].rstrip() if spans else ""
+        stop = next((token for token in stops if last.endswith(token)), None)
+        if stop and not last.removesuffix(stop).rstrip().endswith(controls):
+            controls = ()
         ended: list[Span] = []
         for number, (start, end) in enumerate(spans, 1):
             rest = text[end:].lstrip()
@@ -190,7 +196,7 @@ class Renderer:
                 raise RowError(
                     f"the model's chat template writes no end token after answer {number} of {len(spans)} (end tokens: "
                     f"{', '.join(stops) or 'none'}), so the model would not learn to stop there",
-                    "split the row so that it ends with that answer"
+                    'split the row so that it ends with that answer, or write "weight": 0 in that turn'
                     if number < len(spans) and self.format.end
                     else "use a model whose chat template ends each turn with one of its end tokens",
                 )
