@@ -82,6 +82,8 @@ def _api_server(cluster: Cluster) -> list[str]:
         "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
         f"--audit-policy-file={cluster.audit_policy}",
         f"--audit-log-path={cluster.log('audit')}",
+        "--audit-log-maxsize=50",  # MB
+        "--audit-log-maxbackup=1",
         f"--tls-cert-file={pki / 'apiserver.crt'}",
         f"--tls-private-key-file={pki / 'apiserver.key'}",
         f"--client-ca-file={pki / 'ca.crt'}",
