@@ -52,6 +52,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
         "spec.columnMapping.images",
         True,
     ),
+    ("pictures to fetch for a text model", {"fetchPictures": True}, "spec.fetchPictures", True),
     ("picture bounds for a text model", {"imageOptions": {"maxPixels": 50176}}, "spec.imageOptions", True),
     (
         "bounds crossed",

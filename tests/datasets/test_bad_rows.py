@@ -184,7 +184,7 @@ VISION = [
     (
         "an address",
         question(image="https://example.org/a.png"),
-        "images are not downloaded during training; download the image",
+        "images are not downloaded; set fetchPictures: true",
     ),
     (
         "a file URI without a root",

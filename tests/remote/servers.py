@@ -166,6 +166,8 @@ class Web:
     """Method, path and Range of each request."""
     break_after: int | None = None
     """The next download breaks off after so many bytes."""
+    failures: dict[str, list[int]] = field(default_factory=dict)
+    """The statuses of the next answers, by path."""
     has_tags: bool = True
     """Whether answers have an entity tag."""
 
@@ -190,6 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path, web = unquote(self.path), self.web
         web.requests.append((self.command, path, self.headers.get("Range", "")))
+        if web.failures.get(path):
+            return self._end(web.failures[path].pop(0), b"", {})
         if path in web.redirects:
             return self._end(302, b"", {"Location": web.redirects[path]})
         if path not in web.files:
@@ -212,14 +216,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def web_server(folder: Path) -> Iterator[Web]:
-    """A web server at https://localhost whose certificate is in ``Web.certificate``."""
+def web_server(folder: Path, *, tls: bool = True) -> Iterator[Web]:
+    """A web server at https://localhost whose certificate is in ``Web.certificate``; or at http://localhost."""
     certificate, key = make_certificate(folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    web = Web(f"https://localhost:{server.server_port}", certificate)
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    web = Web(f"http{'s' if tls else ''}://localhost:{server.server_port}", certificate)
     server.RequestHandlerClass = type("Handler", (_Handler,), {"web": web})
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -9,15 +9,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from PIL import Image
 
+from model_garden.contract.options import ColumnMapping
 from model_garden.datasets.samples import create_text_samples, create_vision_samples
 from model_garden.services.errors import NotFound
 from model_garden.storage.folder import FolderStorage
-from model_garden.storage.interface import DatasetQuestion, InvalidPath, Preview, PreviewRequest
+from model_garden.storage.interface import ColumnKey, DatasetQuestion, InvalidPath, Preview, PreviewRequest
 from tests.tiny import tiny_model
 
 __all__ = ["tiny_model"]
@@ -195,3 +196,7 @@ def test_a_column_mapping_is_used_by_preview_and_check(data: Path) -> None:
     assert [(turn.role, turn.parts[0].text) for turn in row.turns] == [("user", "Hi"), ("assistant", "Hello")]
     assert check(data, "./data/own.jsonl", column_mapping=mapping)["ok"]
     assert not check(data, "./data/own.jsonl")["ok"]
+
+
+def test_every_key_of_a_mapping_can_be_asked_for() -> None:
+    assert get_args(ColumnKey) == tuple(ColumnMapping.model_fields)

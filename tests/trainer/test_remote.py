@@ -14,6 +14,7 @@ import pytest
 from model_garden.contract.names import CONFIG_ENV, FETCHED_ENV
 from model_garden.contract.progress import Outcome, event_line, parse_outcome
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden.remote.public import PRIVATE
 from model_garden_trainer import fetched
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models import base_adapter, base_model
@@ -27,13 +28,16 @@ __all__ = ["bucket", "s3_endpoint", "web"]
 STEPS = {"hyperparameters": {"maxSteps": 2}}
 
 
-def ran(workspace: Workspace, job: TrainerConfig, *step: str, cache: bool = True) -> tuple[Outcome, str]:
+def ran(
+    workspace: Workspace, job: TrainerConfig, *step: str, cache: bool = True, private: bool = False
+) -> tuple[Outcome, str]:
     """Run a step of a job as its pod does; its outcome, and all that it said."""
     log = workspace.folder / "termination-log"
     log.write_text("")
     if cache:
         (workspace.folder / "cache").mkdir(exist_ok=True)
     environment = os.environ | {CONFIG_ENV: job.model_dump_json(by_alias=True, exclude_none=True)}
+    environment |= {PRIVATE: "true"} if private else {}
     environment.pop("XDG_CACHE_HOME", None)
     command = [sys.executable, "-m", "model_garden_trainer", *step]
     done = subprocess.run(command, cwd=workspace.folder, env=environment, capture_output=True, text=True, check=False)
@@ -193,3 +197,24 @@ def test_another_version_of_the_data_is_another_run(
     bucket.put("rows.jsonl", rows + b'{"text": "one more"}\n')
     with pytest.raises(TrainingError, match="made with other settings or other data"):
         trained(workspace, job, monkeypatch)
+
+
+def test_images_at_addresses_are_fetched_once_and_trained_on(workspace: Workspace, web: Web) -> None:
+    file = workspace.folder / "data" / "vision_test_dataset.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        web.files[f"/{row['image']}"] = (file.parent / row["image"]).read_bytes()
+        row["image"] = f"{web.url}/{row['image']}"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = {"fetchPictures": True, "storage": {"cacheClaim": "cache"}}
+    job = config("shapes", VISION, QUICK, STEPS, asked)
+    refused, _ = ran(workspace, config("shapes", VISION, QUICK, STEPS), "preflight")
+    assert refused.message and "set fetchPictures: true" in refused.message
+    outcome, told = ran(workspace, job, "preflight")
+    assert outcome.reason == "InvalidDataset" and "no public address" in told and web.requests == []
+    checked, told = ran(workspace, job, "preflight", private=True)
+    assert checked.fetched and set(checked.fetched) == {"fetchPictures"}, told
+    assert "fetching images: 10 of 10" in told
+    web.files.clear()  # training reads what the preflight fetched, and asks no server
+    trained, told = ran(workspace, job.model_copy(update={"fetched": checked.fetched}))
+    assert trained.result == "Succeeded", told

@@ -133,6 +133,11 @@ TABLES = {
             "Size of the temporary folder of the REST API, such as `1Gi`; uploads use at most nine tenths of it.",
         ),
         Variable("CUDA_VISIBLE_DEVICES", YOU, "GPUs that `train`, `train-vision` and `run` use."),
+        Variable(
+            "MODEL_GARDEN_FETCH_PRIVATE",
+            YOU,
+            "`true` lets `fetchPictures` fetch images from private, loopback and link-local addresses.",
+        ),
         Variable("NO_COLOR", YOU, "Turns color off when it is not empty."),
         Variable("TERM", YOU, "`dumb` turns color off."),
         Variable(

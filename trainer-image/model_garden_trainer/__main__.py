@@ -28,6 +28,7 @@ from model_garden.contract.reasons import EXIT_CODES, STOPPED, WORKER_LOST
 from model_garden.contract.status import Progress
 from model_garden.contract.trainer_config import TrainerConfig, parse_config
 from model_garden_trainer import fetched
+from model_garden_trainer.batches import splits
 from model_garden_trainer.distributed import launch
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped, TrainingError, record_traceback
@@ -125,6 +126,7 @@ def _preflight(config: TrainerConfig, report: Report) -> Outcome:
 def _run(config: TrainerConfig, report: EventRecorder, requests: StopRequests) -> Outcome:
     if "RANK" not in os.environ:
         fetched.fetch_datasets(config, report)
+        splits.fetch_images(config, report)
         base_model.fetch(config, report)
         base_adapter.fetch(config, report)
         world = launch.world_of(config.spec)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from model_garden.contract.addresses import is_remote
@@ -18,10 +18,14 @@ from model_garden.contract.reasons import TrainerReason
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import Stage
 from model_garden.contract.trainer_config import TrainerConfig
+from model_garden.datasets.fetched_pictures import Pictures
 from model_garden.datasets.mirror import Mirror
 from model_garden.remote.errors import Kind, RemoteError
 from model_garden.remote.fetch import fetch_dataset, mirror_of
 from model_garden.remote.fetch import fetch_model as fetch_model_files
+from model_garden.remote.row_images import FIELD as IMAGES
+from model_garden.remote.row_images import fetch_images as fetch_row_images
+from model_garden.remote.row_images import kept_images
 from model_garden.remote.snapshot import Fetched, Progress
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report, report_stage
@@ -35,6 +39,7 @@ _DATASET: dict[Kind, TrainerReason] = {
     "Denied": "StorageAccessDenied",
     "Unreachable": "StorageUnreachable",
     "Unwritable": "OutputNotWritable",
+    "TooLarge": "InvalidDataset",
     "Full": "InsufficientStorage",
 }
 _MODEL = _DATASET | {"NotFound": "ModelNotFound", "Changed": "InvalidModel", "Damaged": "InvalidModel"}
@@ -59,6 +64,7 @@ def fetch_datasets(config: TrainerConfig, report: Report) -> None:
                 vision=spec.vision,
                 splits=[split for path, split in datasets if path == address],
                 columns=spec.columns,
+                fetch_pictures=spec.fetch_pictures,
                 endpoint=_endpoint(spec),
                 expected=(config.fetched or {}).get(field),
                 tell=byte_reporter(report, "dataset", f"fetching {address}"),
@@ -106,6 +112,39 @@ def fetch_model(
     _remember(fetched)
 
 
+def fetch_images(config: TrainerConfig, addresses: Callable[[], Collection[str]], report: Report) -> None:
+    """Fetch the images that rows name by their addresses.
+
+    Args:
+        config: the job's.
+        addresses: gives them; called only if the cache lacks the images that the job was told of.
+        report: gets the progress.
+
+    Raises:
+        TrainingError: InvalidDataset or OutputNotWritable.
+    """
+    expected = (config.fetched or {}).get(IMAGES)
+    last = time.monotonic()
+
+    def tell(there: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= REPORT_SECONDS or there == total:
+            last = time.monotonic()
+            report_stage(report, "dataset", f"fetching images: {there:,} of {total:,}")
+
+    def fetch() -> Fetched:
+        return kept_images(expected) or fetch_row_images(addresses(), expected=expected, tell=tell)
+
+    report_stage(report, "dataset", "fetching images of rows")
+    _remember(_fetched(fetch, IMAGES, _DATASET))
+
+
+def pictures(spec: EffectiveSpec) -> Pictures | None:
+    """The images that rows name by their addresses; None if they are not to be fetched."""
+    found = _all().get(IMAGES)
+    return Pictures(Path(found[0]) if found else None) if spec.fetch_pictures else None
+
+
 def local(path: str) -> str:
     """Where a path of the spec is on disk: the copy of an address that was fetched, else the path itself."""
     found = _all().get(path)
@@ -132,6 +171,7 @@ def _addresses(spec: EffectiveSpec) -> dict[str, str | None]:
         "evaluation.datasetPath": spec.evaluation.dataset_path if spec.evaluation else None,
         "baseModel": spec.base_model,
         "adapterPath": spec.adapter_path,
+        IMAGES: IMAGES if spec.fetch_pictures else None,
     }
 
 

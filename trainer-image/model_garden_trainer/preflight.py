@@ -21,7 +21,7 @@ from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import CheckReport, TokenCounter, UncountableError, warnings_of
 from model_garden.estimate.estimate import estimate
 from model_garden_trainer import exports, fetched, rewards, space
-from model_garden_trainer.batches.splits import check, described, open_data
+from model_garden_trainer.batches.splits import check, described, fetch_images, open_data
 from model_garden_trainer.evaluation import questions
 from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.models import base_adapter, base_model
@@ -52,6 +52,7 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
     for warning in base_adapter.check(spec, adapter, folder) if adapter else ():
         warn(warning)
     fetched.fetch_datasets(config, report)
+    fetch_images(config, report, warn)
     report_stage(report, "dataset", f"checking {spec.dataset_path}")
     data = open_data(spec, h.seed, warn)
     reports = check(data, _counter(spec, folder, report), h.max_seq_length)

@@ -38,9 +38,11 @@ def _reading(
     column_mapping: Annotated[
         list[str] | None, Query(description="Columns of a job's column_mapping, each as KEY=COLUMN.")
     ] = None,
+    fetch_pictures: Annotated[bool, Query(description="Whether images at addresses are accepted.")] = False,
 ) -> Reading:
     columns = dict(one.partition("=")[::2] for one in column_mapping or ())
-    return _checked(Reading, {"vision": vision, "method": method, "column_mapping": columns})
+    given = {"vision": vision, "method": method, "column_mapping": columns, "fetch_pictures": fetch_pictures}
+    return _checked(Reading, given)
 
 
 def _checked(kind: type[Model], values: Any) -> Model:

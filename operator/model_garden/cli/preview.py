@@ -11,6 +11,7 @@ from model_garden.cli.spec_flags import named_by_flag
 from model_garden.contract.defaults import effective_spec
 from model_garden.services.data_check import Check, check_by_fields, check_of, has_images, trainer_packages
 from model_garden.services.manifest import read_job
+from model_garden.services.remote_data import with_images
 
 MARKS = ("⟦", "⟧")
 """Marks of the trained part, where the output has no color."""
@@ -33,12 +34,19 @@ def preview(path: str, fields: dict[str, Any], *, rows: int, output: str) -> Non
     with trainer_packages():
         from model_garden.datasets import DamagedModelFile, DatasetError, TokenCounter, UncountableError, open_examples
         from model_garden.datasets.preview import preview_rows
+        from model_garden.remote.errors import RemoteError
     with named_by_flag():
         check = _check(path, fields)
     try:
+        check = with_images(check, rows) if check.pictures else check
         vision = has_images(check) if check.vision is None else check.vision
         examples = open_examples(
-            check.path, vision=vision, method=check.method, split=check.split, columns=check.columns
+            check.path,
+            vision=vision,
+            method=check.method,
+            split=check.split,
+            columns=check.columns,
+            pictures=check.pictures,
         )
         counter = TokenCounter.load(
             str(check.base_model),
@@ -49,7 +57,7 @@ def preview(path: str, fields: dict[str, Any], *, rows: int, output: str) -> Non
             template=check.template,
         )
         found = list(preview_rows(examples, counter, rows))
-    except (DatasetError, DamagedModelFile, UncountableError) as error:
+    except (DatasetError, DamagedModelFile, UncountableError, RemoteError) as error:
         raise CommandError(str(error), FAILED) from error
     if output == "json":
         print_json(found)

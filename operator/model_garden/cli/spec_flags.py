@@ -88,7 +88,7 @@ def options(*, cluster: bool, vision: bool) -> list[Any]:
     return list(typer.main.get_command(app).params)
 
 
-READING = ("method", "dataset_split", "column_mapping", "image_options", "train_on", "chat_template")
+READING = ("method", "dataset_split", "column_mapping", "fetch_pictures", "image_options", "train_on", "chat_template")
 """Fields that decide how the rows of a data set are read."""
 
 

@@ -48,7 +48,12 @@ def upload_dataset(check: Check, to: str | None, where: Where) -> str:
     name = folder_name(to or (data.stem if data.is_file() else data.absolute().name))
     with tempfile.TemporaryDirectory(prefix="model-garden-") as copies:
         files, vision = _checked_files(data, check, Path(copies))
-        reading = Reading(vision=vision, method=check.method, column_mapping=check.columns)
+        reading = Reading(
+            vision=vision,
+            method=check.method,
+            column_mapping=check.columns,
+            fetch_pictures=check.pictures is not None,
+        )
         digests = [_digest(path, file) for path, file in sorted(files.items())]
 
         async def session(cluster: Cluster, namespace: str) -> UploadReport:
@@ -76,7 +81,14 @@ def _checked_files(data: Path, check: Check, copies: Path) -> tuple[dict[str, Pa
         if problems := [problem for result in results for problem in _problems(result)]:
             raise CommandError([*problems, "nothing was uploaded"], FAILED)
         vision = any(map(has_images, checks)) if check.vision is None else check.vision
-        found = collect(data, vision=vision, copies=copies, method=check.method, columns=check.columns)
+        found = collect(
+            data,
+            vision=vision,
+            copies=copies,
+            method=check.method,
+            columns=check.columns,
+            pictures=check.pictures,
+        )
     except DatasetError as broken:
         raise CommandError([*str(broken).splitlines(), "nothing was uploaded"], FAILED) from broken
     rows, images = sum(result["rows"] for result in results), len(found.files) - len(files)

@@ -116,6 +116,12 @@ RULES = (
         "is the list of images, and columnMapping.image is given too; keep one of them",
     ),
     Rule(
+        "fetchPictures",
+        lambda s: s.get("fetchPictures") is True and not is_vision(s),
+        f"!has(self.fetchPictures) || !self.fetchPictures || {VISION}",
+        "is only for a vision model; set isVision: true or remove it",
+    ),
+    Rule(
         "imageOptions",
         lambda s: "imageOptions" in s and not is_vision(s),
         f"!has(self.imageOptions) || {VISION}",

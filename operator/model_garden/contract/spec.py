@@ -138,6 +138,12 @@ class TrainingJobSpec(ContractModel):
         "Split to read, of a Hub data set or of a folder whose file names contain splits.", "train", shapes_weights=True
     )
     column_mapping: ColumnMapping | None = None
+    fetch_pictures: bool | None = declare(
+        "Fetch the images that rows name by http:// and https:// addresses before training, each once, into the cache. "
+        "false: such rows are refused.",
+        False,
+        shapes_weights=False,
+    )
     validation_dataset_path: Text | None = declare(
         "Data set to evaluate on, in the formats of datasetPath.", shapes_weights=True, default_words="none"
     )
@@ -291,6 +297,7 @@ class EffectiveSpec(TrainingJobSpec):
     grpo: EffectiveGrpo | None = None
     evaluation: EffectiveEvaluation | None = None
     dataset_split: Text
+    fetch_pictures: bool
     output_dir: Text
     hyperparameters: EffectiveHyperparameters
     adapter: Adapter

@@ -146,7 +146,7 @@ def check_examples(
         broken_rows=total.broken_rows,
         ignored_columns=dict(sorted(total.ignored.items())),
         dropped={"blank line": blank} if blank else {},
-        warnings=[boxes_warning(total.boxes, total.first_boxes)] if total.first_boxes else [],
+        warnings=_warnings(total),
         text_tokens=sum(total.text) if measure else None,
         image_tokens=sum(total.image) if measure else None,
         tokens=_lengths(total) if measure and len(total.text) else None,
@@ -163,6 +163,8 @@ class _Tally:
     problems: list[str] = field(default_factory=list)
     broken_rows: list[int] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    elsewhere: int = 0
+    """Images that are fetched later."""
     boxes: int = 0
     """Rows that name boxes and whose images are scaled."""
     first_boxes: str | None = None
@@ -175,6 +177,7 @@ class _Tally:
     def add(self, other: _Tally) -> None:
         self.turns += other.turns
         self.images += other.images
+        self.elsewhere += other.elsewhere
         self.problem_count += other.problem_count
         self.problems += other.problems[: LISTED - len(self.problems)]
         self.broken_rows += other.broken_rows[: LISTED - len(self.broken_rows)]
@@ -214,14 +217,16 @@ class _Checker:
     def _row(self, index: int, tally: _Tally) -> None:
         converted = self.examples.convert(index)
         example = converted.example
-        sizes = [_size(image, self.bounds) for image in example.images]
+        images = example.images
+        sizes = [_size(image, self.bounds) for image in images if image.is_here]
         tally.turns += len(example.messages)
-        tally.images += len(sizes)
+        tally.images += len(images)
+        tally.elsewhere += len(images) - len(sizes)
         tally.ignored.update(set(converted.ignored))
         if scaled := scaled_under_boxes(example, sizes, self.bounds):
             tally.boxes += 1
             tally.first_boxes = tally.first_boxes or scaled
-        if self.measure is None:
+        if self.measure is None or len(sizes) < len(images):
             return
         text, image = self.measure(example, sizes)
         tally.text.append(text)
@@ -301,6 +306,13 @@ def _lengths(total: _Tally) -> Lengths:
         over_limit=total.too_long_count,
         most_image=max(total.image),
     )
+
+
+def _warnings(total: _Tally) -> list[str]:
+    found = [boxes_warning(total.boxes, total.first_boxes)] if total.first_boxes else []
+    if total.elsewhere:
+        found.append(f"{total.elsewhere:,} image(s) at addresses were not fetched and not checked here")
+    return found
 
 
 def _too_long(total: _Tally, max_length: int) -> str:

@@ -20,6 +20,7 @@ from model_garden.contract.methods import Method
 from model_garden.datasets.columns import renamed
 from model_garden.datasets.convert import convert
 from model_garden.datasets.errors import DatasetError, RowError
+from model_garden.datasets.fetched_pictures import Pictures
 from model_garden.datasets.files import SUFFIXES, open_file
 from model_garden.datasets.files.rows import Rows
 from model_garden.datasets.formats import columns_read
@@ -72,6 +73,7 @@ def collect(
     copies: Path,
     method: Method | None = None,
     columns: Mapping[str, str] | None = None,
+    pictures: Pictures | None = None,
 ) -> Collection:
     """The files of a valid data set.
 
@@ -81,12 +83,13 @@ def collect(
         copies: an empty folder for the data files that must be rewritten.
         method: the training method; None reads the rows of each.
         columns: ``columnMapping``.
+        pictures: the images at addresses, which are not collected.
 
     Raises:
         DatasetError: a row is broken, or a data file cannot be rewritten.
     """
     folder = path.parent if path.is_file() else path
-    collector = _Collector(folder, vision, copies, method, columns or {})
+    collector = _Collector(folder, vision, copies, method, columns or {}, pictures)
     for file in data_files(path):
         collector.add(file)
     return collector.found
@@ -106,17 +109,23 @@ class _Recorder(Locator):
 
 class _Collector:
     def __init__(
-        self, folder: Path, vision: bool, copies: Path, method: Method | None, columns: Mapping[str, str]
+        self,
+        folder: Path,
+        vision: bool,
+        copies: Path,
+        method: Method | None,
+        columns: Mapping[str, str],
+        pictures: Pictures | None,
     ) -> None:
         self._folder, self._vision, self._copies = folder, vision, copies
-        self._method, self._columns = method, columns
+        self._method, self._columns, self._pictures = method, columns, pictures
         self._image_keys = {*_IMAGE_KEYS, *(columns[key] for key in ("image", "images") if key in columns)}
         self.found = Collection()
 
     def add(self, file: Path) -> None:
         """Take a data file and the images of its rows."""
         name = file.relative_to(self._folder).as_posix()
-        rows, recorder = open_file(file), _Recorder(file.parent)
+        rows, recorder = open_file(file), _Recorder(file.parent, pictures=self._pictures)
         for index in range(len(rows)):
             convert(self._read(rows, index), rows.origin(index), recorder, vision=self._vision, method=self._method)
         here = posixpath.dirname(name)

@@ -15,9 +15,17 @@ Kind = Literal["chat", "completion", "text"]
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """An image before it is decoded: a path, or the encoded bytes of a data URI or a Parquet column."""
+    """An image before it is decoded: a path, or the encoded bytes of a data URI or a Parquet column.
 
-    source: Path | bytes
+    Or the address of one that is not fetched yet (``fetched_pictures``), which can be counted and not be opened.
+    """
+
+    source: Path | bytes | str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it can be opened."""
+        return not isinstance(self.source, str)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +16,7 @@ from model_garden.datasets.columns import renamed, spelled
 from model_garden.datasets.convert import Converted, convert, images_named
 from model_garden.datasets.errors import DatasetError, RowError, UnknownFormat
 from model_garden.datasets.example import Example, ImageRef
+from model_garden.datasets.fetched_pictures import Pictures
 from model_garden.datasets.files.rows import Rows
 from model_garden.datasets.formats import columns_read
 from model_garden.datasets.locate import Locator
@@ -33,6 +34,7 @@ def open_examples(
     root: Path | None = None,
     mirror: Mirror | None = None,
     columns: Mapping[str, str] | None = None,
+    pictures: Pictures | None = None,
 ) -> Examples:
     """Open a data set: find its rows, convert none and open no image.
 
@@ -45,13 +47,16 @@ def open_examples(
             the workspace). None allows any path.
         mirror: the folder of remote storage that the files were fetched from, and its copy, in which ``path`` is.
         columns: ``columnMapping``.
+        pictures: the images at addresses, with ``fetchPictures``.
 
     Raises:
         DatasetError: it is missing, unreadable, of an unknown kind, or has no rows.
     """
     try:
         files = open_source(path, split, root)
-        examples = Examples(files, vision=vision, method=method, root=root, mirror=mirror, columns=columns)
+        examples = Examples(
+            files, vision=vision, method=method, root=root, mirror=mirror, columns=columns, pictures=pictures
+        )
         if not len(examples):
             raise DatasetError([f"{path}: has no rows; add at least one"])
     except DatasetError as error:
@@ -71,10 +76,12 @@ class Examples(Sequence[Example]):
         root: Path | None = None,
         mirror: Mirror | None = None,
         columns: Mapping[str, str] | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         self._columns, self._read = columns or {}, columns_read()
         self._files, self._vision, self._method, self._mirror = files, vision, method, mirror
-        self._locators = [Locator(rows.base, root, mirror) for rows in files]
+        self._pictures = pictures
+        self._locators = [Locator(rows.base, root, mirror, pictures) for rows in files]
         self._ends = list(accumulate(len(rows) for rows in files))
 
     def __len__(self) -> int:
@@ -120,8 +127,9 @@ class Examples(Sequence[Example]):
         return Origin(self._mirror.address_of(origin.file), origin.row) if self._mirror else origin
 
     def problem(self, index: int, error: RowError) -> str:
-        """What is wrong with a row, in one line; files of remote storage are named by their addresses."""
+        """What is wrong with a row, in one line; what was fetched is named by its address."""
         line = error.at(self.origin(index))
+        line = self._pictures.named(line) if self._pictures else line
         return self._mirror.named(line) if self._mirror else line
 
     def convert(self, index: int) -> Converted:
@@ -147,13 +155,28 @@ class Examples(Sequence[Example]):
         try:
             self.convert(index)
         except UnknownFormat as unknown:
-            mapped = Examples(self._files, vision=self._vision, method=self._method, columns=unknown.columns)
+            mapped = Examples(
+                self._files,
+                vision=self._vision,
+                method=self._method,
+                columns=unknown.columns,
+                pictures=self._pictures,
+            )
             with suppress(RowError):
                 mapped.convert(index)
                 return unknown.columns
         except RowError:
             pass
         return {}
+
+    def addresses(self, rows: Iterable[int] | None = None) -> set[str]:
+        """The addresses of images that are to be fetched, of some rows or all. A check reports broken rows."""
+        found: set[str] = set()
+        for index in range(len(self)) if rows is None else rows:
+            with suppress(RowError):
+                images = self.convert(index).example.images
+                found.update(image.source for image in images if isinstance(image.source, str))
+        return found
 
     def images_named(self, index: int) -> list[ImageRef]:
         """The images that a row names and that can be found, even if the row is broken."""

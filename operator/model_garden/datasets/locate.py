@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from model_garden.datasets.errors import RowError, kind_of, shown
 from model_garden.datasets.example import ImageRef
+from model_garden.datasets.fetched_pictures import SCHEMES, Pictures
 from model_garden.datasets.mirror import Mirror
 
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
@@ -26,12 +27,14 @@ class Locator:
 
     ``base`` is the folder of the data file; None for a data set of the Hub. ``root`` is the folder in which every path
     must be, with symbolic links resolved; None allows any path. ``mirror`` is the folder of remote storage that the
-    data file was fetched from; None for any other data set.
+    data file was fetched from; None for any other data set. ``pictures`` are the images of ``fetchPictures``; without
+    them, other addresses are refused.
     """
 
     base: Path | None
     root: Path | None = None
     mirror: Mirror | None = None
+    pictures: Pictures | None = None
 
     def locate(self, value: Any, name: str) -> ImageRef:
         """The image that ``value`` names: a path, a data URI, bytes, or ``{"bytes", "path"}`` as Parquet holds it.
@@ -52,6 +55,8 @@ class Locator:
             raise RowError(f"{name} is {kind_of(value)}", "give a path, a data URI or the image's bytes")
         if value[:5].lower() == "data:":
             return ImageRef(_not_empty(_decode(value, name), name))
+        if _SCHEME.match(value) and "://" in value and value[: len(_FILE)].lower() != _FILE:
+            return ImageRef(self._at(value, name))
         return ImageRef(self._path(value, name))
 
     def _path(self, value: str, name: str) -> Path:
@@ -59,8 +64,6 @@ class Locator:
             raise RowError(f"{name} is {shown(value)}", "give the path of an image")
         if value[: len(_FILE)].lower() == _FILE:
             value = _local_path(value, name)
-        elif _SCHEME.match(value) and "://" in value:
-            return self._fetched(value, name)
         if self.base is None and not Path(value).is_absolute():
             raise RowError(
                 f"{name} is the path {shown(value)}, and a data set of the Hub has no folder for relative paths",
@@ -70,23 +73,24 @@ class Locator:
         self.require_inside(path, name)
         return path
 
-    def _fetched(self, address: str, name: str) -> Path:
-        """The copy of an image whose address is below the folder of the data set itself.
+    def _at(self, address: str, name: str) -> Path | str:
+        """The copy of an image whose address is below the folder of the data set itself, or of one that was fetched.
 
-        No other address is fetched: a row is data, and must not make a pod send requests to any server.
+        Without ``fetchPictures``, no other address is fetched: a row is data, and must not make a pod send requests to
+        any server.
         """
-        if self.mirror is None:
-            raise RowError(
-                f"{name} is {shown(address)}: images are not downloaded during training",
-                "download the image next to the data file and give its path, or embed it as a data URI",
-            )
-        path = self.mirror.path_of(address)
-        if path is None:
-            raise RowError(
-                f"{name} is {shown(address)}: only images below {self.mirror.address} are fetched",
-                "copy the image next to the data file and give its path, or embed it as a data URI",
-            )
-        return path
+        path = self.mirror.path_of(address) if self.mirror else None
+        if path is not None:
+            return path
+        fetchable = address.lower().startswith(SCHEMES)
+        if self.pictures and fetchable:
+            return self.pictures.find(address, name)
+        where = f"only images below {self.mirror.address} are fetched" if self.mirror else "images are not downloaded"
+        fix = "copy the image next to the data file and give its path, or embed it as a data URI"
+        raise RowError(
+            f"{name} is {shown(address)}: {where}",
+            f"set fetchPictures: true to fetch it before training; or {fix}" if fetchable else fix,
+        )
 
     def require_inside(self, path: Path, name: str) -> None:
         """Refuse a path that is outside ``root``.

@@ -43,7 +43,7 @@ def decode(image: ImageRef, min_pixels: int | None = None, max_pixels: int | Non
     Raises:
         OSError, ValueError: it cannot be decoded; ``verify`` reports that before, with a fix.
     """
-    with Image.open(_opened(image.source), formats=FORMATS) as opened:
+    with Image.open(_opened(_source(image)), formats=FORMATS) as opened:
         stored = opened.size
         if opened.getexif().get(_ORIENTATION, 1) in _TRANSPOSED:
             stored = (opened.height, opened.width)
@@ -86,7 +86,7 @@ def verify(image: ImageRef) -> Size:
     Raises:
         RowError: it is missing, empty, broken, too large, too thin, or has more than eight bits a color.
     """
-    source = image.source
+    source = _source(image)
     return _verify_file(source) if isinstance(source, Path) else _verify(source, name_of(image))
 
 
@@ -98,7 +98,7 @@ def thumbnail(image: ImageRef, side: int) -> bytes | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(_opened(image.source), formats=FORMATS) as opened:
+            with Image.open(_opened(_source(image)), formats=FORMATS) as opened:
                 if opened.width * opened.height > MAX_PIXELS:
                     return None
                 opened.draft("RGB", (2 * side, 2 * side))
@@ -115,7 +115,13 @@ def thumbnail(image: ImageRef, side: int) -> bytes | None:
 def name_of(image: ImageRef) -> str:
     """An image as messages name it."""
     source = image.source
-    return f"the image {source}" if isinstance(source, Path) else f"the {len(source)} embedded bytes"
+    return f"the {len(source)} embedded bytes" if isinstance(source, bytes) else f"the image {source}"
+
+
+def _source(image: ImageRef) -> Path | bytes:
+    if isinstance(image.source, str):
+        raise RowError(f"the image {image.source} is not fetched", "fetch it first")
+    return image.source
 
 
 def _verify_file(path: Path) -> Size:

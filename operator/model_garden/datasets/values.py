@@ -28,6 +28,15 @@ def as_text(value: Any, name: str, *, empty: bool = False) -> str:
     return value
 
 
+def is_utf8(text: str) -> bool:
+    """Whether ``text`` has no unpaired surrogate, which ``as_text`` refuses."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def as_list(value: Any, name: str) -> list[Any]:
     """``value`` as a list; raises RowError if it is not a list or is empty."""
     if not isinstance(value, list):

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Literal
 
-Kind = Literal["NotFound", "Denied", "Unreachable", "Changed", "Damaged", "Unwritable", "Full"]
+Kind = Literal["NotFound", "Denied", "Unreachable", "Changed", "Damaged", "Unwritable", "Full", "TooLarge"]
 
 SECRET_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
@@ -25,7 +25,7 @@ class RemoteError(Exception):
         kind: ``NotFound``: there is no such object. ``Denied``: the credentials are wrong or lack a right.
             ``Unreachable``: no answer, or an error of the server; a retry can help. ``Changed``: another version than
             expected. ``Damaged``: other bytes than the server's checksum says. ``Unwritable``: the cache is read-only.
-            ``Full``: the cache has not the space.
+            ``Full``: the cache has not the space. ``TooLarge``: an image, or all of them, are more than is fetched.
         message: the address, what is wrong, and the fix.
     """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from model_garden.contract.addresses import folder_of, join, relative_to
 from model_garden.datasets.errors import DatasetError, RowError
 from model_garden.datasets.examples import Examples, open_examples
+from model_garden.datasets.fetched_pictures import Pictures
 from model_garden.datasets.files import SUFFIXES
 from model_garden.datasets.mirror import Mirror
 from model_garden.remote.cache import Cache, cache_folder
@@ -51,6 +52,7 @@ def fetch_dataset(
     vision: bool,
     splits: Sequence[str] = ("train",),
     columns: Mapping[str, str] | None = None,
+    fetch_pictures: bool = False,
     endpoint: str | None = None,
     expected: str | None = None,
     tell: Progress = silent,
@@ -62,6 +64,7 @@ def fetch_dataset(
         vision: whether images are read.
         splits: the splits whose rows name images.
         columns: the job's ``columnMapping``.
+        fetch_pictures: whether images elsewhere are fetched too, later.
         endpoint: see ``open_store``.
         expected: the digest of an earlier fetch; that version is used, and no other.
         tell: called with the bytes that arrived and the bytes in all.
@@ -81,7 +84,7 @@ def fetch_dataset(
     with open_store(address, endpoint) as store, snapshot(cache, store, folder, tell) as made:
         made.add([store.find(address)] if name else _data_files(store, folder))
         for split in splits if vision else ():
-            if rows := _open(made.place / name, split, folder, columns):
+            if rows := _open(made.place / name, split, folder, columns, Pictures() if fetch_pictures else None):
                 made.add(_existing(made, names_below(made.place, _images(rows))))
         path, digest = keep(made)
     return require(Fetched(address, path / name, digest), expected)
@@ -98,12 +101,23 @@ def _data_files(store: Store, folder: str) -> list[Found]:
     return files
 
 
-def _open(path: Path, split: str, folder: str, columns: Mapping[str, str] | None) -> Examples | None:
+def _open(
+    path: Path, split: str, folder: str, columns: Mapping[str, str] | None, pictures: Pictures | None
+) -> Examples | None:
     """The rows of fetched data files; None for broken ones, which the check of the data set reports."""
     place = path if path.is_dir() else path.parent
     try:
         mirror = Mirror(folder, place)
-        return open_examples(path, vision=True, method=None, split=split, root=place, mirror=mirror, columns=columns)
+        return open_examples(
+            path,
+            vision=True,
+            method=None,
+            split=split,
+            root=place,
+            mirror=mirror,
+            columns=columns,
+            pictures=pictures,
+        )
     except DatasetError:
         return None
 

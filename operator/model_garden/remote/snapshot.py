@@ -90,7 +90,7 @@ class Snapshot:
         self._total += size
         with ThreadPoolExecutor(DOWNLOADS) as pool:
             for name, local in zip(new, pool.map(self._bring, new.values()), strict=True):
-                self._link(name, local)
+                self.link(name, local)
 
     def _bring(self, found: Found) -> Local:
         return self.cache.bring(self.store, found, self._arrived)
@@ -100,7 +100,8 @@ class Snapshot:
             self._there += count
             self.tell(self._there, max(self._there, self._total))
 
-    def _link(self, name: str, local: Local) -> None:
+    def link(self, name: str, local: Local) -> None:
+        """Give an object of the cache a name in the snapshot."""
         link(local.path, self.place / name)
         self.files[name] = local.sha256
 

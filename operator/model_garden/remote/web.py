@@ -6,11 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from model_garden import __version__
 from model_garden.remote.errors import RemoteError, reason_of
 from model_garden.remote.store import Found
 
 SECONDS = 60.0
 """Time without a byte after which a server counts as unreachable."""
+
+IMAGE_SECONDS = 20.0
+"""The same for an image that a row names."""
+MAX_IMAGE_BYTES = 64 * 2**20
+MAX_REDIRECTS = 5
 
 _NO_HEAD = (405, 501)
 
@@ -65,6 +71,49 @@ class WebStore:
     def for_rows(self) -> WebStore:
         """A store that follows no redirect: rows are data, and must not lead to servers inside the cluster."""
         return WebStore(self._client, redirects=False)
+
+
+class ImageStore(WebStore):
+    """Images of any public server, none larger than ``MAX_IMAGE_BYTES``."""
+
+    def find(self, address: str) -> Found:
+        """The image at an address. Some servers answer GET alone, as those of signed addresses."""
+        with _errors(address):
+            answer = self._client.head(address, follow_redirects=True)
+            if answer.status_code >= 400:
+                with self._client.stream("GET", address, follow_redirects=True) as answer:
+                    pass
+            _check(answer, address)
+            found = Found(address, int(answer.headers.get("content-length", -1)), _version(answer))
+        _require_size(address, found.size)
+        return found
+
+    def read(self, found: Found, start: int) -> Iterator[bytes]:
+        """The bytes from ``start`` on."""
+        size = start
+        for block in super().read(found, start):
+            size += len(block)
+            _require_size(found.address, size)
+            yield block
+
+
+@contextmanager
+def image_store() -> Iterator[ImageStore]:
+    """A context with the store of images at http(s) addresses of public servers."""
+    import httpx
+
+    from model_garden.remote.public import public_transport
+
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"model-garden/{__version__}"}
+    with httpx.Client(
+        transport=public_transport(), timeout=IMAGE_SECONDS, headers=headers, max_redirects=MAX_REDIRECTS
+    ) as client:
+        yield ImageStore(client)
+
+
+def _require_size(address: str, size: int) -> None:
+    if size > MAX_IMAGE_BYTES:
+        raise RemoteError("TooLarge", f"{address}: the image has more than {MAX_IMAGE_BYTES:,} bytes; scale it down")
 
 
 def _require_https(request: Any) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from model_garden.contract.methods import Method
     from model_garden.contract.spec import EffectiveSpec
     from model_garden.datasets import TokenCounter
+    from model_garden.datasets.fetched_pictures import Pictures
     from model_garden.datasets.mirror import Mirror
     from model_garden.services.manifest import Job
 
@@ -58,6 +59,7 @@ class Check:
         root: the folder that data files and images may not leave; None allows any path.
         endpoint: the server of an s3:// or gs:// address; None for that of the environment.
         mirror: the folder of remote storage of a data set that was fetched to ``path``.
+        pictures: the images at addresses, with ``fetchPictures``.
     """
 
     path: str
@@ -74,6 +76,7 @@ class Check:
     root: Path | None = None
     endpoint: str | None = None
     mirror: Mirror | None = None
+    pictures: Pictures | None = None
 
 
 def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
@@ -93,6 +96,8 @@ def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
 
 def check_of(spec: EffectiveSpec, path: str, split: str = "train") -> Check:
     """The check of a data set that a job reads."""
+    from model_garden.datasets.fetched_pictures import Pictures
+
     length, bounds = spec.hyperparameters.max_seq_length, spec.pixel_bounds
     endpoint = spec.storage.endpoint_url if spec.storage else None
     return Check(
@@ -107,6 +112,7 @@ def check_of(spec: EffectiveSpec, path: str, split: str = "train") -> Check:
         template=spec.chat_template,
         columns=spec.columns,
         endpoint=endpoint,
+        pictures=Pictures() if spec.fetch_pictures else None,
     )
 
 
@@ -163,6 +169,7 @@ def check_data(check: Check) -> dict[str, Any]:
             root=check.root,
             mirror=check.mirror,
             columns=check.columns,
+            pictures=check.pictures,
         )
         counter, notes = _token_counter(check, vision)
         report = check_examples(
@@ -183,7 +190,7 @@ def check_data(check: Check) -> dict[str, Any]:
 
 def has_images(check: Check) -> bool:
     """Whether the keys of the first rows show images."""
-    if check.columns.keys() & {"image", "images"}:
+    if check.pictures or check.columns.keys() & {"image", "images"}:
         return True
     from model_garden.datasets.convert import has_pictures
     from model_garden.datasets.errors import RowError

@@ -19,14 +19,41 @@ def check_anywhere(check: Check) -> dict[str, Any]:
     """
     if "://" in check.path and not check.path.startswith(HUB_DATASET) and not is_readable(check.path):
         return _refused(check, f"{check.path} {RULE}")
-    if not is_remote(check.path):
+    if not is_remote(check.path) and not check.pictures:
         return check_data(check)
     with trainer_packages():
+        from model_garden.datasets import DatasetError
         from model_garden.remote.errors import RemoteError
     try:
-        return check_data(_fetched(check))
-    except RemoteError as error:
+        fetched = _fetched(check) if is_remote(check.path) else check
+        return check_data(with_images(fetched) if check.pictures else fetched)
+    except (RemoteError, DatasetError) as error:
         return _refused(check, str(error))
+
+
+def with_images(check: Check, rows: int | None = None) -> Check:
+    """The check with the images that rows name by their addresses, of the first rows or of all.
+
+    Raises:
+        DatasetError: the data set cannot be read.
+        RemoteError: there are too many images, or the cache cannot be written.
+    """
+    from model_garden.datasets import open_examples
+    from model_garden.datasets.fetched_pictures import Pictures
+    from model_garden.remote.row_images import fetch_images
+
+    examples = open_examples(
+        check.path,
+        vision=True,
+        method=check.method,
+        split=check.split,
+        root=check.root,
+        mirror=check.mirror,
+        columns=check.columns,
+        pictures=check.pictures,
+    )
+    wanted = range(len(examples) if rows is None else min(rows, len(examples)))
+    return replace(check, pictures=Pictures(fetch_images(examples.addresses(wanted)).path))
 
 
 def _refused(check: Check, problem: str) -> dict[str, Any]:
@@ -39,7 +66,12 @@ def _fetched(check: Check) -> Check:
 
     def fetch(*, vision: bool) -> Check:
         fetched = fetch_dataset(
-            check.path, vision=vision, splits=[check.split], columns=check.columns, endpoint=check.endpoint
+            check.path,
+            vision=vision,
+            splits=[check.split],
+            columns=check.columns,
+            fetch_pictures=check.pictures is not None,
+            endpoint=check.endpoint,
         )
         mirror = mirror_of(check.path, fetched.path)
         return replace(check, path=str(fetched.path), root=mirror.folder, mirror=mirror)

@@ -92,7 +92,7 @@ class StoredModel(_Value):
 
 
 ColumnKey = Literal[
-    "messages", "prompt", "response", "system", "image", "images", "reasoning", "tools", "chosen", "rejected"
+    "messages", "prompt", "response", "system", "image", "images", "reasoning", "tools", "chosen", "rejected", "label"
 ]
 """A key of ``columnMapping``."""
 Column = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -109,6 +109,11 @@ class Reading(_Value):
     )
     column_mapping: dict[ColumnKey, Column] = Field(
         default_factory=dict, description="The job's column_mapping: the data set's own columns."
+    )
+
+    fetch_pictures: bool = Field(
+        False,
+        description="The job's fetch_pictures: images at addresses are accepted, and neither fetched nor checked.",
     )
 
     @field_validator("column_mapping")

@@ -53,7 +53,13 @@ def preview(question: PreviewRequest, path: Path, root: Path, spell: Spell) -> P
     try:
         vision = has_images(check) if check.vision is None else check.vision
         examples = open_examples(
-            path, vision=vision, method=check.method, split=check.split, root=root, columns=check.columns
+            path,
+            vision=vision,
+            method=check.method,
+            split=check.split,
+            root=root,
+            columns=check.columns,
+            pictures=check.pictures,
         )
     except DatasetError as broken:
         return Preview(path=question.path, rows=[], total=0, images=0, problems=[spell(one) for one in broken.problems])
@@ -86,7 +92,13 @@ def check(question: DatasetQuestion, path: Path, root: Path, spell: Spell, model
 
         kind = report["kind"] == "vision"
         examples = open_examples(
-            path, vision=kind, method=asked.method, split=asked.split, root=root, columns=asked.columns
+            path,
+            vision=kind,
+            method=asked.method,
+            split=asked.split,
+            root=root,
+            columns=asked.columns,
+            pictures=asked.pictures,
         )
         rows = [_Shower(examples, question.train_on == "all", spell).row(index) for index in broken[:BROKEN]]
     return report | {"broken": [row.model_dump(mode="json") for row in rows]}
@@ -113,7 +125,10 @@ def _check(question: DatasetQuestion, path: Path, root: Path) -> Check:
 def check_as(reading: Reading, path: Path, root: Path) -> Check:
     """The check of a data set that is read in a way."""
     columns: dict[str, str] = dict(reading.column_mapping.items())
-    return Check(str(path), reading.vision, method=reading.method, columns=columns, root=root)
+    from model_garden.datasets.fetched_pictures import Pictures
+
+    pictures = Pictures() if reading.fetch_pictures else None
+    return Check(str(path), reading.vision, method=reading.method, columns=columns, root=root, pictures=pictures)
 
 
 @dataclass(frozen=True)
@@ -139,7 +154,8 @@ class _Shower:
         problem = raw = None
         try:
             for image in converted.example.images:
-                verify(image)
+                if image.is_here:
+                    verify(image)
         except RowError as broken:
             problem, raw = self.spell(broken.at(origin)), self._raw(index)
         return PreviewRow(
@@ -180,6 +196,8 @@ class _Shower:
         from model_garden.datasets.errors import RowError
         from model_garden.datasets.pictures import name_of, thumbnail, verify
 
+        if not image.is_here:
+            return PreviewPart(name=str(image.source))
         small = thumbnail(image, THUMBNAIL) if shown else None
         uri = f"data:image/jpeg;base64,{base64.b64encode(small).decode()}" if small else None
         try:

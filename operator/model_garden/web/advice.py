@@ -18,6 +18,7 @@ ADVICE: dict[str, str] = {
     "column_mapping.chosen": "For DPO and ORPO, the column of the preferred answer.",
     "column_mapping.rejected": "For DPO and ORPO, the column of the other answer.",
     "column_mapping.label": "For KTO, the column that says whether the answer is wanted.",
+    "fetch_pictures": "Turn it on if rows name images by http:// or https:// addresses.",
     "chat_template": "trl/NAME_training keeps the reasoning of every turn, where the model's own drops it.",
     "validation_dataset_path": "Its loss shows whether the model learns or memorizes.",
     "validation_fraction": "0.1 holds out a tenth of the rows if you have no separate data set.",

@@ -103,7 +103,9 @@ def reading(values: Mapping[str, str]) -> Reading:
     named = {key: values.get(f"column_mapping.{key}", "").strip() for key in get_args(ColumnKey)}
     columns = {key: column for key, column in named.items() if column}
     try:
-        return Reading.model_validate({"method": form.method_of(values), "column_mapping": columns})
+        fetches = values.get("fetch_pictures") == "true"
+        given = {"method": form.method_of(values), "column_mapping": columns, "fetch_pictures": fetches}
+        return Reading.model_validate(given)
     except ValidationError as wrong:
         raise BadRequest(f"column_mapping {wrong.errors()[0]['msg'].removeprefix('Value error, ')}", 422) from wrong
 
@@ -116,6 +118,7 @@ def question(values: Mapping[str, str]) -> dict[str, Any]:
         "split": values.get("dataset_split") or "train",
         "train_on": "all" if values.get("train_on") == "all" else "responses",
         "method": form.method_of(values) or "sft",
+        "fetch_pictures": form.is_vision(values) and values.get("fetch_pictures") == "true",
     }
     try:
         job = read_document({"dataset_path": "./data/rows.jsonl", **form.document(values)})

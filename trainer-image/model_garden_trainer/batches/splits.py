@@ -13,6 +13,7 @@ from model_garden.contract.addresses import HUB_DATASET
 from model_garden.contract.names import TERMINATION_LOG
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import DatasetStatus, TokenLengths
+from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import (
     CheckReport,
     DatasetError,
@@ -28,7 +29,7 @@ from model_garden.datasets.rendering import Renderer
 from model_garden.datasets.sizes import Bounds
 from model_garden_trainer import fetched
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.events import log
+from model_garden_trainer.events import Report, log
 from model_garden_trainer.hub_retry import patiently
 
 if TYPE_CHECKING:  # the preflight reads this module too, and has no torch
@@ -104,6 +105,22 @@ def _open_trained(spec: EffectiveSpec, seed: int, warn: Callable[[str], None]) -
     random.Random(seed).shuffle(everything)
     held, kept = everything[:held_out], everything[held_out:]
     return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,), bounds)
+
+
+def fetch_images(config: TrainerConfig, report: Report, warn: Callable[[str], None] = log) -> None:
+    """Fetch the images that rows name by their addresses, if the job has ``fetchPictures``.
+
+    Raises:
+        TrainingError: InvalidDataset or OutputNotWritable.
+    """
+    spec = config.spec
+
+    def addresses() -> set[str]:
+        datasets = spec.datasets + ([spec.evaluation_dataset] if spec.evaluation_dataset else [])
+        return {one for path, split in datasets for one in _open(spec, path, split, warn).addresses()}
+
+    if spec.fetch_pictures:
+        fetched.fetch_images(config, addresses, report)
 
 
 def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tuple[DatasetStatus, Example, list[str]]:
@@ -256,6 +273,7 @@ def _open(spec: EffectiveSpec, path: str, split: str, warn: Callable[[str], None
             root=_root(path),
             mirror=copy,
             columns=spec.columns,
+            pictures=fetched.pictures(spec),
         )
 
     try:

@@ -13,7 +13,7 @@ from model_garden.datasets.keys import REASONING, unread, untrained
 from model_garden.datasets.locate import Locator
 from model_garden.datasets.tool_calls import read_calls, read_spoken_calls
 from model_garden.datasets.turns import Part, Slot, Turn
-from model_garden.datasets.values import as_list, as_text
+from model_garden.datasets.values import as_list, as_text, is_utf8
 
 IMAGE_COLUMNS = ("image", "images")
 ROLES: dict[str, Role] = {
@@ -69,6 +69,9 @@ class Row:
             raise missing(column)
         turns: list[Turn] = []
         for index, entry in enumerate(as_list(self.fields[column], f'"{column}"')):
+            if plain := _plain_turn(entry):
+                turns.append(plain)
+                continue
             turn, spoken = self._turn(entry, f"{column}[{index}]", column)
             if spoken and turns and turns[-1].role == "assistant":
                 turns[-1] = _with_calls(turns[-1], turn)
@@ -204,6 +207,17 @@ def reasoning_of(given: Mapping[str, Any], prefix: str = "") -> tuple[str, tuple
     if len(set(texts.values())) > 1:
         raise RowError(f"{prefix}{' and '.join(texts)} have different reasoning", "keep one of them")
     return next(iter(texts.values()), ""), tuple(texts)
+
+
+def _plain_turn(entry: Any) -> Turn | None:
+    """A turn of a role and a text alone, as most are; None for any other, which is read key by key or refused."""
+    if not isinstance(entry, dict) or len(entry) != 2:
+        return None
+    role_key, content_key = _OPENAI if "role" in entry else _SHAREGPT
+    role, content = entry.get(role_key), entry.get(content_key)
+    if not isinstance(role, str) or role not in ROLES or role in SPOKEN_CALLS or not isinstance(content, str):
+        return None
+    return Turn(ROLES[role], [content]) if content.strip() and is_utf8(content) else None
 
 
 def _with_calls(answer: Turn, calls: Turn) -> Turn:

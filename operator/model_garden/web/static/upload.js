@@ -74,7 +74,7 @@ function upload() {
   body.append("folder", byId("upload-name").value);
   body.append("keep_invalid", String(byId("upload-keep").checked));
   for (const [name, value] of new FormData(form())) {
-    if (/^(method|column_mapping\.\w+)$/.test(name) && value) body.append(name, value);
+    if (/^(method|fetch_pictures|column_mapping\.\w+)$/.test(name) && value) body.append(name, value);
   }
   for (const { path, file } of chosen) body.append("files", file, path);
   request = new XMLHttpRequest();
