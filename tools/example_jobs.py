@@ -232,6 +232,28 @@ def _output(name: str) -> Object:
     times = (("dataset", 13), ("model", 74), ("training", 4380), ("evaluating", 321), ("saving", 6), ("verifying", 96))
     scores = {"rows": 10, "exactMatchBefore": 0.1, "similarityBefore": 0.42}
     return {
+        "evaluation": {
+            "rows": 100,
+            "totalRows": 474,
+            "datasetPath": f"./data/{name}-test.jsonl",
+            "path": f"./models/{name}/evaluation.jsonl",
+            "completionTime": _time(301),
+            "scores": [
+                _score("exact_match", 0.04, 0.81),
+                _score("json_fields_f1", 0.382, 0.957),
+                _score("json_fields_precision", 0.411, 0.958),
+                _score("json_fields_recall", 0.357, 0.956),
+                _score("json_fields_invalid", 0.23, 0.0),
+                *(
+                    _score("json_fields_accuracy", base, value, field)
+                    for field, base, value in (
+                        ("items.price", 0.31, 0.95),
+                        ("number", 0.6, 0.99),
+                        ("total", 0.42, 0.96),
+                    )
+                ),
+            ],
+        },
         "stages": [_stage("train-1", stage, 300 + 10 - number, spent) for number, (stage, spent) in enumerate(times)],
         "output": {
             "path": f"./models/{name}",
@@ -249,6 +271,10 @@ def _output(name: str) -> Object:
             },
         },
     }
+
+
+def _score(metric: str, base: float, value: float, field: str | None = None) -> Object:
+    return {"metric": metric, "baseValue": base, "value": value} | ({"field": field} if field else {})
 
 
 def _failed() -> Object:

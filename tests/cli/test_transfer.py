@@ -104,6 +104,11 @@ def test_submit_uploads_and_names_the_uploaded_data_set(
     assert "--upload" in mg(*arguments, "--dry-run", "client", code=2).stderr
     assert "add --upload" in mg(*arguments[:-1], "--storage-image", "an/image:1", code=2).stderr
     other = str(write(tmp_path / "elsewhere/others.jsonl", ROW))
+    held = str(write(tmp_path / "elsewhere/held.jsonl", ROW))
+    scored = ("--evaluation-dataset", held, "--evaluation-metrics", "exact_match")
+    mg("submit", "--name", "scored", "--base-model", "a/b", "--dataset", other, "--upload", *scored)
+    asked = garden.get("trainingjob", "scored", NAMESPACE)["spec"]["evaluation"]
+    assert asked == {"datasetPath": "./data/held/held.jsonl", "metrics": ["exact_match"]}
     mg("submit", "--base-model", "a/b", "--dataset", other, "--upload", "--storage-image", "an/image:1")
     pods = garden.get("pod", namespace=NAMESPACE, selector="app.kubernetes.io/component=files")
     assert "an/image:1" in [pod["spec"]["containers"][0]["image"] for pod in pods]

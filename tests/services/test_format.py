@@ -97,6 +97,20 @@ def test_answers_before_and_after_training() -> None:
     assert format.sample_rows({}) == []
 
 
+def test_the_scores_of_an_evaluation() -> None:
+    scores = [
+        {"metric": "json_fields_f1", "value": 0.957, "baseValue": 0.38},
+        {"metric": "json_fields_accuracy", "field": "total", "value": 0.5},
+    ]
+    found = {"rows": 40, "totalRows": 1200, "datasetPath": "./data/a.jsonl", "path": "./m/b.jsonl", "scores": scores}
+    assert format.evaluation_line(found) == "40 rows answered: json_fields_f1 0.38 → 0.96"
+    assert format.evaluation_rows(found) == [
+        ("evaluation", "40 of 1,200 rows of ./data/a.jsonl answered; answers in ./m/b.jsonl"),
+        ("", "json_fields_f1 0.38 → 0.96"),
+        ("", "json_fields_accuracy of total 0.50"),
+    ]
+
+
 def test_a_gguf_file_is_loaded_by_llama_cpp() -> None:
     made = {"path": "./models/a", "ggufPath": "./models/a/a-q4_k_m.gguf"}
     assert format.load_hint(made, vision=False) == "llama-cli -m ./models/a/a-q4_k_m.gguf"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model_garden.contract.progress import CheckpointEvent, EvaluationEvent, StageEvent
 from model_garden.contract.status import EvaluationStatus
@@ -99,11 +101,55 @@ def test_boxes_of_a_vision_model_are_scored(workspace: Workspace) -> None:
     write_rows(workspace.folder / "data/cities.jsonl", rows)
     write_rows(workspace.folder / "data/held.jsonl", rows)
     asked = ASKED | {"metrics": ["iou"], "answerColumn": "boxes"}
-    outcome, told = workspace.train(config("boxes", VISION, LEARN, WHOLE, {"evaluation": asked}))
+    outcome, told = workspace.train(
+        config("boxes", VISION, LEARN, WHOLE, {"evaluation": asked, "reportTo": ["tensorboard"]})
+    )
     assert outcome.result == "Succeeded"
     [status] = evaluations(told)
     assert scores(status)["iou"] == (0, 0.75)  # the second expected box is half as high
     assert scores(status)["iou_accuracy_at_0.5"] == (0, 1)
+    curves = EventAccumulator(str(workspace.folder / "models/boxes/runs"))
+    curves.Reload()
+    assert [(point.step, point.value) for point in curves.Scalars("evaluation/iou")] == [(40, 0.75)]
+
+
+@pytest.mark.train
+def test_an_evaluation_that_fails_is_a_warning(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from model_garden_trainer import verify
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(verify, "evaluate", broken)
+    write_cities(workspace.folder)
+    job = config("job", TEXT, LEARN, {"evaluation": ASKED, "hyperparameters": {"maxSteps": 1}})
+    outcome, told = workspace.train(job)
+    assert outcome.result == "Succeeded" and outcome.output and outcome.output.verified and not evaluations(told)
+    warned = "the model is saved, but its answers could not be evaluated: RuntimeError: no kernel image"
+    assert warned in told.warnings
+
+
+def test_a_batch_that_needs_too_much_memory_is_halved_and_reasoning_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    from model_garden_trainer.evaluation import answering
+
+    tried: list[int] = []
+
+    def generate(model: Any, tokenizer: Any, prompts: list[int], new_tokens: int) -> list[Any]:
+        tried.append(len(prompts))
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return [answering.Answer(f"<think>\nhm\n</think>\n\n{prompt}", cut=False) for prompt in prompts]
+
+    monkeypatch.setattr(answering, "generate", generate)
+    asked: list[Any] = [SimpleNamespace(example=number) for number in range(5)]
+    encoder: Any = SimpleNamespace(tokenizer=None, prompts=list)
+    found = answering.answer_all(asked, None, encoder, new_tokens=8, batch_size=8)
+    assert [one.text for one in found] == ["0", "1", "2", "3", "4"]
+    assert tried == [5, 4, 2, 2, 1]
 
 
 @pytest.mark.train

@@ -78,6 +78,9 @@ for number in range(2):
     scored = {"split": "train", "similarityBefore": 0.1, "similarityAfter": 1.0, "thumbnail": PIXEL}
     row = {"row": f"rows.jsonl row {number}", "question": "What is <b>it</b>?"}
     tell("sample", sample=row | ANSWERS | scored)
+scores = [{"metric": "json_fields_f1", "value": 0.957, "baseValue": 0.382}]
+scores += [{"metric": "json_fields_accuracy", "field": "total.amount", "value": 0.9, "baseValue": 0.1}]
+tell("evaluation", evaluation={"rows": 40, "totalRows": 200, "datasetPath": "./data/held.jsonl", "scores": scores})
 (folder / "adapter_config.json").write_text("{}")
 path = f"./models/{name}"
 output = {"path": path, "adapterPath": path, "trainedSteps": trained, "verified": True, "samples": {"train": SCORES}}

@@ -108,6 +108,10 @@ def test_a_job_is_watched_until_its_answers_and_its_model_is_downloaded(page: Pa
     expect(page.locator("#warnings")).to_contain_text("row 7 is cut")
     expect(page.locator("#step-time")).to_contain_text("25.0%")
     expect(page.locator("#stages")).to_contain_text("Verifying")
+    scores = page.get_by_role("region", name="Scores", exact=True)
+    expect(scores.get_by_role("row", name="JSON fields: F1")).to_contain_text("38.2%95.7%")
+    page.get_by_text("Accuracy of each JSON field").click()
+    expect(page.get_by_role("row", name="total.amount")).to_contain_text("10.0%90.0%")
     expect(page.locator("#text-vllm")).to_contain_text("--lora-modules shapes=./models/shapes")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").first.click()
