@@ -230,6 +230,19 @@ def test_a_model_of_the_hub_is_brought_into_the_cache_once_and_only_what_is_need
     assert hub.fetched == []
 
 
+def test_an_adapter_of_the_hub_is_brought_into_the_cache_once(hub: Hub, workspace: Workspace) -> None:
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": TEXT["baseModel"], "r": 4, "lora_alpha": 8}
+    (hub.folder / "adapter_config.json").write_text(json.dumps(adapter))
+    shutil.copy(hub.folder / "model.safetensors", hub.folder / "adapter_model.safetensors")
+    start = {"adapterPath": "org/tiny", "storage": {"cacheClaim": "cache"}}
+    outcome, _ = prepared(workspace, TEXT, start)
+    assert outcome.result == "Succeeded", outcome.message
+    assert sorted(hub.fetched) == ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"]
+    hub.fetched.clear()
+    assert prepared(workspace, TEXT, start, HF_HUB_OFFLINE="1")[0].result == "Succeeded"
+    assert hub.fetched == []
+
+
 @pytest.mark.parametrize("gone", ["hub", "hub/models--org--tiny/blobs"])
 def test_a_prepared_model_that_was_cleaned_from_the_cache_is_fetched_again(
     hub: Hub, workspace: Workspace, gone: str
