@@ -13,8 +13,8 @@ _log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 5.0
 """For how long an answer serves all jobs of a queue."""
-_PAUSE_SECONDS = 60.0
-"""For how long a queue is not asked about after a refusal."""
+_PAUSE_SECONDS = 15.0
+"""For how long a queue is not asked about after a refusal: the LocalQueue may be created a moment later."""
 
 
 class QueuePositions:
