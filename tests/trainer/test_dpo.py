@@ -58,6 +58,16 @@ def test_stop_and_resume_equal_an_unbroken_run_exactly(workspace: Workspace, sta
     assert_a_resumed_run_equals(workspace, "whole", config("broken", TEXT, DPO, steps))
 
 
+def test_each_row_of_a_step_counts_the_same_in_a_smaller_last_micro_batch_too(workspace: Workspace) -> None:
+    write_rows(workspace.folder / "data/preferences.jsonl", preference_rows(6))  # five to train on
+    norms = []
+    for name, rows, times in (("at-once", 5, 1), ("split", 2, 3)):
+        steps = {"hyperparameters": {"maxSteps": 1, "batchSize": rows, "gradientAccumulationSteps": times}}
+        workspace.train(config(name, TEXT, DPO, steps))
+        norms += [line["gradNorm"] for line in workspace.metrics(name) if "loss" in line]
+    assert len(norms) == 2 and norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
 def test_prompt_and_answers_are_rendered_as_for_sft_and_the_answers_alone_carry_loss(workspace: Workspace) -> None:
     from model_garden_trainer.batches.splits import open_data
     from model_garden_trainer.methods.dpo import PairCollator

@@ -68,6 +68,20 @@ def test_a_reward_function_that_fails_is_named_with_the_row(prompts: Workspace, 
     assert words in str(raised.value) and "data/prompts.jsonl row" in str(raised.value)
 
 
+def test_an_epoch_has_every_prompt_and_whole_steps() -> None:
+    from model_garden_trainer.methods.prompts import PromptSampler
+
+    sampler = PromptSampler(range(5), mini_repeat_count=2, batch_size=3, repeat_count=2, seed=1)
+    sampler.set_epoch(1)
+    first = list(sampler)
+    assert len(first) == len(sampler) == 24 and set(first) == set(range(5))
+    assert first[:6] == first[6:12] and first[::2] == first[1::2] and len(set(first[12:18])) == 3
+    sampler.set_epoch(2)
+    assert list(sampler) != first
+    sampler.set_epoch(1)
+    assert list(sampler) == first
+
+
 def test_what_a_reward_function_returns_is_a_number_or_none_for_each_answer() -> None:
     import numpy
 
