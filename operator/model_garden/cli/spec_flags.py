@@ -126,8 +126,12 @@ def _is_list(field: SpecField) -> bool:
 
 
 def _with_flags(text: str) -> str:
-    """``text`` with the flag of each field that it names: ``numEpochs`` becomes ``--epochs``."""
-    flags = {field.dotted.rpartition(".")[2]: flag(field) for field in fields(cluster=True, vision=True)}
+    """``text`` with the flag of each field that it names: ``numEpochs`` becomes ``--epochs``.
+
+    Of fields with the same name, the one that is nearest to the top of the spec is meant.
+    """
+    deepest_first = sorted(fields(cluster=True, vision=True), key=lambda field: field.dotted.count("."), reverse=True)
+    flags = {field.dotted.rpartition(".")[2]: flag(field) for field in deepest_first}
     return re.sub(r"\b[a-z]+[A-Z]\w*", lambda found: flags.get(found[0], found[0]), text)
 
 
