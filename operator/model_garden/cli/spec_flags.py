@@ -130,9 +130,11 @@ def _with_flags(text: str) -> str:
 
     Of fields with the same name, the one that is nearest to the top of the spec is meant.
     """
-    deepest_first = sorted(fields(cluster=True, vision=True), key=lambda field: field.dotted.count("."), reverse=True)
-    flags = {field.dotted.rpartition(".")[2]: flag(field) for field in deepest_first}
-    return re.sub(r"\b[a-z]+[A-Z]\w*", lambda found: flags.get(found[0], found[0]), text)
+    known = sorted(fields(cluster=True, vision=True), key=lambda field: field.dotted.count("."), reverse=True)
+    flags = {field.dotted.rpartition(".")[2]: flag(field) for field in known} | {
+        field.dotted: flag(field) for field in known if "." in field.dotted
+    }
+    return re.sub(r"\b[a-z]+(?:\.[a-z]+)*[A-Z.]\w*", lambda found: flags.get(found[0], found[0]), text)
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
