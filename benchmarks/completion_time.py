@@ -32,7 +32,7 @@ from model_garden.contract.trainer_config import TrainerConfig
 from testing.tiny_models import make_tiny_model
 
 DATA = Path(__file__).parents[1] / "data"
-STEPS = 240
+STEPS = 120
 SHARES = (0.25, 0.5, 0.75)
 STOP_AT = STEPS // 2 + 7
 
@@ -108,7 +108,7 @@ def _job(name: str, save_method: str) -> TrainerConfig:
         "validationFraction": 0.2,
         "outputDir": f"./models/{name}",
         "saveMethod": save_method,
-        "hyperparameters": {"maxSteps": STEPS, "evalSteps": 60, "saveSteps": 80, "gradientAccumulationSteps": 4},
+        "hyperparameters": {"maxSteps": STEPS, "evalSteps": 30, "saveSteps": 40, "gradientAccumulationSteps": 4},
     }
     return TrainerConfig(name=name, spec=effective_spec(TrainingJobSpec.model_validate(spec), name, local_gpus=0))
 
