@@ -105,10 +105,17 @@ def test_the_notes_name_what_the_cluster_lacks(prepared: TestCluster) -> None:
     assert "No node offers GPUs" in found
 
 
-def notes(cluster: TestCluster, *settings: str) -> str:
+def test_the_notes_ask_nothing_that_a_person_with_rights_in_one_namespace_may_not_see(prepared: TestCluster) -> None:
+    prepared.kubectl("create", "rolebinding", "admin", "--clusterrole=admin", "--user=ada", "-n", NAMESPACE)
+    settings = (f"watchNamespaces={{{NAMESPACE}}}", "rbac.userRoles=false")
+    assert "Namespace mg has no PersistentVolumeClaim" not in notes(prepared, *settings, person="ada")
+
+
+def notes(cluster: TestCluster, *settings: str, person: str | None = None) -> str:
     """What a person reads after an install; nothing is installed."""
     flags = [flag for setting in (*settings, "crds.install=false") for flag in ("--set", setting)]
     place = ("--namespace", NAMESPACE, "--kubeconfig", str(cluster.kubeconfig))
+    place += ("--kube-as-user", person) if person else ()
     done = helm("install", "garden", str(CHART), "--dry-run=server", "--take-ownership", *place, *flags)
     assert done.returncode == 0, done.stderr
     return done.stdout[done.stdout.index("NOTES:") :]

@@ -191,6 +191,15 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
         "spec.quantization",
         True,
     ),
+    (
+        "a claim of a job without a GPU",
+        {
+            "resources": {"limits": {"nvidia.com/gpu": 0}, "claims": [{"name": "gpu"}]},
+            "podTemplate": {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one"}]},
+        },
+        "spec.resources.claims",
+        True,
+    ),
     ("a claim that the pod lacks", {"resources": {"claims": [{"name": "gpu"}]}}, "spec.resources.claims", True),
     (
         "a claim that no container uses",

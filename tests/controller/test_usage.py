@@ -81,6 +81,17 @@ def test_the_cost_is_the_time_at_the_operator_s_price() -> None:
     assert found and (found.cost, found.currency) == (round(2 * (3660 / 3600) * 2.5, 2), "EUR")
 
 
+def test_a_worker_that_failed_first_is_an_attempt_and_its_gpus_are_counted_with_the_leader_s() -> None:
+    def of(index: int, pod: b.Object) -> b.Object:
+        pod["metadata"]["annotations"] = {"batch.kubernetes.io/job-completion-index": str(index)}
+        return bound(pod, 4)
+
+    leader, worker = of(0, b.ended(8, name="receipts-train-0")), of(1, b.ended(1, name="receipts-train-1"))
+    found = b.status(b.job(), leader, worker, numNodes=2, **TWO_GPUS)
+
+    assert found.usage and found.usage.gpu_hours == round(4 * 61 / 3600, 6)
+
+
 def test_a_job_without_a_gpu_has_no_gpu_time() -> None:
     none = {"resources": {"limits": {"nvidia.com/gpu": 0}}}
     assert b.status(b.job(), bound(b.ended(0, Outcome(result="Succeeded", exit_code=0)), 4), **none).usage is None

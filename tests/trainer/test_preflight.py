@@ -348,7 +348,7 @@ def test_an_output_that_does_not_fit_on_the_claim_is_refused_with_its_parts(work
     assert (outcome.exit_code, outcome.reason) == (2, "InsufficientStorage")
     assert re.match(
         r"spec.outputDir: ./models/job needs [\d.]+ GiB \(501 checkpoints [\d.]+ GiB, the model [\d.]+ GiB\), but only "
-        r"[\d.]+ GiB are free there; delete files on the models claim",
+        r"[\d.]+ GiB are free there; delete files there or make the volume larger",
         str(outcome.message),
     )
     few = {"hyperparameters": many | {"maxSteps": 1}, "baseModel": "./models/qwen2"}

@@ -41,7 +41,7 @@ def check_output(spec: EffectiveSpec, base: Path, rows: int, report: Report) -> 
         raise TrainingError(
             "InsufficientStorage",
             f"spec.outputDir: {spec.output_dir} needs {needed / GIB:.1f} GiB ({', '.join(map(str, parts))}), but only "
-            f"{free / GIB:.1f} GiB are free there; delete files on the models claim or make it larger, or lower "
+            f"{free / GIB:.1f} GiB are free there; delete files there or make the volume larger, or lower "
             "hyperparameters.saveTotalLimit, or choose saveMethod: lora",
         )
 
@@ -77,5 +77,7 @@ def _checkpoints(spec: EffectiveSpec, rows: int) -> int:
     """The most checkpoints that a run writes: every ``saveSteps`` steps, and at each evaluation with a better loss."""
     h = spec.hyperparameters
     batch = h.batch_size * h.gradient_accumulation_steps * max(1, spec.gpus) * spec.num_nodes
+    if spec.grpo:  # whose batches count answers
+        rows *= spec.grpo.num_generations
     steps = h.max_steps if h.max_steps > 0 else math.ceil(h.num_epochs * math.ceil(rows / batch))
     return math.ceil(steps / h.save_steps) + (math.ceil(steps / h.eval_steps) if h.eval_steps else 0)

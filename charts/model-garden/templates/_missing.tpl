@@ -3,12 +3,14 @@
 {{- $claims := compact (list .Values.storage.dataClaim .Values.storage.modelsClaim .Values.storage.cacheClaim) | uniq }}
 {{- $create := .Values.storage.create }}
 {{- $problems := list }}
-{{- $nodes := (lookup "v1" "Node" "" "").items }}
+{{- /* With watchNamespaces, the person who installs may not list nodes, and a lookup that is refused fails the release. */}}
+{{- $nodes := list }}
+{{- if not .Values.watchNamespaces }}{{ $nodes = (lookup "v1" "Node" "" "").items }}{{ end }}
 {{- if $nodes }}
 {{- $gpus := list }}
 {{- range $nodes }}
-{{- range $name, $_ := .status.allocatable }}
-{{- if regexMatch "^(nvidia\\.com/(gpu|mig-.*)|amd\\.com/gpu)$" $name }}{{ $gpus = append $gpus $name }}{{ end }}
+{{- range $name, $amount := .status.allocatable }}
+{{- if and (regexMatch "^(nvidia\\.com/(gpu|gpu\\.shared|mig-.*)|amd\\.com/gpu)$" $name) (ne (toString $amount) "0") }}{{ $gpus = append $gpus $name }}{{ end }}
 {{- end }}
 {{- end }}
 {{- if not $gpus }}

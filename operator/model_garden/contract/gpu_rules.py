@@ -56,6 +56,12 @@ GPU_RULES = (
     ),
     Rule(
         "resources.claims",
+        lambda s: bool(_names(s, "resources.claims")) and without_gpu(s),
+        f"!({has('resources.claims')}) || self.resources.claims.size() == 0 || !({WITHOUT_GPU})",
+        "asks for devices, but resources.limits has 0 GPUs, so they would not be used; remove one of the two",
+    ),
+    Rule(
+        "resources.claims",
         lambda s: not _names(s, "resources.claims") <= _names(s, "podTemplate.resourceClaims"),
         _all_in("resources.claims", "podTemplate.resourceClaims"),
         "names a claim that podTemplate.resourceClaims does not have; add it there with resourceClaimTemplateName",

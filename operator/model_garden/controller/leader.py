@@ -45,12 +45,17 @@ class Leader:
         self._identity = identity
         self._namespace = namespace
         self._seen: tuple[object, float] = (None, 0.0)
+        self._asked = 0.0
+        """When the Lease that this replica holds was asked for, on the loop's clock."""
 
     async def acquire(self) -> None:
         """Return when this replica holds the Lease."""
         _log.info("waiting for the Lease %s/%s", self._namespace, LEASE)
+        clock = asyncio.get_running_loop()
+        self._asked = clock.time()
         while not await self._try():
             await asyncio.sleep(LOOK_SECONDS)
+            self._asked = clock.time()
         _log.info("%s became leader", self._identity)
 
     async def keep(self) -> None:
@@ -60,7 +65,7 @@ class Leader:
             LostLease: when the Lease could not be renewed in time.
         """
         clock = asyncio.get_running_loop()
-        renewed = clock.time()
+        renewed = self._asked
         while True:
             try:
                 async with asyncio.timeout_at(renewed + GIVE_UP_SECONDS):

@@ -119,7 +119,8 @@ def _queue(seen: Observation) -> QueueStatus | None:
         )
     if job and job.queue and not seen.previous.queue:
         return QueueStatus(name=job.queue)
-    return seen.previous.queue
+    known = seen.previous.queue
+    return known and known.model_copy(update={"position": None})  # who has left the line has no place in it
 
 
 def _effective_spec(seen: Observation, *, job_exists: bool) -> Object:

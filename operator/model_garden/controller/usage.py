@@ -25,18 +25,19 @@ class Price:
 def gpu_seconds(pod: PodFacts, training: Training, gpus: int, end_time: str | None) -> tuple[float, float]:
     """The seconds for which the GPUs of an attempt were held, and those of them in which they trained.
 
-    GPUs are held from the binding of the pod to its node until its end. Of a pod that runs, the time until its last
-    report counts, so that a status changes with the reports alone.
+    The leading pod stands for those of other nodes, which hold theirs as long; an attempt of one of them counts
+    nothing. GPUs are held from the binding of the pod to its node until its end. Of a pod that runs, the time until its
+    last report counts, so that a status changes with the reports alone.
 
     Args:
-        pod: the attempt's leading pod; those of other nodes hold theirs as long.
+        pod: the attempt's pod.
         training: what the trainers have reported.
         gpus: GPUs of all pods of the attempt.
         end_time: when the attempt ended; None while it runs.
     """
     own = [stage for stage in training.stages if stage.pod == pod.name]
     began, until = pod.scheduled or pod.started, end_time or _last_report(own, training)
-    if not gpus or not began or not until:
+    if pod.index > 0 or not gpus or not began or not until:
         return 0.0, 0.0
     return gpus * _between(began, until), gpus * sum(_seconds_in(stage, own, until) for stage in own)
 

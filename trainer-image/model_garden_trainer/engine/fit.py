@@ -78,7 +78,7 @@ def _fit_once(
     if checkpoint:
         trainer.window.loss, trainer.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]
         trainer.method_metrics.update(checkpoint.notes["metrics"])
-        telling.forecast.recall(checkpoint.notes["durations"])
+        telling.forecast.recall(checkpoint.notes.get("durations", {}))
     learning_rates.apart(trainer.create_optimizer(), model, run.spec)
     run.requests.interruptible = False
     with trainer.autocast_adapters(), trainer.without_walks():

@@ -84,9 +84,10 @@ class Forecast:
         return {name: [part.mean, part.count] for name, part in self._parts().items()}
 
     def recall(self, notes: Mapping[str, Any]) -> None:
-        """Go on with the durations that an earlier attempt noted."""
+        """Go on with the durations that an earlier attempt noted, if its version noted any."""
         for name, part in self._parts().items():
-            part.mean, part.count = notes[name]
+            if name in notes:
+                part.mean, part.count = notes[name]
 
     def _parts(self) -> dict[str, Average]:
         return {"steps": self.steps, "evaluations": self.evaluations, "saves": self.saves}
