@@ -4,6 +4,9 @@ import doctest
 import io
 import json
 import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -54,6 +57,14 @@ def test_without_root_the_command_ends_with_one_message(tmp_path):
     done = devcluster("up", "--node=kubelet", "--dir", str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith("devcluster: --node=kubelet cannot run here:") and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root to give capabilities up")
+def test_root_without_the_capability_to_mount_is_told_so(tmp_path):
+    check = f"from devcluster.kubelet import requirements; requirements.check(requirements.Path('{tmp_path}'))"
+    limited = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", check]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert f"a container cannot be made in {tmp_path}: unshare: unshare failed: Operation not permitted" in done.stderr
 
 
 def test_a_cluster_keeps_its_kind_of_node_and_a_process_node_takes_no_images(tmp_path):

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,13 @@ CNI_PLUGINS = Path("/usr/lib/cni")
 """Where the Debian package containernetworking-plugins puts the plugins."""
 
 CGROUPS = Path("/sys/fs/cgroup")
+
+_OVERLAY = (
+    "mkdir lower upper work merged"
+    " && mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged"
+    " && touch merged/file"
+)
+"""What containerd does for each container."""
 
 CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 
@@ -47,8 +56,29 @@ def _problems(directory: Path) -> Iterator[str]:
         yield f"programs are missing; run: apt-get install --no-install-recommends {' '.join(lacking)}"
     if problem := cgroup_problem(CGROUPS):
         yield problem
+    if os.geteuid() == 0 and (problem := _mount_problem(directory)):
+        yield problem
     if len(str(directory)) > LONGEST_FOLDER:
         yield f"the cluster's folder {directory} is longer than {LONGEST_FOLDER} characters; choose another with --dir"
+
+
+def _mount_problem(directory: Path) -> str | None:
+    """Why a container cannot be made here; None if it can. Tries namespaces, and an overlay in the cluster's folder."""
+    existing = next(folder for folder in (directory, *directory.parents) if folder.exists())
+    with tempfile.TemporaryDirectory(dir=existing, prefix="overlay-") as place:
+        done = subprocess.run(
+            ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "sh", "-c", _OVERLAY],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode == 0:
+        return None
+    return (
+        f"a container cannot be made in {existing}: {done.stderr.strip()}; root needs all capabilities (in a "
+        "container: --privileged), and a file system that holds an overlay, such as ext4 (another folder: --dir)"
+    )
 
 
 def cgroup_problem(cgroups: Path) -> str | None:
