@@ -64,12 +64,12 @@ def sysctls() -> list[str]:
 @pytest.fixture(scope="module")
 def garden(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> OperatorHarness:
     """A restricted namespace with claims, and the operator that Helm installs there, in a pod of its image."""
+    folder = tmp_path_factory.mktemp("images")
     try:
-        find_builder()
+        image = build("operator", OPERATOR, folder)
     except NoBuilder as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("images")
-    load(cluster, build("operator", OPERATOR, folder))
+    load(cluster, image)
     harness = OperatorHarness(cluster, NAMESPACE, folder)
     harness.log.write_text("the operator's log is that of its pod\n")
     cluster.kubectl("label", "namespace", NAMESPACE, *(f"{key}={value}" for key, value in RESTRICTED.items()))

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tools.images import ROOT, build_command, find_builder
+from tools.images import ROOT, NoBuilder, build_command, find_builder
 
 BASE = "localhost/model-garden/base:bookworm"
 
@@ -20,14 +20,22 @@ CA_BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
 
 
 def base_image(builder: str, folder: Path) -> str | None:
-    """The image that the Dockerfiles start from, of Debian's packages where that is possible; None is their own."""
+    """The image that the Dockerfiles start from, of Debian's packages where that is possible; None is their own.
+
+    Raises:
+        NoBuilder: no base can be made, since no mirror answers.
+    """
     if given := os.environ.get("MODEL_GARDEN_BASE_IMAGE"):
         return given
     if builder != "buildah" or os.geteuid() != 0 or not shutil.which("debootstrap"):
         return None
     if subprocess.run([builder, "inspect", BASE], capture_output=True, check=False).returncode:
         root = folder / "base"
-        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root))
+        debootstrap = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root)]
+        done = subprocess.run(debootstrap, capture_output=True, text=True, check=False)
+        if "Failed getting release file" in done.stdout + done.stderr:
+            raise NoBuilder(f"debootstrap reaches no mirror of Debian: {done.stdout.strip()}")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         # The certificates that this machine trusts: a build may reach a package index through a proxy.
         shutil.copyfile(Path("/") / CA_BUNDLE, root / CA_BUNDLE)
         container = run(builder, "from", "scratch").strip()
