@@ -187,6 +187,11 @@ VISION = [
         "images are not downloaded; set fetchPictures: true",
     ),
     (
+        "a signed address where a list belongs",
+        {"text": "a", "images": "https://example.org/it's.png?sig=SECRET", "response": "b"},
+        '"images" is text ("https://example.org/it\'s.png?…"), not a list',
+    ),
+    (
         "a file URI without a root",
         question(image="file://a.png"),
         "is 'file://a.png': a file URI names an absolute path",

@@ -83,6 +83,27 @@ def test_what_cannot_be_fetched_is_named_by_its_row(site: Web, tmp_path: Path, m
     assert "download the image next to the data file" in found[0]
 
 
+def test_no_message_and_no_file_of_the_cache_holds_the_secrets_of_an_address(site: Web, tmp_path: Path) -> None:
+    site.files |= {"/a.png?sig=SECRET": png("red"), "/not.png?sig=SECRET": b"<html>"}
+    with_password = site.url.replace("://", "://someone:SECRET@")
+    addresses = [
+        f"{site.url}/a.png?sig=SECRET",
+        f"{site.url}/gone.png?sv=2&sig=SECRET",
+        f"{site.url}/not.png?sig=SECRET",
+        f"{with_password}/gone.png",
+        "http://someone:p@SECRET:SECRET@images.example.com/a.png",
+    ]
+    fetched = fetch_images(addresses)
+    found = problems(tmp_path, Pictures(fetched.path), *addresses)
+    assert len(found) == 4 and not any("SECRET" in line for line in found), found
+    assert f"'{site.url}/gone.png?…', which cannot be fetched: the server answers 404" in found[0]
+    assert f"{site.url}/not.png?…" in found[1]
+    assert f"'{site.url}/gone.png'" in found[2]
+    assert not any(b"SECRET" in path.read_bytes() for path in fetched.path.parents[1].rglob("*") if path.is_file())
+    refused = problems(tmp_path, None, *addresses)
+    assert len(refused) == 5 and not any("SECRET" in line for line in refused)
+
+
 def test_a_server_that_fails_for_a_moment_is_asked_again(site: Web, tmp_path: Path) -> None:
     site.failures["/a.png"] = [503, 503]
     site.failures["/b.png"] = [403]  # a signed address, which answers GET alone

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from model_garden.datasets.origin import Origin
 
 LISTED = 20
 """The most problems that a message lists; the others are counted."""
+
+
+def _address(ends: str) -> re.Pattern[str]:
+    """What matches an address after its scheme: its user and password, its host and path, its query and fragment.
+
+    A password may hold any character, since not every address that a row gives is a valid one.
+
+    Args:
+        ends: the characters that end an address, as in a class of a regular expression.
+    """
+    user = rf"[^/?#{ends}]*@|[^/?#:\[{ends}]*:(?!\d+[/?#])[^{ends}]*@"
+    return re.compile(rf"://(?:{user})?([^?#{ends}]*)([?#][^{ends}]*)?")
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_WHOLE, _IN_TEXT = _address(r"\0"), _address(r"\s'\"")
 
 
 class DatasetError(ValueError):
@@ -45,9 +62,18 @@ class UnknownFormat(RowError):
         return type(self), (self.reason, self.fix, self.columns)
 
 
+def without_secrets(text: str) -> str:
+    """An address, or a text with addresses, for a message: without user and password, and with ``?…`` as the query.
+
+    Signed addresses hold a key in their query.
+    """
+    pattern = _WHOLE if _SCHEME.match(text) else _IN_TEXT
+    return pattern.sub(lambda found: f"://{found[1]}{'?…' if found[2] else ''}", text)
+
+
 def shown(value: object, width: int = 80) -> str:
-    """The repr of ``value`` for a message, cut to ``width`` characters."""
-    text = repr(value)
+    """The repr of ``value`` for a message, cut to ``width`` characters, and without the secrets of addresses in it."""
+    text = repr(without_secrets(value)) if isinstance(value, str) else without_secrets(repr(value))
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 

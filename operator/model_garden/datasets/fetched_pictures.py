@@ -11,7 +11,7 @@ from pathlib import Path
 from model_garden.datasets.errors import RowError, shown
 
 ADDRESSES = "addresses.json"
-"""The address of each file of the folder."""
+"""The address of each file of the folder, as messages show it: without its secrets."""
 SCHEMES = ("http://", "https://")
 _FIX = "correct the address, or download the image next to the data file and give its path"
 

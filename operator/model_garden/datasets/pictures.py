@@ -120,7 +120,7 @@ def name_of(image: ImageRef) -> str:
 
 def _source(image: ImageRef) -> Path | bytes:
     if isinstance(image.source, str):
-        raise RowError(f"the image {image.source} is not fetched", "fetch it first")
+        raise RowError(f"the image {shown(image.source, 200)} is not fetched", "fetch it first")
     return image.source
 
 

@@ -1,6 +1,6 @@
 """Images that rows name by http(s) addresses (``fetchPictures``): each is fetched once, into a folder of the cache.
 
-The folder is a snapshot, whose digest stands for the table of addresses and the SHA-256 of their images. A job that was
+The folder is a snapshot, whose digest stands for the addresses and the SHA-256 of their images. A job that was
 told the digest uses that folder and asks no server, so that it trains on the same bytes whatever a server gives later.
 """
 
@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
+from model_garden.datasets.errors import without_secrets
 from model_garden.datasets.fetched_pictures import ADDRESSES, file_of, problem_file_of
 from model_garden.remote.cache import Cache, Local, cache_folder
 from model_garden.remote.errors import RemoteError
@@ -60,7 +61,7 @@ def fetch_images(
     with image_store() as store, snapshot(Cache(cache_folder()), store, "", lambda _there, _total: None) as made:
         wanted = sorted(addresses)
         _Fetcher(made, store, len(wanted), tell).fetch(wanted)
-        table = {file_of(address): address for address in wanted}
+        table = {file_of(address): without_secrets(address) for address in wanted}
         (made.place / ADDRESSES).write_text(json.dumps(table), encoding="utf-8")
         path, digest = keep(made)
     return require(Fetched(FIELD, path, digest), expected)

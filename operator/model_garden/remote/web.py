@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from model_garden import __version__
+from model_garden.datasets.errors import without_secrets
 from model_garden.remote.errors import RemoteError, reason_of
 from model_garden.remote.store import Found
 
@@ -119,7 +120,8 @@ def _require_size(address: str, size: int) -> None:
 def _require_https(request: Any) -> None:
     """Refuse a redirect that leaves https: nobody could tell who answers, and metadata servers of clouds speak http."""
     if request.url.scheme != "https":
-        raise RemoteError("Denied", f"the server redirects to {request.url}, which is not https; use another address")
+        target = without_secrets(str(request.url))
+        raise RemoteError("Denied", f"the server redirects to {target}, which is not https; use another address")
 
 
 def _version(answer: Any) -> str:
@@ -149,5 +151,7 @@ def _errors(address: str) -> Iterator[None]:
 
     try:
         yield
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except httpx.InvalidURL:  # its text may hold a part of a password
+        raise RemoteError("NotFound", f"{address}: it is not a valid address; check its host and port") from None
+    except (httpx.HTTPError, OSError) as error:
         raise RemoteError("Unreachable", f"{address}: {reason_of(error)}; check the host and the network") from None

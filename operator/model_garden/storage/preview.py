@@ -193,11 +193,11 @@ class _Shower:
         return turns
 
     def _image(self, image: ImageRef, *, shown: bool = True) -> PreviewPart:
-        from model_garden.datasets.errors import RowError
+        from model_garden.datasets.errors import RowError, without_secrets
         from model_garden.datasets.pictures import name_of, thumbnail, verify
 
         if not image.is_here:
-            return PreviewPart(name=str(image.source))
+            return PreviewPart(name=without_secrets(str(image.source)))
         small = thumbnail(image, THUMBNAIL) if shown else None
         uri = f"data:image/jpeg;base64,{base64.b64encode(small).decode()}" if small else None
         try:
