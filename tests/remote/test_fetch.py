@@ -266,3 +266,11 @@ def test_more_than_the_cache_has_space_for_is_not_downloaded(cache: Path) -> Non
     ):
         made.add([weights])
     assert full.value.kind == "Full"
+
+
+def test_a_cache_on_a_file_system_that_reports_no_size_is_used(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = shutil.disk_usage("/proc")
+    assert nothing.total == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: nothing)
+    web.files = {"/rows.jsonl": ROWS, "/pictures/a b.png": PICTURE}
+    assert problems(fetch_dataset(f"{web.url}/rows.jsonl", vision=True)) == []

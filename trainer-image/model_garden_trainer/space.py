@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.estimate.disk import output_space
+from model_garden.remote.space import free_at
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report, report_warning
 
@@ -64,13 +64,6 @@ def check_cache(model: str, cache: Path, needed: int) -> None:
             f"spec.baseModel: {needed / GIB:.1f} GiB of {model} are to be downloaded, but the cache ({cache}) has only "
             f"{free / GIB:.1f} GiB free; delete models from the cache claim, or make it larger",
         )
-
-
-def free_at(folder: Path) -> int | None:
-    """Free bytes of the file system of ``folder``, which may not exist yet; None where the file system gives none."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    usage = shutil.disk_usage(existing)
-    return usage.free if usage.total else None
 
 
 def _checkpoints(spec: EffectiveSpec, rows: int) -> int:

@@ -22,6 +22,7 @@ from model_garden.contract.memory_estimate import GIB
 from model_garden.remote.cache import Cache, Local, link
 from model_garden.remote.errors import RemoteError
 from model_garden.remote.prune import prune
+from model_garden.remote.space import free_at
 from model_garden.remote.store import Found, Store
 
 Progress = Callable[[int, int], None]
@@ -80,8 +81,8 @@ class Snapshot:
         new = {name: found for name, found in wanted.items() if name not in self.files}
         missing = [found for found in new.values() if self.cache.get(found) is None]
         size = sum(max(0, found.size) for found in missing)
-        free = shutil.disk_usage(self.cache.folder).free
-        if size > free:
+        free = free_at(self.cache.folder)
+        if free is not None and size > free:
             raise RemoteError(
                 "Full",
                 f"{self.folder}: {size / GIB:.1f} GiB are to be downloaded, but the cache ({self.cache.folder}) has "

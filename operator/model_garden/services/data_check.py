@@ -130,7 +130,7 @@ def check_by_fields(path: str, fields: Mapping[str, Any]) -> Check:
     from model_garden.contract.resource import parse_spec
 
     method, vision = fields.get("method"), fields.get("isVision")
-    needed: dict[str, Any] = {"isVision": method not in ("orpo", "grpo") if vision is None else vision}
+    needed: dict[str, Any] = {"isVision": True if vision is None else vision}
     needed |= {"rewards": {"functions": ["exact_match"]}} if method == "grpo" else {}
     needed |= {"baseModel": "./models/base", "datasetPath": "./data/rows.jsonl"}
     spec = effective_spec(parse_spec({**fields, **needed}), "check")
