@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from testing.tiny_families import FAMILIES, make_tiny
 from tests.trainer.preferences import COLORS, LETTERS, assert_a_resumed_run_equals, write_rows
 from tests.trainer.workspace import VISION, Workspace, config
 
@@ -112,3 +113,37 @@ def test_an_answer_is_trained_on_with_the_images_and_the_tokens_that_it_was_writ
     alone = torch.cat([logits([example]) for example in examples[::-1]])
     assert torch.allclose(together, alone, atol=1e-4)
     assert not torch.allclose(together[0], together[1], atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:`hidden_state` is deprecated:FutureWarning")  # of transformers' Mllama
+def test_kto_reads_the_answers_of_other_rows_with_the_images_of_a_row(pictures: Workspace) -> None:
+    """Llama 3.2 Vision has a mask of images over tokens, and mismatched rows may be longer than the rows."""
+    from transformers import AutoModelForImageTextToText
+
+    from model_garden_trainer.batches.splits import open_data
+    from model_garden_trainer.methods.kto import LabelCollator, mismatched
+    from model_garden_trainer.models import auto_classes
+
+    make_tiny(next(one for one in FAMILIES if one.kind == "mllama"), pictures.folder / "models/mllama")
+    asked = {"prompt": [{"role": "user", "content": "<image><image>Which color, and which color is the other one?"}]}
+    rows = [asked | {"images": ["0.png", "1.png"], "completion": "red", "label": True}]
+    rows += [{"prompt": "Hi", "completion": "I cannot tell, since I see no image.", "label": False}]
+    write_rows(pictures.folder / "data/rows.jsonl", rows)
+    steps = {"hyperparameters": {"maxSteps": 1, "batchSize": 2, "gradientAccumulationSteps": 1, "maxSeqLength": 256}}
+    llama = {"baseModel": "./models/mllama", "datasetPath": "./data/rows.jsonl", "method": "kto", "saveMethod": "lora"}
+    job = config("llama", VISION, llama, steps)
+    outcome, _ = pictures.train(job)
+    assert outcome.result == "Succeeded", outcome.message
+
+    encoder = auto_classes.collator(job.spec, Path(job.spec.base_model))
+    examples = tuple(open_data(job.spec, 1).training)
+    batch = LabelCollator(encoder, examples)(list(examples))
+    alone = encoder(mismatched(list(examples), ())[:1])
+    model = AutoModelForImageTextToText.from_pretrained(job.spec.base_model, dtype=torch.float32).eval()
+    told = {name: batch[f"KL_{name}"] for name in ("input_ids", "attention_mask")}
+    images = {name: batch[name] for name in alone.keys() - told.keys() - {"labels"}}
+    answered = alone.pop("labels")[0] != -100
+    assert batch["input_ids"].shape[1] < len(answered)
+    with torch.no_grad():
+        together, expected = model(**told, **images).logits[0, : len(answered)], model(**alone).logits[0]
+    assert torch.allclose(together[answered], expected[answered], atol=1e-4)

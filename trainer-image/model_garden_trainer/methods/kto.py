@@ -13,7 +13,7 @@ import torch
 from trl import KTOConfig, KTOTrainer
 
 from model_garden.datasets import Example
-from model_garden_trainer.batches.collator import Batch, Collator
+from model_garden_trainer.batches.collator import IMAGE_MASK, Batch, Collator
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.engine.batch_size import Split
 from model_garden_trainer.engine.context import Run
@@ -44,6 +44,8 @@ class LabelCollator:
         """
         batch, other = self._encoded(examples), self._encoded(mismatched(examples, self.others))
         batch |= {f"KL_{key}": other[key] for key in _OF_TOKENS if key in other}
+        if IMAGE_MASK in batch:
+            batch[IMAGE_MASK] = _of_both(batch[IMAGE_MASK], other[IMAGE_MASK])
         return batch | {"label": torch.tensor([bool(example.label) for example in examples])}
 
     def _encoded(self, examples: list[Example]) -> Batch:
@@ -51,6 +53,17 @@ class LabelCollator:
         batch["completion_mask"] = comparing.completion_mask(batch)
         del batch["labels"]
         return batch
+
+
+def _of_both(mask: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Which token sees which image (rows x length x images x tiles), in the rows and in the mismatched rows.
+
+    TRL gives the model one mask for both. They have the same prompts and images, so the masks differ only after the
+    prompts; the model takes a mask that is longer than its tokens.
+    """
+    longest = max(mask.shape[1], other.shape[1])
+    padded = [torch.nn.functional.pad(one, (0, 0, 0, 0, 0, longest - one.shape[1])) for one in (mask, other)]
+    return torch.maximum(*padded)
 
 
 def mismatched(examples: list[Example], others: tuple[Example, ...]) -> list[Example]:
