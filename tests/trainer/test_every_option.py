@@ -37,6 +37,11 @@ NEEDS: dict[str | Option, dict[str, Any]] = {
     ("loraConfig.finetuneLanguageLayers", False): VISION | {"loraConfig": {"finetuneVisionLayers": True}},
     "ggufQuantization": {"saveMethod": "gguf"},
     "pushToHub.private": HUB,
+    "fetchPictures": VISION,
+    "evaluation.compareBase": {
+        "validationFraction": 0.25,
+        "evaluation": {"metrics": ["exact_match"], "maxNewTokens": 4},
+    },
 }
 """What a field or one of its values needs beside it."""
 
