@@ -82,7 +82,8 @@ class Progress(Report):
     """Means of the method's own figures since the last report, by TRL's names, such as rewards/margins. Names that
     begin with eval_ are of the last evaluation."""
     estimated_completion_time: str | None = None
-    """Estimated time of the end of the run, with evaluations, checkpoints, export and verification."""
+    """Estimated time of the end of the run, with evaluations, checkpoints, export and verification. The answers of
+    spec.evaluation are not counted."""
     last_report_time: str | None = None
     """Time of the last report of the trainer."""
 
