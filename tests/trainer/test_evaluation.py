@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from model_garden.contract.progress import CheckpointEvent, EvaluationEvent, StageEvent
 from model_garden.contract.status import EvaluationStatus
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.evaluation.metrics import METRICS
 from tests.trainer.preferences import write_rows
 from tests.trainer.workspace import TEXT, VISION, Told, Workspace, config
 
@@ -49,7 +52,17 @@ def scores(found: EvaluationStatus) -> dict[str, tuple[float | None, float]]:
 
 
 @pytest.mark.train
-def test_a_model_that_learned_its_rows_scores_one_and_its_base_model_zero(workspace: Workspace) -> None:
+def test_a_model_that_learned_its_rows_scores_one_and_its_base_model_zero(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def counted(accepted: Sequence[str], answer: str) -> float:
+        compared.append(answer)
+        return metric.score(accepted, answer)
+
+    metric = METRICS["similarity"]
+    monkeypatch.setitem(METRICS, "similarity", dataclasses.replace(metric, score=counted))
     write_cities(workspace.folder)
     asked = ASKED | {"metrics": ["exact_match", "json_fields", "anls", "similarity"]}
     outcome, told = workspace.train(config("job", TEXT, LEARN, RANK, {"evaluation": asked}))
@@ -62,6 +75,8 @@ def test_a_model_that_learned_its_rows_scores_one_and_its_base_model_zero(worksp
     assert (status.rows, status.total_rows, status.dataset_path) == (2, 2, "./data/held.jsonl")
     details = [event.detail for event in told.events if isinstance(event, StageEvent) and event.stage == "verifying"]
     assert "evaluating the trained model: 2 of 2 answers" in details
+    assert "scoring the base model: 2 of 2 answers" in details
+    assert len(compared) == 4, "each answer of both models is scored once: it may take seconds"
 
     folder = workspace.folder / "models/job"
     lines = [json.loads(line) for line in (folder / "evaluation.jsonl").read_text().splitlines()]
@@ -153,6 +168,24 @@ def test_a_batch_that_needs_too_much_memory_is_halved_and_reasoning_is_left_out(
 
 
 @pytest.mark.train
+def test_unwanted_answers_of_kto_are_neither_checked_nor_counted(workspace: Workspace) -> None:
+    from model_garden_trainer.batches.splits import open_data
+    from model_garden_trainer.evaluation.questions import questions
+
+    rows = [
+        {"prompt": f"Name {number}.", "completion": text, "label": wanted}
+        for number in range(3)
+        for text, wanted in (("I cannot.", False), (json.dumps({"a": number}), True))
+    ]
+    write_rows(workspace.folder / "data/rows.jsonl", rows[::-1])
+    write_rows(workspace.folder / "data/held.jsonl", rows)
+    asked = ASKED | {"metrics": ["json_fields"], "maxRows": 3}
+    spec = config("job", TEXT, {"method": "kto", "datasetPath": "./data/rows.jsonl", "evaluation": asked}).spec
+    found = questions(spec, open_data(spec, 1))
+    assert [one.accepted for one in found] == [('{"a": 0}',), ('{"a": 1}',), ('{"a": 2}',)]
+
+
+@pytest.mark.train
 @pytest.mark.parametrize(
     ("rows", "asked", "words"),
     [
@@ -163,7 +196,8 @@ def test_a_batch_that_needs_too_much_memory_is_halved_and_reasoning_is_left_out(
         ),
         ([turns("Hi", "no box")], {"metrics": ["iou"]}, "held.jsonl row 1: the expected answer 'no box' has no box"),
         ([turns("Hi", "a"), {"messages": 3}], {}, "held.jsonl row 2"),
-        ([{"text": "Once upon a time."}], {}, "held.jsonl row 1: has no expected answer to compare with"),
+        ([{"text": "Once upon a time."}], {}, "held.jsonl row 1: is plain text, which has no prompt"),
+        ([{"text": "Once", "gold": "x"}], {"answerColumn": "gold"}, "held.jsonl row 1: is plain text, which has no"),
         (
             [turns("Hi", "a")],
             {"answerColumn": "truth"},

@@ -151,16 +151,16 @@ def test_the_named_functions_give_one_for_a_perfect_answer_and_nothing_for_a_use
         "pattern": r"\d+", "jsonSchema": schema, "maxLength": 10,
     }  # fmt: skip
     functions = load(config("named", TEXT, JOB, {"rewards": rewards}).spec)
-    answers = ["42", " 42\n", "41", '{"total": 1}', "[]", "x" * 15, "x" * 40]
+    answers = ["42", " 42\n", "41", '{"total": 1}', "[]", "x" * 15, "x" * 40, "[" * 10_000, '"\\ud800"']
     columns = [{"answer": 42}] * len(answers)
     found = {
         one.__name__: one(answers, answers, columns=columns, row=["rows.jsonl row 1"] * len(answers))
         for one in functions
     }
-    assert found["exact_match"] == [1, 1, 0, 0, 0, 0, 0]
+    assert found["exact_match"] == [1, 1, 0, 0, 0, 0, 0, 0, 0]
     assert found["similarity"][:3] == [1, 1, 0.5]
-    assert found["regex"] == [1, 1, 1, 0, 0, 0, 0]
-    assert found["json_schema"] == [0, 0, 0, 1, 0, 0, 0]
-    assert found["length"][0] == 1 and found["length"][5:] == [0.5, 0]
+    assert found["regex"] == [1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert found["json_schema"] == [0, 0, 0, 1, 0, 0, 0, 0, 0]
+    assert found["length"][0] == 1 and found["length"][5:7] == [0.5, 0]
     reasoned = ["<think>\n6 x 7\n</think>\n\n42"]
     assert functions[0](reasoned, reasoned, columns=columns[:1], row=["rows.jsonl row 1"]) == [1]

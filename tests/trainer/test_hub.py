@@ -19,6 +19,8 @@ PUSH = {
     "pushToHub": {"repo": "org/receipts"},
     "hubTokenSecret": {"name": "hub", "key": "token"},
     "hyperparameters": {"maxSteps": 2},
+    "validationFraction": 0.2,
+    "evaluation": {"metrics": ["exact_match"], "maxRows": 1, "maxNewTokens": 2},
 }
 
 CHECK = """
@@ -90,6 +92,7 @@ def test_a_failed_upload_keeps_the_model_and_the_next_run_only_pushes(workspace:
     outcome = parse_outcome((workspace.folder / "termination-log").read_text())
     assert outcome is not None and process.returncode == outcome.exit_code == 7
     assert outcome.reason == "ExportFailed" and "Storage quota exceeded" in str(outcome.message)
+    assert str(outcome.message).endswith("--exclude evaluation.jsonl")
     assert outcome.output is not None and outcome.output.adapter_path == "./models/receipts"
     assert outcome.output.hub_url is None and not outcome.output.verified and not hub.files
 
@@ -104,7 +107,8 @@ def test_a_failed_upload_keeps_the_model_and_the_next_run_only_pushes(workspace:
     assert hub.repositories["org/receipts"]["visibility"] == "private"
 
     local = {path.name for path in (workspace.folder / "models/receipts").iterdir()}
-    assert {name.split("/")[0] for name in hub.files} == local - {"checkpoints"}
+    assert {name.split("/")[0] for name in hub.files} == local - {"checkpoints", "evaluation.jsonl"}
+    assert "evaluation.jsonl" in local, "the held-out rows stay in the output folder"
     adapter = workspace.folder / "models/receipts/adapter_model.safetensors"
     assert hub.files["adapter_model.safetensors"] == adapter.read_bytes()
     assert json.loads(hub.files["training_config.json"])["name"] == "receipts"

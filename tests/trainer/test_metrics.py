@@ -39,8 +39,9 @@ def test_anls_is_normalized_levenshtein_similarity_above_one_half(expected: str,
 
 def test_the_best_of_several_accepted_answers_counts() -> None:
     rows = [Answered(("Coca Cola", "coca-cola"), "coca-cola"), Answered(("1",), "2")]
-    assert METRICS["anls"].summary(rows) == {"anls": 0.5}
-    assert METRICS["exact_match"].summary(rows) == {"exact_match": 0.5}
+    for name in ("anls", "exact_match"):
+        values = [METRICS[name].score(row.accepted, row.answer) for row in rows]
+        assert values == [1, 0] and METRICS[name].summary(rows, values) == {name: 0.5}
     assert METRICS["json_fields"].score(('{"a": 1}', '{"a": 2}'), '{"a": 2}') == 1
     assert METRICS["iou"].score(("[0, 0, 1, 1]", "[5, 5, 6, 6]"), "[5, 5, 6, 6]") == 1
 
@@ -57,6 +58,13 @@ def test_fields_of_json_are_paths_to_values() -> None:
     assert json_fields.fields_of('{"a": true}') != json_fields.fields_of('{"a": 1}')
     assert json_fields.fields_of('{"a": " x "}') == json_fields.fields_of('{"a": "x"}')
     assert json_fields.fields_of("The total is 3.") is None and json_fields.fields_of("12") is None
+
+
+def test_json_that_is_nested_too_deeply_is_no_json() -> None:
+    assert json_fields.fields_of("[" * 100_000) is None
+    assert json_fields.f1(['{"a": 1}'], '{"a":' * 100_000) == 0
+    for depth in range(900, 1000):  # at some of these depths, Python reads the JSON and cannot walk through it
+        json_fields.fields_of("[" * depth + "]" * depth)
 
 
 def test_fields_are_scored_by_precision_recall_and_f1_over_all_rows() -> None:

@@ -6,7 +6,7 @@ tests/trainer/test_output_folder.py trains a tiny model and fails where a file h
 from __future__ import annotations
 
 from model_garden_trainer.engine.checkpoints import PREFIX, SEAL
-from model_garden_trainer.evaluation.evaluate import FILE as EVALUATION
+from model_garden_trainer.evaluation.answered import FILE as EVALUATION
 from model_garden_trainer.events import METRICS_FILE
 from model_garden_trainer.exports.merged import FOLDER as MERGED
 from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD, SAMPLES, TRACKERS

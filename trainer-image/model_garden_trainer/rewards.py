@@ -206,9 +206,9 @@ def _scores(rewards: Rewards) -> dict[str, Score]:
     def json_schema(text: str, _: Mapping[str, Any]) -> float:
         try:
             value = json.loads(text)
-        except ValueError:
+            return float(validator is None or validator.is_valid(value))
+        except (ValueError, RecursionError):  # no JSON, nested too deeply, or half of a surrogate pair
             return 0.0
-        return float(validator is None or validator.is_valid(value))
 
     def length(text: str, _: Mapping[str, Any]) -> float:
         return max(0.0, min(1.0, 2.0 - len(text.strip()) / limit))

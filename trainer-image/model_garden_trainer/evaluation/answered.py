@@ -1,9 +1,12 @@
-"""An answer beside what was expected."""
+"""An answer beside what was expected, and the file of all answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+FILE = "evaluation.jsonl"
+"""In the output folder: one line for each row, with its answers and their scores."""
 
 
 @dataclass(frozen=True)

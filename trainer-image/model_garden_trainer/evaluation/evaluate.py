@@ -9,25 +9,38 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from model_garden.contract.evaluation import EffectiveEvaluation
+from model_garden.contract.evaluation import EffectiveEvaluation, EvaluationMetric
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import MAX_SCORES, EvaluationScore, EvaluationStatus
 from model_garden.contract.time import timestamp
 from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.evaluation import json_fields
-from model_garden_trainer.evaluation.answered import Answered
+from model_garden_trainer.evaluation.answered import FILE, Answered
 from model_garden_trainer.evaluation.answering import Answer, BaseModel, answer_all
 from model_garden_trainer.evaluation.metrics import METRICS
 from model_garden_trainer.evaluation.questions import Question, asked_text, path_of, questions, rows_of
 from model_garden_trainer.events import Report, report_stage, report_warning
 
-FILE = "evaluation.jsonl"
-"""In the output folder: one line for each row, with its answers and their scores."""
 REPORT_SECONDS = 2.0
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model answered: the answers, each beside those accepted, and its score by each metric."""
+
+    answers: Sequence[Answer]
+    rows: Sequence[Answered]
+    values: Sequence[dict[EvaluationMetric, float]]
+
+    def summary(self, metric: EvaluationMetric) -> dict[str, float]:
+        """The scores of all answers by a metric."""
+        return dict(METRICS[metric].summary(self.rows, [one[metric] for one in self.values]))
 
 
 def evaluate(
@@ -54,10 +67,12 @@ def evaluate(
     before = None
     if asked.compare_base:
         with base() as untrained:
-            before = _answers(asked, rows, untrained, encoder, "base model", report)
-    after = _answers(asked, rows, model, encoder, "trained model", report)
-    _write(output / FILE, asked, rows, before, after)
-    if cut := sum(answer.cut for answer in after):
+            answers = _answers(asked, rows, untrained, encoder, "base model", report)
+        before = _scored(asked, rows, answers, "base model", report)
+    answers = _answers(asked, rows, model, encoder, "trained model", report)
+    after = _scored(asked, rows, answers, "trained model", report)
+    _write(output / FILE, rows, before, after)
+    if cut := sum(answer.cut for answer in answers):
         report_warning(
             report,
             f"{cut} of {len(rows)} answers were cut at {asked.max_new_tokens} tokens; raise evaluation.maxNewTokens",
@@ -66,22 +81,19 @@ def evaluate(
         rows=len(rows),
         total_rows=len(rows_of(data)),
         dataset_path=path_of(spec),
-        scores=scores(asked, _beside(rows, before), _beside(rows, after) or []),
+        scores=scores(asked, before, after),
         completion_time=timestamp(),
     )
 
 
-def scores(
-    asked: EffectiveEvaluation, before: Sequence[Answered] | None, after: Sequence[Answered]
-) -> list[EvaluationScore]:
+def scores(asked: EffectiveEvaluation, before: Scored | None, after: Scored) -> list[EvaluationScore]:
     """The scores of the answers of the base model, if there are any, and of the trained one."""
     found: list[EvaluationScore] = []
     for metric in asked.metrics:
-        summary = METRICS[metric].summary
-        found += _pairs(None if before is None else summary(before), summary(after))
+        found += _pairs(None if before is None else before.summary(metric), after.summary(metric))
     if "json_fields" in asked.metrics:
-        fields = json_fields.by_field(after)
-        old = None if before is None else json_fields.by_field(before)
+        fields = json_fields.by_field(after.rows)
+        old = None if before is None else json_fields.by_field(before.rows)
         found += [
             one.model_copy(update={"metric": "json_fields_accuracy", "field": one.metric})
             for one in _pairs(old, fields)
@@ -98,39 +110,48 @@ def _pairs(before: Any, after: Any) -> Iterator[EvaluationScore]:
 def _answers(
     asked: EffectiveEvaluation, rows: Sequence[Question], model: Any, encoder: Collator, who: str, report: Report
 ) -> list[Answer]:
-    found: list[Answer] = []
-    told = time.monotonic()
-    for answer in answer_all(rows, model, encoder, new_tokens=asked.max_new_tokens, batch_size=asked.batch_size):
-        found.append(answer)
-        if time.monotonic() - told >= REPORT_SECONDS or len(found) == len(rows):
-            told = time.monotonic()
-            report_stage(report, "verifying", f"evaluating the {who}: {len(found)} of {len(rows)} answers")
+    found = answer_all(rows, model, encoder, new_tokens=asked.max_new_tokens, batch_size=asked.batch_size)
+    return _listed(found, len(rows), f"evaluating the {who}", report)
+
+
+def _scored(
+    asked: EffectiveEvaluation, rows: Sequence[Question], answers: Sequence[Answer], who: str, report: Report
+) -> Scored:
+    """Score each answer once by each metric: a metric may take seconds for a long answer."""
+    beside = [Answered(row.accepted, answer.text) for row, answer in zip(rows, answers, strict=True)]
+    found = ({metric: METRICS[metric].score(one.accepted, one.answer) for metric in asked.metrics} for one in beside)
+    return Scored(answers, beside, _listed(found, len(rows), f"scoring the {who}", report))
+
+
+def _listed(items: Iterator[Item], total: int, what: str, report: Report) -> list[Item]:
+    """The items; how many there are is reported at once, every few seconds, and at the end."""
+    found: list[Item] = []
+
+    def tell() -> float:
+        report_stage(report, "verifying", f"{what}: {len(found)} of {total} answers")
+        return time.monotonic()
+
+    told = tell()
+    for item in items:
+        found.append(item)
+        if time.monotonic() - told >= REPORT_SECONDS or len(found) == total:
+            told = tell()
     return found
 
 
-def _beside(rows: Sequence[Question], answers: Sequence[Answer] | None) -> list[Answered] | None:
-    if answers is None:
-        return None
-    return [Answered(row.accepted, answer.text) for row, answer in zip(rows, answers, strict=True)]
-
-
-def _write(
-    path: Path,
-    asked: EffectiveEvaluation,
-    rows: Sequence[Question],
-    before: Sequence[Answer] | None,
-    after: Sequence[Answer],
-) -> None:
-    def scored(row: Question, answer: Answer) -> dict[str, float]:
-        return {metric: round(METRICS[metric].score(row.accepted, answer.text), 4) for metric in asked.metrics}
-
+def _write(path: Path, rows: Sequence[Question], before: Scored | None, after: Scored) -> None:
     lines = []
-    for number, (row, answer) in enumerate(zip(rows, after, strict=True)):
+    for at, row in enumerate(rows):
+        answer = after.answers[at]
         line: dict[str, Any] = {"row": row.origin, "prompt": asked_text(row.example), "expected": row.accepted}
-        line |= {"answer": answer.text, "scores": scored(row, answer), "cut": answer.cut}
+        line |= {"answer": answer.text, "scores": _rounded(after.values[at]), "cut": answer.cut}
         if before is not None:
-            line |= {"baseAnswer": before[number].text, "baseScores": scored(row, before[number])}
+            line |= {"baseAnswer": before.answers[at].text, "baseScores": _rounded(before.values[at])}
         lines.append(json.dumps(line, ensure_ascii=False))
     partial = path.with_suffix(".partial")
     partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _rounded(values: dict[EvaluationMetric, float]) -> dict[EvaluationMetric, float]:
+    return {metric: round(value, 4) for metric, value in values.items()}

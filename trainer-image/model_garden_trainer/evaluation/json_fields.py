@@ -23,13 +23,16 @@ _FENCED = re.compile(r"\s*```\w*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
 def fields_of(text: str) -> Fields | None:
-    """The fields of a JSON object or list, which may be in a Markdown code block; None for any other text."""
+    """The fields of a JSON object or list, which may be in a Markdown code block; None for any other text.
+
+    JSON that is nested deeper than Python can read (about 1000 levels) counts as other text.
+    """
     fenced = _FENCED.fullmatch(text)
     try:
         value = json.loads(fenced.group(1) if fenced else text)
-    except ValueError:
+        return Counter(_flat(value, "")) if isinstance(value, (dict, list)) else None
+    except (ValueError, RecursionError):
         return None
-    return Counter(_flat(value, "")) if isinstance(value, (dict, list)) else None
 
 
 def f1(accepted: Sequence[str], answer: str) -> float:

@@ -23,12 +23,13 @@ class Metric:
 
     Args:
         score: of one answer, by the accepted answers and the answer.
-        summary: the scores of all answers by name, of which the first is the mean of ``score`` or stands for it.
+        summary: the scores of all answers by name, of the answers and of the score of each; the first is the mean of
+            ``score`` or stands for it.
         problem: what is wrong with the accepted answers of a row for this metric, and the fix; None if nothing is.
     """
 
     score: Callable[[Sequence[str], str], float]
-    summary: Callable[[Sequence[Answered]], Mapping[str, float]]
+    summary: Callable[[Sequence[Answered], Sequence[float]], Mapping[str, float]]
     problem: Callable[[Sequence[str]], str | None] = lambda _: None
 
 
@@ -63,14 +64,13 @@ def _best(score: Callable[[str, str], float]) -> Callable[[Sequence[str], str], 
 
 
 def _text_metric(name: EvaluationMetric, score: Callable[[str, str], float]) -> Metric:
-    best = _best(score)
-    return Metric(best, lambda rows: {name: fmean(best(row.accepted, row.answer) for row in rows)})
+    return Metric(_best(score), lambda _, values: {name: fmean(values)})
 
 
 METRICS: dict[EvaluationMetric, Metric] = {
     "exact_match": _text_metric("exact_match", exact_match),
     "similarity": _text_metric("similarity", similarity),
-    "json_fields": Metric(json_fields.f1, json_fields.summary, json_fields.problem),
+    "json_fields": Metric(json_fields.f1, lambda rows, _: json_fields.summary(rows), json_fields.problem),
     "anls": _text_metric("anls", anls),
-    "iou": Metric(boxes.iou, boxes.summary, boxes.problem),
+    "iou": Metric(boxes.iou, lambda rows, _: boxes.summary(rows), boxes.problem),
 }

@@ -44,11 +44,10 @@ def questions(spec: EffectiveSpec, data: Data) -> list[Question]:
     """
     asked, rows = spec.evaluation, rows_of(data)
     assert asked is not None
-    found = [_question(spec, rows, index) for index in _spread(len(rows), asked.max_rows)]
-    kept = [one for one in found if one.example.label is not False]
-    if not kept:
+    wanted = _wanted(spec, rows)
+    if not wanted:
         raise TrainingError("InvalidDataset", f"{path_of(spec)}: has no row with a wanted answer to compare with")
-    return kept
+    return [_question(spec, rows, wanted[at]) for at in _spread(len(wanted), asked.max_rows)]
 
 
 def check(spec: EffectiveSpec, data: Data) -> None:
@@ -93,6 +92,12 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _wanted(spec: EffectiveSpec, rows: Subset) -> Sequence[int]:
+    """The rows whose answer is not an unwanted one, which only rows for KTO can have: others are not read for it."""
+    every = range(len(rows))
+    return [index for index in every if rows[index].label is not False] if spec.method == "kto" else every
+
+
 def _spread(rows: int, most: int) -> Iterator[int]:
     count = min(rows, most)
     return (index * rows // count for index in range(count))
@@ -112,8 +117,14 @@ def _accepted(example: Example, rows: Subset, index: int, column: str | None) ->
     """The accepted answers of a row.
 
     Raises:
-        TrainingError: InvalidDataset if there are none.
+        TrainingError: InvalidDataset if there are none, or if the row is plain text.
     """
+    if example.kind == "text":
+        raise TrainingError(
+            "InvalidDataset",
+            f"{example.origin}: is plain text, which has no prompt to answer; give a row with a prompt and an answer, "
+            'such as {"prompt", "completion"}',
+        )
     if column:
         row = rows.rows.read(rows.indices[index])
         value = row.get(column) if isinstance(row, dict) else None
@@ -122,7 +133,7 @@ def _accepted(example: Example, rows: Subset, index: int, column: str | None) ->
         value, fix = answer_of(example.columns, None), f"add a column {ANSWERS[0]}, or set evaluation.answerColumn"
     else:
         last = example.messages[-1]
-        value = last.text if last.role == "assistant" and example.kind != "text" else None
+        value = last.text if last.role == "assistant" else None
         fix = "give a row that ends with an answer, or set evaluation.answerColumn"
     listed = [as_text(one) for one in (value if isinstance(value, list) else [value]) if one not in (None, "")]
     if not listed:

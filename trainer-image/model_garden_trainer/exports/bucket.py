@@ -35,7 +35,7 @@ def check(config: TrainerConfig) -> None:
 
 
 def push(spec: EffectiveSpec, output: Path, record: str, report: Report) -> None:
-    """Upload an output, its checkpoints aside; its record comes last, so that only a complete model has one.
+    """Upload an output, without what does not go along; its record comes last, so that only a complete model has one.
 
     Raises:
         TrainingError: ExportFailed; the output is kept.

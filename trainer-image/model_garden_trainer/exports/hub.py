@@ -9,8 +9,9 @@ from typing import Any
 from model_garden.contract.options import PushToHub
 from model_garden.contract.progress import WarningEvent
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.evaluation.answered import FILE as EVALUATION
 from model_garden_trainer.events import Report, log
-from model_garden_trainer.exports.outputs import RECORD, goes_along
+from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD, TRACKERS, goes_along
 
 TOKEN_ENV = "HF_TOKEN"
 _REFUSED = (401, 403)
@@ -53,7 +54,7 @@ def check(target: PushToHub, report: Report) -> None:
 
 
 def push(target: PushToHub, name: str, output: Path, record: str) -> str:
-    """Upload an output, its checkpoints aside, as one commit; the repository is made where there is none.
+    """Upload an output, without what does not go along, as one commit; the repository is made where there is none.
 
     Args:
         target: the repository.
@@ -76,11 +77,12 @@ def push(target: PushToHub, name: str, output: Path, record: str) -> str:
         page = _api().create_repo(target.repo, private=target.private is not False, exist_ok=True)
         _api().create_commit(target.repo, operations, commit_message=f"{name}, trained by Model Garden")
     except Exception as error:
+        kept = " ".join(f"--exclude {one}" for one in (f"'{CHECKPOINTS}/*'", f"'{TRACKERS}/*'", EVALUATION))
         raise TrainingError(
             "ExportFailed",
             f"spec.pushToHub: the upload to {target.repo} failed: {_words(error)}; the model is kept at {output}. "
             "Fix the problem, then run a job with the same spec and the same outputDir: it saves and pushes without "
-            f"training. Or run: hf upload {target.repo} {output}",
+            f"training. Or run: hf upload {target.repo} {output} {kept}",
         ) from None
     return str(page)
 

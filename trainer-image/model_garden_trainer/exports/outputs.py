@@ -20,6 +20,7 @@ from model_garden.contract.progress import parse_event
 from model_garden.contract.status import OutputStatus
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.evaluation.answered import FILE as EVALUATION
 from model_garden_trainer.events import Report, log
 
 RECORD = "training_config.json"
@@ -128,8 +129,11 @@ def size_of(output: Path) -> int:
 
 
 def goes_along(path: Path) -> bool:
-    """Whether a file of the output, by its relative path, is uploaded; the record is, as text and last."""
-    return path.parts[0] not in (CHECKPOINTS, TRACKERS, RECORD) and path.suffix != ".partial"
+    """Whether a file of the output, by its relative path, is uploaded; the record is, as text and last.
+
+    The answers of an evaluation are not: whoever reads the model would read all held-out rows.
+    """
+    return path.parts[0] not in (CHECKPOINTS, TRACKERS, EVALUATION, RECORD) and path.suffix != ".partial"
 
 
 def versions() -> dict[str, str]:

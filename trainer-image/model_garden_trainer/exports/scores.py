@@ -8,7 +8,7 @@ from typing import Any
 
 from model_garden.contract.progress import EvaluationEvent, SampleAnswer, SampleEvent
 from model_garden.contract.status import EvaluationStatus, OutputStatus, Progress, Samples
-from model_garden_trainer.evaluation.evaluate import FILE as EVALUATION
+from model_garden_trainer.evaluation.answered import FILE as EVALUATION
 from model_garden_trainer.events import Metrics, Report, log, report_warning
 from model_garden_trainer.exports import outputs
 
