@@ -343,7 +343,8 @@ def test_an_output_that_does_not_fit_on_the_claim_is_refused_with_its_parts(work
     sizes = {"hidden_size": 16384, "intermediate_size": 65536, "num_hidden_layers": 200, "layer_types": None}
     (model / "config.json").write_text(json.dumps(config | sizes))
     many = {"maxSteps": 1000, "saveSteps": 1, "saveTotalLimit": 500}
-    large = {"baseModel": "./models/large", "adapter": "none", "hyperparameters": many}
+    claim = {"storage": {"modelsClaim": "models"}}
+    large = claim | {"baseModel": "./models/large", "adapter": "none", "hyperparameters": many}
     outcome, _ = prepared(workspace, TEXT, large)
     assert (outcome.exit_code, outcome.reason) == (2, "InsufficientStorage")
     assert re.match(
