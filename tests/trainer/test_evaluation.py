@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from difflib import SequenceMatcher
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rapidfuzz.distance import Indel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model_garden.contract.progress import CheckpointEvent, EvaluationEvent, StageEvent
 from model_garden.contract.status import EvaluationStatus
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.evaluation import metrics
 from tests.trainer.preferences import write_rows
 from tests.trainer.workspace import TEXT, VISION, Told, Workspace, config
 
@@ -56,11 +55,12 @@ def test_a_model_that_learned_its_rows_scores_one_and_its_base_model_zero(
 ) -> None:
     compared: list[str] = []
 
-    def counted(_: None, expected: str, answer: str, **options: bool) -> SequenceMatcher[str]:
+    def counted(expected: str, answer: str) -> float:
         compared.append(expected)
-        return SequenceMatcher(None, expected, answer, **options)
+        return original(expected, answer)
 
-    monkeypatch.setattr(metrics, "SequenceMatcher", counted)
+    original = Indel.normalized_similarity
+    monkeypatch.setattr(Indel, "normalized_similarity", counted)
     write_cities(workspace.folder)
     asked = ASKED | {"metrics": ["exact_match", "json_fields", "anls", "similarity"]}
     outcome, told = workspace.train(config("job", TEXT, LEARN, RANK, {"evaluation": asked}))

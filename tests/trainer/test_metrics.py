@@ -19,6 +19,7 @@ def test_exact_match_ignores_the_white_space_around_an_answer_and_nothing_else()
 def test_similarity_is_the_share_of_characters_in_the_same_order() -> None:
     assert similarity("abcd", "abxd") == 0.75  # M = 3 of T = 8: 2 x 3 / 8
     assert (similarity("abcd", "abcd"), similarity("abcd", "")) == (1, 0)
+    assert similarity("ab " * 20_000, "abc " * 20_000) == pytest.approx(6 / 7, abs=1e-4)  # and at once
 
 
 @pytest.mark.parametrize(
