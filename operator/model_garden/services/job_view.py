@@ -24,7 +24,7 @@ def explanation(job: Object) -> str:
     status = job.get("status") or {}
     if failure := status.get("failure"):
         return f"{failure['reason']}: {failure['message']}"
-    if not status:
+    if "phase" not in status:
         return "the operator has not seen this job yet"
     conditions = status.get("conditions") or ()
     return next((condition["message"] for condition in conditions if condition["type"] == "Running"), "")
