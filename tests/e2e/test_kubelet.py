@@ -26,7 +26,7 @@ from tests.devcluster.objects import processes_in, state
 from tests.images.builds import archive, build, run
 from tools.images import NoBuilder, find_builder
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]  # the first test builds an image
 
 OPERATOR = "model-garden/operator:test"
 TRAINER = ROOT / "tests/controller/scripted_trainer.py"
