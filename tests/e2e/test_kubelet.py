@@ -193,7 +193,7 @@ def test_an_image_that_cannot_be_pulled_is_named(garden: OperatorHarness) -> Non
 
 
 def test_an_evicted_pod_saves_a_checkpoint_and_the_next_resumes(garden: OperatorHarness) -> None:
-    garden.submit("evicted", {"STEPS": 100, "STEP_SECONDS": 0.1, "SAVE_EVERY": 1000}, backoffLimit=0)
+    garden.submit("evicted", {"STEPS": 300, "STEP_SECONDS": 0.1, "SAVE_EVERY": 1000}, backoffLimit=0)
     garden.until_step("evicted", 3)
     pod = pod_of(garden, "evicted")
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": NAMESPACE}}
@@ -205,7 +205,7 @@ def test_an_evicted_pod_saves_a_checkpoint_and_the_next_resumes(garden: Operator
 
 
 def test_a_drained_node_lets_a_job_save_and_resume_once_a_node_is_there(garden: OperatorHarness) -> None:
-    garden.submit("drained", {"STEPS": 150, "STEP_SECONDS": 0.1, "SAVE_EVERY": 1000})
+    garden.submit("drained", {"STEPS": 300, "STEP_SECONDS": 0.1, "SAVE_EVERY": 1000})
     garden.until_step("drained", 3)
     selector = "--pod-selector=model-garden.dev/training-job=drained"
     garden.cluster.kubectl("drain", "localhost", selector, "--delete-emptydir-data", "--timeout=60s")
@@ -216,7 +216,7 @@ def test_a_drained_node_lets_a_job_save_and_resume_once_a_node_is_there(garden: 
     assert status["lastCheckpointStep"] >= 3
     first, second = garden.until("drained", "Succeeded")["attempts"]
     assert second["fromStep"] == first["toStep"] == status["lastCheckpointStep"]
-    assert second["toStep"] == 150
+    assert second["toStep"] == 300
 
 
 def test_a_kubelet_that_does_not_answer_is_named_within_a_minute(garden: OperatorHarness) -> None:

@@ -180,7 +180,7 @@ def test_a_saved_model_without_its_processor_is_no_success(workspace: Workspace)
     base, out = workspace.folder / "models/qwen2_5_vl", workspace.folder / "models/out"
     (out / "processor_config.json").unlink()
     with pytest.raises(TrainingError, match="did not pass its check and the adapter is kept") as raised:
-        outputs.verify(job, base, out, outputs.Exports())
+        outputs.verify(job, base, out, outputs.Exports(), lambda _: None)
     assert raised.value.exit_code == 7
     message = str(raised.value)
     assert "Traceback" not in message and "models/out-traceback.log" in message
