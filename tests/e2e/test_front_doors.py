@@ -30,7 +30,7 @@ PATIENCE = 300_000
 
 def fill_in(page: Page, name: str, **settings: str) -> None:
     """What a person chooses in the form: the model type, a Qwen2.5-VL model, a data set, and a short training."""
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)
     page.goto("/training/new")
     page.get_by_role("radio", name="Vision-Language (VLM)").check()
     page.get_by_label("Vision model").select_option("Another model…")
@@ -42,7 +42,7 @@ def fill_in(page: Page, name: str, **settings: str) -> None:
         page.locator("details", has=box).evaluate_all("all => all.forEach((fold) => { fold.open = true; })")
         box.fill(value)
     page.get_by_role("button", name="Start training").click()
-    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=180_000)
 
 
 def see_the_chart_move(page: Page) -> None:
