@@ -9,7 +9,15 @@ from model_garden.cli.data import is_job
 from model_garden.cli.output import FAILED, CommandError, has_color, note, print_json
 from model_garden.cli.spec_flags import named_by_flag
 from model_garden.contract.defaults import effective_spec
-from model_garden.services.data_check import Check, check_by_fields, check_of, has_images, trainer_packages
+from model_garden.services.data_check import (
+    Check,
+    check_by_fields,
+    check_of,
+    count_tokens,
+    open_rows,
+    reads_images,
+    trainer_packages,
+)
 from model_garden.services.manifest import read_job
 from model_garden.services.remote_data import with_images
 
@@ -32,31 +40,16 @@ def preview(path: str, fields: dict[str, Any], *, rows: int, output: str) -> Non
         CommandError: the data or the model cannot be read, or a row would not be trained as written.
     """
     with trainer_packages():
-        from model_garden.datasets import DamagedModelFile, DatasetError, TokenCounter, UncountableError, open_examples
+        from model_garden.datasets import DamagedModelFile, DatasetError, UncountableError
         from model_garden.datasets.preview import preview_rows
         from model_garden.remote.errors import RemoteError
     with named_by_flag():
         check = _check(path, fields)
     try:
         check = with_images(check, rows) if check.pictures else check
-        vision = has_images(check) if check.vision is None else check.vision
-        examples = open_examples(
-            check.path,
-            vision=vision,
-            method=check.method,
-            split=check.split,
-            columns=check.columns,
-            pictures=check.pictures,
-        )
-        counter = TokenCounter.load(
-            str(check.base_model),
-            vision=vision,
-            min_pixels=check.min_pixels,
-            max_pixels=check.max_pixels,
-            train_on=check.train_on,
-            template=check.template,
-        )
-        found = list(preview_rows(examples, counter, rows))
+        vision = reads_images(check)
+        examples = open_rows(check, vision=vision)
+        found = list(preview_rows(examples, count_tokens(check, vision=vision), rows))
     except (DatasetError, DamagedModelFile, UncountableError, RemoteError) as error:
         raise CommandError(str(error), FAILED) from error
     if output == "json":

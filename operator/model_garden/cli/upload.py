@@ -17,7 +17,7 @@ from model_garden.cli.storage import Where
 from model_garden.cli.transfer_bar import TransferBar
 from model_garden.cluster import Cluster
 from model_garden.services import format
-from model_garden.services.data_check import Check, check_by_fields, check_data, has_images, trainer_packages
+from model_garden.services.data_check import Check, check_by_fields, check_data, reads_images, trainer_packages
 from model_garden.services.in_use import jobs_using
 from model_garden.storage.interface import FileDigest, Reading, Upload, UploadReport
 from model_garden.storage.paths import data_path, folder_name
@@ -80,7 +80,7 @@ def _checked_files(data: Path, check: Check, copies: Path) -> tuple[dict[str, Pa
         results = [check_data(check) for check in checks]
         if problems := [problem for result in results for problem in _problems(result)]:
             raise CommandError([*problems, "nothing was uploaded"], FAILED)
-        vision = any(map(has_images, checks)) if check.vision is None else check.vision
+        vision = any(map(reads_images, checks))
         found = collect(
             data,
             vision=vision,

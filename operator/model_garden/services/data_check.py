@@ -14,7 +14,7 @@ from model_garden.services.errors import MissingPackages
 if TYPE_CHECKING:
     from model_garden.contract.methods import Method
     from model_garden.contract.spec import EffectiveSpec
-    from model_garden.datasets import TokenCounter
+    from model_garden.datasets import Examples, TokenCounter
     from model_garden.datasets.fetched_pictures import Pictures
     from model_garden.datasets.mirror import Mirror
     from model_garden.services.manifest import Job
@@ -156,21 +156,12 @@ def check_data(check: Check) -> dict[str, Any]:
         MissingPackages: the packages that read data sets are not installed.
     """
     with trainer_packages():
-        from model_garden.datasets import DamagedModelFile, DatasetError, check_examples, open_examples
+        from model_garden.datasets import DamagedModelFile, DatasetError, check_examples
 
     name = check.mirror.named(check.path) if check.mirror else check.path
     try:
-        vision = has_images(check) if check.vision is None else check.vision
-        examples = open_examples(
-            check.path,
-            vision=vision,
-            method=check.method,
-            split=check.split,
-            root=check.root,
-            mirror=check.mirror,
-            columns=check.columns,
-            pictures=check.pictures,
-        )
+        vision = reads_images(check)
+        examples = open_rows(check, vision=vision)
         counter, notes = _token_counter(check, vision)
         report = check_examples(
             examples,
@@ -188,8 +179,49 @@ def check_data(check: Check) -> dict[str, Any]:
     return {"path": name, "kind": kind, "ok": report.ok} | found | {"suggested_columns": columns, "notes": notes}
 
 
-def has_images(check: Check) -> bool:
-    """Whether the keys of the first rows show images."""
+def open_rows(check: Check, *, vision: bool) -> Examples:
+    """The rows of a check, read as a job with its fields reads them.
+
+    Raises:
+        DatasetError: the data set cannot be read.
+    """
+    from model_garden.datasets import open_examples
+
+    return open_examples(
+        check.path,
+        vision=vision,
+        method=check.method,
+        split=check.split,
+        root=check.root,
+        mirror=check.mirror,
+        columns=check.columns,
+        pictures=check.pictures,
+    )
+
+
+def count_tokens(check: Check, *, vision: bool) -> TokenCounter:
+    """What counts the tokens of rows, with the tokenizer and the chat template of a check.
+
+    Raises:
+        UncountableError: the model's files do not suffice.
+        DamagedModelFile: one of them is damaged.
+    """
+    from model_garden.datasets import TokenCounter
+
+    return TokenCounter.load(
+        str(check.base_model),
+        vision=vision,
+        min_pixels=check.min_pixels,
+        max_pixels=check.max_pixels,
+        train_on=check.train_on,
+        template=check.template,
+    )
+
+
+def reads_images(check: Check) -> bool:
+    """Whether the rows are for a vision-language model: as the check says, or as the keys of the first rows show."""
+    if check.vision is not None:
+        return check.vision
     if check.pictures or check.columns.keys() & {"image", "images"}:
         return True
     from model_garden.datasets.convert import has_pictures
@@ -209,7 +241,7 @@ def has_images(check: Check) -> bool:
 
 def _token_counter(check: Check, vision: bool) -> tuple[TokenCounter | None, list[str]]:
     """The token counter; or None and the reason, if the model's files are not on this machine or do not suffice."""
-    from model_garden.datasets import TokenCounter, UncountableError
+    from model_garden.datasets import UncountableError
 
     if check.base_model is None:
         unused = "the rows are not rendered with chatTemplate, since that needs the files of the base model"
@@ -217,14 +249,6 @@ def _token_counter(check: Check, vision: bool) -> tuple[TokenCounter | None, lis
     if not Path(check.base_model).is_dir():
         return None, [f"{check.base_model}: not a local directory; token counts skipped"]
     try:
-        counter = TokenCounter.load(
-            check.base_model,
-            vision=vision,
-            min_pixels=check.min_pixels,
-            max_pixels=check.max_pixels,
-            train_on=check.train_on,
-            template=check.template,
-        )
-        return counter, []
+        return count_tokens(check, vision=vision), []
     except UncountableError as unknown:
         return None, [f"{unknown}; token counts skipped"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from model_garden.contract.addresses import HUB_DATASET, RULE, is_readable, is_remote
-from model_garden.services.data_check import Check, check_data, has_images, trainer_packages
+from model_garden.services.data_check import Check, check_data, open_rows, reads_images, trainer_packages
 
 
 def check_anywhere(check: Check) -> dict[str, Any]:
@@ -38,20 +38,10 @@ def with_images(check: Check, rows: int | None = None) -> Check:
         DatasetError: the data set cannot be read.
         RemoteError: there are too many images, or the cache cannot be written.
     """
-    from model_garden.datasets import open_examples
     from model_garden.datasets.fetched_pictures import Pictures
     from model_garden.remote.row_images import fetch_images
 
-    examples = open_examples(
-        check.path,
-        vision=True,
-        method=check.method,
-        split=check.split,
-        root=check.root,
-        mirror=check.mirror,
-        columns=check.columns,
-        pictures=check.pictures,
-    )
+    examples = open_rows(check, vision=True)
     wanted = range(len(examples) if rows is None else min(rows, len(examples)))
     return replace(check, pictures=Pictures(fetch_images(examples.addresses(wanted)).path))
 
@@ -78,7 +68,7 @@ def _fetched(check: Check) -> Check:
 
     rows = fetch(vision=False)
     try:
-        vision = has_images(rows) if check.vision is None else check.vision
+        vision = reads_images(rows)
     except DatasetError:
         return rows  # whose check reports it
     return fetch(vision=True) if vision else rows

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_garden.services.data_check import Check, check_data, has_images, trainer_packages
+from model_garden.services.data_check import Check, check_data, open_rows, reads_images, trainer_packages
 from model_garden.storage.interface import (
     THUMBNAIL,
     DatasetQuestion,
@@ -48,19 +48,11 @@ def preview(question: PreviewRequest, path: Path, root: Path, spell: Spell) -> P
         MissingPackages: the packages that read data sets are not installed.
     """
     with trainer_packages():
-        from model_garden.datasets import DatasetError, open_examples
+        from model_garden.datasets import DatasetError
     check = _check(question, path, root)
     try:
-        vision = has_images(check) if check.vision is None else check.vision
-        examples = open_examples(
-            path,
-            vision=vision,
-            method=check.method,
-            split=check.split,
-            root=root,
-            columns=check.columns,
-            pictures=check.pictures,
-        )
+        vision = reads_images(check)
+        examples = open_rows(check, vision=vision)
     except DatasetError as broken:
         return Preview(path=question.path, rows=[], total=0, images=0, problems=[spell(one) for one in broken.problems])
     wanted = range(question.start, min(question.start + question.count, len(examples)))
@@ -88,18 +80,7 @@ def check(question: DatasetQuestion, path: Path, root: Path, spell: Spell, model
     report = spelled(check_data(asked), spell)
     rows: list[PreviewRow] = []
     if broken := report.get("broken_rows"):
-        from model_garden.datasets import open_examples
-
-        kind = report["kind"] == "vision"
-        examples = open_examples(
-            path,
-            vision=kind,
-            method=asked.method,
-            split=asked.split,
-            root=root,
-            columns=asked.columns,
-            pictures=asked.pictures,
-        )
+        examples = open_rows(asked, vision=report["kind"] == "vision")
         rows = [_Shower(examples, question.train_on == "all", spell).row(index) for index in broken[:BROKEN]]
     return report | {"broken": [row.model_dump(mode="json") for row in rows]}
 
