@@ -130,11 +130,16 @@ def _with_flags(text: str) -> str:
 
     Of fields with the same name, the one that is nearest to the top of the spec is meant.
     """
-    known = sorted(fields(cluster=True, vision=True), key=lambda field: field.dotted.count("."), reverse=True)
-    flags = {field.dotted.rpartition(".")[2]: flag(field) for field in known} | {
-        field.dotted: flag(field) for field in known if "." in field.dotted
-    }
+    flags = _flags_by_name()
     return re.sub(r"\b[a-z]+(?:\.[a-z]+)*[A-Z.]\w*", lambda found: flags.get(found[0], found[0]), text)
+
+
+@cache
+def _flags_by_name() -> dict[str, str]:
+    """The flag of each field by its name, and by its dotted path."""
+    known = sorted(fields(cluster=True, vision=True), key=lambda field: field.dotted.count("."), reverse=True)
+    names = {field.dotted.rpartition(".")[2]: flag(field) for field in known}
+    return names | {field.dotted: flag(field) for field in known if "." in field.dotted}
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:

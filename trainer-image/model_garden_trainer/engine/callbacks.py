@@ -51,8 +51,8 @@ class ProgressCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.forecast.total = state.max_steps
-        step, last = state.global_step, self._metrics.last()
-        if step:  # resumed: the forecast of the earlier attempt is past or wrong
+        if step := state.global_step:  # resumed: the forecast of the earlier attempt is past or wrong
+            last = self._metrics.last()
             figures = last if last and last.step == step else Progress(step=step, total_steps=state.max_steps)
             self._report(ProgressEvent(progress=figures.model_copy(update=self._times(step))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,9 +70,7 @@ class Forecast:
 
     def seconds_left(self, step: int) -> float:
         """Seconds from the end of ``step`` to the end of the run; the pause after ``step`` is still to come."""
-        pauses = range(step, self.total + 1)
-        evaluations = sum(map(self._evaluates, pauses))
-        saves = sum(self._saves(each) and not self._evaluates(each) for each in pauses)
+        evaluations, saves = self._pauses_left(step)
         return (
             self.steps.mean * (self.total - step)
             + self.evaluations.mean * evaluations
@@ -91,6 +90,20 @@ class Forecast:
 
     def _parts(self) -> dict[str, Average]:
         return {"steps": self.steps, "evaluations": self.evaluations, "saves": self.saves}
+
+    def _pauses_left(self, step: int) -> tuple[int, int]:
+        """How many pauses from that after ``step`` on have an evaluation, and how many a checkpoint alone.
+
+        It is counted without a loop over the steps, since it is asked for at each of them.
+        """
+
+        def multiples(every: int) -> int:
+            return (self.total - 1) // every - (max(step, 1) - 1) // every
+
+        if self.evaluation_every is None:
+            return 0, multiples(self.save_every) + 1
+        both = math.lcm(self.evaluation_every, self.save_every)
+        return multiples(self.evaluation_every) + 1, multiples(self.save_every) - multiples(both)
 
     def _evaluates(self, step: int) -> bool:
         every = self.evaluation_every
