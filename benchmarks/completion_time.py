@@ -14,8 +14,6 @@ import os
 import shutil
 import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,10 +22,8 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.sections import machine, table, write_section
-from model_garden.contract.defaults import effective_spec
-from model_garden.contract.names import CONFIG_ENV
+from benchmarks.trainer_process import start, vision_job
 from model_garden.contract.progress import ProgressEvent, ResumedEvent, parse_event
-from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from testing.tiny_models import make_tiny_model
 
@@ -110,29 +106,20 @@ def _run(workspace: Path, number: int, *, stops: bool) -> Measured:
 
 
 def _job(name: str, save_method: str) -> TrainerConfig:
-    spec = {
-        "isVision": True,
-        "baseModel": "./models/tiny",
-        "datasetPath": "./data/vision_test_dataset.jsonl",
-        "validationFraction": 0.2,
-        "outputDir": f"./models/{name}",
-        "saveMethod": save_method,
-        "hyperparameters": {"maxSteps": STEPS, "evalSteps": 30, "saveSteps": 40, "gradientAccumulationSteps": 4},
-    }
-    return TrainerConfig(name=name, spec=effective_spec(TrainingJobSpec.model_validate(spec), name, local_gpus=0))
+    return vision_job(
+        name,
+        {
+            "datasetPath": "./data/vision_test_dataset.jsonl",
+            "validationFraction": 0.2,
+            "saveMethod": save_method,
+            "hyperparameters": {"maxSteps": STEPS, "evalSteps": 30, "saveSteps": 40, "gradientAccumulationSteps": 4},
+        },
+    )
 
 
 def _reports(workspace: Path, job: TrainerConfig, stop_at: int | None = None) -> Iterator[Report]:
-    environment = os.environ | {CONFIG_ENV: job.model_dump_json(by_alias=True, exclude_none=True)}
     resumed = False
-    with subprocess.Popen(
-        [sys.executable, "-m", "model_garden_trainer"],
-        cwd=workspace,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+    with start(workspace, job) as process:
         assert process.stdout is not None
         for line in process.stdout:
             event = parse_event(line)

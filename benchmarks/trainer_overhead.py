@@ -14,19 +14,14 @@ import os
 import random
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from benchmarks.sections import machine, table, write_section
-from model_garden.contract.defaults import effective_spec, merge
-from model_garden.contract.names import CONFIG_ENV
+from benchmarks.trainer_process import start, vision_job
 from model_garden.contract.progress import Event, ProgressEvent, StageEvent, parse_event
-from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
 from testing.tiny_models import make_tiny_model
 
@@ -71,7 +66,7 @@ def _start(workspace: Path, number: int) -> dict[str, float]:
     """Seconds from the start of a process until each stage began, and until the first step was done."""
     began = time.perf_counter()
     seconds: dict[str, float] = {}
-    job = _job(
+    job = vision_job(
         f"start-{number}", {"datasetPath": "./data/vision_test_dataset.jsonl", "hyperparameters": {"maxSteps": 1}}
     )
     for _, event in _events(workspace, job):
@@ -85,7 +80,7 @@ def _start(workspace: Path, number: int) -> dict[str, float]:
 def _memory(workspace: Path, steps: int) -> dict[int, float]:
     """MiB of resident memory at each step."""
     hyperparameters = {"maxSteps": steps, "batchSize": 1, "gradientAccumulationSteps": 1, "saveSteps": steps}
-    job = _job("memory", {"datasetPath": "./data/large.jsonl", "hyperparameters": hyperparameters})
+    job = vision_job("memory", {"datasetPath": "./data/large.jsonl", "hyperparameters": hyperparameters})
     found = {}
     for process, event in _events(workspace, job):
         if isinstance(event, ProgressEvent):
@@ -93,22 +88,9 @@ def _memory(workspace: Path, steps: int) -> dict[int, float]:
     return found
 
 
-def _job(name: str, part: dict[str, Any]) -> TrainerConfig:
-    spec = merge({"isVision": True, "baseModel": "./models/tiny", "outputDir": f"./models/{name}"}, part)
-    return TrainerConfig(name=name, spec=effective_spec(TrainingJobSpec.model_validate(spec), name, local_gpus=0))
-
-
 def _events(workspace: Path, job: TrainerConfig) -> Iterator[tuple[int, Event]]:
     """The events of a run as they come, each with the process id; raises where the run fails."""
-    environment = os.environ | {CONFIG_ENV: job.model_dump_json(by_alias=True, exclude_none=True)}
-    with subprocess.Popen(
-        [sys.executable, "-m", "model_garden_trainer"],
-        cwd=workspace,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+    with start(workspace, job) as process:
         assert process.stdout is not None
         for line in process.stdout:
             event = parse_event(line)

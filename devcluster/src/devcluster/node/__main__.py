@@ -1,26 +1,7 @@
 """`python -m devcluster.node FOLDER --gpus N`: the process `devcluster up` starts as the cluster's node."""
 
-import argparse
-import asyncio
-import logging
-from pathlib import Path
-
-from devcluster.cluster import load
+from devcluster import background
 from devcluster.node.agent import run_node
 
-
-def main() -> None:
-    """Runs the node of the cluster in a folder."""
-    parser = argparse.ArgumentParser(prog="devcluster.node")
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--gpus", type=int, default=1)
-    options = parser.parse_args()
-    cluster = load(options.directory)
-    if cluster is None:
-        parser.error(f"no cluster in {options.directory}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(run_node(cluster, options.gpus))
-
-
 if __name__ == "__main__":
-    main()
+    background.run("devcluster.node", run_node)
