@@ -8,7 +8,7 @@ import pytest
 
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.resource import parse_spec
-from model_garden.services.planning import optimizer_steps
+from model_garden.services.planning import planned_steps
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ from model_garden.services.planning import optimizer_steps
 )
 def test_steps_follow_rows_batch_and_epochs(rows: int, spec: dict[str, Any], steps: int) -> None:
     given = {"baseModel": "a/b", "datasetPath": "./data/rows.jsonl", "isVision": True} | spec
-    assert optimizer_steps(effective_spec(parse_spec(given), "job"), rows) == steps
+    assert planned_steps(effective_spec(parse_spec(given), "job"), rows) == steps

@@ -9,6 +9,7 @@ from pathlib import Path
 from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.estimate.disk import output_space
+from model_garden.estimate.steps import optimizer_steps
 from model_garden.remote.space import free_at
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report, report_warning
@@ -69,8 +70,7 @@ def check_cache(model: str, cache: Path, needed: int) -> None:
 def _checkpoints(spec: EffectiveSpec, rows: int) -> int:
     """The most checkpoints that a run writes: every ``saveSteps`` steps, and at each evaluation with a better loss."""
     h = spec.hyperparameters
-    batch = h.batch_size * h.gradient_accumulation_steps * max(1, spec.gpus) * spec.num_nodes
     if spec.grpo:  # whose batches count answers
         rows *= spec.grpo.num_generations
-    steps = h.max_steps if h.max_steps > 0 else math.ceil(h.num_epochs * math.ceil(rows / batch))
+    steps = optimizer_steps(spec, rows)
     return math.ceil(steps / h.save_steps) + (math.ceil(steps / h.eval_steps) if h.eval_steps else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from model_garden.contract.resource import InvalidResource
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.estimate.estimate import estimate
 from model_garden.estimate.gpus import Node, gpu_memory_gib, nodes_that_fit
+from model_garden.estimate.steps import optimizer_steps
 from model_garden.services.job_document import TrainingJobRequest, read_document
 from model_garden.services.manifest import Job
 from model_garden.services.model_config import read_model_config
@@ -102,19 +102,10 @@ async def estimate_memory(cluster: Cluster, question: Question) -> dict[str, Any
     return answer
 
 
-def optimizer_steps(spec: EffectiveSpec, rows: int) -> int:
-    """The steps of a job on ``rows`` rows, as ``transformers.Trainer`` counts them; packing makes them fewer."""
-    h = spec.hyperparameters
-    if h.max_steps > 0:
-        return h.max_steps
+def planned_steps(spec: EffectiveSpec, rows: int) -> int:
+    """The steps of a job whose data set has ``rows`` rows, of which some may be held out for evaluation."""
     held_out = max(1, round(rows * spec.validation_fraction)) if spec.validation_fraction else 0
-    return math.ceil(h.num_epochs * math.ceil((rows - held_out) / rows_per_step(spec)))
-
-
-def rows_per_step(spec: EffectiveSpec) -> int:
-    """The rows of an optimizer step: micro-batch x accumulation x processes."""
-    h = spec.hyperparameters
-    return h.batch_size * h.gradient_accumulation_steps * max(spec.gpus, 1) * spec.num_nodes
+    return optimizer_steps(spec, rows - held_out)
 
 
 async def _nodes(cluster: Cluster) -> list[Node] | None:

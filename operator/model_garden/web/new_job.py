@@ -11,12 +11,13 @@ from starlette.responses import RedirectResponse, Response
 from model_garden.api.access import Caller
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.resource import InvalidResource
+from model_garden.estimate.steps import rows_per_step
 from model_garden.services.errors import Conflict, Unavailable
 from model_garden.services.format import size
 from model_garden.services.job_document import read_document
 from model_garden.services.manifest import Job
 from model_garden.services.model_config import read_download_size
-from model_garden.services.planning import Question, estimate_memory, optimizer_steps, rows_per_step
+from model_garden.services.planning import Question, estimate_memory, planned_steps
 from model_garden.services.queries import find_job, list_jobs
 from model_garden.services.repeatable import Created, create_once
 from model_garden.services.spellings import as_command, as_curl, as_python, as_yaml
@@ -204,7 +205,7 @@ def run_card(values: Mapping[str, str]) -> dict[str, Any]:
     except InvalidResource as wrong:
         return card | {"problems": wrong.problems}
     spec = effective_spec(job.spec, job.name)
-    steps = optimizer_steps(spec, card["rows"]) if card["rows"] or spec.hyperparameters.max_steps > 0 else None
+    steps = planned_steps(spec, card["rows"]) if card["rows"] or spec.hyperparameters.max_steps > 0 else None
     return card | {"job": None if missing else job, "spec": spec, "step": rows_per_step(spec), "steps": steps}
 
 
