@@ -53,8 +53,7 @@ def fetch_datasets(config: TrainerConfig, report: Report) -> None:
             InsufficientStorage.
     """
     spec = config.spec
-    datasets = spec.datasets + ([spec.evaluation_dataset] if spec.evaluation_dataset else [])
-    addresses = dict.fromkeys(path for path, _ in datasets if is_remote(path))
+    addresses = dict.fromkeys(path for path, _ in spec.all_datasets if is_remote(path))
     for address in addresses:
         field = next(name for name, path in _addresses(spec).items() if path == address)
 
@@ -62,7 +61,7 @@ def fetch_datasets(config: TrainerConfig, report: Report) -> None:
             return fetch_dataset(
                 address,
                 vision=spec.vision,
-                splits=[split for path, split in datasets if path == address],
+                splits=[split for path, split in spec.all_datasets if path == address],
                 columns=spec.columns,
                 fetch_pictures=spec.fetch_pictures,
                 endpoint=_endpoint(spec),

@@ -223,8 +223,7 @@ def _rendezvous(plan: Plan) -> list[Object]:
 def _is_in_the_cache(plan: Plan) -> bool:
     """Whether the preflight downloaded all that training needs from the Hub, so that training can run offline."""
     spec = plan.spec
-    paths = [path for path, _ in (*spec.datasets, *filter(None, [spec.evaluation_dataset]))]
-    from_hub = any(path.startswith(HUB_DATASET) for path in paths)
+    from_hub = any(path.startswith(HUB_DATASET) for path, _ in spec.all_datasets)
     return bool(
         plan.step == "train"
         and plan.needs_preflight

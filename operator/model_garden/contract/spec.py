@@ -264,6 +264,11 @@ class TrainingJobSpec(ContractModel):
         return (asked.dataset_path, asked.dataset_split or "train") if asked and asked.dataset_path else None
 
     @property
+    def all_datasets(self) -> list[tuple[str, str]]:
+        """The path and split of every data set that the job reads: ``datasets``, and ``evaluation_dataset`` if any."""
+        return self.datasets + ([self.evaluation_dataset] if self.evaluation_dataset else [])
+
+    @property
     def columns(self) -> dict[str, str]:
         """``columnMapping``; empty without one."""
         return self.column_mapping.to_dict() if self.column_mapping else {}

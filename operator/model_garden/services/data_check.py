@@ -86,7 +86,7 @@ def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
 
     spec = effective_spec(job.spec, job.name)
     checks, absent = [], []
-    for path, split in spec.datasets + ([spec.evaluation_dataset] if spec.evaluation_dataset else []):
+    for path, split in spec.all_datasets:
         if path.startswith(HUB_DATASET) or is_remote(path) or Path(path).exists():
             checks.append(check_of(spec, path, split))
         else:

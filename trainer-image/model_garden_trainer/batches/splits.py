@@ -116,8 +116,7 @@ def fetch_images(config: TrainerConfig, report: Report, warn: Callable[[str], No
     spec = config.spec
 
     def addresses() -> set[str]:
-        datasets = spec.datasets + ([spec.evaluation_dataset] if spec.evaluation_dataset else [])
-        return {one for path, split in datasets for one in _open(spec, path, split, warn).addresses()}
+        return {one for path, split in spec.all_datasets for one in _open(spec, path, split, warn).addresses()}
 
     if spec.fetch_pictures:
         fetched.fetch_images(config, addresses, report)
