@@ -22,6 +22,7 @@ from model_garden.datasets.formats.prompts import ANSWERS
 from model_garden_trainer.batches.splits import Subset
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.evaluation import metrics, questions
+from model_garden_trainer.evaluation.answered import spoken
 
 Function = Callable[..., Sequence[float | None]]
 Score = Callable[[str, Mapping[str, Any]], float]
@@ -173,11 +174,6 @@ def answer_of(columns: Mapping[str, Any], column: str | None) -> str:
             "compare with; add the column, or name it in rewards.answerColumn",
         )
     return questions.as_text(value)
-
-
-def spoken(answer: str) -> str:
-    """An answer without the reasoning before it, which ends with ``</think>`` in most models that reason."""
-    return answer.rpartition("</think>")[2]
 
 
 def _each(score: Score) -> Function:

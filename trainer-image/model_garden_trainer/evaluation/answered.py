@@ -1,4 +1,4 @@
-"""An answer beside what was expected, and the file of all answers."""
+"""An answer: beside what was expected, without its reasoning, and the file of all answers."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ class Answered:
 
     accepted: Sequence[str]
     answer: str
+
+
+def spoken(answer: str) -> str:
+    """An answer without the reasoning before it, which ends with ``</think>`` in most models that reason."""
+    return answer.rpartition("</think>")[2]

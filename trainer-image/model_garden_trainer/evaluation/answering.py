@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from model_garden_trainer.batches.collator import Batch, Collator
+from model_garden_trainer.evaluation.answered import spoken
 from model_garden_trainer.evaluation.questions import Question
 
 BaseModel = Callable[[], AbstractContextManager[Any]]
 """Gives the base model, of which the trained one may be a part that is switched on again afterwards."""
-_REASONING = re.compile(r"^.*</think>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def answer_all(
             clear_device_cache(garbage_collection=True)  # here, where the tensors of the error's frames are gone
             continue
         at += len(batch)
-        yield from (Answer(_REASONING.sub("", answer.text).strip(), answer.cut) for answer in found)
+        yield from (Answer(spoken(answer.text).strip(), answer.cut) for answer in found)
 
 
 def _unless_too_large(batch: Sequence[Question], model: Any, encoder: Collator, new_tokens: int) -> list[Answer] | None:
