@@ -14,7 +14,7 @@ from model_garden.contract.progress import CheckpointEvent, Event, ProgressEvent
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped, TrainingError
 from model_garden_trainer.exports.outputs import tensor_dtypes
-from model_garden_trainer.methods import sft
+from model_garden_trainer.methods import finished_batches
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -72,7 +72,7 @@ def test_a_vision_model_learns_and_leaves_a_model_that_loads_elsewhere(workspace
 def test_stop_and_resume_equal_an_unbroken_run_exactly(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, kind: dict[str, Any], workers: int
 ) -> None:
-    monkeypatch.setattr(sft, "workers", lambda *_: workers)
+    monkeypatch.setattr(finished_batches, "workers", lambda *_: workers)
     steps = {
         "hyperparameters": {"maxSteps": 6, "evalSteps": 2, "loggingSteps": 2, "saveSteps": 4},
         "loraConfig": {"loraDropout": 0.1},

@@ -13,7 +13,7 @@ from model_garden.contract.progress import Event, ProgressEvent
 from model_garden_trainer.batches import splits
 from model_garden_trainer.engine import arguments, checkpoints
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.methods import sft
+from model_garden_trainer.methods import finished_batches, sft
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 pytestmark = pytest.mark.train
@@ -76,7 +76,7 @@ def test_a_row_that_fails_in_mid_training_is_named_and_the_last_checkpoint_kept(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture goes after all rows were checked; batches are made in a worker, as on a GPU."""
-    monkeypatch.setattr(sft, "workers", lambda *_: 1)
+    monkeypatch.setattr(finished_batches, "workers", lambda *_: 1)
     lines = (workspace.folder / "data/vision_test_dataset.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     shutil.copy(workspace.folder / "data" / rows[3]["image"], workspace.folder / "data/goes.png")

@@ -14,12 +14,11 @@ from model_garden.datasets import Example
 from model_garden_trainer.batches.collator import IGNORED, Batch, Collator
 from model_garden_trainer.batches.loading import Batches
 from model_garden_trainer.batches.splits import Data
-from model_garden_trainer.engine.arguments import arguments
 from model_garden_trainer.engine.batch_size import Split
 from model_garden_trainer.engine.context import Run, Trained
 from model_garden_trainer.engine.fit import fit
 from model_garden_trainer.engine.instrumented import Instrumented
-from model_garden_trainer.methods.finished_batches import FinishedBatches, numbers, workers
+from model_garden_trainer.methods.finished_batches import FinishedBatches, numbers, run_arguments
 from model_garden_trainer.models import trained_weights
 
 Collate = Callable[[list[Example]], Any]
@@ -121,16 +120,7 @@ def _options(run: Run, model: Any, encoder: Collator, data: Data, collate: Colla
 
 def common_arguments(run: Run, data: Data, split: Split) -> dict[str, Any]:
     """The settings of every such method, for TRL's config class of it."""
-    return arguments(
-        run.h,
-        checkpoints=str(run.root),
-        evaluated=len(data.validation) > 0,
-        micro_batch=split.micro_batch,
-        eval_batch=split.micro_batch,
-        accumulation=split.accumulation,
-        workers=workers(run.team),
-        some_may_be_unused=run.backend.SOME_MAY_BE_UNUSED,
-    ) | {
+    return run_arguments(run, data, split, split) | {
         "max_length": None,  # a longer row is refused before
         "disable_dropout": run.spec.lora_config.lora_dropout == 0,  # what is asked for of the adapters is kept
     }

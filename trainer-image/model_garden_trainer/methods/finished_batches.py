@@ -10,7 +10,11 @@ import torch
 from datasets import Dataset
 from transformers import Trainer
 
+from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.distributed.process_group import ProcessGroup
+from model_garden_trainer.engine.arguments import arguments
+from model_garden_trainer.engine.batch_size import Split
+from model_garden_trainer.engine.context import Run
 
 
 class FinishedBatches(Trainer):
@@ -49,6 +53,27 @@ class FinishedBatches(Trainer):
 def numbers(count: int) -> Dataset:
     """A data set of row numbers, which ``Batches`` reads: a start of a worker copies no rows."""
     return Dataset.from_dict({"row": list(range(count))})
+
+
+def run_arguments(run: Run, data: Data, split: Split, loaded: Split) -> dict[str, Any]:
+    """``arguments`` of a run.
+
+    Args:
+        run: what to train and where to.
+        data: rows to train on and to evaluate on.
+        split: how an effective batch is split on the device.
+        loaded: how the loader gives it; another one where it packs the rows of a step.
+    """
+    return arguments(
+        run.h,
+        checkpoints=str(run.root),
+        evaluated=len(data.validation) > 0,
+        micro_batch=loaded.micro_batch,
+        eval_batch=split.micro_batch,
+        accumulation=loaded.accumulation,
+        workers=workers(run.team),
+        some_may_be_unused=run.backend.SOME_MAY_BE_UNUSED,
+    )
 
 
 def workers(team: ProcessGroup) -> int:

@@ -18,14 +18,13 @@ from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.loading import Batches
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.batches.vision_inputs import WithVisionInputs, keep_from_language_model, unwrapped
-from model_garden_trainer.engine.arguments import arguments
 from model_garden_trainer.engine.batch_size import Split
 from model_garden_trainer.engine.context import Run, Trained
 from model_garden_trainer.engine.fit import fit
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.methods.answer_loss import AnswerLoss
-from model_garden_trainer.methods.finished_batches import FinishedBatches, numbers, workers
+from model_garden_trainer.methods.finished_batches import FinishedBatches, numbers, run_arguments
 
 Collate = Callable[[list[Example]], Any]
 """Makes a batch of rows."""
@@ -106,10 +105,10 @@ def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Examp
     collate = trainer_class.collator(encoder, model)
 
     def trainer_of(split: Split) -> TextTrainer:
-        batch, accumulation, packed = split.micro_batch, split.accumulation, None
+        loaded, packed = split, None
         if run.h.packing:
-            packed = _packed(run, model, encoder, batch)
-            batch, accumulation = batch * accumulation, 1
+            packed = _packed(run, model, encoder, split.micro_batch)
+            loaded = Split(split.micro_batch * split.accumulation, 1)
         return trainer_class(
             model=model,
             encoder=encoder,
@@ -120,18 +119,7 @@ def train(run: Run, model: Any, encoder: Collator, data: Data, *, longest: Examp
             health=run.spec.health,
             report=run.report,
             team=run.team,
-            args=settings(
-                **arguments(
-                    run.h,
-                    checkpoints=str(run.root),
-                    evaluated=len(data.validation) > 0,
-                    micro_batch=batch,
-                    eval_batch=split.micro_batch,
-                    accumulation=accumulation,
-                    workers=workers(run.team),
-                    some_may_be_unused=run.backend.SOME_MAY_BE_UNUSED,
-                )
-            ),
+            args=settings(**run_arguments(run, data, split, loaded)),
         )
 
     return fit(run, model, trainer_of, lambda size: collate([longest] * size))
