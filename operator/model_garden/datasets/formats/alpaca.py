@@ -7,10 +7,14 @@ from model_garden.datasets.formats.base import Format, Row
 from model_garden.datasets.turns import Turn
 
 
+def instruction(row: Row) -> Turn:
+    """The instruction of a row, with its input if it has one."""
+    text, extra = row.text("instruction"), row.text("input", empty=True)
+    return Turn("user", [f"{text}\n\n{extra}" if extra.strip() else text])
+
+
 def _read(row: Row) -> tuple[Kind, list[Turn]]:
-    instruction, extra, answer = row.text("instruction"), row.text("input", empty=True), row.text("output")
-    prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
-    return "chat", [Turn("user", [prompt]), Turn("assistant", [answer])]
+    return "chat", [instruction(row), Turn("assistant", [row.text("output")])]
 
 
 FORMAT = Format(

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from model_garden.datasets.example import Kind
+from model_garden.datasets.formats.alpaca import instruction
 from model_garden.datasets.formats.base import Format, Row
 from model_garden.datasets.turns import Turn
 
 
 def _chosen(row: Row) -> tuple[Kind, list[Turn]]:
-    return "chat", [_prompt(row), Turn("assistant", [row.text("chosen")])]
+    return "chat", [instruction(row), Turn("assistant", [row.text("chosen")])]
 
 
 def _rejected(row: Row) -> list[Turn]:
-    return [_prompt(row), Turn("assistant", [row.text("rejected")])]
-
-
-def _prompt(row: Row) -> Turn:
-    instruction, extra = row.text("instruction"), row.text("input", empty=True)
-    return Turn("user", [f"{instruction}\n\n{extra}" if extra.strip() else instruction])
+    return [instruction(row), Turn("assistant", [row.text("rejected")])]
 
 
 FORMAT = Format(

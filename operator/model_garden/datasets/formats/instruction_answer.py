@@ -6,15 +6,14 @@ from typing import Any
 
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Kind
+from model_garden.datasets.formats.alpaca import instruction
 from model_garden.datasets.formats.base import Format, Row
 from model_garden.datasets.formats.prompts import answered, others
 from model_garden.datasets.turns import Turn
 
 
 def _read(row: Row) -> tuple[Kind, list[Turn]]:
-    instruction, extra = row.text("instruction"), row.text("input", empty=True)
-    prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
-    return "chat", answered([Turn("user", [prompt])], _columns(row))
+    return "chat", answered([instruction(row)], _columns(row))
 
 
 def _columns(row: Row) -> dict[str, Any]:
