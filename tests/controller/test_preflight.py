@@ -21,6 +21,11 @@ def jobs(harness: OperatorHarness, name: str) -> list[str]:
     return sorted(job["metadata"]["labels"]["model-garden.dev/step"] for job in found)
 
 
+def metrics(harness: OperatorHarness) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{harness.port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
 def test_the_preflight_of_a_gpu_job_runs_without_a_gpu(harness: OperatorHarness) -> None:
     submit(harness, "ready", {"STEPS": 4, "STEP_SECONDS": 0.5})
     status = harness.until("ready", "Succeeded")
@@ -37,8 +42,7 @@ def test_the_preflight_of_a_gpu_job_runs_without_a_gpu(harness: OperatorHarness)
     phases = [reason for reason, _ in harness.cluster.until(lambda: _with(harness.events("ready"), "Succeeded"))]
     assert phases == ["Preparing", "Pending", "Starting", "Running", "Succeeded"]
     seconds = f'model_garden_job_gpu_seconds_total{{name="ready",namespace="garden"}} {attempt["gpuSeconds"]}'
-    metrics = urllib.request.urlopen(f"http://127.0.0.1:{harness.port}/metrics", timeout=5).read().decode()
-    assert seconds.partition(".")[0] in metrics
+    harness.cluster.until(lambda: seconds.partition(".")[0] in metrics(harness), "the metric of the GPU's seconds")
     assert status["usage"]["gpuHours"] == pytest.approx(attempt["gpuSeconds"] / 3600, abs=1e-6)
 
 
