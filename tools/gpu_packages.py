@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = (
     *("annotated-types", "pydantic", "pydantic-core", "typing-inspection"),  # the contract
     *("datasets", "dill", "multiprocess"),  # rows
+    "rapidfuzz",  # the similarity of answers
     *("bitsandbytes", "peft", "trl", "unsloth", "unsloth-zoo"),  # training
 )
 PYTHON = "3.12"

@@ -89,9 +89,12 @@ class Agreement:
 def plan(*, quick: bool) -> tuple[Lane, list[Lane], list[Lane]]:
     """The lane that writes models and rows, the lanes of checks, and those of measurements."""
     checks = [
-        Lane("unsloth, vision", _vision("unsloth")),
-        Lane("unsloth, other", _text("unsloth")),
-        Lane("transformers", [*_vision("transformers"), *_text("transformers"), *_methods()]),
+        *(
+            Lane(f"{backend}, {what}", made(backend))
+            for backend in ("unsloth", "transformers")
+            for what, made in (("vision", _vision), ("weights", _weights), ("text", _text), ("exports", _exports))
+        ),
+        Lane("methods", _methods()),
     ]
     measured = [Lane(f"step time, {name}", _step_time(name)) for name in ("unsloth", "transformers")]
     measured.append(Lane("step time, plain TRL", [_plain_trl()]))
@@ -161,21 +164,31 @@ def _vision(backend: str) -> list[Section]:
         _job(backend, "vision, 4-bit", 200),
         _job(backend, "vision, packed", 90, packed),
         _job(backend, "stop and resume", 90, stop_after=STOP_AFTER),
-        _job(backend, "vision, 8-bit", 90, {"quantization": "8bit"}),
-        _job(backend, "vision, 16-bit", 90, {"quantization": "16bit"}),
-        _job(backend, "vision tower adapted", 90, {"loraConfig": {"finetuneVisionLayers": True}}),
         _job(backend, "evaluation", 90, evaluated),
-        _job(backend, "a base model of 4-bit weights", 90, {"baseModel": SMALL_4BIT}),
+    ]
+
+
+def _weights(backend: str) -> list[Section]:
+    return [
+        _job(backend, "a base model of 4-bit weights", 200, {"baseModel": SMALL_4BIT}),
+        _job(backend, "vision, 8-bit", 120, {"quantization": "8bit"}),
+        _job(backend, "vision, 16-bit", 120, {"quantization": "16bit"}),
+        _job(backend, "vision tower adapted", 120, {"loraConfig": {"finetuneVisionLayers": True}}),
     ]
 
 
 def _text(backend: str) -> list[Section]:
     packed = {"hyperparameters": {"packing": True}}
-    merged = "merged_16bit" if backend == "unsloth" else "merged_4bit"
     return [
         _job(backend, "text, 4-bit", 200, vision=False),
         _job(backend, "text, packed", 90, packed, vision=False),
-        _job(backend, merged, 150, {"saveMethod": merged, "datasetPath": TWO_ROWS}, verify=True),
+    ]
+
+
+def _exports(backend: str) -> list[Section]:
+    merged = "merged_16bit" if backend == "unsloth" else "merged_4bit"
+    return [
+        _job(backend, merged, 200, {"saveMethod": merged, "datasetPath": TWO_ROWS}, verify=True),
         _job(backend, "verify", 90, {"datasetPath": TWO_ROWS}, verify=True),
     ]
 
