@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from model_garden.contract.memory_estimate import Estimate, Part
@@ -29,6 +30,7 @@ from model_garden.contract.progress import (
     termination_message,
 )
 from model_garden.contract.status import DatasetStatus, OutputStatus, Progress
+from model_garden.contract.time import timestamp
 from model_garden.contract.trainer_config import parse_config
 
 STEPS = int(os.environ.get("STEPS", "20"))
@@ -56,7 +58,11 @@ def end(outcome: Outcome) -> None:
 
 
 def progress(step: int) -> Progress:
-    return Progress(step=step, total_steps=STEPS, percent=100 * step / STEPS, loss=4.0 / (step + 1), learning_rate=1e-4)
+    left = timedelta(seconds=(STEPS - step) * STEP_SECONDS)
+    return Progress(
+        step=step, total_steps=STEPS, percent=100 * step / STEPS, loss=4.0 / (step + 1), learning_rate=1e-4,
+        estimated_completion_time=timestamp(datetime.now(UTC) + left), last_report_time=timestamp(),
+    )  # fmt: skip
 
 
 def train(folder: Path) -> None:

@@ -139,7 +139,7 @@ def test_figures_arrive_while_it_trains(harness: OperatorHarness) -> None:
     assert harness.until_step("live", status["progress"]["step"] + 3)["phase"] == "Running"
     metrics = urllib.request.urlopen(f"http://127.0.0.1:{harness.port}/metrics", timeout=5).read().decode()
     assert 'model_garden_job_step{name="live",namespace="garden"}' in metrics
-    assert 'model_garden_jobs{phase="Running"}' in metrics
+    assert 'model_garden_jobs{namespace="garden",phase="Running"}' in metrics
     assert harness.health()["leads"] is True
     harness.kubectl("delete", "trainingjob", "live")
     harness.cluster.until(lambda: not harness.pods("live"), "the pod goes with its TrainingJob")

@@ -10,13 +10,17 @@ from tools.reference.markdown import page, table
 
 INTRODUCTION = """
 The operator serves these on `/metrics` for Prometheus, beside the usual metrics of a Python process. Figures of
-training are there while a job runs, and its GPU time for as long as the TrainingJob exists. Its complete curve is in
-`metrics.jsonl` of the [output folder](output-folder.md), and its latest figures are in [`status.progress`](status.md).
+training are there while a job runs; its phase, attempts and GPU time for as long as the TrainingJob exists. Its
+complete curve is in `metrics.jsonl` of the [output folder](output-folder.md), and its latest figures are in
+[`status.progress`](status.md). [observability.md](../observability.md) has the alerts on them.
 """
 RUNNING_JOB: dict[str, Any] = {
     "metadata": {"namespace": "default", "name": "example"},
     "status": {
         "phase": "Running",
+        "completionTime": "2026-01-01T00:00:00Z",
+        "attempts": [{"pod": "example-train-x"}],
+        "stages": [{"pod": "example-train-x", "stage": "training", "enteredTime": "2026-01-01T00:00:00Z"}],
         "usage": {"gpuHours": 1.0, "trainingGpuHours": 0.9, "cost": 2.5, "currency": "USD"},
         "progress": {"step": 1, "totalSteps": 2, "loss": 1.0, "estimatedCompletionTime": "2026-01-01T00:00:00Z"},
     },

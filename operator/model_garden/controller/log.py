@@ -37,17 +37,15 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, job, message, and exception where there is one."""
+    """One JSON object a line: time, level, logger, message; namespace and job, and exception, where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        line = {
-            "time": _time(record),
-            "level": record.levelname,
-            "logger": record.name,
-            "job": about.get(),
-            "message": record.getMessage(),
-        }
+        namespace, _, job = about.get().partition("/")
+        line = {"time": _time(record), "level": record.levelname, "logger": record.name}
+        if job:
+            line |= {"namespace": namespace, "job": job}
+        line["message"] = record.getMessage()
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

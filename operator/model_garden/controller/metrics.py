@@ -1,11 +1,11 @@
-"""Prometheus metrics: how the operator works, and how each running job trains."""
+"""Prometheus metrics: how the operator works, and where each TrainingJob is."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Sized
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,6 +17,7 @@ Object = dict[str, Any]
 
 _WRITES = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 _JOB_LABELS = ("namespace", "name")
+_HOUR = 3600
 
 
 class Metrics:
@@ -53,8 +54,40 @@ class Metrics:
         self.registry.register(JobsCollector(training_jobs, queue))
 
 
+class _Family(NamedTuple):
+    """A metric of each TrainingJob: its meaning, its labels beside namespace and name, and its type."""
+
+    meaning: str
+    labels: tuple[str, ...] = ()
+    type: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily
+
+
+_FAMILIES = {
+    "model_garden_job_phase": _Family("1 for the phase of a job, with the reason of its status.", ("phase", "reason")),
+    "model_garden_job_completion_timestamp_seconds": _Family("When a job ended."),
+    "model_garden_job_attempts": _Family(
+        "Pods that trained, of the last ten of a job, by why they ended; Running for the one that trains.", ("reason",)
+    ),
+    "model_garden_job_stage": _Family("1 for the stage of a running job's trainer.", ("stage",)),
+    "model_garden_job_step": _Family("Optimizer step of a running job."),
+    "model_garden_job_total_steps": _Family("Optimizer steps of a running job's whole run."),
+    "model_garden_job_loss": _Family("Latest training loss of a running job."),
+    "model_garden_job_estimated_completion_timestamp_seconds": _Family("When a running job is expected to end."),
+    "model_garden_job_gpu_seconds": _Family(
+        "Seconds for which the GPUs of a job were held, times their number.", type=CounterMetricFamily
+    ),
+    "model_garden_job_training_gpu_seconds": _Family(
+        "The part of model_garden_job_gpu_seconds_total in which the GPUs trained or evaluated.",
+        type=CounterMetricFamily,
+    ),
+    "model_garden_job_cost": _Family(
+        "Cost of a job's GPU time at the operator's price.", ("currency",), CounterMetricFamily
+    ),
+}
+
+
 class JobsCollector(Collector):
-    """Jobs by phase, the queue's depth, for each running job its step, loss and ETA, and the GPU time of each job."""
+    """Jobs by namespace and phase, the depth of the queue, and the metrics of each TrainingJob."""
 
     def __init__(self, training_jobs: Iterable[Object], queue: Sized) -> None:
         self._training_jobs = training_jobs
@@ -62,52 +95,58 @@ class JobsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read the caches."""
-        phases: Tally[str] = Tally()
-        step = GaugeMetricFamily("model_garden_job_step", "Optimizer step of a running job.", labels=_JOB_LABELS)
-        total = GaugeMetricFamily(
-            "model_garden_job_total_steps", "Optimizer steps of a running job's whole run.", labels=_JOB_LABELS
-        )
-        loss = GaugeMetricFamily("model_garden_job_loss", "Latest training loss of a running job.", labels=_JOB_LABELS)
-        eta = GaugeMetricFamily(
-            "model_garden_job_estimated_completion_timestamp_seconds",
-            "When a running job is expected to end.",
-            labels=_JOB_LABELS,
-        )
-        held = CounterMetricFamily(
-            "model_garden_job_gpu_seconds",
-            "Seconds for which the GPUs of a job were held, times their number.",
-            labels=_JOB_LABELS,
-        )
-        trained = CounterMetricFamily(
-            "model_garden_job_training_gpu_seconds",
-            "The part of model_garden_job_gpu_seconds_total in which the GPUs trained or evaluated.",
-            labels=_JOB_LABELS,
-        )
-        cost = CounterMetricFamily(
-            "model_garden_job_cost",
-            "Cost of a job's GPU time at the operator's price.",
-            labels=(*_JOB_LABELS, "currency"),
-        )
+        families = {
+            name: family.type(name, family.meaning, labels=(*_JOB_LABELS, *family.labels))
+            for name, family in _FAMILIES.items()
+        }
+        tally: Tally[tuple[str, str]] = Tally()
         for resource in self._training_jobs:
-            status = resource.get("status") or {}
-            phases[status.get("phase") or "Pending"] += 1
-            progress = status.get("progress")
-            labels = (resource["metadata"]["namespace"], resource["metadata"]["name"])
-            if usage := status.get("usage"):
-                held.add_metric(labels, 3600 * usage["gpuHours"])
-                trained.add_metric(labels, 3600 * usage["trainingGpuHours"])
-                if "cost" in usage:
-                    cost.add_metric((*labels, usage["currency"]), usage["cost"])
-            if status.get("phase") != "Running" or not progress:
-                continue
-            step.add_metric(labels, progress["step"])
-            total.add_metric(labels, progress["totalSteps"])
-            if "loss" in progress:
-                loss.add_metric(labels, progress["loss"])
-            if "estimatedCompletionTime" in progress:
-                eta.add_metric(labels, datetime.fromisoformat(progress["estimatedCompletionTime"]).timestamp())
-        jobs = GaugeMetricFamily("model_garden_jobs", "TrainingJobs by phase.", labels=("phase",))
-        for phase in get_args(Phase):
-            jobs.add_metric((phase,), phases[phase])
-        yield from (jobs, step, total, loss, eta, held, trained, cost)
+            metadata, status = resource["metadata"], resource.get("status") or {}
+            tally[metadata["namespace"], _phase(status)] += 1
+            for name, labels, value in _samples(status):
+                families[name].add_metric((metadata["namespace"], metadata["name"], *labels), value)
+        jobs = GaugeMetricFamily("model_garden_jobs", "TrainingJobs by phase.", labels=("namespace", "phase"))
+        for namespace in sorted({namespace for namespace, _ in tally}):
+            for phase in get_args(Phase):
+                jobs.add_metric((namespace, phase), tally[namespace, phase])
+        yield from (jobs, *families.values())
         yield GaugeMetricFamily("model_garden_queue_depth", "Jobs waiting to be reconciled.", value=len(self._queue))
+
+
+def _samples(status: Object) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    """Metric, labels beside namespace and name, and value, of the status of one TrainingJob."""
+    reason = next((one["reason"] for one in status.get("conditions") or () if one["type"] == "Running"), "")
+    yield "model_garden_job_phase", (_phase(status), reason), 1
+    if ended := status.get("completionTime"):
+        yield "model_garden_job_completion_timestamp_seconds", (), _seconds(ended)
+    attempts = Tally(attempt.get("reason") or "Running" for attempt in status.get("attempts") or ())
+    for reason, number in attempts.items():
+        yield "model_garden_job_attempts", (reason,), number
+    if usage := status.get("usage"):
+        yield "model_garden_job_gpu_seconds", (), _HOUR * usage["gpuHours"]
+        yield "model_garden_job_training_gpu_seconds", (), _HOUR * usage["trainingGpuHours"]
+        if "cost" in usage:
+            yield "model_garden_job_cost", (usage["currency"],), usage["cost"]
+    if status.get("phase") == "Running":
+        yield from _samples_of_running(status)
+
+
+def _samples_of_running(status: Object) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    if stages := status.get("stages"):
+        yield "model_garden_job_stage", (stages[-1]["stage"],), 1
+    if progress := status.get("progress"):
+        yield "model_garden_job_step", (), progress["step"]
+        yield "model_garden_job_total_steps", (), progress["totalSteps"]
+        if "loss" in progress:
+            yield "model_garden_job_loss", (), progress["loss"]
+        if "estimatedCompletionTime" in progress:
+            eta = _seconds(progress["estimatedCompletionTime"])
+            yield "model_garden_job_estimated_completion_timestamp_seconds", (), eta
+
+
+def _phase(status: Object) -> str:
+    return status.get("phase") or "Pending"
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
