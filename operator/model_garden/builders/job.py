@@ -203,8 +203,17 @@ def _environment(plan: Plan, settings: Settings, given: list[Object]) -> list[Ob
         reference = {"name": secret.name, "key": secret.key}
         result.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
     config = TrainerConfig(name=plan.name, spec=plan.spec, fetched=plan.fetched if plan.step == "train" else None)
-    result.append({"name": names.CONFIG_ENV, "value": config.model_dump_json(by_alias=True, exclude_none=True)})
+    text = config.model_dump_json(by_alias=True, exclude_none=True)
+    result.append({"name": names.CONFIG_ENV, "value": _literal(text)})
     return result
+
+
+def _literal(text: str) -> str:
+    """``text`` as the value of a variable, in which Kubernetes replaces ``$(NAME)`` by the variable NAME.
+
+    Else a spec with ``$(HF_TOKEN)`` in a path brings the token into messages and the status.
+    """
+    return text.replace("$", "$$")
 
 
 def _rendezvous(plan: Plan) -> list[Object]:

@@ -11,6 +11,7 @@ from model_garden.contract.adapter_rules import ADAPTER_RULES
 from model_garden.contract.evaluation import EVALUATION_RULES
 from model_garden.contract.gpu_rules import GPU_RULES, WITHOUT_GPU, without_gpu
 from model_garden.contract.method_rules import METHOD_RULES
+from model_garden.contract.pod_rules import POD_RULES
 from model_garden.contract.rule import VISION, Document, Rule, get, has, is_vision, method_of
 
 
@@ -64,6 +65,7 @@ _VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
 RULES = (
     *ADAPTER_RULES,
     *GPU_RULES,
+    *POD_RULES,
     *map(
         _address,
         ("datasetPath", "validationDatasetPath", "evaluation.datasetPath", "baseModel", "adapterPath"),

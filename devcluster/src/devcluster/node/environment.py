@@ -146,14 +146,15 @@ def quantity(text: str) -> Decimal:
 
 
 def expand(text: str, environment: Mapping[str, str]) -> str:
-    """Replaces $(NAME) by its value; $$(NAME) stays as $(NAME), an unknown name as it is written."""
+    """Replaces $(NAME) by its value and $$ by $; an unknown name stays as it is written.
+
+    Source: https://github.com/kubernetes/kubernetes/blob/master/third_party/forked/golang/expansion/expand.go
+    """
 
     def value(found: re.Match[str]) -> str:
-        if found[0].startswith("$$"):
-            return found[0][1:]
-        return environment.get(found[1], found[0])
+        return "$" if found[0] == "$$" else environment.get(found[1], found[0])
 
-    return re.sub(r"\$?\$\(([^()$]+)\)", value, text)
+    return re.sub(r"\$\$|\$\(([^)]*)\)", value, text)
 
 
 def command_line(container: Object, environment: Mapping[str, str]) -> list[str]:
