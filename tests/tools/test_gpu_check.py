@@ -78,6 +78,26 @@ def test_a_run_that_trains_nothing_does_not_pass(changes: dict[str, Any], words:
     assert any(words in problem for problem in problems(section(), found(**changes)))
 
 
+def test_answers_of_the_same_reward_may_give_no_gradient_but_something_must_be_trained() -> None:
+    grpo = section(spec={"method": "grpo", "hyperparameters": {"maxSteps": 2}})
+    still = [step(1, gradNorm=0.0), step(2)]
+    assert problems(grpo, found(steps=still)) == []
+    assert problems(grpo, found(steps=still, changedAdapters=0)) == ["all 4 lora_B matrices are 0; nothing was trained"]
+
+
+def test_a_batch_that_does_not_fit_is_halved() -> None:
+    scarce = section(gpu_gib=1.0)
+    assert problems(scarce, found(warnings=["a batch of 8 rows does not fit into memory; trying"])) == []
+    assert problems(scarce, found(warnings=[])) == ["the batch was not halved, although the process had 1.0 GiB"]
+
+
+def test_the_checks_of_a_backend_are_dealt_to_several_processes() -> None:
+    _, [one], _ = plan(quick=False, only="^unsloth: vision", at_once=1)
+    _, several, _ = plan(quick=False, only="^unsloth: vision", at_once=4)
+    assert len(several) == 4
+    assert {each.name for lane in several for each in lane.sections} == {each.name for each in one.sections}
+
+
 def test_a_resumed_run_continues_where_it_stopped() -> None:
     resumed = section(stop_after=1)
     assert problems(resumed, found(stoppedAt=1, resumedAt=[1])) == []
@@ -126,6 +146,8 @@ def test_without_a_gpu_the_same_sections_are_run_or_skipped_with_a_reason() -> N
     assert needing == {
         *(f"{backend}: vision, {bits}-bit" for backend in ("unsloth", "transformers") for bits in (8, 16)),
         *(f"{backend}: a base model of 4-bit weights" for backend in ("unsloth", "transformers")),
+        *(f"{backend}: too little memory for the batch" for backend in ("unsloth", "transformers")),
+        *(f"{backend}: memory that runs out" for backend in ("unsloth", "transformers")),
         "transformers: merged_4bit",
         "a base model of 4-bit weights",
     }
@@ -225,7 +247,8 @@ def test_a_section_that_fails_is_told_with_its_log_and_the_rest_is_run(tmp_path:
 def test_the_check_runs_on_tiny_models(tmp_path: Path) -> None:
     done = check(
         UNSLOTH_PYTHON,
-        *("--quick", "--out", str(tmp_path), "--only", "vision, packed|DPO|GRPO|step time, transformers: packed"),
+        *("--quick", "--out", str(tmp_path)),
+        *("--only", "vision, packed|DPO|GRPO|step time, transformers: packed|plain .*: 8 x 1"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["section"]: row for row in map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())}
@@ -233,7 +256,9 @@ def test_the_check_runs_on_tiny_models(tmp_path: Path) -> None:
         figures = rows[f"{backend}: vision, packed"]["found"]
         assert figures["backend"] == backend and figures["changedAdapters"] == figures["adapters"] > 0
     assert rows["both backends, packed"]["result"] == "passed"
-    assert "| step time, transformers: packed | packed |" in (tmp_path / "report.md").read_text()
+    report = (tmp_path / "report.md").read_text()
+    assert "| step time, transformers: packed | packed |" in report
+    assert "| step time, plain Unsloth: 8 x 1 | 8 x 1" in report and "| step time, plain TRL: 8 x 1 " in report
 
 
 def test_a_folder_without_the_packages_is_refused(tmp_path: Path) -> None:

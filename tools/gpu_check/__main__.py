@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -25,9 +24,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tools.gpu_check import lanes
-from tools.gpu_check.plan import Lane, plan
+from tools.gpu_check.plan import BACKENDS, Lane, plan
 
 NEEDED_GB = 20
+CPUS_PER_LANE = 2
+"""A lane of checks compiles, which takes several."""
 
 
 class Results:
@@ -79,8 +80,8 @@ def main() -> None:
 
 def _run(options: argparse.Namespace, runs: lanes.Runs, results: Results) -> str:
     """Write the models, then check in parallel, then measure one after the other; the report."""
-    make, checks, measured = plan(quick=options.quick)
-    checks, measured = ([_only(lane, options.only) for lane in each] for each in (checks, measured))
+    at_once = 1 if options.quick else max(1, (os.cpu_count() or 1) // CPUS_PER_LANE // len(BACKENDS))
+    make, checks, measured = plan(quick=options.quick, only=options.only, at_once=at_once)
     written = threading.Event()
 
     def tell(row: lanes.Row, said: str) -> None:
@@ -108,10 +109,6 @@ def _run(options: argparse.Namespace, runs: lanes.Runs, results: Results) -> str
         results(row)
     timed = [section for lane in (*checks, *measured) for section in lane.sections if section.timed]
     return report(results.rows, timed, runs.folder)
-
-
-def _only(lane: Lane, word: str) -> Lane:
-    return Lane(lane.name, [section for section in lane.sections if re.search(word, section.name)])
 
 
 def _options() -> argparse.Namespace:

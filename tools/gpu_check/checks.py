@@ -25,10 +25,11 @@ def problems(section: Section, found: Found) -> list[str]:
     asked = section.spec["hyperparameters"]["maxSteps"]
     if [step["step"] for step in steps] != list(range(1, asked + 1)):
         wrong.append(f"steps {[step['step'] for step in steps]} were reported, and {asked} asked for")
+    may_lack_gradient = section.spec.get("method") == "grpo"  # where all answers to a prompt have the same reward
     for step in steps:
         if not _finite(step.get("loss")):
             wrong.append(f"step {step['step']}: the loss is {step.get('loss')}")
-        if not _finite(step.get("gradNorm")) or step["gradNorm"] <= 0:
+        if not _finite(step.get("gradNorm")) or (step["gradNorm"] <= 0 and not may_lack_gradient):
             wrong.append(f"step {step['step']}: the gradient norm is {step.get('gradNorm')}; nothing trains")
     if not found["changedAdapters"]:
         wrong.append(f"all {found['adapters']} lora_B matrices are 0; nothing was trained")
@@ -38,6 +39,8 @@ def problems(section: Section, found: Found) -> list[str]:
         wrong.append(f"the run stopped at step {found['stoppedAt']}, and resumed at {found['resumedAt']}")
     if section.spec.get("validationFraction") and not all(map(_finite, found["evalLosses"] or [None])):
         wrong.append(f"the losses of evaluation are {found['evalLosses']}")
+    if section.gpu_gib and not any("memory" in warning for warning in found["warnings"]):
+        wrong.append(f"the batch was not halved, although the process had {section.gpu_gib} GiB")
     return wrong + _of_export(section, found)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-Kind = Literal["make", "train", "parts", "trl"]
+Kind = Literal["make", "train", "parts", "plain"]
 
+BACKENDS = ("unsloth", "transformers")
 STEPS, STOP_AFTER = 6, 3
 WARM_UP, TIMED, TIMED_SLOWLY = 3, 10, 4
 EFFECTIVE_BATCH = 8
@@ -18,6 +20,8 @@ VISION_ROWS, TEXT_ROWS, PAIRS = "data/vision.jsonl", "data/text.jsonl", "data/pa
 TEXT_PROMPTS, VISION_PROMPTS = "data/prompts.jsonl", "data/looks.jsonl"
 TWO_ROWS = "data/two.jsonl"
 """For the runs whose output is verified: each row of a small data set is answered, which is slow without a GPU."""
+SCARCE_GIB = {"unsloth": 1.05, "transformers": 1.35}
+"""Too little for 8 rows of the small vision model, and enough for fewer: at most 1.13 and 1.46 GiB were allocated."""
 
 _TRAINS = {"learningRate": 1e-3, "warmupSteps": 1, "maxSteps": STEPS, "maxSeqLength": 1024}
 _ON_A_CPU = {"quantization": "none", "hyperparameters": {"maxSeqLength": 500}}
@@ -37,6 +41,8 @@ class Section:
         stop_after: stop the run at this step, and resume it.
         timed: its steps are a row of the table of step times.
         traced: the last step is recorded with torch's profiler.
+        gpu_gib: the process may take so much of the GPU's memory, in GiB, from the step ``scarce_from`` on.
+        scarce_from: 0 from the start, before the size of a batch is tried.
         needs: a field of the spec without which the section is skipped.
         skipped: why it is not run.
     """
@@ -49,6 +55,8 @@ class Section:
     stop_after: int | None = None
     timed: bool = False
     traced: bool = False
+    gpu_gib: float | None = None
+    scarce_from: int = 0
     needs: str | None = None
     skipped: str | None = None
 
@@ -86,25 +94,40 @@ class Agreement:
     norms: float | None
 
 
-def plan(*, quick: bool) -> tuple[Lane, list[Lane], list[Lane]]:
-    """The lane that writes models and rows, the lanes of checks, and those of measurements."""
-    checks = [
-        *(
-            Lane(f"{backend}, {what}", made(backend))
-            for backend in ("unsloth", "transformers")
-            for what, made in (("vision", _vision), ("weights", _weights), ("text", _text), ("exports", _exports))
-        ),
-        Lane("methods", _methods()),
-    ]
-    measured = [Lane(f"step time, {name}", _step_time(name)) for name in ("unsloth", "transformers")]
-    measured.append(Lane("step time, plain TRL", [_plain_trl()]))
+def plan(*, quick: bool, only: str = "", at_once: int = 1) -> tuple[Lane, list[Lane], list[Lane]]:
+    """The lane that writes models and rows, the lanes of checks, and those of measurements.
+
+    Args:
+        quick: without a GPU, and with tiny models; measurements are among the checks.
+        only: sections in whose name this pattern is found.
+        at_once: how many lanes of checks each backend has.
+    """
+
+    def chosen(sections: list[Section]) -> list[Section]:
+        return [section for section in sections if re.search(only, section.name)]
+
     make = Lane("models", _models())
-    if quick:  # the lanes do not run in parallel: fewer processes take less time
-        sections = [section for lane in (*checks, *measured) for section in lane.sections]
-        names = ("unsloth", "transformers")
-        merged = [Lane(name, [each for each in sections if each.spec["backend"] == name]) for name in names]
-        return _on_a_cpu(make), [_on_a_cpu(lane) for lane in merged], []
+    measured = [Lane(f"step time, {name}", chosen(_step_time(name))) for name in BACKENDS]
+    measured += [Lane(f"step time, plain {name}", chosen(_plain(name))) for name in reversed(BACKENDS)]
+    checks = []
+    for name in BACKENDS:
+        sections = chosen(_checks(name))
+        if quick:
+            timed = [section for lane in measured for section in lane.sections]
+            sections += [section for section in timed if section.spec["backend"] == name]
+        checks += [Lane(f"{name} {number}", part) for number, part in enumerate(_dealt(sections, at_once), 1)]
+    if quick:
+        return _on_a_cpu(make), [_on_a_cpu(lane) for lane in checks], []
     return make, checks, measured
+
+
+def _dealt(sections: list[Section], hands: int) -> list[list[Section]]:
+    return [sections[number::hands] for number in range(min(hands, len(sections)))]
+
+
+def _checks(backend: str) -> list[Section]:
+    made = [*_vision(backend), *_weights(backend), *_text(backend), *_exports(backend)]
+    return made + (_methods() if backend == "transformers" else [])
 
 
 AGREEMENTS = [
@@ -122,7 +145,14 @@ AGREEMENTS = [
             losses=0.01,
             norms=0.02,
         )
-        for backend in ("unsloth", "transformers")
+        for backend in BACKENDS
+    ),
+    *(
+        Agreement(
+            f"{backend}, {what} and enough", f"{backend}: {what}", f"{backend}: vision, 4-bit", 1, 0.05, norms=0.02
+        )
+        for backend in BACKENDS
+        for what in ("too little memory for the batch", "memory that runs out")
     ),
     *(
         Agreement(
@@ -133,7 +163,7 @@ AGREEMENTS = [
             losses=0.05,
             norms=0.05,
         )
-        for backend in ("unsloth", "transformers")
+        for backend in BACKENDS
         for kind in ("vision", "text")
     ),
 ]
@@ -141,9 +171,9 @@ AGREEMENTS = [
 
 def _models() -> list[Section]:
     return [
-        Section("small models and rows", "make", 120, {"make": "small"}),
+        Section("small models and rows", "make", 200, {"make": "small"}),
         Section("a base model of 4-bit weights", "make", 60, {"make": "4-bit"}),
-        Section("the benchmark's model", "make", 120, {"make": "real"}),
+        Section("the benchmark's model", "make", 200, {"make": "real"}),
     ]
 
 
@@ -162,18 +192,20 @@ def _vision(backend: str) -> list[Section]:
     evaluated = {"validationFraction": 0.2, "hyperparameters": {"evalSteps": 3}}
     return [
         _job(backend, "vision, 4-bit", 200),
-        _job(backend, "vision, packed", 90, packed),
-        _job(backend, "stop and resume", 90, stop_after=STOP_AFTER),
-        _job(backend, "evaluation", 90, evaluated),
+        _job(backend, "vision, packed", 200, packed),
+        _job(backend, "stop and resume", 200, stop_after=STOP_AFTER),
+        _job(backend, "evaluation", 200, evaluated),
+        _job(backend, "too little memory for the batch", 200, gpu_gib=SCARCE_GIB[backend]),
+        _job(backend, "memory that runs out", 200, gpu_gib=SCARCE_GIB[backend], scarce_from=STOP_AFTER),
     ]
 
 
 def _weights(backend: str) -> list[Section]:
     return [
         _job(backend, "a base model of 4-bit weights", 200, {"baseModel": SMALL_4BIT}),
-        _job(backend, "vision, 8-bit", 120, {"quantization": "8bit"}),
-        _job(backend, "vision, 16-bit", 120, {"quantization": "16bit"}),
-        _job(backend, "vision tower adapted", 120, {"loraConfig": {"finetuneVisionLayers": True}}),
+        _job(backend, "vision, 8-bit", 200, {"quantization": "8bit"}),
+        _job(backend, "vision, 16-bit", 200, {"quantization": "16bit"}),
+        _job(backend, "vision tower adapted", 200, {"loraConfig": {"finetuneVisionLayers": True}}),
     ]
 
 
@@ -181,7 +213,7 @@ def _text(backend: str) -> list[Section]:
     packed = {"hyperparameters": {"packing": True}}
     return [
         _job(backend, "text, 4-bit", 200, vision=False),
-        _job(backend, "text, packed", 90, packed, vision=False),
+        _job(backend, "text, packed", 200, packed, vision=False),
     ]
 
 
@@ -189,7 +221,7 @@ def _exports(backend: str) -> list[Section]:
     merged = "merged_16bit" if backend == "unsloth" else "merged_4bit"
     return [
         _job(backend, merged, 200, {"saveMethod": merged, "datasetPath": TWO_ROWS}, verify=True),
-        _job(backend, "verify", 90, {"datasetPath": TWO_ROWS}, verify=True),
+        _job(backend, "verify", 200, {"datasetPath": TWO_ROWS}, verify=True),
     ]
 
 
@@ -202,9 +234,9 @@ def _methods() -> list[Section]:
         "rewards": {"functions": ["similarity"]},
     }
     return [
-        _job("transformers", "DPO", 120, pairs, vision=False),
-        _job("transformers", "GRPO, text", 120, rewarded, {"datasetPath": TEXT_PROMPTS}, vision=False),
-        _job("transformers", "GRPO, vision", 120, rewarded, {"datasetPath": VISION_PROMPTS}),
+        _job("transformers", "DPO", 200, pairs, vision=False),
+        _job("transformers", "GRPO, text", 200, rewarded, {"datasetPath": TEXT_PROMPTS}, vision=False),
+        _job("transformers", "GRPO, vision", 200, rewarded, {"datasetPath": VISION_PROMPTS}),
     ]
 
 
@@ -214,20 +246,29 @@ def _step_time(backend: str) -> list[Section]:
     real: dict[str, Any] = {"baseModel": REAL, "hyperparameters": {"maxSeqLength": 4096}}
 
     def case(way: str, given: dict[str, Any], **more: Any) -> Section:
-        section = _job(backend, way, 150, real, {"hyperparameters": given}, timed=True, **more)
+        section = _job(backend, way, 200, real, {"hyperparameters": given}, timed=True, **more)
         return replace(section, name=f"step time, {section.name}")
 
     parts = replace(_job(backend, "parts of a step", 60, real), kind="parts")
     fitted = case("autoBatchSize", {**steps, "maxSteps": WARM_UP + TIMED + 1, "autoBatchSize": True}, traced=True)
-    packed = case("packed", {**steps, "autoBatchSize": False, "packing": True})
+    packing = {**steps, "maxSteps": WARM_UP + TIMED + 1, "autoBatchSize": False, "packing": True}
+    packed = case("packed", packing, traced=True)
     row_by_row = case("1 x 8", few | {"autoBatchSize": False})
-    return [parts, fitted, packed, *([row_by_row] if backend == "unsloth" else [])]
+    return [fitted, packed, *([row_by_row] if backend == "unsloth" else [parts])]
 
 
-def _plain_trl() -> Section:
-    few = {"hyperparameters": {"maxSteps": WARM_UP + TIMED_SLOWLY, "autoBatchSize": False}}
-    section = _job("transformers", "1 x 8", 150, {"baseModel": REAL}, few, timed=True)
-    return replace(section, name="step time, plain TRL: 1 x 8", kind="trl")
+def _plain(backend: str) -> list[Section]:
+    """The library that the backend is named after, without this trainer."""
+    library = {"unsloth": "Unsloth", "transformers": "TRL"}[backend]
+
+    def case(batch: int, steps: int) -> Section:
+        sizes = {"batchSize": batch, "gradientAccumulationSteps": EFFECTIVE_BATCH // batch, "autoBatchSize": False}
+        given = {"hyperparameters": {"maxSteps": WARM_UP + steps, "maxSeqLength": 4096, **sizes}}
+        name = f"{batch} x {EFFECTIVE_BATCH // batch}"
+        section = _job(backend, name, 200, {"baseModel": REAL}, given, timed=True)
+        return replace(section, name=f"step time, plain {library}: {name}", kind="plain")
+
+    return [case(EFFECTIVE_BATCH, TIMED), case(1, TIMED_SLOWLY)]
 
 
 def _on_a_cpu(lane: Lane) -> Lane:
@@ -239,7 +280,8 @@ def _section_on_a_cpu(section: Section) -> Section:
     section = replace(section, limit=20 * section.limit)
     if section.kind == "make":
         return replace(section, skipped="needs a GPU") if spec["make"] == "4-bit" else section
-    if spec.get("quantization") or spec["baseModel"] == SMALL_4BIT or spec.get("saveMethod") == "merged_4bit":
+    quantized = spec.get("quantization") or spec["baseModel"] == SMALL_4BIT or spec.get("saveMethod") == "merged_4bit"
+    if quantized or section.gpu_gib:
         return replace(section, skipped="needs a GPU")
     given = spec["hyperparameters"] | _ON_A_CPU["hyperparameters"]
     return replace(section, spec=spec | _ON_A_CPU | {"hyperparameters": given})

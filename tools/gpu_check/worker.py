@@ -67,8 +67,8 @@ def _run(section: Section, *, quick: bool, out: Path) -> tuple[dict[str, Any], l
     from model_garden_trainer.models import backends
 
     backends.import_first(spec)
-    if section.kind == "trl":
-        from tools.gpu_check.plain_trl import train
+    if section.kind == "plain":
+        from tools.gpu_check.plain import train
 
         return train(spec), []
     if section.kind == "parts":
@@ -86,9 +86,13 @@ def effective(section: Section, *, quick: bool) -> Any:
     from model_garden.contract.defaults import effective_spec
     from model_garden.contract.spec import TrainingJobSpec
 
-    name = "".join(c if c.isalnum() else "-" for c in section.name)
     given = section.spec | ({"backend": "auto"} if quick else {})
-    return effective_spec(TrainingJobSpec.model_validate(given), name, local_gpus=0 if quick else 1)
+    return effective_spec(TrainingJobSpec.model_validate(given), slug(section.name), local_gpus=0 if quick else 1)
+
+
+def slug(name: str) -> str:
+    """The name of a section as part of a path."""
+    return "".join(c if c.isalnum() else "-" for c in name)
 
 
 def machine() -> dict[str, Any]:
@@ -217,7 +221,7 @@ class _Notes:
         if step == self._last - 1:
             self._profiler = Recording()
         elif step == self._last and self._profiler:
-            file = self._out / f"trace-{self._section.name.partition(':')[0]}.json.gz"
+            file = self._out / f"trace-{slug(self._section.name)}.json.gz"
             self.trace, self._profiler = self._profiler.stop(file), None
 
 
@@ -233,8 +237,12 @@ def _attempt(config: Any, section: Section, noted: _Notes, stop_after: int | Non
 
     def on_step(step: int) -> None:
         requests.stop = step == stop_after
+        if section.gpu_gib and step == section.scarce_from:
+            _may_take(section.gpu_gib)
 
     noted.on_step = on_step
+    if section.gpu_gib and not section.scarce_from:
+        _may_take(section.gpu_gib)
     verify = outputs.verify if section.verify else lambda *_: {"row": "not asked", "answer": ""}
     watchdog = Watchdog(section.limit, section.limit, lambda message: print(message, file=sys.stderr, flush=True))
     try:
@@ -242,10 +250,22 @@ def _attempt(config: Any, section: Section, noted: _Notes, stop_after: int | Non
     except Stopped as stopped:
         if stop_after is None:
             raise
-        return stopped
+        return stopped.with_traceback(None)  # its frames hold the model
+    finally:
+        _may_take(None)
     if stop_after is not None:
         raise RuntimeError(f"the run was asked to stop after step {stop_after}, and ended as {outcome.result}")
     return outcome
+
+
+def _may_take(gib: float | None) -> None:
+    """Limit how much of the GPU's memory this process takes; None takes the limit away."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(1.0 if gib is None else gib * 2**30 / total)
 
 
 def _changed_adapters(output: Path) -> tuple[int, int]:
