@@ -4,6 +4,9 @@ UV_VERSION := 0.13.9
 UV := .uv/$(UV_VERSION)/bin/uv
 PY := .venv/bin/python
 export UV_PROJECT_ENVIRONMENT := .venv
+# Python keeps what it compiles, also where the environment says not to, as that of a container often does: a process
+# that trains imports thousands of modules, in 8 s; in 23 s if it has to compile them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-down test test-unit test-cluster test-trainer test-images lint generate images chart gpu-wheels wheel version clean
