@@ -20,12 +20,14 @@ from model_garden.cluster import (
     NODES,
     PODS,
     QUEUE_VISIBILITY,
+    SECRETS,
     SERVICES,
     TRAINING_JOBS,
     WORKLOADS,
     Resource,
 )
 from model_garden.controller.leader import LEASE
+from model_garden.controller.webhook_message import SECRET
 from tools.reference.markdown import page, table
 
 HEADER = "# Generated from tools/permissions.py by `make generate`; change that list, not this file.\n"
@@ -84,6 +86,9 @@ WITH_KUEUE = (
 )
 """In each namespace that the operator serves too; used only in a cluster with Kueue."""
 
+WITH_WEBHOOKS = (Permission(SECRETS, "get", "to read the webhook of a namespace", name=SECRET),)
+"""In each namespace that the operator serves, with ``webhooks.enabled``."""
+
 IN_CLUSTER = (Permission(NODES, "list", "to refuse a job that no GPU of the cluster can hold"),)
 """Only where the operator serves all namespaces."""
 
@@ -98,14 +103,19 @@ These are all permissions of the operator's ServiceAccount. The [Helm chart](../
 `manifests/operator.yaml` make their roles from the same list. A test runs whole jobs with them on a real API server and
 reads its audit log: each permission was used, and no request was refused.
 
-With `watchNamespaces`, a Role in each of these namespaces has the first two groups, and the operator has no permission
-for the whole cluster. It then does not compare a job's memory estimate with the GPUs of the nodes.
+With `watchNamespaces`, a Role in each of these namespaces has the first groups, and the operator has no permission for
+the whole cluster. It then does not compare a job's memory estimate with the GPUs of the nodes.
 """
 
 
 def permissions_yaml() -> str:
     """The rules, for the chart's templates."""
-    groups = {"namespaces": (*IN_NAMESPACES, *WITH_KUEUE), "cluster": IN_CLUSTER, "lease": FOR_LEASE}
+    groups = {
+        "namespaces": (*IN_NAMESPACES, *WITH_KUEUE),
+        "webhooks": WITH_WEBHOOKS,
+        "cluster": IN_CLUSTER,
+        "lease": FOR_LEASE,
+    }
     text = io.StringIO()
     YAML().dump({name: [one.rule() for one in permissions] for name, permissions in groups.items()}, text)
     return HEADER + text.getvalue()
@@ -116,6 +126,7 @@ def permissions_reference() -> str:
     sections = [
         ("In each namespace that it serves", IN_NAMESPACES),
         ("In each namespace that it serves, in a cluster with Kueue", WITH_KUEUE),
+        ("In each namespace that it serves, with `webhooks.enabled`", WITH_WEBHOOKS),
         ("In the cluster, if it serves all namespaces", IN_CLUSTER),
         ("In its own namespace, with `replicas` above 1", FOR_LEASE),
     ]

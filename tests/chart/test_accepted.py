@@ -37,6 +37,8 @@ VALUES = {
     "labels of monitoring": "monitoring.podMonitor.enabled=true,monitoring.podMonitor.labels.release=p,"
     "monitoring.podMonitor.interval=1m,monitoring.rules.enabled=true,monitoring.rules.labels.release=p",
     "network policies": "networkPolicy.enabled=true,trainer.networkPolicy.enabled=true,watchNamespaces={team-a}",
+    "webhooks": "webhooks.enabled=true",
+    "webhooks of namespaces": "webhooks.enabled=true,webhooks.allowLocalAddresses=true,watchNamespaces={team-a}",
     "own network rules": "networkPolicy.enabled=true,networkPolicy.from[0].podSelector.matchLabels.app=prometheus,"
     "networkPolicy.egressPorts={8443},trainer.networkPolicy.enabled=true,"
     "trainer.networkPolicy.egress[0].ports[0].port=5000",

@@ -246,6 +246,8 @@ def test_a_packaged_chart_installs_the_images_of_its_registry(tmp_path: Path) ->
         ("missing_seconds", "7", "7"),
         ("resync_seconds", "7", "7"),
         ("namespaces", "{a,b}", "a,b"),
+        ("webhooks", "true", "true"),
+        ("webhook_local_addresses", "true", "true"),
         ("workers", "7", "7"),
         ("port", "9001", "9001"),
         ("health_port", "9002", "9002"),

@@ -17,7 +17,7 @@ from tests.cluster import Object, TestCluster
 from tests.controller.harness import OperatorHarness
 from tests.controller.test_races import SETTINGS, make_reconciler
 from tools.generate import CHART
-from tools.permissions import FOR_LEASE, IN_CLUSTER, IN_NAMESPACES, WITH_KUEUE, Permission
+from tools.permissions import FOR_LEASE, IN_CLUSTER, IN_NAMESPACES, WITH_KUEUE, WITH_WEBHOOKS, Permission
 
 pytestmark = pytest.mark.cluster
 
@@ -35,9 +35,9 @@ def test_the_rights_of_the_chart_are_enough_and_none_is_unused(
 ) -> None:
     """Whole jobs with the roles of the chart; the API server's audit log says what each role was used for."""
     harness = OperatorHarness(crd, "limited", tmp_path)
-    harness.kubeconfig = kubeconfig_of_the_chart(harness, tmp_path, "replicas=2")
+    harness.kubeconfig = kubeconfig_of_the_chart(harness, tmp_path, "replicas=2", "webhooks.enabled=true")
     lease = {"pod": {"POD_NAME": "limited", "POD_NAMESPACE": harness.namespace}, "LEADER_ELECTION": "true"}
-    harness.start_operator(**lease)
+    harness.start_operator(**lease, WEBHOOKS="true")
     harness.submit("prepared", {"STEPS": 1}, resources=ONE_GPU, quantization="16bit", ttlSecondsAfterFinished=1)
     harness.submit("stopped", {"STEPS": 1000})
     harness.submit("cancelled", {"STEPS": 1000})
@@ -59,7 +59,7 @@ def test_the_rights_of_the_chart_are_enough_and_none_is_unused(
     requests = requests_of(crd, f"system:serviceaccount:{harness.namespace}:{ACCOUNT}")
     assert [request for request in requests if not allowed(request)] == []
     asked = {what(request) for request in requests if ACCOUNT in reason(request)} - granted(WITH_KUEUE)
-    assert asked | ASKED_BY_ADMISSION == granted((*IN_NAMESPACES, *IN_CLUSTER, *FOR_LEASE))
+    assert asked | ASKED_BY_ADMISSION == granted((*IN_NAMESPACES, *WITH_WEBHOOKS, *IN_CLUSTER, *FOR_LEASE))
 
 
 def test_a_job_has_an_owner_where_the_api_server_checks_owners(crd: TestCluster, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def garden(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> It
     """A namespace whose operator runs for the whole session. Its price is so high that a second costs something."""
     cluster.serve_training_jobs()
     garden = OperatorHarness(cluster, "watched", tmp_path_factory.mktemp("watched"))
-    garden.start_operator(GPU_HOUR_PRICE="3600", LOG_FORMAT="json")
+    garden.start_operator(GPU_HOUR_PRICE="3600", LOG_FORMAT="json", WEBHOOKS="true", WEBHOOK_LOCAL_ADDRESSES="true")
     yield garden
     garden.stop_operator()
 

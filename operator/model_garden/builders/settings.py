@@ -84,6 +84,16 @@ class Settings(BaseSettings):
         "cost.gpuHour",
     )
     currency: str = _setting("USD", "Currency of the price.", "cost.currency")
+    webhooks: bool = _setting(
+        False,
+        "Whether the webhook in the Secret `model-garden-webhook` of a namespace is told when a job there ends.",
+        "webhooks.enabled",
+    )
+    webhook_local_addresses: bool = _setting(
+        False,
+        "Whether a webhook may have a loopback or link-local address, or that of a cloud's metadata service.",
+        "webhooks.allowLocalAddresses",
+    )
     progress_seconds: Seconds = _setting(
         10.0, "Least number of seconds between two progress updates of one job.", "progressIntervalSeconds"
     )

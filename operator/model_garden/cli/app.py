@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from model_garden import __version__
-from model_garden.cli import model_app, storage_app
+from model_garden.cli import model_app, storage_app, webhook_app
 from model_garden.cli.help import CONTEXT, ClusterCommand, Command, DataCommand, Group, SpecCommand, TextCommand
 from model_garden.cli.output import error
 from model_garden.cli.parameters import ABOUT, CLUSTER, HERE, Context, MaxTokens, Namespace, TokenModel, Vision
@@ -320,6 +320,7 @@ def delete(
 
 storage_app.register(app)
 model_app.register(app)
+webhook_app.register(app)
 
 
 @app.command("serve", rich_help_panel=CLUSTER, cls=Command)

@@ -19,6 +19,9 @@ from model_garden.controller.reconcile import Reconciler
 from model_garden.controller.server import serve
 from model_garden.controller.store import Key, Store
 from model_garden.controller.watches import forget_vanished, watch_children
+from model_garden.controller.webhook import WebhookSender
+
+Object = dict[str, Any]
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +109,9 @@ class Operator:
         streams = ProgressStreams(
             self.cluster, self._queue.add, lambda key: self._queue.add_after(key, settings.progress_seconds)
         )
-        reconciler = Reconciler(self.cluster, self.store, streams, events, settings)
+        webhooks = WebhookSender(self.cluster, events, local=settings.webhook_local_addresses)
+        ended = webhooks.job_ended if settings.webhooks else _ignore
+        reconciler = Reconciler(self.cluster, self.store, streams, events, settings, ended)
         seen_all = asyncio.Event()
         self._leads = True
         self._metrics.show(self.store, self._queue)
@@ -124,6 +129,7 @@ class Operator:
         finally:
             await _cancel(tasks)
             await streams.close()
+            await webhooks.close()
             await events.drain()
             await _cancel([posting])
         for task in done:
@@ -162,6 +168,10 @@ async def wait_until_served(
             else:
                 raise
         await asyncio.sleep(1)
+
+
+def _ignore(_: Object) -> None:
+    """Of the end of a job nobody is told."""
 
 
 async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError
 from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller.events import EventPoster
-from model_garden.controller.status import message, reason, urgent
+from model_garden.controller.status import finished, message, reason, urgent
 from model_garden.controller.store import Store, key_of
 
 _log = logging.getLogger(__name__)
@@ -20,12 +21,23 @@ WARNED_OF = ("AdmittedNotRunning", "KueueNotInstalled", "NoQueue")
 
 
 class StatusWriter:
-    """Writes what changed in a status: at once if it is urgent, else at most once in ``progress_seconds``."""
+    """Writes what changed in a status: at once if it is urgent, else at most once in ``progress_seconds``.
 
-    def __init__(self, cluster: Cluster, store: Store, events: EventPoster, progress_seconds: float) -> None:
+    ``ended`` is called with each TrainingJob whose end was written; the end of a job is written once.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        events: EventPoster,
+        progress_seconds: float,
+        ended: Callable[[Object], None],
+    ) -> None:
         self._cluster = cluster
         self._store = store
         self._events = events
+        self._ended = ended
         self._progress_seconds = progress_seconds
         self._written: dict[str, float] = {}
 
@@ -63,6 +75,8 @@ class StatusWriter:
         self._written[uid] = time.monotonic()
         self._store.put_training_job(updated, written=True)
         self._report(resource, before, after)
+        if finished(after) and not finished(before):
+            self._ended(updated)
 
     def _report(self, resource: Object, before: TrainingJobStatus, after: TrainingJobStatus) -> None:
         """Post an Event for a change of phase, and for a reason of which people must be warned."""
