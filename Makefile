@@ -9,7 +9,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-unit test-cluster test-trainer test-images lint generate images chart gpu-wheels wheel version clean
+.PHONY: help setup demo demo-down test test-unit test-cluster test-trainer test-images lint generate images chart gpu-wheels wheel sbom audit version clean
 
 # Every test belongs to one part: what needs the training stack, what needs Helm, and of the rest what needs a cluster.
 TRAINER_TESTS := \
@@ -65,6 +65,13 @@ gpu-wheels: $(UV) ## build dist/gpu-packages, which tools.gpu_check needs on a m
 
 wheel: $(UV) ## build the wheel into dist/
 	@$(UV) build --quiet --wheel --out-dir dist
+
+sbom: $(UV) ## write a list of what uv.lock pins into dist/, as CycloneDX
+	@mkdir -p dist && $(UV) export --quiet --frozen --all-extras --no-dev --format cyclonedx1.5 --preview-features sbom-export \
+	  --output-file dist/model-garden-$$($(MAKE) --silent version).cdx.json
+
+audit: .venv/.tools ## ask public databases for known vulnerabilities of what uv.lock and each go.mod pin
+	@$(PY) -m tools.audit --uv $(UV) $(ARGS)
 
 version: ## print the version
 	@sed -n 's/^__version__ = "\(.*\)"/\1/p' operator/model_garden/__init__.py

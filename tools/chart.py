@@ -23,24 +23,26 @@ def main(arguments: list[str]) -> int:
     """Write dist/model-garden-VERSION.tgz; helm's exit code."""
     parser = argparse.ArgumentParser(prog="make chart ARGS=…", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", default=PREFIX, help="what comes before /operator and /trainer")
+    for image in ("operator", "trainer"):
+        parser.add_argument(f"--{image}-digest", default="", help=f"of the {image}'s image, in place of its tag")
     options = parser.parse_args(arguments)
     helm = ensure_binaries(_say, ["helm"]) / "helm"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / CHART.name
         shutil.copytree(CHART, copy)
-        name_images(copy / "values.yaml", options.images)
+        name_images(copy / "values.yaml", options.images, options.operator_digest, options.trainer_digest)
         command = [str(helm), "package", str(copy), "--destination", str(ROOT / "dist")]
         return subprocess.run(command, check=False).returncode
 
 
-def name_images(values: Path, prefix: str) -> None:
-    """Set the repositories of both images in a values.yaml; all else stays as it is."""
+def name_images(values: Path, prefix: str, operator_digest: str = "", trainer_digest: str = "") -> None:
+    """Set the repositories and digests of both images in a values.yaml; all else stays as it is."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 120
     content = yaml.load(values)
-    content["image"]["repository"] = f"{prefix}/operator"
-    content["trainer"]["image"]["repository"] = f"{prefix}/trainer"
+    content["image"] |= {"repository": f"{prefix}/operator", "digest": operator_digest}
+    content["trainer"]["image"] |= {"repository": f"{prefix}/trainer", "digest": trainer_digest}
     yaml.dump(content, values)
 
 

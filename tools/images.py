@@ -2,7 +2,8 @@
 
     make images ARGS="--prefix registry.example.com/team --push"
 
-A release adds --attest: docker buildx then pushes each image together with its SBOM and its provenance.
+A release adds --attest: docker buildx then pushes each image together with its SBOM and its provenance, and writes its
+digest into dist/IMAGE.json.
 
 It needs Python's standard library alone, so that a build machine needs no environment.
 """
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> int:
     ]
     if options.push and not options.attest:
         commands += [[builder, "push", name] for name in names.values()]
+    (ROOT / "dist").mkdir(exist_ok=True)
     for command in commands:
         print(f"» {shlex.join(command)}", flush=True)
         if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
@@ -80,7 +82,8 @@ def build_command(
 ) -> list[str]:
     """The command that builds ``image`` (``operator`` or ``trainer``), run from the repository's root.
 
-    With ``attest`` it also pushes: an image in docker's own store has no attestations.
+    With ``attest`` it also pushes: an image in docker's own store has no attestations. It then writes the digest of
+    what it pushed into dist/IMAGE.json.
     """
     command = [builder, *(["buildx"] if attest else []), "build", "--file", DOCKERFILES[image], "--tag", name]
     if builder == "buildah":
@@ -90,7 +93,7 @@ def build_command(
     if trainer_extra and image == "trainer":
         command += ["--build-arg", f"TRAINER_EXTRA={trainer_extra}"]
     if attest:
-        command += ["--sbom=true", "--provenance=mode=max", "--push"]
+        command += ["--sbom=true", "--provenance=mode=max", "--push", "--metadata-file", f"dist/{image}.json"]
     return [*command, "."]
 
 

@@ -220,19 +220,27 @@ def test_every_setting_of_the_operator_can_be_set_by_a_value() -> None:
     assert rendered["HTTPS_PROXY"] == "http://proxy:3128"
 
 
-def test_a_packaged_chart_installs_the_images_of_its_registry(tmp_path: Path) -> None:
+DIGESTS = ("sha256:" + "a" * 64, "sha256:" + "b" * 64)
+
+
+@pytest.mark.parametrize(
+    ("digests", "operator", "trainer"),
+    [((), f":{__version__}", f":{__version__}"), (DIGESTS, f"@{DIGESTS[0]}", f"@{DIGESTS[1]}")],
+    ids=["by version", "by digest, as a release does"],
+)
+def test_a_packaged_chart_installs_the_images_of_its_registry(
+    tmp_path: Path, digests: tuple[str, ...], operator: str, trainer: str
+) -> None:
     values = tmp_path / "values.yaml"
     values.write_text((CHART / "values.yaml").read_text())
 
-    name_images(values, "registry.test/team")
+    name_images(values, "registry.test/team", *digests)
 
     answer = helm("template", "release", str(CHART), "--values", str(values))
     documents = [document for document in YAML(typ="safe").load_all(answer.stdout) if document]
     container = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    assert container["image"] == f"registry.test/team/operator:{__version__}"
-    assert {"name": "MODEL_GARDEN_TRAINER_IMAGE", "value": f"registry.test/team/trainer:{__version__}"} in container[
-        "env"
-    ]
+    assert container["image"] == f"registry.test/team/operator{operator}"
+    assert environment(documents)["MODEL_GARDEN_TRAINER_IMAGE"] == f"registry.test/team/trainer{trainer}"
 
 
 @pytest.mark.parametrize(

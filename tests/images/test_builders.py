@@ -113,7 +113,7 @@ def test_a_release_pushes_each_image_with_its_sbom_and_provenance(machine: Machi
     assert done.returncode == 0, done.stderr
     assert machine.built() == [
         "docker buildx build --file operator/Dockerfile --tag registry.test/team/operator:v1 "
-        "--sbom=true --provenance=mode=max --push ."
+        "--sbom=true --provenance=mode=max --push --metadata-file dist/operator.json ."
     ]
 
 
