@@ -31,7 +31,8 @@ def main() -> None:
     sys.stdout = sys.stderr
     from model_garden_trainer.__main__ import set_environment
 
-    set_environment(Path.cwd())
+    if request["sections"][0]["kind"] != "plain":  # which is measured as its users run it
+        set_environment(Path.cwd())
     for entry in request["sections"]:
         section = Section(**entry)
         print(json.dumps({"begin": section.name}), file=lines)

@@ -104,6 +104,16 @@ TABLES = {
         Variable(
             "UNSLOTH_FORCE_SINGLE_COMPILE_WORKER", TRAINER, "`0`: Unsloth compiles with several processes in a pod too."
         ),
+        Variable(
+            "TORCH_CUDNN_SDPA_DEPRIORITIZED",
+            TRAINER,
+            "`1`: PyTorch uses cuDNN's attention last, because cuDNN makes a plan for each new shape of a batch.",
+        ),
+        Variable(
+            "PYTORCH_ALLOC_CONF",
+            TRAINER,
+            "`expandable_segments:True`: less GPU memory is lost between batches of different shape.",
+        ),
     ],
     "Command line": [
         Variable("KUBECONFIG", YOU, "Kubeconfig files. Default: the service account in a pod, else `~/.kube/config`."),

@@ -370,12 +370,19 @@ def _vision_block(job: Job, kind: tuple[int, int]) -> float:
 
 
 def _loss(job: Job) -> tuple[float, tuple[float, float]]:
-    """Bytes of the loss, and its bounds as shares of these bytes."""
-    trained = job.row.tokens if job.row.trained_tokens is None else job.row.trained_tokens
+    """Bytes of the loss, and its bounds as shares of these bytes.
+
+    Unsloth's loss of text models reads all tokens, trained on or not (measured on an H100).
+    """
+    trained = job.row.trained_tokens
+    if trained is None or (job.backend == "unsloth" and not job.model.vision):
+        trained = job.row.tokens
     logits = job.batch * trained * job.model.text.vocabulary
     beside = (2 if job.gpu else 4) if job.reference else 0
     whole = float(logits * ((LOGIT_BYTES_GPU if job.gpu else LOGIT_BYTES_CPU) + beside))
     if job.backend == "transformers" or not whole:
         return whole, (0.8, 1.2)
-    least, usual, most = (min(whole, limit * GIB) for limit in FUSED_LOSS_GIB)
+    least, usual, most = (
+        min(whole * share, limit * GIB) for share, limit in zip((1, 1, 1.25), FUSED_LOSS_GIB, strict=True)
+    )
     return usual, (least / usual, most / usual)
