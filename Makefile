@@ -36,7 +36,7 @@ test: .venv/.tests lint ## every check and every test: lint, then the four parts
 test-unit: .venv/.tools ## the tests that need neither a cluster nor PyTorch: under a minute
 	$(PY) -m pytest -n auto -m "not cluster" $(addprefix --ignore=,$(TRAINER_TESTS) $(IMAGE_TESTS))
 
-test-cluster: .venv/.cluster .venv/.kueue ## the tests of operator and command line that need a cluster, but not PyTorch
+test-cluster: .venv/.cluster .venv/.kueue .venv/.prometheus ## the tests of operator and command line that need a cluster, but not PyTorch
 	$(PY) -m pytest -m cluster $(addprefix --ignore=,$(TRAINER_TESTS) $(IMAGE_TESTS))
 
 test-trainer: .venv/.tests ## the tests that need the training stack: data sets, trainer, generated files, whole jobs
@@ -86,7 +86,7 @@ $(UV):
 
 .venv/.tools: pyproject.toml devcluster/pyproject.toml uv.lock | $(UV)
 	@echo "» the operator, the command line and the development tools"
-	@$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra operator --extra api
+	@$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra operator --extra tracing --extra api
 	@touch $@
 
 .venv/.cluster: .venv/.tools
@@ -97,6 +97,11 @@ $(UV):
 	@$(PY) -m devcluster build --helm
 	@touch $@
 
+.venv/.prometheus: .venv/.cluster
+	@echo "» Prometheus, for the tests"
+	@$(PY) -m tests.monitoring.programs
+	@touch $@
+
 .venv/.kueue: .venv/.cluster
 	@$(PY) -m devcluster build --kueue
 	@touch $@
@@ -105,12 +110,12 @@ $(UV):
 .venv/.complete: .venv/.tools
 	@echo "» the training stack (about 6 GB) and the cluster's programs"
 	@$(PY) -m devcluster build & building=$$!; \
-	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer --extra trackers && wait $$building
+	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra tracing --extra api --extra trainer --extra trackers && wait $$building
 	@touch $@
 
 # The tests render the chart, read and write real storage servers, and run Unsloth's real classes on a CPU: in an
 # environment of its own, because the packages that it brings change what peft imports.
-.venv/.tests: .venv/.complete .venv/.helm .venv/.kueue
+.venv/.tests: .venv/.complete .venv/.helm .venv/.kueue .venv/.prometheus
 	@echo "» storage servers, for the tests"
 	@$(PY) -m tests.remote.servers
 	@! command -v runc >/dev/null || $(PY) -m devcluster build --kubelet

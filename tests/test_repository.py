@@ -74,10 +74,16 @@ def test_the_help_of_the_command_line_loads_nothing_heavy() -> None:
     assert printed.splitlines()[-1] == "[]"
 
 
-IMPORTED_AS = {"PIL": "pillow", "mlflow": "mlflow-skinny", "pydantic_core": "pydantic", "ruamel": "ruamel.yaml"}
+IMPORTED_AS = {
+    "PIL": "pillow",
+    "mlflow": "mlflow-skinny",
+    "opentelemetry": "opentelemetry-sdk",
+    "pydantic_core": "pydantic",
+    "ruamel": "ruamel.yaml",
+}
 """Modules of a package with another name, beside ``_`` for ``-``."""
 EXTRAS = {
-    "operator/model_garden": ("operator", "api", "trainer"),
+    "operator/model_garden": ("operator", "api", "tracing", "trainer"),
     "trainer-image/model_garden_trainer": ("trainer", "trainer-gpu", "trackers"),
 }
 

@@ -39,6 +39,7 @@ VALUES = {
     "network policies": "networkPolicy.enabled=true,trainer.networkPolicy.enabled=true,watchNamespaces={team-a}",
     "webhooks": "webhooks.enabled=true",
     "webhooks of namespaces": "webhooks.enabled=true,webhooks.allowLocalAddresses=true,watchNamespaces={team-a}",
+    "traces": "tracing.endpoint=http://collector.test:4318",
     "own network rules": "networkPolicy.enabled=true,networkPolicy.from[0].podSelector.matchLabels.app=prometheus,"
     "networkPolicy.egressPorts={8443},trainer.networkPolicy.enabled=true,"
     "trainer.networkPolicy.egress[0].ports[0].port=5000",

@@ -256,6 +256,7 @@ def test_a_packaged_chart_installs_the_images_of_its_registry(
         ("namespaces", "{a,b}", "a,b"),
         ("webhooks", "true", "true"),
         ("webhook_local_addresses", "true", "true"),
+        ("otlp_endpoint", "https://collector.test/", "https"),
         ("workers", "7", "7"),
         ("port", "9001", "9001"),
         ("health_port", "9002", "9002"),

@@ -169,4 +169,4 @@ def test_a_lease_is_not_held_when_the_api_server_does_not_answer(
 
 def make_reconciler(cluster: Cluster, settings: Settings) -> Reconciler:
     streams = ProgressStreams(cluster, lambda _: None, lambda _: None)
-    return Reconciler(cluster, Store(lambda _: None), streams, EventPoster(cluster, "test"), settings, lambda _: None)
+    return Reconciler(cluster, Store(lambda _: None), streams, EventPoster(cluster, "test"), settings, [])

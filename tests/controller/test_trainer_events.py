@@ -146,6 +146,8 @@ def test_time_in_a_stage_adds_up_over_its_visits() -> None:
     found = [StageEvent(stage=stage, time=clock(second)) for stage, second in visits]  # type: ignore[arg-type]
     spent = {one.stage: (one.seconds, one.entered_time) for one in training_after("one", *found).stages}
     assert spent == {"evaluating": (9, clock(50)), "training": (36, clock(55))}
+    first = {one.stage: (one.first_entered_time, one.left_time) for one in training_after("one", *found).stages}
+    assert first == {"evaluating": (clock(30), clock(55)), "training": (clock(10), None)}
     assert training_after("one", *found, *found).stages == training_after("one", *found).stages, "read again"
 
 

@@ -141,5 +141,5 @@ def test_the_trainer_image_shows_no_gpu_to_a_pod_that_asked_for_none() -> None:
 
 
 def test_the_operator_image_has_no_training_stack() -> None:
-    assert set(re.findall(r"--extra (\S+)", text("operator"))) == {"api", "data", "operator"}
+    assert set(re.findall(r"--extra (\S+)", text("operator"))) == {"api", "data", "operator", "tracing"}
     assert not [path for stage in stages("operator") for path in copied_from_checkout(stage) if "trainer" in path]

@@ -7,17 +7,34 @@ import pytest
 from tests.cluster import TestCluster
 from tests.controller.harness import OperatorHarness
 from tests.monitoring.programs import Prometheus, prometheus
+from tests.monitoring.receiver import Receiver, receiver
 from tools.generate import CHART
 
 ONE_GPU = {"limits": {"nvidia.com/gpu": 1}, "requests": {"cpu": "10m", "memory": "16Mi"}}
 
 
 @pytest.fixture(scope="session")
-def garden(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorHarness]:
-    """A namespace whose operator runs for the whole session. Its price is so high that a second costs something."""
+def collector() -> Iterator[Receiver]:
+    """Where the operator sends traces."""
+    with receiver() as found:
+        yield found
+
+
+def start(garden: OperatorHarness, collector: Receiver) -> None:
+    """Start the operator. Its price is so high that a second costs something."""
+    tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    webhooks = {"WEBHOOKS": "true", "WEBHOOK_LOCAL_ADDRESSES": "true"}
+    garden.start_operator(tracing, GPU_HOUR_PRICE="3600", LOG_FORMAT="json", **webhooks)
+
+
+@pytest.fixture(scope="session")
+def garden(
+    cluster: TestCluster, collector: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorHarness]:
+    """A namespace whose operator runs for the whole session."""
     cluster.serve_training_jobs()
     garden = OperatorHarness(cluster, "watched", tmp_path_factory.mktemp("watched"))
-    garden.start_operator(GPU_HOUR_PRICE="3600", LOG_FORMAT="json", WEBHOOKS="true", WEBHOOK_LOCAL_ADDRESSES="true")
+    start(garden, collector)
     yield garden
     garden.stop_operator()
 

@@ -99,3 +99,7 @@ def prometheus(folder: Path, targets: Sequence[int], rules: Path) -> Iterator[Pr
     finally:
         process.terminate()
         process.wait()
+
+
+if __name__ == "__main__":
+    program("prometheus")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.controller.harness import OperatorHarness
+from tests.monitoring.conftest import start
 from tests.monitoring.receiver import Posted, Receiver, receiver
 
 pytestmark = pytest.mark.cluster
@@ -39,7 +40,7 @@ def command(garden: OperatorHarness, *arguments: str) -> "subprocess.CompletedPr
 
 
 def test_the_end_of_a_job_is_told_once_also_if_the_operator_restarts(
-    garden: OperatorHarness, webhook: Receiver
+    garden: OperatorHarness, webhook: Receiver, collector: Receiver
 ) -> None:
     webhook.answers = [503]  # which is tried again
     garden.submit("told", {"STEPS": 1})
@@ -58,7 +59,7 @@ def test_the_end_of_a_job_is_told_once_also_if_the_operator_restarts(
     assert event["data"]["completionTime"] == garden.status("told")["completionTime"]
 
     garden.stop_operator()
-    garden.start_operator(GPU_HOUR_PRICE="3600", LOG_FORMAT="json", WEBHOOKS="true", WEBHOOK_LOCAL_ADDRESSES="true")
+    start(garden, collector)
     garden.submit("later", {"STEPS": 1, "EXIT_CODE": 3})
     garden.cluster.until(lambda: told_of(webhook, "later"))
     assert json.loads(told_of(webhook, "later")[0].body)["data"]["reason"] == "InvalidDataset"

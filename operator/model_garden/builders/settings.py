@@ -120,6 +120,13 @@ class Settings(BaseSettings):
     log_level: LogLevel = _setting(
         "INFO", "Lowest level of log lines: `DEBUG`, `INFO`, `WARNING` or `ERROR`.", "log.level"
     )
+    otlp_endpoint: str = Field(
+        "",
+        description="Address of an OTLP/HTTP receiver, such as `http://collector:4318`, that gets a trace of each job "
+        "that ends. OpenTelemetry's other variables `OTEL_EXPORTER_OTLP_*` apply too. Default: no traces.",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        json_schema_extra={"chart": "tracing.endpoint"},
+    )
     pod_name: str = Field(
         default_factory=socket.gethostname,
         description="Name of this replica in Events and in the Lease.",

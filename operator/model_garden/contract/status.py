@@ -116,6 +116,10 @@ class StageTime(Report):
     """The stage."""
     entered_time: str
     """When the pod entered the stage last."""
+    first_entered_time: str | None = None
+    """When the pod entered the stage first, if that was another time."""
+    left_time: str | None = None
+    """When the pod left the stage last."""
     seconds: float = 0
     """Seconds in the stage before that, or in all when the pod has left it."""
     detail: str | None = None

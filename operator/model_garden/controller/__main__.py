@@ -18,10 +18,10 @@ def main() -> None:
     """Run the operator; exit code 1 and one sentence on stderr when it cannot start or continue."""
     try:
         settings = from_environment()
+        log.set_up(settings)
+        operator = Operator(settings)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    log.set_up(settings)
-    operator = Operator(settings)
     try:
         kopf.run(
             memo=kopf.Memo(operator=operator),

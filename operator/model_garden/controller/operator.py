@@ -18,10 +18,9 @@ from model_garden.controller.queue import WorkQueue
 from model_garden.controller.reconcile import Reconciler
 from model_garden.controller.server import serve
 from model_garden.controller.store import Key, Store
+from model_garden.controller.tracing import JobTracer
 from model_garden.controller.watches import forget_vanished, watch_children
 from model_garden.controller.webhook import WebhookSender
-
-Object = dict[str, Any]
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +39,9 @@ class Operator:
         store: what the watches have seen.
         relisted: set by the caller when kopf has listed the TrainingJobs again.
         ended: set when the tasks have ended, by ``stop`` or by an error.
+
+    Raises:
+        ValueError: traces are asked for, and their packages are missing.
     """
 
     cluster: Cluster
@@ -48,6 +50,7 @@ class Operator:
         self._settings = settings
         self._queue: WorkQueue[Key] = WorkQueue()
         self._metrics = Metrics()
+        self._tracer = JobTracer() if settings.otlp_endpoint else None
         self._leads = False
         self._running: asyncio.Task[None] | None = None
         self.store = Store(wake=self._queue.add)
@@ -110,8 +113,9 @@ class Operator:
             self.cluster, self._queue.add, lambda key: self._queue.add_after(key, settings.progress_seconds)
         )
         webhooks = WebhookSender(self.cluster, events, local=settings.webhook_local_addresses)
-        ended = webhooks.job_ended if settings.webhooks else _ignore
-        reconciler = Reconciler(self.cluster, self.store, streams, events, settings, ended)
+        told = [webhooks.job_ended] if settings.webhooks else []
+        told += [self._tracer.job_ended] if self._tracer else []
+        reconciler = Reconciler(self.cluster, self.store, streams, events, settings, told)
         seen_all = asyncio.Event()
         self._leads = True
         self._metrics.show(self.store, self._queue)
@@ -130,6 +134,8 @@ class Operator:
             await _cancel(tasks)
             await streams.close()
             await webhooks.close()
+            if self._tracer:
+                await self._tracer.close()
             await events.drain()
             await _cancel([posting])
         for task in done:
@@ -168,10 +174,6 @@ async def wait_until_served(
             else:
                 raise
         await asyncio.sleep(1)
-
-
-def _ignore(_: Object) -> None:
-    """Of the end of a job nobody is told."""
 
 
 async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from model_garden.cluster import TRAINING_JOBS, Cluster, ClusterError
@@ -23,7 +23,7 @@ WARNED_OF = ("AdmittedNotRunning", "KueueNotInstalled", "NoQueue")
 class StatusWriter:
     """Writes what changed in a status: at once if it is urgent, else at most once in ``progress_seconds``.
 
-    ``ended`` is called with each TrainingJob whose end was written; the end of a job is written once.
+    The functions in ``told`` are called with each TrainingJob whose end was written: the end of a job is written once.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class StatusWriter:
         store: Store,
         events: EventPoster,
         progress_seconds: float,
-        ended: Callable[[Object], None],
+        told: Sequence[Callable[[Object], None]],
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._events = events
-        self._ended = ended
+        self._told = told
         self._progress_seconds = progress_seconds
         self._written: dict[str, float] = {}
 
@@ -76,7 +76,8 @@ class StatusWriter:
         self._store.put_training_job(updated, written=True)
         self._report(resource, before, after)
         if finished(after) and not finished(before):
-            self._ended(updated)
+            for tell in self._told:
+                tell(updated)
 
     def _report(self, resource: Object, before: TrainingJobStatus, after: TrainingJobStatus) -> None:
         """Post an Event for a change of phase, and for a reason of which people must be warned."""

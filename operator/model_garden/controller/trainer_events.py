@@ -30,6 +30,7 @@ from model_garden.contract.status import (
     EvaluationStatus,
     HistoryPoint,
     Progress,
+    Stage,
     StageTime,
     TrainingJobStatus,
 )
@@ -143,18 +144,28 @@ def _entered(stages: tuple[StageTime, ...], pod: str, event: StageEvent) -> tupl
     if now and now.stage == event.stage:
         return (*_without(stages, now), now.model_copy(update={"detail": event.detail}))
     if now:
-        spent = datetime.fromisoformat(event.time) - datetime.fromisoformat(now.entered_time)
-        left = now.model_copy(update={"seconds": now.seconds + spent.total_seconds()})
+        left = now.model_copy(update={"seconds": now.seconds + _since(now, event.time), "left_time": event.time})
         stages = tuple(left if one is now else one for one in stages)
     before = next((one for one in own if one.stage == event.stage), None)
-    entered = StageTime(
-        pod=pod,
-        stage=event.stage,
-        entered_time=event.time,
-        seconds=before.seconds if before else 0,
-        detail=event.detail,
+    return (*_without(stages, before), _visit(before, pod, event.stage, event.time, event.detail))[-MAX_STAGES:]
+
+
+def _visit(before: StageTime | None, pod: str, stage: Stage, time: str, detail: str | None) -> StageTime:
+    """A stage that a pod enters. One that it left in the same second, as a log that is reread has it, goes on."""
+    if before is None:
+        return StageTime(pod=pod, stage=stage, entered_time=time, detail=detail)
+    if before.left_time == time:
+        seconds = before.seconds - _since(before, time)
+        return before.model_copy(update={"seconds": seconds, "left_time": None, "detail": detail})
+    first = before.first_entered_time or before.entered_time
+    return StageTime(
+        pod=pod, stage=stage, entered_time=time, first_entered_time=first, seconds=before.seconds, detail=detail
     )
-    return (*_without(stages, before), entered)[-MAX_STAGES:]
+
+
+def _since(stage: StageTime, time: str) -> float:
+    """Seconds from the last entry to ``time``."""
+    return (datetime.fromisoformat(time) - datetime.fromisoformat(stage.entered_time)).total_seconds()
 
 
 def _without(stages: tuple[StageTime, ...], removed: StageTime | None) -> tuple[StageTime, ...]:
