@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
 
 from tests.cluster import TestCluster
+from tests.scheduling import Scheduling, rank
 
 # As in the Makefile, for tests that are run without it: hundreds of processes import the training stack.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -15,6 +17,14 @@ sys.dont_write_bytecode = False
 
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: rank(item.nodeid))
 
 
 @pytest.fixture(scope="session")

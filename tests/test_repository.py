@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from model_garden import __version__
+from tests.scheduling import LONGEST, WITHOUT_DEMO
 from tools.generate import GENERATED, ROOT
 
 
@@ -32,6 +33,10 @@ def test_the_version_is_written_by_hand_in_one_file_alone() -> None:
     ]
     assert set(naming) <= allowed, "write the version in model_garden/__init__.py alone; make generate copies it"
     assert source in naming
+
+
+def test_the_tests_that_start_first_are_there() -> None:
+    assert [name for name in (*LONGEST, WITHOUT_DEMO) if not (ROOT / name).exists()] == [], "tests/scheduling.py"
 
 
 def test_the_wheel_holds_the_product_alone() -> None:
