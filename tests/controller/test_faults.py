@@ -223,7 +223,8 @@ def test_an_operator_whose_lease_is_taken_exits_with_one_sentence(own: OperatorH
     robbed.patch("lease", "model-garden-operator", {"spec": {"holderIdentity": "another"}})
     assert robbed.wait_for_operator() == 1
     log = robbed.log.read_text()
-    assert log.splitlines()[-1] == f"error: the Lease {own.namespace}/model-garden-operator could not be renewed"
+    lease = f"{own.namespace}/model-garden-operator"
+    assert log.splitlines()[-1] == f"error: the Lease {lease} is held by another now"
     assert "Traceback" not in log
     robbed.kubectl("delete", "lease", "model-garden-operator")
 

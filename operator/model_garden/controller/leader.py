@@ -44,6 +44,7 @@ class Leader:
         self._cluster = cluster
         self._identity = identity
         self._namespace = namespace
+        self._leads = False
         self._seen: tuple[object, float] = (None, 0.0)
         self._asked = 0.0
         """When the Lease that this replica holds was asked for, on the loop's clock."""
@@ -56,13 +57,14 @@ class Leader:
         while not await self._try():
             await asyncio.sleep(LOOK_SECONDS)
             self._asked = clock.time()
+        self._leads = True
         _log.info("%s became leader", self._identity)
 
     async def keep(self) -> None:
         """Renew until canceled.
 
         Raises:
-            LostLease: when the Lease could not be renewed in time.
+            LostLease: when another replica holds the Lease, or it could not be renewed in time.
         """
         clock = asyncio.get_running_loop()
         renewed = self._asked
@@ -110,8 +112,11 @@ class Leader:
             _log.warning("the Lease cannot be read: %s", error)
             return False
         holder = lease["spec"].get("holderIdentity")
-        if holder and holder != self._identity and not self._expired(lease):
-            return False
+        if holder and holder != self._identity:
+            if self._leads:
+                raise LostLease(f"the Lease {self._namespace}/{LEASE} is held by {holder} now")
+            if not self._expired(lease):
+                return False
         return await self._write(lease)
 
     def _expired(self, lease: dict[str, Any]) -> bool:
