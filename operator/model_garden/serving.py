@@ -50,11 +50,11 @@ def uses(name: str, spec: Object, made: Object) -> list[Use]:
         found.append(Use("vllm", "vLLM", f"vllm serve {merged} --served-model-name {name}"))
         found.append(Use("kserve", "KServe", _kserve(name, spec, merged)))
         return found
-    if problem := not_served_by_vllm(spec):
+    if problem := not_served_by_vllm(spec, made):
         return [*found, Use("vllm", "vLLM", "", f"vLLM does not serve this adapter: {problem}. {_fix(name, made)}")]
     adapter = made.get("adapterPath") or made["path"]
     text = (
-        f"vllm serve {spec['baseModel']} \\\n  --enable-lora --max-lora-rank {_rank_flag(_rank(spec))} \\\n"
+        f"vllm serve {spec['baseModel']} \\\n  --enable-lora --max-lora-rank {_rank_flag(_rank(spec, made))} \\\n"
         f"  --lora-modules {name}={adapter}"
     )
     return [
@@ -64,7 +64,7 @@ def uses(name: str, spec: Object, made: Object) -> list[Use]:
     ]
 
 
-def not_served_by_vllm(spec: Object) -> str | None:
+def not_served_by_vllm(spec: Object, made: Object) -> str | None:
     """Why vLLM would refuse the adapter of a job, or leave out a part of it; None if it serves it whole.
 
     Source: https://github.com/vllm-project/vllm/blob/main/vllm/lora/peft_helper.py
@@ -77,8 +77,8 @@ def not_served_by_vllm(spec: Object) -> str | None:
         return f"modulesToSave ({', '.join(whole)})"
     if lora.get("finetuneVisionLayers"):
         return "finetuneVisionLayers, since it leaves out the adapter of most vision towers without an error"
-    if _rank(spec) > VLLM_RANKS[-1]:
-        return f"its rank {_rank(spec)} is above {VLLM_RANKS[-1]}"
+    if (rank := _rank(spec, made)) > VLLM_RANKS[-1]:
+        return f"its rank {rank} is above {VLLM_RANKS[-1]}"
     return None
 
 
@@ -100,8 +100,10 @@ def _whole_model(spec: Object, made: Object) -> str | None:
     return str(made["path"]) if spec.get("adapter") == "none" else None
 
 
-def _rank(spec: Object) -> int:
-    """The rank of the saved adapter."""
+def _rank(spec: Object, made: Object) -> int:
+    """The rank of the saved adapter; before it is saved, the one that the spec asks for."""
+    if saved := made.get("loraRank"):
+        return int(saved)
     lora = spec.get("loraConfig") or {}
     doubled = str(lora.get("initLoraWeights") or "").startswith(_STARTS_FROM_BASE)
     return int(lora.get("r") or 16) * (2 if doubled else 1)

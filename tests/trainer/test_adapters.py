@@ -76,7 +76,7 @@ def test_a_kind_of_adapter_learns_resumes_and_is_right_on_the_base_model(
 ) -> None:
     job = config("whole", TEXT, QUICK, STEPS, {"loraConfig": KINDS[kind]})
     outcome, told = workspace.train(job)
-    assert outcome.output is not None and outcome.output.verified
+    assert outcome.output is not None and outcome.output.verified and outcome.output.lora_rank == 4
     assert told.losses[3] < told.losses[1]
 
     base = AutoModelForCausalLM.from_pretrained("models/qwen2", dtype=torch.float32)
@@ -125,7 +125,7 @@ def test_tied_embeddings_are_merged_as_they_were_trained(
 
     job = {"baseModel": "./models/tied", "saveMethod": "merged_16bit", "loraConfig": named}
     outcome, _ = workspace.train(config("out", TEXT, QUICK, STEPS, job))
-    assert outcome.output is not None and outcome.output.verified
+    assert outcome.output is not None and outcome.output.verified and outcome.output.lora_rank == 4
     merged = AutoModelForCausalLM.from_pretrained("models/out/merged", dtype=torch.float32)
     assert peft_adapter.is_tied(merged) is tied
     assert float((logits(merged) - trained[0]).norm() / trained[0].norm()) < 0.01  # 16-bit rounding
@@ -175,7 +175,7 @@ def test_training_continues_from_an_adapter_where_it_ended(workspace: Workspace)
         "whole", TEXT, QUICK, {"datasetPath": "./data/few.jsonl", "hyperparameters": {"maxSteps": 3}}, further
     )
     outcome, _ = workspace.train(whole)
-    assert outcome.output is not None and outcome.output.verified
+    assert outcome.output is not None and outcome.output.verified and outcome.output.lora_rank == 4
     broken = whole.model_copy(update={"spec": whole.spec.model_copy(update={"output_dir": "./models/broken"})})
     requests = StopRequests()
     with pytest.raises(Stopped):

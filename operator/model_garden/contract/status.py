@@ -276,6 +276,8 @@ class OutputStatus(Report):
     """Folder of the model, relative to the workspace."""
     adapter_path: str | None = None
     """Folder of the LoRA adapter."""
+    lora_rank: int | None = None
+    """Largest rank of the LoRA adapter."""
     merged_path: str | None = None
     """Folder of the merged model."""
     gguf_path: str | None = None

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -166,11 +167,13 @@ def exporting(what: str) -> Any:
 
 def status(output: Path, made: Exports, steps: int, final_loss: float | None, model_class: str) -> OutputStatus:
     """The output as the status shows it, not verified yet. Without an adapter, its folder holds the whole model."""
-    adapted = (output / "adapter_config.json").is_file()
+    adapter = output / "adapter_config.json"
+    adapted = adapter.is_file()
     merged = made.merged or (None if adapted else output)
     return OutputStatus(
         path=relative(output),
         adapter_path=relative(output) if adapted else None,
+        lora_rank=_rank(json.loads(adapter.read_text(encoding="utf-8"))) if adapted else None,
         merged_path=relative(merged) if merged else None,
         gguf_path=relative(made.gguf) if made.gguf else None,
         model_class=model_class,
@@ -179,3 +182,9 @@ def status(output: Path, made: Exports, steps: int, final_loss: float | None, mo
         final_loss=final_loss,
         verified=False,
     )
+
+
+def _rank(config: Mapping[str, Any]) -> int:
+    """The largest rank of an adapter, by peft's config of it."""
+    ranks: list[int] = [config["r"], *(config.get("rank_pattern") or {}).values()]
+    return max(ranks)
