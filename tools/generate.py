@@ -1,8 +1,8 @@
 """Rewrites, or with --check compares, every file that is generated from another one.
 
 Every file that names the version gets it from ``model_garden.__version__``. ``manifests/crd.yaml``, the chart's copy
-and docs/reference/spec.md come from the models, ``manifests/operator.yaml`` from the chart, and three tables in guides
-from the registry of row formats, the form's use cases and the table of failure reasons.
+and docs/reference/spec.md come from the models, ``manifests/operator.yaml`` from the chart, and four tables in guides
+from the registry of row formats, the form's use cases, the table of failure reasons and the memory estimate.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tools.reference.known_faults import known_faults_reference
 from tools.reference.metrics import metrics_reference
 from tools.reference.rest import rest_reference
 from tools.reference.settings import settings_reference
+from tools.reference.sizing import sizing_table
 from tools.reference.spec import spec_reference
 from tools.reference.status import status_reference
 
@@ -41,6 +42,7 @@ OPERATOR_HEADER = "# Rendered from charts/model-garden by `make generate`; chang
 NAMESPACE = "model-garden"
 FORMATS = re.compile(r"(<!-- formats:begin -->\n).*?(<!-- formats:end -->)", re.DOTALL)
 USE_CASES = re.compile(r"(<!-- use-cases:begin -->\n).*?(<!-- use-cases:end -->)", re.DOTALL)
+SIZES = re.compile(r"(<!-- sizing:begin -->\n).*?(<!-- sizing:end -->)", re.DOTALL)
 REASONS = re.compile(r"(<!-- reasons:begin -->\n).*?(<!-- reasons:end -->)", re.DOTALL)
 VERSION = re.compile(r"(^(?:version|appVersion): |/(?:operator|trainer):)\d+\.\d+\.\d+\S*?(?=[`\s)])", re.MULTILINE)
 WITH_VERSION = [
@@ -51,7 +53,8 @@ WITH_VERSION = [
     ROOT / "docs" / "data.md",
     ROOT / "docs" / "install.md",
 ]
-STATUS_GUIDE = ROOT / "docs" / "status.md"
+TROUBLESHOOT = ROOT / "docs" / "troubleshoot.md"
+SIZING = ROOT / "docs" / "sizing.md"
 REFERENCE = ROOT / "docs" / "reference"
 VISION_GUIDE = ROOT / "docs" / "08-vision-language-training.md"
 
@@ -90,9 +93,14 @@ def output_folder() -> str:
     return output_folder_reference()
 
 
-def status_guide() -> str:
-    """The guide to the status with a current table of failure reasons."""
-    return REASONS.sub(lambda found: found[1] + reasons.markdown_table() + "\n" + found[2], STATUS_GUIDE.read_text())
+def troubleshoot() -> str:
+    """The page of reasons with a current table of failures."""
+    return REASONS.sub(lambda found: found[1] + reasons.markdown_table() + "\n" + found[2], TROUBLESHOOT.read_text())
+
+
+def sizing() -> str:
+    """The page of sizes with current estimates."""
+    return SIZES.sub(lambda found: found[1] + sizing_table() + "\n" + found[2], SIZING.read_text())
 
 
 def with_version(path: Path) -> str:
@@ -119,7 +127,8 @@ GENERATED: list[tuple[Path, Callable[[], str]]] = [
     (REFERENCE / "permissions.md", permissions_reference),
     (CHART / "README.md", partial(chart_reference, CHART / "values.yaml")),
     (VISION_GUIDE, vision_guide),
-    (STATUS_GUIDE, status_guide),
+    (TROUBLESHOOT, troubleshoot),
+    (SIZING, sizing),
 ]
 
 

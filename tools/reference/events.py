@@ -19,8 +19,8 @@ OUTCOME = f"""
 ## Outcome
 
 When it ends, the trainer writes one JSON object of at most {TERMINATION_MESSAGE_BYTES} bytes to the termination message
-of the container, or to the file that `MODEL_GARDEN_TERMINATION_LOG` names. [status.md](../status.md#failures) lists the
-reasons.
+of the container, or to the file that `MODEL_GARDEN_TERMINATION_LOG` names.
+[troubleshoot.md](../troubleshoot.md#the-job-failed) lists the reasons.
 """
 
 

@@ -90,9 +90,10 @@ the job as it is.
 
 A data set is a data file in `./data`, or a folder there with data files and their images. `POST /api/v1/datasets`
 stores the files of a `multipart/form-data` body in a folder; the file name of each part is its path in that folder.
-In `receipts`, this sends all files:
+This sends all files of the folder `receipts`:
 
 ```bash
+cd receipts
 find . -type f -printf 'form = "files=@\\"%P\\";filename=\\"%P\\""\\n' |
   curl "http://localhost:8000/api/v1/datasets?folder=receipts" --config -
 ```

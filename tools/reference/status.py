@@ -10,8 +10,8 @@ from tools.reference.markdown import page, table
 
 INTRODUCTION = """
 The operator writes the status; no one else should. `kubectl explain trainingjob.status` says the same as this page.
-Times are RFC 3339 in UTC. [status.md](../status.md) explains the phases and the failure reasons, and
-[spec.md](spec.md) the fields of `effectiveSpec`.
+Times are RFC 3339 in UTC. [status.md](../status.md) explains the phases, [troubleshoot.md](../troubleshoot.md) the
+reasons, and [spec.md](spec.md) the fields of `effectiveSpec`.
 """
 
 

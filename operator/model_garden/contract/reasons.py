@@ -1,8 +1,8 @@
 """The failure reasons of a job: for each its exit code, whether a retry helps, and what to do.
 
 The exit codes of the trainer, the ``podFailurePolicy`` of the Job, the reason that the controller gives an exit code
-and the table in docs/status.md are all made from ``REASONS``. To add a reason, add a row, and if the trainer raises it,
-its name to ``TrainerReason``.
+and the table in docs/troubleshoot.md are all made from ``REASONS``. To add a reason, add a row, and if the trainer
+raises it, its name to ``TrainerReason``.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def reason_of_exit_code(code: int | None) -> str:
 
 
 def markdown_table() -> str:
-    """The table of failure reasons for docs/status.md."""
+    """The table of failure reasons for docs/troubleshoot.md."""
     return "\n".join(_rows())
 
 

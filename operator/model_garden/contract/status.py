@@ -306,7 +306,7 @@ class Failure(Report):
     """Why the job failed, with the fix in the message."""
 
     reason: str
-    """Failure reason; docs/status.md lists them."""
+    """Failure reason; docs/troubleshoot.md lists them."""
     message: str
     """What failed, and the fix."""
     exit_code: int | None = None
