@@ -76,8 +76,7 @@ class StatusWriter:
         self._store.put_training_job(updated, written=True)
         self._report(resource, before, after)
         if finished(after) and not finished(before):
-            for tell in self._told:
-                tell(updated)
+            self._tell(updated)
 
     def _report(self, resource: Object, before: TrainingJobStatus, after: TrainingJobStatus) -> None:
         """Post an Event for a change of phase, and for a reason of which people must be warned."""
@@ -87,6 +86,14 @@ class StatusWriter:
             self._events.post(resource, str(after.phase), why, "Warning" if after.phase == "Failed" else "Normal")
         if reason(after) in WARNED_OF and reason(before) != reason(after):
             self._events.post(resource, reason(after), why, "Warning")
+
+    def _tell(self, job: Object) -> None:
+        """A fault of those who are told must not be one of the job, whose end is written."""
+        for tell in self._told:
+            try:
+                tell(job)
+            except Exception:
+                _log.exception("an unexpected error kept the end of the job from being told")
 
     def forget(self, uid: str) -> None:
         """Drop what is kept of a TrainingJob that is finished or gone."""
