@@ -1,4 +1,4 @@
-"""Try every path of the trainer that needs a GPU, then time its steps.
+"""Time the trainer's steps on a GPU, then try every path that needs one.
 
     python -m tools.gpu_check --out FOLDER [--packages dist/gpu-packages]    a machine with a GPU, from the checkout
     python -m tools.gpu_check --out FOLDER --quick                           any machine: tiny models, on the CPU
@@ -20,11 +20,11 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from tools.gpu_check import lanes
-from tools.gpu_check.plan import BACKENDS, Lane, plan
+from tools.gpu_check.plan import BACKENDS, plan
 
 NEEDED_GB = 20
 CPUS_PER_LANE = 2
@@ -65,7 +65,7 @@ def main() -> None:
         runs = lanes.Runs(
             folder=folder,
             out=out,
-            deadline=time.monotonic() + 60 * (options.minutes or (60 if options.quick else 9)),
+            deadline=time.monotonic() + 60 * (options.minutes or (60 if options.quick else 20)),
             quick=options.quick,
             environment=lanes.environment(options.packages, quick=options.quick, folder=folder),
             tell=results,
@@ -79,30 +79,16 @@ def main() -> None:
 
 
 def _run(options: argparse.Namespace, runs: lanes.Runs, results: Results) -> str:
-    """Write the models, then check in parallel, then measure one after the other; the report."""
+    """Write the models, then measure one after the other, then check in parallel; the report.
+
+    Measurements come first: they need the GPU alone, and checks take what is left of the time.
+    """
     at_once = 1 if options.quick else max(1, (os.cpu_count() or 1) // CPUS_PER_LANE // len(BACKENDS))
     make, checks, measured = plan(quick=options.quick, only=options.only, at_once=at_once)
-    written = threading.Event()
-
-    def tell(row: lanes.Row, said: str) -> None:
-        results(row, said)
-        if row.section == make.sections[0].name:
-            written.set()
-
-    def write() -> None:
-        lanes.run(make, replace(runs, tell=tell))
-        written.set()
-
-    def check(lane: Lane) -> None:
-        written.wait()
+    for lane in (make, *measured):
         lanes.run(lane, runs)
-
-    with ThreadPoolExecutor(1 if options.quick else len(checks) + 1) as pool:
-        done = [pool.submit(write), *(pool.submit(check, lane) for lane in checks)]
-    for future in done:
-        future.result()
-    for lane in measured:
-        lanes.run(lane, runs)
+    with ThreadPoolExecutor(1 if options.quick else max(1, len(checks))) as pool:
+        list(pool.map(lambda lane: lanes.run(lane, runs), checks))
     from tools.gpu_check.report import agreement_rows, report
 
     for row in agreement_rows(results.rows):
@@ -120,7 +106,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--packages", type=Path, help="folder of packages that the machine lacks")
     parser.add_argument("--only", default="", metavar="REGEX", help="sections in whose name it is found")
     parser.add_argument(
-        "--minutes", type=float, help="what is not done by then has failed (default 9, with --quick 60)"
+        "--minutes", type=float, help="what is not done by then has failed (default 20, with --quick 60)"
     )
     parser.add_argument("--quick", action="store_true", help="tiny models on the CPU: shows that the checks work")
     options = parser.parse_args()

@@ -171,9 +171,9 @@ AGREEMENTS = [
 
 def _models() -> list[Section]:
     return [
-        Section("small models and rows", "make", 200, {"make": "small"}),
+        Section("small models and rows", "make", 300, {"make": "small"}),
         Section("a base model of 4-bit weights", "make", 60, {"make": "4-bit"}),
-        Section("the benchmark's model", "make", 200, {"make": "real"}),
+        Section("the benchmark's model", "make", 300, {"make": "real"}),
     ]
 
 
@@ -192,36 +192,36 @@ def _vision(backend: str) -> list[Section]:
     evaluated = {"validationFraction": 0.2, "hyperparameters": {"evalSteps": 3}}
     return [
         _job(backend, "vision, 4-bit", 200),
-        _job(backend, "vision, packed", 200, packed),
-        _job(backend, "stop and resume", 200, stop_after=STOP_AFTER),
-        _job(backend, "evaluation", 200, evaluated),
-        _job(backend, "too little memory for the batch", 200, gpu_gib=SCARCE_GIB[backend]),
-        _job(backend, "memory that runs out", 200, gpu_gib=SCARCE_GIB[backend], scarce_from=STOP_AFTER),
+        _job(backend, "vision, packed", 300, packed),
+        _job(backend, "stop and resume", 300, stop_after=STOP_AFTER),
+        _job(backend, "evaluation", 300, evaluated),
+        _job(backend, "too little memory for the batch", 300, gpu_gib=SCARCE_GIB[backend]),
+        _job(backend, "memory that runs out", 300, gpu_gib=SCARCE_GIB[backend], scarce_from=STOP_AFTER),
     ]
 
 
 def _weights(backend: str) -> list[Section]:
     return [
-        _job(backend, "a base model of 4-bit weights", 200, {"baseModel": SMALL_4BIT}),
-        _job(backend, "vision, 8-bit", 200, {"quantization": "8bit"}),
-        _job(backend, "vision, 16-bit", 200, {"quantization": "16bit"}),
-        _job(backend, "vision tower adapted", 200, {"loraConfig": {"finetuneVisionLayers": True}}),
+        _job(backend, "a base model of 4-bit weights", 300, {"baseModel": SMALL_4BIT}),
+        _job(backend, "vision, 8-bit", 300, {"quantization": "8bit"}),
+        _job(backend, "vision, 16-bit", 300, {"quantization": "16bit"}),
+        _job(backend, "vision tower adapted", 300, {"loraConfig": {"finetuneVisionLayers": True}}),
     ]
 
 
 def _text(backend: str) -> list[Section]:
     packed = {"hyperparameters": {"packing": True}}
     return [
-        _job(backend, "text, 4-bit", 200, vision=False),
-        _job(backend, "text, packed", 200, packed, vision=False),
+        _job(backend, "text, 4-bit", 300, vision=False),
+        _job(backend, "text, packed", 300, packed, vision=False),
     ]
 
 
 def _exports(backend: str) -> list[Section]:
     merged = "merged_16bit" if backend == "unsloth" else "merged_4bit"
     return [
-        _job(backend, merged, 200, {"saveMethod": merged, "datasetPath": TWO_ROWS}, verify=True),
-        _job(backend, "verify", 200, {"datasetPath": TWO_ROWS}, verify=True),
+        _job(backend, merged, 300, {"saveMethod": merged, "datasetPath": TWO_ROWS}, verify=True),
+        _job(backend, "verify", 300, {"datasetPath": TWO_ROWS}, verify=True),
     ]
 
 
@@ -234,9 +234,9 @@ def _methods() -> list[Section]:
         "rewards": {"functions": ["similarity"]},
     }
     return [
-        _job("transformers", "DPO", 200, pairs, vision=False),
-        _job("transformers", "GRPO, text", 200, rewarded, {"datasetPath": TEXT_PROMPTS}, vision=False),
-        _job("transformers", "GRPO, vision", 200, rewarded, {"datasetPath": VISION_PROMPTS}),
+        _job("transformers", "DPO", 300, pairs, vision=False),
+        _job("transformers", "GRPO, text", 300, rewarded, {"datasetPath": TEXT_PROMPTS}, vision=False),
+        _job("transformers", "GRPO, vision", 300, rewarded, {"datasetPath": VISION_PROMPTS}),
     ]
 
 
@@ -246,7 +246,7 @@ def _step_time(backend: str) -> list[Section]:
     real: dict[str, Any] = {"baseModel": REAL, "hyperparameters": {"maxSeqLength": 4096}}
 
     def case(way: str, given: dict[str, Any], **more: Any) -> Section:
-        section = _job(backend, way, 200, real, {"hyperparameters": given}, timed=True, **more)
+        section = _job(backend, way, 300, real, {"hyperparameters": given}, timed=True, **more)
         return replace(section, name=f"step time, {section.name}")
 
     parts = replace(_job(backend, "parts of a step", 60, real), kind="parts")
@@ -265,7 +265,7 @@ def _plain(backend: str) -> list[Section]:
         sizes = {"batchSize": batch, "gradientAccumulationSteps": EFFECTIVE_BATCH // batch, "autoBatchSize": False}
         given = {"hyperparameters": {"maxSteps": WARM_UP + steps, "maxSeqLength": 4096, **sizes}}
         name = f"{batch} x {EFFECTIVE_BATCH // batch}"
-        section = _job(backend, name, 200, {"baseModel": REAL}, given, timed=True)
+        section = _job(backend, name, 300, {"baseModel": REAL}, given, timed=True)
         return replace(section, name=f"step time, plain {library}: {name}", kind="plain")
 
     return [case(EFFECTIVE_BATCH, TIMED), case(1, TIMED_SLOWLY)]
