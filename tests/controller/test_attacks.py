@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from model_garden.builders.job import job
 from model_garden.builders.plan import plan
@@ -20,6 +22,7 @@ from tests.controller.test_rights import kubeconfig_of_the_chart
 
 pytestmark = pytest.mark.cluster
 
+GUIDE = Path(__file__).parents[2] / "docs" / "security.md"
 NAMESPACE = "hostile"
 SPEC: Object = {
     "baseModel": "tiny/model",
@@ -124,7 +127,7 @@ def documents(text: str) -> Iterator[Object]:
         text = text[end:]
 
 
-def named(changes: dict[str, Object]) -> list[Object]:
+def named(changes: dict[Any, Object]) -> list[Object]:
     return [training_job(f"attack-{number}", change) for number, change in enumerate(changes.values())]
 
 
@@ -263,3 +266,49 @@ def test_who_may_edit_jobs_may_not_write_their_status(hostile: OperatorHarness) 
         asked = (verb, what, f"--subresource={subresource}")
         done = hostile.cluster.try_kubectl("auth", "can-i", *asked, "--as=mallory", "-n", NAMESPACE)
         assert done.stdout.strip() == answer, asked
+
+
+DIGEST = "sha256:" + "a" * 64
+NAMED = {"name": "training-keys"}
+LIMITED: list[tuple[Object, str]] = [
+    ({"image": f"evil.example.com/x@{DIGEST}"}, "spec.image"),
+    ({"image": "registry.example.com/trainer:latest"}, "spec.image"),
+    ({"podTemplate": {"serviceAccountName": "powerful"}}, "spec.podTemplate.serviceAccountName"),
+    ({"hubTokenSecret": {"name": "other", "key": "token"}}, "name only Secrets"),
+    ({"storage": {"credentialsSecret": "other"}}, "name only Secrets"),
+    ({"reportTo": ["mlflow"], "tracking": {"secret": "other"}}, "name only Secrets"),
+    ({"podTemplate": {"imagePullSecrets": [{"name": "other"}]}}, "name only Secrets"),
+    ({"podTemplate": {"envFrom": [{"secretRef": NAMED}, {"secretRef": {"name": "other"}}]}}, "name only Secrets"),
+    (
+        {"podTemplate": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}}]}},
+        "name only Secrets",
+    ),
+    ({"method": "grpo", "rewards": {"functions": ["mine"], "file": "./data/mine.py"}}, "spec.rewards.file"),
+]
+ALLOWED: list[Object] = [
+    {},
+    {
+        "image": f"registry.example.com/team/trainer@{DIGEST}",
+        "hubTokenSecret": NAMED | {"key": "token"},
+        "podTemplate": {
+            "serviceAccountName": "trainer",
+            "envFrom": [{"secretRef": NAMED}, {"configMapRef": {"name": "any"}}],
+            "env": [{"name": "A", "value": "b"}],
+        },
+    },
+]
+
+
+def test_the_policy_of_the_guide_limits_what_jobs_may_name(hostile: OperatorHarness) -> None:
+    cluster = hostile.cluster
+    policy = GUIDE.read_text().split("```yaml\n")[1].split("```")[0]
+    cluster.apply(*YAML(typ="safe", pure=True).load_all(policy))
+    hostile.kubectl("label", "namespace", NAMESPACE, "training=limited")
+    jobs = [training_job(f"limited-{number}", changes) for number, (changes, _) in enumerate(LIMITED)]
+    cluster.until(lambda: not create(cluster, jobs[:1], "strict")[0], "the policy is in force")
+    for one, (_, rule) in zip(jobs, LIMITED, strict=True):
+        stored, refusal = create(cluster, [one], "strict")
+        assert stored == [] and rule in refusal, (one["spec"], refusal)
+    stored, refusal = create(cluster, named(dict(enumerate(ALLOWED))), "strict")
+    assert len(stored) == len(ALLOWED), refusal
+    hostile.kubectl("label", "namespace", NAMESPACE, "training-")

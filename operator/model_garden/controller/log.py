@@ -31,8 +31,12 @@ class TextFormatter(logging.Formatter):
     """``time level namespace/name message``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and a traceback below it where there is one."""
-        line = f"{_time(record)} {record.levelname:<7} {about.get()} {record.getMessage()}"
+        """One line, and a traceback below it where there is one.
+
+        Other lines of a message are indented, so that no text of a job looks like a line of the operator.
+        """
+        message = "\n  ".join(record.getMessage().splitlines())
+        line = f"{_time(record)} {record.levelname:<7} {about.get()} {message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
