@@ -97,7 +97,7 @@ def hostile(crd: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     harness = OperatorHarness(crd, NAMESPACE, folder)
     harness.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     harness.kubeconfig = kubeconfig_of_the_chart(harness, folder, f"watchNamespaces={{{NAMESPACE}}}")
-    harness.start_operator()
+    harness.start_operator(TRAINER_COMMAND='["python", "-m", "tests.controller.hostile_trainer"]')
     yield harness
     harness.stop_operator()
 
@@ -244,6 +244,17 @@ def test_the_pod_of_a_powerful_service_account_has_no_token(hostile: OperatorHar
     assert pod["spec"]["serviceAccountName"] == "powerful"
     assert "serviceaccount" not in json.dumps(pod["spec"]["volumes"]).lower()
     assert "/var/run/secrets" not in json.dumps(pod["spec"]["containers"])
+
+
+@pytest.mark.parametrize("message", ["deep", "forged"])
+def test_a_hostile_trainer_harms_its_own_job_alone(hostile: OperatorHarness, message: str) -> None:
+    """What it prints and leaves is no reason for a traceback, for a job without an end, or for another job to wait."""
+    variable = {"name": "HOSTILE", "value": message}
+    hostile.cluster.apply(training_job(f"hostile-{message}", {"podTemplate": {"env": [variable]}, "backoffLimit": 0}))
+    status = hostile.until(f"hostile-{message}", "Succeeded")
+    assert "Traceback" not in hostile.log.read_text()
+    assert "\x1b" not in json.dumps(status)
+    assert status["warnings"] and status["progress"]["step"] == 2, "what can be read is read"
 
 
 def test_a_label_of_another_job_fails_the_job_in_words(hostile: OperatorHarness) -> None:

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from model_garden.contract.memory_estimate import Estimate
 from model_garden.contract.model import Report
 from model_garden.contract.status import DatasetStatus, EvaluationStatus, OutputStatus, Progress, Stage
+from model_garden.contract.time import Time
 
 TERMINATION_MESSAGE_BYTES = 4096
 EVENT_PREFIX = '{"event":'
@@ -27,7 +28,7 @@ class StageEvent(Report):
     """The stage."""
     detail: str | None = None
     """More about it for people, such as bytes fetched or rows read."""
-    time: str | None = None
+    time: Time | None = None
     """When it was reported."""
 
 
@@ -92,7 +93,7 @@ class WarningEvent(Report):
     event: Literal["warning"] = "warning"
     message: str
     """What to know, and what to do about it."""
-    time: str | None = None
+    time: Time | None = None
     """When it was reported."""
 
 
@@ -164,9 +165,28 @@ def parse_event(line: str) -> Event | None:
     if not line.startswith(EVENT_PREFIX):
         return None
     try:
+        _loads(line)
         return _EVENT.validate_json(line)
-    except ValidationError:
+    except ValueError:
         return None
+
+
+def _loads(text: str) -> Any:
+    """What another part wrote as JSON, as far as the API server can store it.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply, or has an integer of more than 64 bits.
+    """
+    try:
+        return json.loads(text, parse_int=_integer)
+    except RecursionError as error:
+        raise ValueError("JSON that is nested too deeply") from error
+
+
+def _integer(digits: str) -> int:
+    if not -(2**63) <= (value := int(digits)) < 2**63:
+        raise ValueError(f"{digits[:40]} has more than 64 bits")
+    return value
 
 
 def termination_message(outcome: Outcome) -> str:
@@ -198,7 +218,7 @@ def parse_outcome(message: str | None) -> Outcome | None:
     if not message or not message.lstrip().startswith("{"):
         return None
     try:
-        found = json.loads(message)
+        found = _loads(message)
     except ValueError:
         return None
     while True:

@@ -9,6 +9,7 @@ from pydantic import Field
 from model_garden.contract.memory_estimate import Estimate
 from model_garden.contract.model import Report
 from model_garden.contract.options import Tracker
+from model_garden.contract.time import Time
 
 Phase = Literal[
     "Pending", "Preparing", "Queued", "Starting", "Running", "Suspended", "Succeeded", "Failed", "Cancelled"
@@ -81,10 +82,10 @@ class Progress(Report):
     metrics: dict[str, float] | None = None
     """Means of the method's own figures since the last report, by TRL's names, such as rewards/margins. Names that
     begin with eval_ are of the last evaluation."""
-    estimated_completion_time: str | None = None
+    estimated_completion_time: Time | None = None
     """Estimated time of the end of the run, with evaluations, checkpoints, export and verification. The answers of
     spec.evaluation are not counted."""
-    last_report_time: str | None = None
+    last_report_time: Time | None = None
     """Time of the last report of the trainer."""
 
 
@@ -114,7 +115,7 @@ class StageTime(Report):
     """Name of the pod."""
     stage: Stage
     """The stage."""
-    entered_time: str
+    entered_time: Time
     """When the pod entered the stage last."""
     first_entered_time: str | None = None
     """When the pod entered the stage first, if that was another time."""
@@ -133,7 +134,7 @@ class CountedWarning(Report):
     """The last message. Messages that differ only in their numbers are counted as one."""
     count: int = 1
     """How often it was reported, at most once a second."""
-    last_time: str
+    last_time: Time
     """When it was reported last."""
 
 
@@ -254,7 +255,7 @@ class EvaluationStatus(Report):
     """Scores of the trained model and of the base model."""
     path: str | None = None
     """File with every answer and its scores, relative to the workspace."""
-    completion_time: str | None = None
+    completion_time: Time | None = None
     """When the last row was answered."""
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 
 def timestamp(moment: datetime | None = None) -> str:
@@ -14,3 +17,13 @@ def timestamp(moment: datetime | None = None) -> str:
     Source: https://github.com/kubernetes/apimachinery/blob/master/pkg/apis/meta/v1/time.go
     """
     return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _check(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time needs a zone, such as Z")
+    return text
+
+
+Time = Annotated[str, AfterValidator(_check)]
+"""A time that another part has written, as ISO 8601 with its zone."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from model_garden.cluster import Cluster, ClusterError, follow_log
 from model_garden.contract.names import TRAINER_CONTAINER
-from model_garden.contract.progress import ProgressEvent, parse_event
+from model_garden.contract.progress import Event, ProgressEvent, parse_event
 from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller.store import Key
 from model_garden.controller.trainer_events import Training, fold, recorded
@@ -118,7 +118,7 @@ class ProgressStreams:
         try:
             async for line in follow_log(self._cluster, pod, key.namespace, container=TRAINER_CONTAINER):
                 event = parse_event(line)
-                if event is not None:
+                if event is not None and len(line) <= _most_characters(event):
                     run.training = fold(run.training, pod, event)
                     wake(key)
                     if isinstance(event, ProgressEvent):
@@ -129,3 +129,8 @@ class ProgressStreams:
             _log.warning("the log of pod %s cannot be followed, again in %d s: %s", pod, _RETRY_SECONDS, error)
             return False
         return True
+
+
+def _most_characters(event: Event) -> int:
+    """The length of a line of which something goes into the status, which has to stay below the 1.5 MiB of etcd."""
+    return 4 * 1024 if isinstance(event, ProgressEvent) else 16 * 1024
