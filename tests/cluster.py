@@ -8,15 +8,21 @@ A test asks for the fixture `cluster` (tests/conftest.py):
         cluster.until(lambda: cluster.get("pod", "x")["status"]["phase"] == "Running")
 """
 
+import base64
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from devcluster.processes import Process
@@ -36,6 +42,72 @@ def devcluster(*arguments: str, environment: dict[str, str] | None = None) -> "s
     return subprocess.run(command, capture_output=True, text=True, check=False, env=variables | (environment or {}))
 
 
+class Reader:
+    """Reads objects as ``kubectl get`` does, in 2 ms of CPU time, not 85: a test that waits reads all the time."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        config = json.loads(kubeconfig.read_text())
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        self._server: str = cluster["server"]
+        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        context = ssl.create_default_context(cadata=authority)
+        with NamedTemporaryFile() as pair:
+            pair.write(b"".join(base64.b64decode(user[f"client-{part}-data"]) for part in ("key", "certificate")))
+            pair.flush()
+            context.load_cert_chain(pair.name)
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        self._collections: dict[str, tuple[str, bool]] = {}
+
+    def get(self, kind: str, name: str, namespace: str, selector: str) -> Any:
+        """An object, or without a name the list of objects; None for an object that is not there."""
+        path, namespaced = self._collection(kind)
+        if namespaced:
+            group, _, plural = path.rpartition("/")
+            path = f"{group}/namespaces/{namespace}/{plural}"
+        if name:
+            found = self._read(f"{path}/{name}")
+            return found and _shown(found)
+        found = self._read(f"{path}?{urllib.parse.urlencode({'labelSelector': selector})}")
+        own = {"apiVersion": found["apiVersion"], "kind": found["kind"].removesuffix("List")}
+        return [_shown(own | each) for each in found["items"]]
+
+    def _collection(self, kind: str) -> tuple[str, bool]:
+        """The path of a kind's collection, and whether it is one of a namespace."""
+        if kind not in self._collections:  # nor is a kind whose definition was applied since
+            versions = [group["preferredVersion"]["groupVersion"] for group in self._read("/apis")["groups"]]
+            for path in ("/api/v1", *(f"/apis/{version}" for version in versions)):
+                for each in (self._read(path) or {"resources": []})["resources"]:
+                    names = (each["name"], each["singularName"], each["kind"].lower(), *each.get("shortNames", ()))
+                    group = path.split("/")[2] if path.startswith("/apis/") else ""
+                    if "/" not in each["name"]:
+                        for known in (*names, f"{each['name']}.{group}"):
+                            self._collections.setdefault(known, (f"{path}/{each['name']}", each["namespaced"]))
+        assert kind in self._collections, f"the API server has no {kind}"
+        return self._collections[kind]
+
+    def _read(self, path: str) -> Any:
+        """What a path answers; None if nothing is there. Waits for a server that asks to be asked again."""
+        while True:
+            try:
+                with self._opener.open(self._server + path, timeout=PATIENCE) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code == 404:
+                        return None
+                    after = error.headers.get("Retry-After")
+                    assert after, f"GET {path}: {error.code} {error.read().decode()}"
+                time.sleep(float(after))
+
+
+def _shown(found: Object) -> Object:
+    """An object without what kubectl leaves out."""
+    found["metadata"].pop("managedFields", None)
+    return found
+
+
 class TestCluster:
     """A running devcluster and the few calls tests need."""
 
@@ -45,12 +117,14 @@ class TestCluster:
         self.directory = directory
         self.kubeconfig = directory / "kubeconfig"
         self._kubectl: list[str] | None = None
+        self._reader: Reader | None = None
 
     def up(self, *options: str) -> str:
         """Brings it up; returns what the command printed."""
         done = devcluster("up", "--dir", str(self.directory), *options)
         assert done.returncode == 0, f"devcluster up failed:\n{done.stdout}{done.stderr}"
         binaries = devcluster("build")
+        self._reader = None
         self._kubectl = [str(Path(binaries.stdout.strip()) / "kubectl"), f"--kubeconfig={self.kubeconfig}"]
         return done.stdout
 
@@ -81,12 +155,9 @@ class TestCluster:
 
     def get(self, kind: str, name: str = "", namespace: str = "default", selector: str = "") -> Any:
         """An object, or without a name the list of objects; None for an object that is not there."""
-        words = ["get", kind, *([name] if name else []), "-n", namespace, "-o", "json", "--ignore-not-found"]
-        printed = self.kubectl(*words, *(["-l", selector] if selector else []))
-        found = json.loads(printed) if printed.strip() else None
-        if name:
-            return found
-        return found["items"] if found else []
+        if self._reader is None:
+            self._reader = Reader(self.kubeconfig)
+        return self._reader.get(kind, name, namespace, selector)
 
     def until(self, condition: Callable[[], Any], what: str = "", seconds: float = PATIENCE) -> Any:
         """Waits until the condition holds (is truthy) and returns its value; fails the test if it never does."""
