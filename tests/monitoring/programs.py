@@ -79,7 +79,7 @@ def prometheus(folder: Path, targets: Sequence[int], rules: Path) -> Iterator[Pr
         "honor_labels": True,
         "static_configs": [{"targets": [f"127.0.0.1:{target}" for target in targets]}],
     }
-    every = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+    every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     config = {"global": every, "scrape_configs": [scrape], "rule_files": [str(rules)]}
     (folder / "prometheus.json").write_text(json.dumps(config))
     command = [

@@ -81,10 +81,10 @@ def test_the_figures_are_those_of_the_status(watched: Prometheus, garden: Operat
 
 
 def test_the_alert_of_a_failed_job_fires_and_no_other(watched: Prometheus, garden: OperatorHarness) -> None:
-    def firing() -> list[tuple[str, str]]:
+    def firing() -> list[tuple[str, str | None]]:
         alerts = watched.get("alerts")["alerts"]
         found = [one["labels"] for one in alerts if one["state"] == "firing"]
-        return [(one["alertname"], one["name"]) for one in found if one["name"] != "retries"]
+        return [(one["alertname"], one.get("name")) for one in found if one.get("name") != "retries"]
 
     assert garden.cluster.until(firing) == [("ModelGardenJobFailed", "fails")]
 
