@@ -20,6 +20,8 @@ from model_garden.services.planning import planned_steps
         (10, {"hyperparameters": {"maxSteps": 4}}, 4),
         (10, {"validationFraction": 0.2}, 3),
         (100, {"numNodes": 2}, 21),
+        # 1 x 8 answers a step, 4 for each prompt
+        (10, {"method": "grpo", "grpo": {"numGenerations": 4}, "rewards": {"functions": ["similarity"]}}, 15),
     ],
 )
 def test_steps_follow_rows_batch_and_epochs(rows: int, spec: dict[str, Any], steps: int) -> None:

@@ -70,7 +70,5 @@ def check_cache(model: str, cache: Path, needed: int) -> None:
 def _checkpoints(spec: EffectiveSpec, rows: int) -> int:
     """The most checkpoints that a run writes: every ``saveSteps`` steps, and at each evaluation with a better loss."""
     h = spec.hyperparameters
-    if spec.grpo:  # whose batches count answers
-        rows *= spec.grpo.num_generations
     steps = optimizer_steps(spec, rows)
     return math.ceil(steps / h.save_steps) + (math.ceil(steps / h.eval_steps) if h.eval_steps else 0)

@@ -18,4 +18,5 @@ def optimizer_steps(spec: EffectiveSpec, rows: int) -> int:
     h = spec.hyperparameters
     if h.max_steps > 0:
         return h.max_steps
-    return math.ceil(h.num_epochs * math.ceil(rows / rows_per_step(spec)))
+    trained = rows * spec.grpo.num_generations if spec.grpo else rows
+    return math.ceil(h.num_epochs * math.ceil(trained / rows_per_step(spec)))
