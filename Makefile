@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Every test belongs to one part: what needs the training stack, what needs Helm, and of the rest what needs a cluster.
 TRAINER_TESTS := \
-  tests/trainer tests/datasets tests/remote tests/testing tests/demo tests/tools tests/e2e \
+  tests/trainer tests/datasets tests/remote tests/testing tests/demo tests/tools tests/e2e tests/docs \
   tests/estimate/test_memory_replay.py tests/estimate/test_model_shape.py tests/cli/test_local.py \
   tests/cli/test_data.py tests/cli/test_preview.py tests/local/test_serve.py tests/openai_api/test_local.py \
   tests/storage tests/api/test_datasets.py tests/api/test_models.py tests/web/test_new_job.py

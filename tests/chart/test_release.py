@@ -1,4 +1,4 @@
-"""The life of a release: installed, upgraded and uninstalled while a job trains, and installed again."""
+"""The life of a release: installed, upgraded, rolled back and uninstalled while a job trains, and installed again."""
 
 from __future__ import annotations
 
@@ -54,6 +54,10 @@ class Release:
     def apply(self, action: str, chart: Path, *arguments: str) -> None:
         """Install or upgrade, and wait until the operator that this starts is ready."""
         self.helm(action, str(chart), "--values", str(self._values), *arguments)
+        self.until_ready()
+
+    def until_ready(self) -> None:
+        """Wait until the operator of this revision, and no other, is ready."""
         self.cluster.until(self._ready, "the operator of the release is ready")
 
     def _ready(self) -> bool:
@@ -97,7 +101,7 @@ def with_new_field(release: Release) -> bool:
     return release.cluster.try_kubectl("create", "--dry-run=server", "-f", "-", content=body).returncode == 0
 
 
-def test_a_job_trains_through_upgrade_uninstall_and_a_new_install(release: Release, tmp_path: Path) -> None:
+def test_a_job_trains_through_upgrade_rollback_uninstall_and_a_new_install(release: Release, tmp_path: Path) -> None:
     cluster, jobs = release.cluster, release.jobs
     # Other tests of the session have applied some of the chart's objects.
     release.apply("install", older_chart(tmp_path), "--take-ownership", "--force-conflicts")
@@ -110,6 +114,12 @@ def test_a_job_trains_through_upgrade_uninstall_and_a_new_install(release: Relea
     cluster.until(lambda: with_new_field(release), "the upgrade replaces the CRD")
     jobs.until_step("steady", jobs.status("steady")["progress"]["step"] + 10)
     assert running_pod(jobs) == trainer, "training goes on"
+
+    release.helm("rollback")
+    cluster.until(lambda: not with_new_field(release), "the rollback brings the older CRD back")
+    release.until_ready()
+    jobs.until_step("steady", jobs.status("steady")["progress"]["step"] + 10)
+    assert running_pod(jobs) == trainer
 
     release.helm("uninstall")
     cluster.until(lambda: not cluster.get("pods", namespace=NAMESPACE), "the operator is gone")

@@ -13,7 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 """The pages for people: not those of docs/reference, which are generated and have tests of their own."""
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
-_MARKER = re.compile(r"<!-- not run: (?P<why>.+?) -->\s*\Z", re.DOTALL)
+_MARKER = re.compile(r"<!-- not run: (?P<why>(?:(?!-->).)+?) -->\s*\Z", re.DOTALL)
 _HEADING = re.compile(r"^#+ (?P<title>.+)$", re.MULTILINE)
 _LINK = re.compile(r"\]\((?P<to>[^)\s]+)\)|(?:src|srcset|href)=\"(?P<html>[^\"]+)\"")
 
