@@ -231,6 +231,7 @@ def test_a_kubelet_that_does_not_answer_is_named_within_a_minute(garden: Operato
     garden.until("cut-off", "Cancelled")
 
 
+@pytest.mark.timeout(5400)
 @pytest.mark.skipif(
     not os.environ.get("MODEL_GARDEN_TEST_TRAINER_IMAGE"),
     reason="MODEL_GARDEN_TEST_TRAINER_IMAGE=1 builds the trainer's image (6 GB) and trains the demo's model in it",
