@@ -212,7 +212,8 @@ def test_a_wrong_value_is_refused_by_name(setting: str, named: str) -> None:
 def test_every_setting_of_the_operator_can_be_set_by_a_value() -> None:
     values = ("watchNamespaces={a}", "trainer.command={python,-m,mine}", "extraEnv[0].name=HTTPS_PROXY", "replicas=2")
     rendered = environment(render(*values, "extraEnv[0].value=http://proxy:3128", "missingSeconds=60", "workers=4"))
-    container = one(render(*values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    traced = render(*values, "tracing.endpoint=http://collector:4318")
+    container = one(traced, "Deployment")["spec"]["template"]["spec"]["containers"][0]
     given = {item["name"] for item in container["env"]}
     assert {variable_of(name, field) for name, field in Settings.model_fields.items()} <= given
     assert rendered["MODEL_GARDEN_TRAINER_COMMAND"] == '["python","-m","mine"]'

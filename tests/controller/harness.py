@@ -105,7 +105,9 @@ class OperatorHarness:
         return self.cluster.get(kind, name, self.namespace, selector)
 
     def status(self, name: str) -> Object:
-        return self.get("trainingjob", name).get("status") or {}
+        """What the operator wrote: empty until then, whatever default the CRD has."""
+        found: Object = self.get("trainingjob", name).get("status") or {}
+        return found if "phase" in found else {}
 
     def until(self, name: str, phase: str, reason: str = "", seconds: float = PATIENCE) -> Object:
         """Wait for a phase, and a reason of the ``Running`` condition; return the status."""

@@ -30,7 +30,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def sizing_table() -> str:
-    """One row for each model: memory of the GPU in three ways to train, and disk space."""
+    """One row for each model: memory of the GPU in three ways to train, expected and at most, and disk space."""
     titles = ["model", *WAYS, "cache", "models: adapter", "models: merged, GGUF", "models: all weights"]
     return table(titles, [_row(*model) for model in MODELS])
 
@@ -49,7 +49,8 @@ def _spec(name: str, vision: bool, **more: Any) -> EffectiveSpec:
 
 
 def _memory(spec: EffectiveSpec, config: dict[str, Any], vision: bool) -> str:
-    return _gib(estimate(spec, config, rows=VISION_ROW if vision else ROW).total_gib)
+    found = estimate(spec, config, rows=VISION_ROW if vision else ROW)
+    return f"{_gib(found.total_gib)} / {_gib(found.max_gib)}"
 
 
 def _disk(spec: EffectiveSpec, config: dict[str, Any]) -> str:

@@ -113,7 +113,7 @@ class ProgressStreams:
 
     async def _read_once(self, run: _Run, key: Key, pod: str) -> bool:
         """Whether the log was read to its end. A refusal may pass: an API server that starts has not read the roles."""
-        wake = self._wake
+        wake, too_long = self._wake, 0
         run.streams[pod].tail.clear()
         try:
             async for line in follow_log(self._cluster, pod, key.namespace, container=TRAINER_CONTAINER):
@@ -125,6 +125,9 @@ class ProgressStreams:
                         wake = self._wake_later
                 elif line.strip():
                     run.streams[pod].tail.append(line[:_TAIL_CHARACTERS])
+                    too_long += event is not None
+                    if event is not None and too_long == 1:
+                        _log.warning("pod %s reports events of %d characters: too long for the status", pod, len(line))
         except ClusterError as error:
             _log.warning("the log of pod %s cannot be followed, again in %d s: %s", pod, _RETRY_SECONDS, error)
             return False
@@ -133,4 +136,4 @@ class ProgressStreams:
 
 def _most_characters(event: Event) -> int:
     """The length of a line of which something goes into the status, which has to stay below the 1.5 MiB of etcd."""
-    return 4 * 1024 if isinstance(event, ProgressEvent) else 16 * 1024
+    return 8 * 1024 if isinstance(event, ProgressEvent) else 16 * 1024
