@@ -13,6 +13,8 @@ EVENTS: list[dict[str, object]] = [
     {"event": "stage", "stage": "training", "time": "soon"},
     {"event": "stage", "stage": "training", "time": "2026-01-01"},
     {"event": "stage", "stage": "evaluation", "time": "2026-01-01T00:00:00Z"},
+    {"event": "stage", "stage": "dataset", "time": "0001-01-01T00:00:00+23:59"},
+    {"event": "stage", "stage": "training", "time": "9999-12-31T23:59:59-23:59"},
     {"event": "warning", "message": "x" * 200_000, "time": "9999-12-31T23:59:59Z"},
     {"event": "progress", "progress": {"step": 10**30, "totalSteps": -1, "percent": 1e308, "loss": 1e400}},
     {"event": "progress", "progress": {"step": 3, "totalSteps": 4, "percent": 75, "loss": float("nan")}},

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from model_garden.controller.trace_spans import Span, spans_of
 from tests.controller import builders as b
 
@@ -13,8 +15,9 @@ def job(**status: Any) -> dict[str, Any]:
 
 def outline(span: Span, depth: int = 0) -> list[tuple[str, str, str]]:
     """Name, start and end of each span, with its depth as dots."""
+    start, end = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (span.start, span.end))
     below = [line for child in span.children for line in outline(child, depth + 1)]
-    return [("." * depth + span.name, span.start, span.end), *below]
+    return [("." * depth + span.name, start, end), *below]
 
 
 def attempt(pod: str, start: int, end: int | None = None, **more: Any) -> dict[str, Any]:
@@ -73,3 +76,21 @@ def test_a_job_whose_spec_was_refused_is_one_span() -> None:
 def test_a_second_admission_by_kueue_is_not_the_first_wait() -> None:
     found = spans_of(job(queue={"name": "gpus", "admissionTime": b.time(500)}, attempts=[attempt("a", 20)]))
     assert [child.name for child in found.children] == ["starting", "attempt"]
+
+
+def test_a_job_that_failed_in_its_preflight_was_preparing_until_its_end() -> None:
+    found = spans_of(job(phase="Failed", jobName="receipts-preflight"))
+    assert outline(found)[1:] == [(".preparing", b.time(), b.time(1000))]
+
+
+@pytest.mark.parametrize("far", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "1000-01-01T00:00:00Z"])
+def test_no_time_is_outside_the_life_of_the_job(far: str) -> None:
+    stages = [
+        {"pod": "a", "stage": "model", "enteredTime": far, "leftTime": b.time(150)},
+        {"pod": "a", "stage": "training", "firstEnteredTime": far, "enteredTime": b.time(150), "leftTime": far},
+        {"pod": "a", "stage": "saving", "enteredTime": b.time(290)},
+    ]
+    status = {"preflightCompletionTime": far, "queue": {"admissionTime": far}, "stages": stages}
+    found = spans_of(job(attempts=[attempt("a", 100) | {"endTime": far}, {"pod": "b", "startTime": far}], **status))
+    for _, start, end in outline(found):
+        assert b.time() <= start <= end <= b.time(1000)

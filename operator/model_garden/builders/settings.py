@@ -123,7 +123,9 @@ class Settings(BaseSettings):
     otlp_endpoint: str = Field(
         "",
         description="Address of an OTLP/HTTP receiver, such as `http://collector:4318`, that gets a trace of each job "
-        "that ends. OpenTelemetry's other variables `OTEL_EXPORTER_OTLP_*` apply too. Default: no traces.",
+        "that ends. These variables of OpenTelemetry apply too: `OTEL_EXPORTER_OTLP_HEADERS`, `_CERTIFICATE`, "
+        "`_CLIENT_CERTIFICATE`, `_CLIENT_KEY`, `_TIMEOUT` and `_COMPRESSION`, `OTEL_SERVICE_NAME` and "
+        "`OTEL_RESOURCE_ATTRIBUTES`. Default: no traces.",
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
         json_schema_extra={"chart": "tracing.endpoint"},
     )

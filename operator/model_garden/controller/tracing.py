@@ -36,7 +36,7 @@ class JobTracer:
     def __init__(self) -> None:
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.resources import OTELResourceDetector, Resource
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
             from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -51,7 +51,8 @@ class JobTracer:
                 return self.trace_id
 
         self._ids = Ids()
-        named = Resource.create({"service.name": "model-garden", "service.version": __version__})
+        own = Resource.create({"service.name": "model-garden", "service.version": __version__})
+        named = own.merge(OTELResourceDetector().detect())  # what the environment names wins
         self._provider = TracerProvider(resource=named, id_generator=self._ids, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("model_garden", __version__)
@@ -83,5 +84,5 @@ class JobTracer:
         own.end(end_time=_nanoseconds(span.end))
 
 
-def _nanoseconds(time: str) -> int:
-    return int(datetime.fromisoformat(time).timestamp()) * 10**9
+def _nanoseconds(time: datetime) -> int:
+    return int(time.timestamp()) * 10**9
