@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import ipaddress
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from model_garden.datasets.fetched_pictures import Pictures
 from model_garden.remote import row_images
 from model_garden.remote import web as web_module
 from model_garden.remote.errors import RemoteError
-from model_garden.remote.public import PRIVATE, is_public
+from model_garden.remote.public import PRIVATE
 from model_garden.remote.row_images import fetch_images
 from tests.remote.servers import Web, web_server
 
@@ -132,34 +131,6 @@ def test_no_private_address_is_asked_unless_that_is_allowed(
     [problem] = problems(tmp_path, Pictures(fetch_images([address]).path), address)
     assert "which is no public address" in problem and PRIVATE in problem
     assert site.requests == []
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.216.34", True),
-        ("2606:2800:220:1::1", True),
-        ("64:ff9b::5db8:d822", True),
-        *(
-            (address, False)
-            for address in (
-                *("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
-                *(
-                    "224.0.0.1",
-                    "::1",
-                    "fe80::1",
-                    "fd00::1",
-                    "::ffff:127.0.0.1",
-                    "64:ff9b::a00:1",
-                    "2002:7f00:1::",
-                    "ff02::1",
-                ),
-            )
-        ),
-    ],
-)
-def test_public_addresses(address: str, public: bool) -> None:
-    assert is_public(ipaddress.ip_address(address)) is public
 
 
 def test_addresses_are_refused_or_left_for_later(tmp_path: Path) -> None:

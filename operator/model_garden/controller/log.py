@@ -33,11 +33,20 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback below it where there is one.
 
-        Other lines of a message are indented, so that no text of a job looks like a line of the operator.
+        Other lines are indented, and characters that do not print are escaped, so that no text of a job looks like a
+        line of the operator or commands a terminal.
         """
-        message = "\n  ".join(record.getMessage().splitlines())
-        line = f"{_time(record)} {record.levelname:<7} {about.get()} {message}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        text = record.getMessage()
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        message = "\n  ".join(map(_printable, text.splitlines()))
+        return f"{_time(record)} {record.levelname:<7} {about.get()} {message}"
+
+
+def _printable(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -52,4 +61,4 @@ class JsonFormatter(logging.Formatter):
         line["message"] = record.getMessage()
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)

@@ -15,9 +15,17 @@ from typing import Any, TypeVar
 import aiohttp
 
 from model_garden.cluster import SECRETS, Cluster, ClusterError
+from model_garden.contract.ip_addresses import is_local
 from model_garden.controller.events import EventPoster
-from model_garden.controller.webhook_message import SECRET, InvalidWebhook, Message, Webhook, end_of, headers
-from model_garden.controller.webhook_message import read_webhook as webhook_of
+from model_garden.controller.webhook_message import (
+    SECRET,
+    InvalidWebhook,
+    Message,
+    Webhook,
+    end_of,
+    headers,
+    parse_webhook,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +38,6 @@ PAUSES = (1, 5, 30, 120)
 _MOST = 500
 _AT_ONCE = 20
 _CLOSE_SECONDS = 2.0
-
-_METADATA = [ipaddress.ip_network(net) for net in ("100.100.100.200/32", "168.63.129.16/32", "fd00:ec2::/32")]
-"""Metadata services of clouds at addresses that are not link-local: Alibaba, Azure, and AWS on IPv6."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""The last 32 bits of such an address are an IPv4 address (RFC 6052)."""
 
 
 class Undelivered(Exception):
@@ -122,13 +125,13 @@ async def read_webhook(cluster: Cluster, namespace: str) -> Webhook | None:
         Undelivered: the Secret cannot be read, or is wrong.
     """
     try:
-        return webhook_of(await cluster.get(SECRETS, SECRET, namespace))
+        return parse_webhook(await cluster.get(SECRETS, SECRET, namespace))
     except ClusterError as error:
         if error.status == 404:
             return None
         raise Undelivered(f"cannot be read: {error}", final=not error.retryable) from error
     except InvalidWebhook as error:
-        raise Undelivered(str(error), final=True) from error
+        raise Undelivered(str(error), final=True) from None
 
 
 async def post(webhook: Webhook, message: Message, *, local: bool) -> None:
@@ -147,7 +150,7 @@ async def post(webhook: Webhook, message: Message, *, local: bool) -> None:
     def connect(found: Any) -> socket.socket:
         """A socket for an address that the name was resolved to: what is checked is what is connected to."""
         family, kind, protocol, _, address = found
-        if not local and is_local(address[0]):
+        if not local and is_local(ipaddress.ip_address(address[0].partition("%")[0])):
             refused.append(address[0])
             raise OSError("refused")
         return socket.socket(family, kind, protocol)
@@ -170,15 +173,6 @@ async def post(webhook: Webhook, message: Message, *, local: bool) -> None:
         redirect = "; redirects are not followed" if 300 <= status < 400 else ""
         again = status in (408, 425, 429) or status >= 500
         raise Undelivered(f"its url answered with HTTP status {status}{redirect}", final=not again)
-
-
-def is_local(address: str) -> bool:
-    """Whether an IP address is this machine, the link, a group or a metadata service: nothing a webhook should be."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and (ip.ipv4_mapped or ip in _NAT64):
-        ip = ipaddress.IPv4Address(int(ip) % 2**32)
-    special = ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified or int(ip) == 2**32 - 1
-    return special or any(ip in net for net in _METADATA)
 
 
 def _reason(error: Exception) -> str:

@@ -56,7 +56,7 @@ class Message:
     body: bytes
 
 
-def read_webhook(secret: Object) -> Webhook:
+def parse_webhook(secret: Object) -> Webhook:
     """The webhook of a Secret.
 
     Raises:
@@ -65,8 +65,7 @@ def read_webhook(secret: Object) -> Webhook:
     data = {key: _text(key, value) for key, value in (secret.get("data") or {}).items()}
     if unknown := sorted(data.keys() - set(KEYS)):
         raise InvalidWebhook(f"the key {unknown[0]!r} is unknown; the keys are {', '.join(KEYS)}")
-    address = urlsplit(data.get("url", ""))
-    if address.scheme not in ("http", "https") or not address.hostname:
+    if not _is_address(data.get("url", "")):
         raise InvalidWebhook("the key 'url' must be the address of the webhook, which begins with https:// or http://")
     form = data.get("format") or "json"
     if form not in get_args(Format):
@@ -76,6 +75,15 @@ def read_webhook(secret: Object) -> Webhook:
         raise InvalidWebhook(f"the key 'events' has {wrong[0]!r}; it lists some of {', '.join(get_args(Ended))}")
     events = tuple(one for one in get_args(Ended) if one in given)
     return Webhook(data["url"], "slack" if form == "slack" else "json", events, _signing_key(data.get("signingKey")))
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL has a host, and a port that is a number. The errors of the library would name the host."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _text(key: str, value: str) -> str:

@@ -15,12 +15,11 @@ from typing import Any
 import httpcore
 import httpx
 
+from model_garden.contract.ip_addresses import is_public
 from model_garden.remote.errors import RemoteError
 
 PRIVATE = "MODEL_GARDEN_FETCH_PRIVATE"
 """Variable that allows images at private addresses, if it is ``true``."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def public_transport() -> httpx.HTTPTransport:
@@ -55,15 +54,3 @@ class _PublicBackend(httpcore.SyncBackend):
                 "fetched from private addresses",
             )
         return super().connect_tcp(str(addresses[0]), port, timeout, local_address, socket_options)
-
-
-def is_public(address: Address) -> bool:
-    """Whether an address is one of the public internet: not private, loopback, link-local, shared or multicast."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return is_public(address.ipv4_mapped)
-        if address in _NAT64:
-            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        if address.sixtofour:
-            return is_public(address.sixtofour)
-    return address.is_global and not address.is_multicast
