@@ -113,9 +113,9 @@ class Operator:
             self.cluster, self._queue.add, lambda key: self._queue.add_after(key, settings.progress_seconds)
         )
         webhooks = WebhookSender(self.cluster, events, local=settings.webhook_local_addresses)
-        told = [webhooks.job_ended] if settings.webhooks else []
-        told += [self._tracer.job_ended] if self._tracer else []
-        reconciler = Reconciler(self.cluster, self.store, streams, events, settings, told)
+        on_end = [webhooks.job_ended] if settings.webhooks else []
+        on_end += [self._tracer.job_ended] if self._tracer else []
+        reconciler = Reconciler(self.cluster, self.store, streams, events, settings, on_end)
         seen_all = asyncio.Event()
         self._leads = True
         self._metrics.show(self.store, self._queue)

@@ -51,18 +51,18 @@ first fifteen it is as many seconds as the place, or each end of a job would wri
 
 @dataclass
 class Reconciler:
-    """All that a reconcile needs; ``reconcile`` is its one entry. ``told`` are called with each job that has ended."""
+    """All that a reconcile needs; ``reconcile`` is its one entry. ``on_end`` are called with each job that ends."""
 
     cluster: Cluster
     store: Store
     streams: ProgressStreams
     events: EventPoster
     settings: Settings
-    told: Sequence[Callable[[Object], None]]
+    on_end: Sequence[Callable[[Object], None]]
 
     def __post_init__(self) -> None:
         self._children = Children(self.cluster, self.store, self.settings)
-        self._writer = StatusWriter(self.cluster, self.store, self.events, self.settings.progress_seconds, self.told)
+        self._writer = StatusWriter(self.cluster, self.store, self.events, self.settings.progress_seconds, self.on_end)
         self._positions = QueuePositions(self.cluster)
         self._warned: dict[str, set[str]] = {}
         self._reported: dict[str, set[str]] = {}

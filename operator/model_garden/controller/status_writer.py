@@ -23,7 +23,7 @@ WARNED_OF = ("AdmittedNotRunning", "KueueNotInstalled", "NoQueue")
 class StatusWriter:
     """Writes what changed in a status: at once if it is urgent, else at most once in ``progress_seconds``.
 
-    The functions in ``told`` are called with each TrainingJob whose end was written: the end of a job is written once.
+    Each function in ``on_end`` is called with each TrainingJob whose end was written: an end is written once.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class StatusWriter:
         store: Store,
         events: EventPoster,
         progress_seconds: float,
-        told: Sequence[Callable[[Object], None]],
+        on_end: Sequence[Callable[[Object], None]],
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._events = events
-        self._told = told
+        self._on_end = on_end
         self._progress_seconds = progress_seconds
         self._written: dict[str, float] = {}
 
@@ -76,7 +76,7 @@ class StatusWriter:
         self._store.put_training_job(updated, written=True)
         self._report(resource, before, after)
         if finished(after) and not finished(before):
-            self._tell(updated)
+            self._call_on_end(updated)
 
     def _report(self, resource: Object, before: TrainingJobStatus, after: TrainingJobStatus) -> None:
         """Post an Event for a change of phase, and for a reason of which people must be warned."""
@@ -87,11 +87,11 @@ class StatusWriter:
         if reason(after) in WARNED_OF and reason(before) != reason(after):
             self._events.post(resource, reason(after), why, "Warning")
 
-    def _tell(self, job: Object) -> None:
-        """A fault of those who are told must not be one of the job, whose end is written."""
-        for tell in self._told:
+    def _call_on_end(self, job: Object) -> None:
+        """A fault of these functions must not be one of the job, whose end is written."""
+        for function in self._on_end:
             try:
-                tell(job)
+                function(job)
             except Exception:
                 _log.exception("an unexpected error kept the end of the job from being told")
 

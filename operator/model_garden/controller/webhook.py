@@ -35,8 +35,10 @@ T = TypeVar("T")
 TRY_SECONDS = 10
 PAUSES = (1, 5, 30, 120)
 """Seconds before the second try, the third and so on."""
-_MOST = 500
-_AT_ONCE = 20
+MOST_WAITING = 200
+"""Messages of one namespace that wait, with those that are being sent."""
+AT_ONCE = 5
+"""Messages of one namespace that are being sent."""
 _CLOSE_SECONDS = 2.0
 
 
@@ -52,6 +54,18 @@ class Undelivered(Exception):
         self.final = final
 
 
+class Forbidden(Undelivered):
+    """The Secret may not be read, whether there is one or not."""
+
+
+class _Line:
+    """The messages of one namespace. A webhook that does not answer delays no other namespace's."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.slots = asyncio.Semaphore(AT_ONCE)
+
+
 class WebhookSender:
     """One task for each job that ends in a namespace with a webhook."""
 
@@ -59,46 +73,69 @@ class WebhookSender:
         self._cluster = cluster
         self._events = events
         self._local = local
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._lines: dict[str, _Line] = {}
+        self._may_read = True
 
     def job_ended(self, job: Object) -> None:
-        """Tell the webhook of the job's namespace soon; with 500 messages that wait, none is added."""
-        if len(self._tasks) >= _MOST:
-            _log.warning("the webhook is not told of the end of the job: %d messages wait", _MOST)
+        """Tell the webhook of the job's namespace soon; with 200 messages of the namespace that wait, none is added."""
+        namespace = job["metadata"]["namespace"]
+        line = self._lines.setdefault(namespace, _Line())
+        if len(line.tasks) >= MOST_WAITING:
+            self._give_up(job, f"{MOST_WAITING} messages of the namespace wait already")
             return
-        task = asyncio.create_task(self._tell(job))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = asyncio.create_task(self._tell(job, line.slots))
+        line.tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(namespace, done))
+
+    def _ended(self, namespace: str, task: asyncio.Task[None]) -> None:
+        line = self._lines[namespace]
+        line.tasks.discard(task)
+        if not line.tasks:
+            del self._lines[namespace]
 
     async def close(self) -> None:
-        """Wait for what is being sent, at most two seconds: the process is ending."""
-        if not self._tasks:
+        """Wait for what is being sent, at most two seconds, and post an Event for the rest: the process is ending."""
+        tasks = {task for line in self._lines.values() for task in line.tasks}
+        if not tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
+        _, late = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
         for task in late:
             task.cancel()
         if late:
+            await asyncio.wait(late)
             _log.warning("the process ends, and %d messages to webhooks are not sent", len(late))
 
-    async def _tell(self, job: Object) -> None:
-        namespace = job["metadata"]["namespace"]
+    async def _tell(self, job: Object, slots: asyncio.Semaphore) -> None:
         try:
-            webhook = await persist(lambda: read_webhook(self._cluster, namespace))
-            if webhook is None or job["status"]["phase"] not in webhook.events:
-                return
-            message = end_of(job, webhook.format)
-            await persist(lambda: self._post(webhook, message))
-            _log.info("the webhook was told of the end of the job")
+            webhook = await persist(lambda: read_webhook(self._cluster, job["metadata"]["namespace"]))
+            if webhook and job["status"]["phase"] in webhook.events:
+                await self._send(webhook, job, slots)
+        except Forbidden as error:
+            if self._may_read:
+                self._may_read = False
+                _log.warning("webhooks are on, but the Secret %s %s; see docs/observability.md", SECRET, error)
         except Undelivered as error:
-            _log.warning("the webhook was not told of the end of the job: %s", error)
-            self._events.post(job, "WebhookFailed", f"the Secret {SECRET}: {error}", "Warning")
+            self._give_up(job, str(error))
         except Exception:
             _log.exception("an unexpected error kept the webhook from being told of the end of the job")
 
-    async def _post(self, webhook: Webhook, message: Message) -> None:
-        async with self._slots:
-            await post(webhook, message, local=self._local)
+    async def _send(self, webhook: Webhook, job: Object, slots: asyncio.Semaphore) -> None:
+        message = end_of(job, webhook.format)
+
+        async def once() -> None:
+            async with slots:
+                await post(webhook, message, local=self._local)
+
+        try:
+            await persist(once)
+        except asyncio.CancelledError:
+            self._give_up(job, "the operator stopped before the message was taken")
+            raise
+        _log.info("the webhook was told of the end of the job")
+
+    def _give_up(self, job: Object, why: str) -> None:
+        _log.warning("the webhook was not told of the end of the job: %s", why)
+        self._events.post(job, "WebhookFailed", f"the Secret {SECRET}: {why}", "Warning")
 
 
 async def persist(work: Callable[[], Awaitable[T]]) -> T:
@@ -122,13 +159,15 @@ async def read_webhook(cluster: Cluster, namespace: str) -> Webhook | None:
     """The webhook of a namespace; None if it has none.
 
     Raises:
-        Undelivered: the Secret cannot be read, or is wrong.
+        Undelivered: the Secret cannot be read, or is wrong; Forbidden if it may not be read.
     """
     try:
         return parse_webhook(await cluster.get(SECRETS, SECRET, namespace))
     except ClusterError as error:
         if error.status == 404:
             return None
+        if error.status == 403:
+            raise Forbidden(f"cannot be read: {error}", final=True) from error
         raise Undelivered(f"cannot be read: {error}", final=not error.retryable) from error
     except InvalidWebhook as error:
         raise Undelivered(str(error), final=True) from None
