@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,7 +66,7 @@ def garden(cluster: TestCluster, tmp_path: Path, tiny_model: Callable[[str], Pat
         cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
     shutil.copytree(tiny_model("qwen2"), folder(harness, "MODELS") / "tiny")
     shutil.copy(ROWS, folder(harness, "DATA") / "rows.jsonl")
-    command = json.dumps([sys.executable, "-m", "model_garden_trainer"])
+    command = json.dumps(["python", "-m", "model_garden_trainer"])  # no path: a pod's /tmp is its own
     harness.start_operator(TRAINER_COMMAND=command, LOG_LEVEL="DEBUG", WEBHOOKS="true")
     yield harness
     harness.stop_operator()
