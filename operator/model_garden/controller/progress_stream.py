@@ -113,7 +113,7 @@ class ProgressStreams:
 
     async def _read_once(self, run: _Run, key: Key, pod: str) -> bool:
         """Whether the log was read to its end. A refusal may pass: an API server that starts has not read the roles."""
-        wake, too_long = self._wake, 0
+        wake, warned = self._wake, False
         run.streams[pod].tail.clear()
         try:
             async for line in follow_log(self._cluster, pod, key.namespace, container=TRAINER_CONTAINER):
@@ -125,9 +125,9 @@ class ProgressStreams:
                         wake = self._wake_later
                 elif line.strip():
                     run.streams[pod].tail.append(line[:_TAIL_CHARACTERS])
-                    too_long += event is not None
-                    if event is not None and too_long == 1:
+                    if event is not None and not warned:
                         _log.warning("pod %s reports events of %d characters: too long for the status", pod, len(line))
+                        warned = True
         except ClusterError as error:
             _log.warning("the log of pod %s cannot be followed, again in %d s: %s", pod, _RETRY_SECONDS, error)
             return False
