@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +14,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from devcluster.gobuild import find_go
+from tests.go_programs import built
 
 Object = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 MODULE = Path(__file__).parent / "go"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 ARGOCD = ROOT / "manifests" / "argocd" / "argocd-cm.yaml"
 GUIDE = ROOT / "docs" / "gitops.md"
 
@@ -79,14 +75,4 @@ def load(text: str) -> Any:
 
 def program() -> Path:
     """The program, built on first use."""
-    sources = b"".join((MODULE / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
-    folder = CACHE / "model-garden" / "gitops" / hashlib.sha256(sources).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "judge").exists():
-            fixed = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
-            command = [str(find_go()), "build", "-ldflags=-s -w", "-o", str(folder / "judge.partial"), "."]
-            subprocess.run(command, cwd=MODULE, env=os.environ | fixed, check=True)
-            (folder / "judge.partial").replace(folder / "judge")
-    return folder / "judge"
+    return built("judge", MODULE, "gitops", ("main.go", "go.mod", "go.sum"), "-ldflags=-s -w", ".")

@@ -1,15 +1,12 @@
 """Prometheus and promtool, built from the module in ``go/``.
 
-``go build`` makes both on first use, in a few minutes on two cores: without the pages, and without the discovery of
+``go build`` makes each on first use, in a few minutes on two cores: without the pages, and without the discovery of
 targets in clouds, which the tests do not use.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -20,27 +17,17 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from devcluster.gobuild import find_go
 from tests.controller.harness import free_port
+from tests.go_programs import built
 
 MODULE = Path(__file__).parent / "go"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-PACKAGES = [f"github.com/prometheus/prometheus/cmd/{name}" for name in ("prometheus", "promtool")]
 _BUILD = ["-trimpath", "-tags=remove_all_sd", "-gcflags=all=-dwarf=false -l", "-ldflags=-s"]
 
 
 def program(name: str) -> Path:
     """``prometheus`` or ``promtool``, built on first use."""
-    sources = b"".join((MODULE / part).read_bytes() for part in ("go.mod", "go.sum"))
-    folder = CACHE / "model-garden" / "monitoring" / hashlib.sha256(sources).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "promtool").exists():
-            fixed = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
-            command = [str(find_go()), "build", *_BUILD, "-o", f"{folder}/", *PACKAGES]
-            subprocess.run(command, cwd=MODULE, env=os.environ | fixed, check=True)
-    return folder / name
+    package = f"github.com/prometheus/prometheus/cmd/{name}"
+    return built(name, MODULE, "monitoring", ("go.mod", "go.sum"), *_BUILD, package)
 
 
 def promtool(*arguments: str, content: str = "") -> subprocess.CompletedProcess[str]:

@@ -6,10 +6,8 @@ and it keeps objects as files, which tests change and read. ``go build`` makes i
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import socket
 import ssl
 import subprocess
@@ -24,32 +22,21 @@ from typing import Any
 from urllib.parse import quote, unquote
 from urllib.request import Request, urlopen
 
-from devcluster.gobuild import find_go
+from tests.go_programs import built
 
 MODULE = Path(__file__).parent / "go"
 PACKAGES = {
     "versitygw": "github.com/versity/versitygw/cmd/versitygw",
     "fake-gcs-server": "github.com/fsouza/fake-gcs-server",
 }
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")  # before a test sets another
 ACCESS, SECRET = "AKIDTESTSADMIN", "secret-of-the-tests-3141592653"
 STRANGER, STRANGER_SECRET = "AKIDTESTSSTRANGER", "secret-of-a-stranger-2718281828"
 
 
 def program(name: str) -> Path:
     """A server's program, built on first use: one to three minutes on two cores."""
-    key = hashlib.sha256((MODULE / "go.sum").read_bytes() + (MODULE / "go.mod").read_bytes()).hexdigest()[:16]
-    folder = CACHE / "model-garden" / "storage-servers" / key
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / name).exists():
-            built = folder / f"{name}.partial"
-            fixed = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local"}
-            command = [str(find_go()), "build", "-trimpath", "-ldflags=-s -w", "-o", str(built), PACKAGES[name]]
-            subprocess.run(command, cwd=MODULE, env=os.environ | fixed, check=True)
-            built.replace(folder / name)
-    return folder / name
+    sources, flags = ("go.sum", "go.mod"), ("-trimpath", "-ldflags=-s -w")
+    return built(name, MODULE, "storage-servers", sources, *flags, PACKAGES[name])
 
 
 @dataclass
