@@ -23,7 +23,7 @@ from model_garden.api.app import create_app
 from model_garden.local import process
 from model_garden.local.home import local_home
 from model_garden.web.app import add_pages
-from tests.web.conftest import PATIENCE
+from tests.web.conftest import PATIENCE, REPLACED, new_page
 
 expect.set_options(timeout=PATIENCE)
 ROUTE = "/api/v1/training/jobs"
@@ -80,16 +80,8 @@ def submit(home: httpx.Client) -> Iterator[Submit]:
 
 @pytest.fixture
 def page(browser: Browser, home: httpx.Client) -> Iterator[Page]:
-    """A page of a fresh profile; an error of its scripts or of its security policy fails the test."""
-    errors: list[str] = []
-    context = browser.new_context(base_url=str(home.base_url), viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield page
-    context.close()
-    assert errors == []
+    with new_page(browser, str(home.base_url), REPLACED) as page:
+        yield page
 
 
 def succeeded(page: Page, name: str) -> None:
