@@ -32,10 +32,13 @@ VALUES = {
     "storage.create.cache.accessMode=ReadWriteOncePod,storage.create.data.storageClass=local",
     "no claims": "storage.dataClaim=,storage.cacheClaim=,storage.create.enabled=true",
     "replicas": "replicas=3,priorityClassName=system-cluster-critical",
+    "priority classes": "priorityClassName=training,priorityClasses[0].name=training,priorityClasses[0].value=-1,"
+    "priorityClasses[0].globalDefault=true,priorityClasses[0].description=waits,priorityClasses[1].name=urgent,"
+    "priorityClasses[1].value=1000000000,priorityClasses[1].preemptionPolicy=Never",
     "no operator": "replicas=0",
-    "monitoring": "monitoring.podMonitor.enabled=true,monitoring.rules.enabled=true,monitoring.dashboard.enabled=true",
-    "labels of monitoring": "monitoring.podMonitor.enabled=true,monitoring.podMonitor.labels.release=p,"
-    "monitoring.podMonitor.interval=1m,monitoring.rules.enabled=true,monitoring.rules.labels.release=p",
+    "monitoring": "monitoring.monitor.kind=PodMonitor,monitoring.rules.enabled=true,monitoring.dashboard.enabled=true",
+    "labels of monitoring": "monitoring.monitor.kind=ServiceMonitor,monitoring.monitor.labels.release=p,"
+    "monitoring.monitor.interval=1m,monitoring.rules.enabled=true,monitoring.rules.labels.release=p",
     "network policies": "networkPolicy.enabled=true,trainer.networkPolicy.enabled=true,watchNamespaces={team-a}",
     "webhooks": "webhooks.enabled=true",
     "webhooks of namespaces": "webhooks.enabled=true,webhooks.allowLocalAddresses=true,watchNamespaces={team-a}",
@@ -67,7 +70,7 @@ def prepared(cluster: TestCluster) -> TestCluster:
     for name in (NAMESPACE, "team-a", "team-b"):
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     cluster.kubectl("apply", "--server-side", "-f", str(Path(__file__).parent / "crds"))
-    for kind in ("podmonitors", "prometheusrules", "httproutes"):
+    for kind in ("podmonitors", "servicemonitors", "prometheusrules", "httproutes"):
         cluster.until(lambda kind=kind: cluster.try_kubectl("get", kind).returncode == 0, f"{kind} are served")
     return cluster
 

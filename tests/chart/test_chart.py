@@ -177,6 +177,38 @@ def test_the_policy_of_the_operator_lets_metrics_health_and_the_api_server_throu
     assert [port["port"] for port in spec["egress"][0]["ports"]] == [53, 53, 443, 6443]
 
 
+@pytest.mark.parametrize("kind", ["PodMonitor", "ServiceMonitor"])
+def test_one_value_chooses_what_leads_prometheus_to_the_metrics(kind: str) -> None:
+    """A PodMonitor selects the pods, a ServiceMonitor the Service that selects them."""
+    documents = render(f"monitoring.monitor.kind={kind}", "monitoring.monitor.labels.release=prometheus", "port=9000")
+    monitor = one(documents, kind)
+    pod = one(documents, "Deployment")["spec"]["template"]
+    ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+    [endpoint] = monitor["spec"]["podMetricsEndpoints" if kind == "PodMonitor" else "endpoints"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert ports[endpoint["port"]] == 9000
+    selected = pod["metadata"]["labels"]
+    if kind == "ServiceMonitor":
+        service = one(documents, "Service")
+        [port] = service["spec"]["ports"]
+        assert (port["name"], ports[port["targetPort"]]) == (endpoint["port"], 9000)
+        assert service["spec"]["selector"].items() <= selected.items()
+        selected = service["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= selected.items()
+    made = {document["kind"] for document in documents} - {document["kind"] for document in render()}
+    assert made == {kind, "Service"} - ({"Service"} if kind == "PodMonitor" else set())
+
+
+def test_priority_classes_are_made_on_request_and_outlive_the_release(tmp_path: Path) -> None:
+    assert not [item for item in render() if item["kind"] == "PriorityClass"]
+    values = tmp_path / "values.yaml"  # the numbers of a file are floats in a template
+    values.write_text("priorityClasses: [{name: urgent, value: 1000000000, preemptionPolicy: Never}]\n")
+    answer = helm("template", "release", str(CHART), "--values", str(values))
+    made = one([item for item in YAML(typ="safe").load_all(answer.stdout) if item], "PriorityClass")
+    assert (made["metadata"]["name"], made["value"], made["preemptionPolicy"]) == ("urgent", 1_000_000_000, "Never")
+    assert made["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
 def test_alerts_and_dashboard_ask_for_metrics_that_the_operator_serves() -> None:
     """The metrics of docs/reference/metrics.md, histograms by their parts."""
     documents = render("monitoring.rules.enabled=true", "monitoring.dashboard.enabled=true")
