@@ -83,6 +83,8 @@ def test_an_estimate_names_the_parts_and_the_nodes(api: httpx.Client) -> None:
     estimate = answer.json()["estimate"]
     assert estimate["total_gib"] == pytest.approx(sum(part["size_gib"] for part in estimate["parts"]), abs=0.01)
     assert all(node["fits"] in (True, False) for node in answer.json()["nodes"])
+    assert [part["name"] for part in answer.json()["output"]] == ["3 checkpoints", "the adapter"]
+    assert {"hyperparameters": {"max_seq_length": 1024}} in [one["spec"] for one in answer.json()["savings"]]
     row = {"tokens": 8}
     smaller = api.post("/api/v1/estimate", json=body | {"largest_row": row}).json()["estimate"]
     assert smaller["total_gib"] < estimate["total_gib"]

@@ -1,6 +1,7 @@
 """TrainingJobs on a real API server. No operator runs here: a test writes the status that it would write."""
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from model_garden.contract.progress import ProgressEvent, event_line
 from model_garden.contract.status import Progress
+from testing.model_configs import LLAMA_3_1_8B
 from tests.cli.conftest import COMMAND, ROOT, Done, environment
 from tests.cluster import TestCluster
 
@@ -91,6 +93,25 @@ def test_a_job_is_submitted_listed_shown_and_deleted(jobs: TestCluster, mg: Call
     assert "the operator has not seen this job yet" in mg("get", "receipts").stdout
     assert mg("delete", "receipts").stdout == "trainingjob.model-garden.dev/receipts deleted\n"
     assert mg("list").stderr == f"no TrainingJobs in namespace {NAMESPACE}\n"
+
+
+def test_an_estimate_names_the_nodes_that_fit(jobs: TestCluster, cli: Callable[..., Done], tmp_path: Path) -> None:
+    for name, memory in (("amd-small", "4G"), ("amd-large", "64G")):
+        labels = {"amd.com/gpu.vram": memory}
+        jobs.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
+        status = json.dumps({"status": {"allocatable": {"amd.com/gpu": "8"}, "capacity": {"amd.com/gpu": "8"}}})
+        jobs.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "--patch", status)
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_3_1_8B))
+    command = ("estimate", "--base-model", "a/b", "--dataset", "./data/x.jsonl", "--model-config", "config.json")
+    try:
+        done = cli(*command, "--set", "resources.limits={amd.com/gpu: 8}", KUBECONFIG=str(jobs.kubeconfig))
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"^node amd-large +8 x GPU of 64 GiB: fits$", done.stdout, re.MULTILINE)
+        assert re.search(r"^node amd-small +8 x GPU of 4 GiB: too small$", done.stdout, re.MULTILINE)
+        more = ("--set", "resources.limits={amd.com/gpu: 16}")
+        assert cli(*command, *more, KUBECONFIG=str(jobs.kubeconfig)).returncode == 1
+    finally:
+        jobs.kubectl("delete", "node", "amd-small", "amd-large")
 
 
 def test_a_server_dry_run_creates_nothing(jobs: TestCluster, mg: Callable[..., Done]) -> None:

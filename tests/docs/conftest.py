@@ -23,6 +23,9 @@ from tests.cluster import Object, TestCluster
 from tests.controller.harness import TRAINER, free_port
 from tests.docs.blocks import ROOT, blocks
 from tests.docs.objects import JOBS
+from tests.web.conftest import hub
+
+__all__ = ["hub"]
 
 NAMESPACES = ("model-garden", JOBS, "training", "vision", "team-a", "argocd")
 CLAIMS = ("data", "models", "cache")
@@ -81,7 +84,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
 
 
 @pytest.fixture(scope="module")
-def world(served: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(served: TestCluster, hub: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The cluster with the operator, and what the commands of the pages name."""
     folder = tmp_path_factory.mktemp("work")
     _install(served, folder)
@@ -96,7 +99,7 @@ def world(served: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         served.until(lambda name=name: _phase(served, name) == "Succeeded", f"{name} has trained")
     config = _kubeconfig(served, folder)
     with serving(config) as server:
-        yield World(served, folder, _environment(folder, config, server))
+        yield World(served, folder, _environment(folder, config, server) | {"HF_ENDPOINT": hub})
 
 
 def _install(cluster: TestCluster, folder: Path) -> None:

@@ -54,7 +54,7 @@ def _memory(spec: EffectiveSpec, config: dict[str, Any], vision: bool) -> str:
 
 
 def _disk(spec: EffectiveSpec, config: dict[str, Any]) -> str:
-    return _gib(sum(part.size for part in output_space(spec, config, checkpoints=100)) / GIB)
+    return _gib(sum(part.size for part in output_space(spec, config, checkpoints=None)) / GIB)
 
 
 def _gib(size: float) -> str:

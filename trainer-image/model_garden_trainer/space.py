@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.estimate.disk import output_space
-from model_garden.estimate.steps import optimizer_steps
+from model_garden.estimate.disk import most_checkpoints, output_space
 from model_garden.remote.space import free_at
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report, report_warning
@@ -31,7 +29,7 @@ def check_output(spec: EffectiveSpec, base: Path, rows: int, report: Report) -> 
     """
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     try:
-        parts = output_space(spec, config, checkpoints=_checkpoints(spec, rows))
+        parts = output_space(spec, config, checkpoints=most_checkpoints(spec, rows))
     except ValueError as error:
         report_warning(report, f"the disk space that the output needs is not known: {error}")
         return
@@ -65,10 +63,3 @@ def check_cache(model: str, cache: Path, needed: int) -> None:
             f"spec.baseModel: {needed / GIB:.1f} GiB of {model} are to be downloaded, but the cache ({cache}) has only "
             f"{free / GIB:.1f} GiB free; delete models from the cache claim, or make it larger",
         )
-
-
-def _checkpoints(spec: EffectiveSpec, rows: int) -> int:
-    """The most checkpoints that a run writes: every ``saveSteps`` steps, and at each evaluation with a better loss."""
-    h = spec.hyperparameters
-    steps = optimizer_steps(spec, rows)
-    return math.ceil(steps / h.save_steps) + (math.ceil(steps / h.eval_steps) if h.eval_steps else 0)

@@ -13,8 +13,9 @@ from model_garden.api.openapi import answers, takes
 from model_garden.contract.defaults import defaults
 from model_garden.contract.fields import snake_case
 from model_garden.contract.spec import TrainingJobSpec
+from model_garden.services.errors import Unavailable
 from model_garden.services.job_document import read_document
-from model_garden.services.planning import estimate_memory, read_question
+from model_garden.services.planning import all_nodes, estimate_job, read_question
 from model_garden.services.spellings import as_command, as_curl, as_python, as_yaml
 
 router = APIRouter(tags=["planning"])
@@ -39,8 +40,13 @@ async def get_defaults(
     responses=answers({200: "EstimateResponse"}, 400, 408, 413, 415, 422, 424),
 )
 async def estimate_training_job(caller: CallerOf, body: Json) -> Response:
-    """The memory that a job needs, part by part, and the nodes that have it."""
-    return JSONResponse(await estimate_memory(caller.cluster, read_question(body)))
+    """The memory that a job needs, part by part, the nodes that have it, what saves memory, and the disk space."""
+    question = read_question(body)
+    nodes = await all_nodes(caller.cluster)  # first: the API server checks who asks
+    try:
+        return JSONResponse(await estimate_job(question, nodes))
+    except Unavailable as unknown:
+        raise Unavailable(f"{unknown}; send it as base_model_config") from unknown
 
 
 @router.post(

@@ -178,6 +178,35 @@ def submit(
     create(file, ctx.obj, sets, how, name=name, vision=vision, gpus=gpus, upload=upload, storage_image=storage_image)
 
 
+@app.command("estimate", rich_help_panel=CLUSTER, cls=ClusterCommand)
+def estimate(
+    ctx: typer.Context,
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE", help="TrainingJob in YAML or JSON. - reads stdin. Flags override its fields."),
+    ] = None,
+    vision: Annotated[bool | None, typer.Option("--vision/--text", help="Kind of model. [default: text]")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs per pod. [default: 1]")] = None,
+    sets: Sets = None,
+    model_config: Annotated[
+        str | None,
+        typer.Option(
+            "--model-config",
+            metavar="FILE",
+            help="config.json of the base model. [default: that of its folder, or the Hub's]",
+        ),
+    ] = None,
+    output: Output = "table",
+    context: Context = None,
+) -> None:
+    """Show the memory and the disk space that a job needs, and the GPUs that fit. Exit code 1 means that none fits."""
+    from model_garden.cli.estimate import estimate as show
+    from model_garden.cli.submit import job_of_flags
+
+    job = job_of_flags(file, ctx.obj, sets, vision=vision, gpus=gpus)
+    show(job, model_config, output=output, context=context)
+
+
 @app.command("render", rich_help_panel=CLUSTER, cls=Command)
 def render(
     file: File,

@@ -56,15 +56,33 @@ def submit(
         raise CommandError("--storage-image: only --upload starts a storage pod; add --upload")
     if upload and how.dry_run != "none":
         raise CommandError("--upload: a dry run changes nothing; remove --upload or --dry-run")
-    spec: dict[str, Any] = {} if vision is None else {"isVision": vision}
-    if gpus is not None:
-        spec["resources"] = {"limits": {GPU_RESOURCE: gpus}}
+    job = job_of_flags(file, flags, sets, name=name, vision=vision, gpus=gpus)
     with named_by_flag():
-        job = job_to_submit(merge(merge(spec, flags), parse_sets(sets)), file=file, name=name)
         if upload:
             _upload(job, how, storage_image)
         check_paths(job)
     _create(job, how)
+
+
+def job_of_flags(
+    file: str | None,
+    flags: dict[str, Any],
+    sets: list[str] | None,
+    *,
+    vision: bool | None,
+    gpus: int | None,
+    name: str | None = None,
+) -> Job:
+    """The job of a file, flags and ``--set``.
+
+    Raises:
+        InvalidResource: it breaks a rule of the spec; one line for each problem.
+    """
+    spec: dict[str, Any] = {} if vision is None else {"isVision": vision}
+    if gpus is not None:
+        spec["resources"] = {"limits": {GPU_RESOURCE: gpus}}
+    with named_by_flag():
+        return job_to_submit(merge(merge(spec, flags), parse_sets(sets)), file=file, name=name)
 
 
 def _upload(job: Job, how: Creation, image: str | None) -> None:

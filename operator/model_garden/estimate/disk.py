@@ -1,10 +1,12 @@
 """Estimates the disk space that the output of a training job needs, from the spec and the model's config.json.
 
-The preflight and the trainer compare it with the free space of ``outputDir`` before they load the model.
+The command line and the REST API show it before a job exists. The preflight and the trainer compare it with the free
+space of ``outputDir`` before they load the model.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from model_garden.contract.memory_estimate import GIB
@@ -12,6 +14,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.estimate.estimate import job_of
 from model_garden.estimate.formulas import Job, checkpoint_bytes
 from model_garden.estimate.modules import Config
+from model_garden.estimate.steps import optimizer_steps
 
 _BITS = {
     "f32": 32.0,
@@ -42,13 +45,13 @@ class Space:
         return f"{self.name} {self.size / GIB:.1f} GiB"
 
 
-def output_space(spec: EffectiveSpec, config: Config, *, checkpoints: int) -> list[Space]:
+def output_space(spec: EffectiveSpec, config: Config, *, checkpoints: int | None) -> list[Space]:
     """The most that ``outputDir`` holds at any time, part by part.
 
     Args:
         spec: the effective spec.
         config: the base model's parsed config.json.
-        checkpoints: how many checkpoints the run writes at most.
+        checkpoints: how many checkpoints the run writes at most; None where that is not known.
 
     Raises:
         ValueError: a size is missing in the config, or it is of a text model and the spec of a vision model.
@@ -57,9 +60,22 @@ def output_space(spec: EffectiveSpec, config: Config, *, checkpoints: int) -> li
     return [_checkpoints(job, checkpoints), _model(job), *_export(spec, job)]
 
 
-def _checkpoints(job: Job, written: int) -> Space:
+def most_checkpoints(spec: EffectiveSpec, rows: int) -> int:
+    """The most checkpoints that a run writes: every ``saveSteps`` steps, and at each evaluation with a better loss.
+
+    Args:
+        spec: the effective spec.
+        rows: rows to train on; with ``maxSteps``, any number.
+    """
+    h = spec.hyperparameters
+    steps = optimizer_steps(spec, rows)
+    return math.ceil(steps / h.save_steps) + (math.ceil(steps / h.eval_steps) if h.eval_steps else 0)
+
+
+def _checkpoints(job: Job, written: int | None) -> Space:
     """A checkpoint is written before the oldest is removed, and the one with the best evaluation stays."""
-    kept = min(written, job.h.save_total_limit + 1 + (job.h.eval_steps is not None))
+    kept = job.h.save_total_limit + 1 + (job.h.eval_steps is not None)
+    kept = kept if written is None else min(written, kept)
     return Space(f"{kept} checkpoint{'' if kept == 1 else 's'}", kept * checkpoint_bytes(job))
 
 

@@ -88,6 +88,14 @@ def cannot_fit(estimate: Estimate, gpu_gib: float) -> bool:
     return estimate.min_gib > gpu_gib
 
 
+def gpu_sizes(estimate: Estimate) -> tuple[list[int], list[int], list[int]]:
+    """The sizes of common GPUs in GB that are enough, that may be enough, and that are too small."""
+    usable = {size: USABLE_GIB_PER_GB * size for size in GPU_SIZES}
+    enough = [size for size, gib in usable.items() if fits(estimate, gib)]
+    small = [size for size, gib in usable.items() if cannot_fit(estimate, gib)]
+    return enough, [size for size in GPU_SIZES if size not in enough + small], small
+
+
 def explain(estimate: Estimate) -> list[str]:
     """The estimate as lines of text: the total, each part, and the assumptions."""
     gpu = ""

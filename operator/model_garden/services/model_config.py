@@ -16,7 +16,6 @@ MAX_BYTES = 1024 * 1024
 SECONDS = 10.0
 DOWNLOADED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 """Ends of the names of files that a job downloads."""
-_WAY_OUT = "send it as base_model_config"
 
 
 async def read_model_config(spec: TrainingJobSpec) -> dict[str, Any]:
@@ -26,11 +25,11 @@ async def read_model_config(spec: TrainingJobSpec) -> dict[str, Any]:
         Unavailable: the base model is a folder in the cluster, or the Hub does not give the file.
     """
     if not is_on_hub(spec.base_model):
-        raise Unavailable(f"config.json of {spec.base_model} is not on the Hub and cannot be read here; {_WAY_OUT}")
+        raise Unavailable(f"config.json of {spec.base_model} is not on the Hub and cannot be read here")
     url = f"{_endpoint()}/{spec.base_model}/resolve/{spec.base_model_revision or 'main'}/config.json"
     config = await _read_json(url)
     if not isinstance(config, dict):
-        raise Unavailable(f"{url} is not a JSON object; {_WAY_OUT}")
+        raise Unavailable(f"{url} is not a JSON object")
     return config
 
 
@@ -70,4 +69,4 @@ async def _read_json(url: str) -> Any:
                     raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
             return json.loads(text)
     except (aiohttp.ClientError, OSError, ValueError) as failed:
-        raise Unavailable(f"{url} cannot be read ({failed or type(failed).__name__}); {_WAY_OUT}") from failed
+        raise Unavailable(f"{url} cannot be read ({failed or type(failed).__name__})") from failed

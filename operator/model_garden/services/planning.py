@@ -1,4 +1,4 @@
-"""What a job will need before it exists: its memory, and the nodes that have it."""
+"""What a job will need, before it exists: memory, the nodes that have it, and disk space."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from model_garden.contract.memory_estimate import Estimate, RowShape
 from model_garden.contract.model import explain
 from model_garden.contract.resource import InvalidResource
 from model_garden.contract.spec import EffectiveSpec
+from model_garden.estimate.disk import most_checkpoints, output_space
 from model_garden.estimate.estimate import estimate
 from model_garden.estimate.gpus import Node, gpu_memory_gib, nodes_that_fit
 from model_garden.estimate.steps import optimizer_steps
 from model_garden.services.job_document import TrainingJobRequest, read_document
 from model_garden.services.manifest import Job
-from model_garden.services.model_config import read_model_config
+from model_garden.services.model_config import read_download_size, read_model_config
+from model_garden.services.savings import Saving, savings
 
 
 class EstimateRequest(TrainingJobRequest):
@@ -45,13 +47,28 @@ class NodeFit(BaseModel):
     """Whether the job can run on it."""
 
 
+class DiskPart(BaseModel):
+    """A part of what a job writes to its output folder."""
+
+    name: str
+    """Name of the part."""
+    size_bytes: int
+    """Size in bytes."""
+
+
 class EstimateResponse(BaseModel):
-    """The memory that a job needs, and the nodes that have it."""
+    """The memory and the disk space that a job needs, and the nodes that have the memory."""
 
     estimate: Estimate
     """Memory, part by part."""
     nodes: list[NodeFit] | None = None
     """Nodes with GPUs; missing where the caller may not list nodes."""
+    savings: list[Saving]
+    """Changes that save memory; the last is all of them at once, if there are several."""
+    output: list[DiskPart]
+    """Most that the output folder holds at any time, part by part."""
+    download_bytes: int | None = None
+    """Size of the base model's files on the Hub; missing for another model, and where the Hub does not say it."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +97,34 @@ def read_question(document: object) -> Question:
         raise InvalidResource(explain(wrong, RowShape, "spec.largest_row")) from wrong
 
 
-async def estimate_memory(cluster: Cluster, question: Question) -> dict[str, Any]:
+async def estimate_job(question: Question, nodes: list[Node] | None) -> dict[str, Any]:
     """The ``EstimateResponse`` of a job, as plain values.
+
+    Args:
+        question: the job, and what is known of its model and data.
+        nodes: the cluster's nodes; None where they are not known.
 
     Raises:
         InvalidResource: the config says nothing that an estimate could be made of.
         Unavailable: the config cannot be read.
     """
-    nodes = await _nodes(cluster)  # first: the API server checks who asks
     spec = effective_spec(question.job.spec, question.job.name)
-    config = question.config or await read_model_config(spec)
+    config, row = question.config, question.row
+    if config is None:
+        config = await read_model_config(spec)
+    checkpoints = most_checkpoints(spec, 0) if spec.hyperparameters.max_steps > 0 else None
     try:
-        found = estimate(spec, config, rows=question.row)
+        found = estimate(spec, config, rows=row)
+        output = output_space(spec, config, checkpoints=checkpoints)
     except ValueError as wrong:
         raise InvalidResource([f"spec.base_model_config: {wrong}"]) from wrong
-    answer: dict[str, Any] = {"estimate": found.to_snake_dict()}
+    answer: dict[str, Any] = {
+        "estimate": found.to_snake_dict(),
+        "savings": savings(question.job, config, row),
+        "output": [{"name": part.name, "size_bytes": round(part.size)} for part in output],
+    }
+    if question.config is None and (download := await read_download_size(spec)):
+        answer["download_bytes"] = download
     resource = spec.gpu_resource
     if nodes is not None and resource:
         fitting = {node.name for node in nodes_that_fit(found, nodes, gpus=spec.gpus, resource=resource)}
@@ -108,7 +138,7 @@ def planned_steps(spec: EffectiveSpec, rows: int) -> int:
     return optimizer_steps(spec, rows - held_out)
 
 
-async def _nodes(cluster: Cluster) -> list[Node] | None:
+async def all_nodes(cluster: Cluster) -> list[Node] | None:
     """The cluster's nodes; None where the caller may not list them, or where there is no cluster."""
     try:
         return [Node.read(node) for node in (await cluster.list(NODES)).items]

@@ -16,8 +16,7 @@ from model_garden.services.errors import Conflict, Unavailable
 from model_garden.services.format import size
 from model_garden.services.job_document import read_document
 from model_garden.services.manifest import Job
-from model_garden.services.model_config import read_download_size
-from model_garden.services.planning import Question, estimate_memory, planned_steps
+from model_garden.services.planning import Question, all_nodes, estimate_job, planned_steps
 from model_garden.services.queries import find_job, list_jobs
 from model_garden.services.repeatable import Created, create_once
 from model_garden.services.spellings import as_command, as_curl, as_python, as_yaml
@@ -146,15 +145,14 @@ async def preview_form(request: Request, values: Form) -> Response:
 @router.post("/training/new/estimate", dependencies=COUNTED)
 async def estimate_form(request: Request, caller: PageCaller, values: Form) -> Response:
     """The memory that the job needs, for the form as it stands."""
-    found, problem, download = None, "", None
+    found, problem = None, ""
     if form.base_model(values):
         try:
             job = read_document({"dataset_path": "./data/rows.jsonl", **form.document(values)})
-            found = await estimate_memory(caller.cluster, Question(job, None, None))
-            download = await read_download_size(job.spec)
+            found = await estimate_job(Question(job, None, None), await all_nodes(caller.cluster))
         except (InvalidResource, Unavailable):
             problem = "The preflight estimates the memory of this job once it is created."
-    return page(request, "estimate.html", found=found, problem=problem, download=download and size(download))
+    return page(request, "estimate.html", found=found, problem=problem, size=size)
 
 
 def spellings(request: Request, job: Job | None) -> list[tuple[str, str, str]]:
