@@ -65,6 +65,26 @@ def test_a_job_that_breaks_a_rule_is_a_usage_error(cli: Callable[..., Done], job
     assert cli("validate", "job.yaml").returncode == 2
 
 
+def test_rows_of_an_evaluation_may_be_longer_than_the_longest_to_train_on(
+    cli: Callable[..., Done], tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    rows = {"train": "Blue.", "held-out": "Blue. " * 200}
+    for name, answer in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": "Which color?", "completion": answer}) + "\n")
+    spec = {"baseModel": str(tiny_model("qwen2")), "isVision": False, "hyperparameters": {"maxSeqLength": 64}}
+    spec |= {"datasetPath": "train.jsonl", "evaluation": {"datasetPath": "held-out.jsonl", "metrics": ["exact_match"]}}
+    job = {"apiVersion": "model-garden.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "a"}, "spec": spec}
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    done = cli("validate", "job.yaml", "-o", "json")
+    assert done.returncode == 0, done.stdout
+    trained, held_out = json.loads(done.stdout)
+    assert trained["tokens"] and not held_out["tokens"]
+    (tmp_path / "train.jsonl").write_text((tmp_path / "held-out.jsonl").read_text())
+    done = cli("validate", "job.yaml")
+    assert done.returncode == 1
+    assert "longer than maxSeqLength (64)" in done.stderr
+
+
 def test_a_damaged_tokenizer_is_named(
     cli: Callable[..., Done], tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:

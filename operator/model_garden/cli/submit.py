@@ -106,7 +106,8 @@ def _upload(job: Job, how: Creation, image: str | None) -> None:
         if not Path(path).exists():
             raise CommandError(f"spec.{to_camel(field)}: {path}: no such file or folder, so it cannot be uploaded")
         same = next((done for name, done in changes.items() if paths[name] == path), None)
-        changes[field] = same or upload_dataset(check_of(spec, path), None, where)
+        trained = field != "evaluation.dataset_path"
+        changes[field] = same or upload_dataset(check_of(spec, path, trained=trained), None, where)
     scored = changes.pop("evaluation.dataset_path", None)
     job.spec = job.spec.model_copy(update=changes)
     if job.spec.evaluation and scored:

@@ -88,14 +88,14 @@ def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
     checks, absent = [], []
     for path, split in spec.all_datasets:
         if path.startswith(HUB_DATASET) or is_remote(path) or Path(path).exists():
-            checks.append(check_of(spec, path, split))
+            checks.append(check_of(spec, path, split, trained=(path, split) in spec.datasets))
         else:
             absent.append(path)
     return checks, absent
 
 
-def check_of(spec: EffectiveSpec, path: str, split: str = "train") -> Check:
-    """The check of a data set that a job reads."""
+def check_of(spec: EffectiveSpec, path: str, split: str = "train", *, trained: bool = True) -> Check:
+    """The check of a data set that a job reads. Rows that are not ``trained`` may have any length."""
     from model_garden.datasets.fetched_pictures import Pictures
 
     length, bounds = spec.hyperparameters.max_seq_length, spec.pixel_bounds
@@ -104,12 +104,12 @@ def check_of(spec: EffectiveSpec, path: str, split: str = "train") -> Check:
         path,
         spec.vision,
         split,
-        spec.base_model,
-        length,
+        spec.base_model if trained else None,
+        length if trained else None,
         *bounds,
         train_on=spec.train_on,
         method=spec.method,
-        template=spec.chat_template,
+        template=spec.chat_template if trained else None,
         columns=spec.columns,
         endpoint=endpoint,
         pictures=Pictures() if spec.fetch_pictures else None,
