@@ -134,6 +134,11 @@ def _curve(total: int, done: int, last: float) -> Object:
         }
         if number % 8 == 7:
             point["evalLoss"] = round(last + 0.1 + (3.0 - last) * fallen, 4)
+            if number % 16 == 15:
+                point["metrics"] = {
+                    "eval_exact_match": round(0.81 * (1 - fallen), 2),
+                    "eval_json_fields_f1": round(0.38 + 0.57 * (1 - fallen), 3),
+                }
         history.append(point)
     progress = {
         "step": done,
@@ -145,6 +150,7 @@ def _curve(total: int, done: int, last: float) -> Object:
         "forwardSeconds": 0.74,
         "backwardSeconds": 1.38,
         "optimizerSeconds": 0.09,
+        "answeringSeconds": 0.34,
         "gpuMemoryGiB": 17.2,
     }
     return {"history": history, "progress": progress, "estimate": _estimate()}

@@ -165,6 +165,12 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
         "evaluation.datasetSplit",
         True,
     ),
+    (
+        "answers at evaluations without validation rows",
+        {"evaluation": EXACT | {"datasetPath": "./data/held.jsonl", "everyEvaluations": 2}},
+        "spec.evaluation.everyEvaluations",
+        True,
+    ),
     ("an evaluation without TLS", {"evaluation": EXACT | {"datasetPath": "http://a.org/b"}}, "datasetPath", True),
     ("a claim with a bad name", {"storage": {"dataClaim": "My Claim"}}, "spec.storage.dataClaim", True),
     ("an unknown toleration field", {"podTemplate": {"tolerations": [{"efect": "NoSchedule"}]}}, "efect", True),

@@ -36,6 +36,11 @@ def losses(events: Iterable[Event]) -> list[float]:
     return [loss for loss in told if loss is not None]
 
 
+def scores_in(events: Iterable[Event]) -> list[float]:
+    told = [event.progress.metrics or {} for event in events if isinstance(event, ProgressEvent)]
+    return [metrics["eval_similarity"] for metrics in told if "eval_similarity" in metrics]
+
+
 def outcome_of(workspace: Workspace) -> Outcome:
     outcome = parse_outcome((workspace.folder / "termination-log").read_text())
     assert outcome is not None, workspace.said()
@@ -53,13 +58,19 @@ def train(workspace: Workspace, name: str, *parts: dict[str, Any]) -> list[Event
 def test_two_processes_learn_what_one_learns_of_the_same_rows(workspace: Workspace) -> None:
     rows = (workspace.folder / "data/vision_test_dataset.jsonl").read_text().splitlines(keepends=True)
     (workspace.folder / "data/three.jsonl").write_text("".join(rows[:3]))  # which two processes cannot share evenly
-    steps = {"hyperparameters": {"maxSteps": 5, "evalSteps": 2}, "validationDatasetPath": "./data/three.jsonl"}
+    steps: dict[str, Any] = {
+        "hyperparameters": {"maxSteps": 5, "evalSteps": 2},
+        "validationDatasetPath": "./data/three.jsonl",
+    }
+    steps["evaluation"] = {"metrics": ["similarity"], "maxNewTokens": 16, "compareBase": False, "everyEvaluations": 1}
     events = train(workspace, "two", VISION, QUICK, ONE_AT_A_TIME, steps)
     two = losses(events)
     four = {"hyperparameters": {"batchSize": 1, "gradientAccumulationSteps": 4}}
     _, one = workspace.train(config("one", VISION, QUICK, four, steps))
     evaluated = [event.progress.eval_loss for event in events if isinstance(event, ProgressEvent)]
     assert next(loss for loss in evaluated if loss is not None) == pytest.approx(one.eval_losses[2], abs=1e-4)
+    scored = [scores_in(told) for told in (events, one.events)]
+    assert scored[0][0] == scored[1][0] > 0, "each process answers a share of the rows"
     assert two[:2] == pytest.approx(list(one.losses.values())[:2], abs=1e-4)  # then an epoch's last step is filled up
     outcome = outcome_of(workspace)
     assert outcome.output is not None and outcome.output.verified

@@ -11,10 +11,11 @@ import pytest
 from rapidfuzz.distance import Indel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model_garden.contract.progress import CheckpointEvent, EvaluationEvent, StageEvent
-from model_garden.contract.status import EvaluationStatus
+from model_garden.contract.defaults import merge
+from model_garden.contract.progress import CheckpointEvent, EvaluationEvent, ProgressEvent, StageEvent
+from model_garden.contract.status import EvaluationStatus, Progress
 from model_garden_trainer.errors import TrainingError
-from tests.trainer.preferences import write_rows
+from tests.trainer.preferences import assert_a_resumed_run_equals, write_rows
 from tests.trainer.workspace import TEXT, VISION, Told, Workspace, config
 
 LEARN: dict[str, Any] = {
@@ -45,6 +46,10 @@ def evaluations(told: Told) -> list[EvaluationStatus]:
     return [event.evaluation for event in told.events if isinstance(event, EvaluationEvent)]
 
 
+def progress(told: Told) -> list[Progress]:
+    return [event.progress for event in told.events if isinstance(event, ProgressEvent)]
+
+
 def scores(found: EvaluationStatus) -> dict[str, tuple[float | None, float]]:
     return {f"{one.metric} {one.field or ''}".strip(): (one.base_value, one.value) for one in found.scores}
 
@@ -62,8 +67,9 @@ def test_a_model_that_learned_its_rows_scores_one_and_its_base_model_zero(
     original = Indel.normalized_similarity
     monkeypatch.setattr(Indel, "normalized_similarity", counted)
     write_cities(workspace.folder)
-    asked = ASKED | {"metrics": ["exact_match", "json_fields", "anls", "similarity"]}
-    outcome, told = workspace.train(config("job", TEXT, LEARN, RANK, {"evaluation": asked}))
+    asked = ASKED | {"metrics": ["exact_match", "json_fields", "anls", "similarity"], "everyEvaluations": 2}
+    learn = merge(LEARN, {"validationDatasetPath": "./data/held.jsonl", "hyperparameters": {"evalSteps": 35}})
+    outcome, told = workspace.train(config("job", TEXT, learn, RANK, {"evaluation": asked}))
     assert outcome.result == "Succeeded" and outcome.output and outcome.output.verified
     [status] = evaluations(told)
     found = scores(status)
@@ -75,7 +81,7 @@ def test_a_model_that_learned_its_rows_scores_one_and_its_base_model_zero(
     assert "evaluating the trained model: 2 of 2 answers" in details
     assert "scoring the base model: 2 of 2 answers" in details
     oslo = json.dumps({"city": "Oslo", "at": {"row": 1}})  # no sample answer is of this row
-    assert compared.count(oslo) == 2, "the answers of both models are scored once: it may take seconds"
+    assert compared.count(oslo) == 3, "each model's answers are scored once each time: it may take seconds"
 
     folder = workspace.folder / "models/job"
     lines = [json.loads(line) for line in (folder / "evaluation.jsonl").read_text().splitlines()]
@@ -90,12 +96,21 @@ def test_a_model_that_learned_its_rows_scores_one_and_its_base_model_zero(
         "| exact_match | 0.0000 | 1.0000 |" in card and "| json_fields_accuracy of `at.row` | 0.0000 | 1.0000 |" in card
     )
     assert any(line.get("evaluation", {}).get("exact_match") == 1 for line in workspace.metrics("job"))
+    during = [one.to_dict() for one in progress(told) if "eval_exact_match" in (one.metrics or {})]
+    at_the_end = {one.metric: one.value for one in status.scores if one.field is None}
+    assert [(one["step"], one["metrics"]) for one in during] == [
+        (70, {f"eval_{name}": value for name, value in at_the_end.items()})
+    ], "the model scores in training as its saved files do, at the second evaluation of two"
+    assert (
+        "### During training" in card
+        and "| 70 | 1.0000 | 1.0000 | 1.0000 | 1.0000 | 0.0000 | 1.0000 | 1.0000 |" in card
+    )
 
-    _, again = workspace.train(config("job", TEXT, LEARN, RANK, {"evaluation": asked}))
+    _, again = workspace.train(config("job", TEXT, learn, RANK, {"evaluation": asked}))
     assert evaluations(again) == [status], "a pod that comes back tells the scores that the first one wrote down"
 
     asked = ASKED | {"metrics": ["anls"], "compareBase": False}
-    _, other = workspace.train(config("job", TEXT, LEARN, RANK, {"evaluation": asked}))
+    _, other = workspace.train(config("job", TEXT, learn, RANK, {"evaluation": asked}))
     assert [scores(one) for one in evaluations(other)] == [{"anls": (None, 1)}]
     assert not [event for event in other.events if isinstance(event, CheckpointEvent)], "it is not trained again"
 
@@ -128,19 +143,48 @@ def test_boxes_of_a_vision_model_are_scored(workspace: Workspace) -> None:
 
 
 @pytest.mark.train
+def test_answers_during_training_change_nothing_and_a_resumed_run_gives_the_same(workspace: Workspace) -> None:
+    pictures = sorted((workspace.folder / "data/vision_test_dataset_images").glob("*.png"))[:4]
+    rows = [{"text": "Where?", "image": f"{one.parent.name}/{one.name}", "response": "Here."} for one in pictures]
+    write_rows(workspace.folder / "data/cities.jsonl", rows)
+    write_rows(workspace.folder / "data/held.jsonl", rows[:2])
+    five = {"trainOn": "all", "hyperparameters": {"maxSteps": 5, "evalSteps": 1, "learningRate": 1e-3}}
+    held = {"validationDatasetPath": "./data/held.jsonl", "loraConfig": {"loraDropout": 0.1}}
+    asked = {"metrics": ["similarity"], "maxNewTokens": 8, "compareBase": False, "everyEvaluations": 2}
+    quiet, answering, broken = (
+        config(name, VISION, LEARN, five, held, {"evaluation": more})
+        for name, more in (("quiet", asked | {"everyEvaluations": 9}), ("answering", asked), ("broken", asked))
+    )
+    _, without = workspace.train(quiet)
+    _, told = workspace.train(answering)
+    assert told.losses == without.losses and told.eval_losses == without.eval_losses
+    points = [one for one in progress(told) if one.metrics]
+    assert [one.step for one in points] == [2, 4], "the fifth evaluation has no answers"
+    assert {(event.stage, event.detail) for event in told.events if isinstance(event, StageEvent)} >= {
+        ("evaluating", "evaluating the model: 2 of 2 answers")
+    }
+    assert progress(told)[-2].answering_seconds and not progress(without)[-2].answering_seconds
+    assert_a_resumed_run_equals(workspace, "answering", broken)
+
+
+@pytest.mark.train
 def test_an_evaluation_that_fails_is_a_warning(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from model_garden_trainer import verify
+    from model_garden_trainer.engine import answers
 
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(verify, "evaluate", broken)
+    monkeypatch.setattr(answers, "answer_all", broken)
     write_cities(workspace.folder)
-    job = config("job", TEXT, LEARN, {"evaluation": ASKED, "hyperparameters": {"maxSteps": 1}})
+    more = {"validationDatasetPath": "./data/held.jsonl", "evaluation": ASKED | {"everyEvaluations": 1}}
+    job = config("job", TEXT, LEARN, more, {"hyperparameters": {"maxSteps": 1}})
     outcome, told = workspace.train(job)
     assert outcome.result == "Succeeded" and outcome.output and outcome.output.verified and not evaluations(told)
     warned = "the model is saved, but its answers could not be evaluated: RuntimeError: no kernel image"
     assert warned in told.warnings
+    assert "step 1: the rows of evaluation could not be answered: RuntimeError: no kernel image" in told.warnings
 
 
 def test_a_batch_that_needs_too_much_memory_is_halved_and_reasoning_is_left_out(

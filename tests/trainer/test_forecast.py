@@ -66,6 +66,28 @@ def test_evaluations_checkpoints_and_what_follows_training_are_counted() -> None
     assert found.seconds_left(100) == pytest.approx(5 + 7)
 
 
+def test_answers_during_training_are_counted_apart_from_evaluations_and_after_training_too() -> None:
+    found = forecast(after=7.0)
+    found.answers_every, found.answers_after = 2, 2
+    for _ in range(3):
+        found.add_step(1.0)
+    found.add_pause(20, 5.0)
+    assert [step for step in range(1, 101) if found.answers_at(step) and step % 20 == 0] == [40, 80]
+    assert found.answering_per_step() is None
+
+    found.add_answers(30.0)
+    found.add_pause(40, 35.0)
+
+    # evaluations after 60, 80 and 100, of which that after 80 has answers; a checkpoint alone after 90
+    assert found.seconds_left(60) == pytest.approx(40 + 3 * 5 + (1 + 2) * 30 + 7)
+    assert found.answering_per_step() == 30 / 40
+    later = forecast()
+    later.recall(found.notes())
+    assert later.answers == found.answers, "a resumed run knows"
+    found.total = 110
+    assert found.answers_at(110), "the sixth evaluation comes early, at the last step"
+
+
 def test_an_evaluation_is_counted_before_there_was_one() -> None:
     found = forecast()
     for _ in range(3):

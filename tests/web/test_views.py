@@ -105,6 +105,10 @@ def test_shares_of_a_step_and_of_memory_fill_their_bars() -> None:
     assert [(one["title"], one["share"]) for one in parts] == [
         ("Data", 25.0), ("Forward", 50.0), ("Backward", 12.5), ("Optimizer", 0.0), ("Other", 12.5),
     ]  # fmt: skip
+    parts = figures.step_parts(progress | {"answeringSeconds": 3.0})
+    assert [(one["title"], one["seconds"], one["share"]) for one in parts[-2:]] == [
+        ("Other", "0.25", 5.0), ("Answers", "3.00", 60.0),
+    ]  # fmt: skip
     assert figures.memory(job()) is None
     measured = figures.memory(job(progress={"gpuMemoryGiB": 12.0}))
     assert measured and (measured["measured"], measured["measured_share"]) == ("12.0 GiB", 100.0)
@@ -139,3 +143,6 @@ def test_the_figures_of_a_method_are_curves_columns_and_a_list() -> None:
     assert [line[-1] for line in found["table"]] == ["0", ""]
     assert found["method_figures"] == [("rewards/margins", "0.25")]
     assert details(job(history=[{"step": 1, "loss": 0.7}]), NOW)["method_curves"] == []
+    history[1]["metrics"] = {"eval_json_fields_f1": 0.5, "eval_json_fields_invalid": 0.1}
+    found = details(job(history=history), NOW)
+    assert [found["curve_titles"][name] for name in found["method_curves"]] == ["rewards/margins", "JSON fields: F1"]

@@ -42,7 +42,7 @@ from model_garden_trainer.trackers import tracking
 if TYPE_CHECKING:
     from model_garden.datasets import Example
     from model_garden_trainer.batches.collator import Collator
-    from model_garden_trainer.engine.context import Run, Trained
+    from model_garden_trainer.engine.context import HeldOut, Run, Trained
 
 _AFTER_TRAINING = ("saveMethod", "ggufQuantization", "pushToHub", "pushTo", "evaluation")
 """Fields of the spec that say what is done with a trained model."""
@@ -163,7 +163,7 @@ def _trained_and_saved(
     with run.watchdog:
         model = _adapted(run, folder)
         after = seconds_after_training(run.spec.save_method, startup, time.perf_counter() - began)
-        run = dataclasses.replace(run, seconds_after_training=after)
+        run = dataclasses.replace(run, seconds_after_training=after, held_out=_held_out(run.spec, folder, data))
         start = None if whole else peft_adapter.initial(model, run.spec.lora_config)
         report_stage(run.report, "training")
         match run.spec.method:
@@ -208,6 +208,17 @@ def _encoded(
         if warning:
             report_warning(report, warning)
     return encoder, measured, longest
+
+
+def _held_out(spec: EffectiveSpec, folder: Path, data: Data) -> HeldOut | None:
+    """The rows that the model answers during training too, if it does."""
+    from model_garden_trainer.engine.context import HeldOut
+    from model_garden_trainer.models import auto_classes
+
+    if spec.evaluation is None or spec.evaluation.every_evaluations is None:
+        return None
+    answers_alone = spec.model_copy(update={"train_on": "responses"})  # a prompt ends where the labels begin
+    return HeldOut(questions.questions(spec, data), auto_classes.collator(answers_alone, folder))
 
 
 def _adapted(run: Run, folder: Path) -> Any:
@@ -285,6 +296,8 @@ def _delivered(
     status.verified = True
     at = progress or Progress(step=trained.steps, total_steps=0)
     record["evaluation"] = scores.report_evaluation(found, output, at, metrics, report)
+    if spec.evaluation:
+        record["evaluationDuringTraining"] = scores.during_training(spec.evaluation, metrics) or None
     status.trackers = report.places() or None
     scores.report_samples(found, status, output, at, metrics, report)
     record |= {"verification": found, "output": status.to_dict()}

@@ -1,4 +1,4 @@
-"""``spec.evaluation``: the rows that the trained model answers at the end, and the rules of the block."""
+"""``spec.evaluation``: the rows that the model answers, at the end and during training, and the rules of the block."""
 
 from __future__ import annotations
 
@@ -52,6 +52,12 @@ class Evaluation(ContractModel):
     compare_base: bool | None = declare(
         "Let the base model answer the rows too, to show what training changed.", True, shapes_weights=False
     )
+    every_evaluations: int | None = declare(
+        "Answer the rows during training too, at every so many evaluations (evalSteps). Off unless given.",
+        shapes_weights=False,
+        ge=1,
+        le=1_000_000,
+    )
 
 
 class EffectiveEvaluation(Evaluation):
@@ -95,6 +101,12 @@ EVALUATION_RULES = (
         lambda s: get(s, "evaluation.datasetSplit") is not None and get(s, "evaluation.datasetPath") is None,
         f"!({_SPLIT}) || {_PATH}",
         "is a split of evaluation.datasetPath; set that or remove this",
+    ),
+    Rule(
+        "evaluation.everyEvaluations",
+        lambda s: get(s, "evaluation.everyEvaluations") is not None and not _has_rows(s),
+        f"!({has('evaluation.everyEvaluations')}) || has(self.validationDatasetPath) || has(self.validationFraction)",
+        "counts evaluations of validation rows; set validationDatasetPath or validationFraction, or remove it",
     ),
     Rule(
         "evaluation.metrics",

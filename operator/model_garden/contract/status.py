@@ -73,6 +73,8 @@ class Progress(Report):
     """Seconds of a step spent in the backward pass."""
     optimizer_seconds: float | None = None
     """Seconds of a step spent in the optimizer."""
+    answering_seconds: float | None = None
+    """Seconds spent on answers to the rows of spec.evaluation, spread over the steps from one time to the next."""
     samples_per_second: float | None = None
     """Rows trained per second."""
     tokens_per_second: float | None = None
@@ -84,7 +86,7 @@ class Progress(Report):
     begin with eval_ are of the last evaluation."""
     estimated_completion_time: Time | None = None
     """Estimated time of the end of the run, with evaluations, checkpoints, export and verification. The answers of
-    spec.evaluation are not counted."""
+    spec.evaluation are counted from the first time on that the rows were answered during training."""
     last_report_time: Time | None = None
     """Time of the last report of the trainer."""
 

@@ -93,6 +93,7 @@ ADVICE: dict[str, str] = {
     "evaluation.max_new_tokens": "Just above the longest expected answer.",
     "evaluation.batch_size": "Raise it for short answers on a large GPU.",
     "evaluation.compare_base": "Turn it off to save half of the time.",
+    "evaluation.every_evaluations": "To see whether answers still get better. Training waits for them.",
     "train_on": "all also learns to write the questions.",
     "selective_loss": "For answers in JSON: learn the values, not the brackets.",
     "save_method": "merged_16bit serves without an adapter; gguf runs in llama.cpp.",

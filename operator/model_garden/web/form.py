@@ -85,6 +85,7 @@ LABELS = {
     "evaluation.max_new_tokens": "Longest answer (tokens)",
     "evaluation.batch_size": "Rows at once",
     "evaluation.compare_base": "Compare with base model",
+    "evaluation.every_evaluations": "During training, at every ... evaluations",
     "output_dir": "Output folder",
     "num_nodes": "Pods",
     "ttl_seconds_after_finished": "Keep finished Job (seconds)",

@@ -84,6 +84,14 @@ class ProcessGroup:
         result: list[float] = tensor.tolist()
         return result
 
+    def gather(self, value: T) -> list[T]:
+        """The processes' values, in their order and the same in each."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
     def any(self, *flags: bool) -> list[bool]:
         """For each flag whether it is set in any process."""
         return [total > 0 for total in self.sums([float(flag) for flag in flags])]

@@ -38,10 +38,7 @@ class ProgressCallback(TrainerCallback):
     def __init__(self, trainer: Instrumented, obeying: GracefulStopCallback, run: Run) -> None:
         self._trainer, self._obeying, self._report, self._metrics = trainer, obeying, run.report, run.metrics
         self._every = run.h.logging_steps
-        evaluated = trainer.eval_dataset is not None
-        self.forecast = Forecast(
-            0, run.h.eval_steps if evaluated else None, run.h.save_steps, run.seconds_after_training
-        )
+        self.forecast = _forecast(trainer, run)
         self._step_ended: float | None = None
         self._waiting = Waiting(vision=run.spec.vision)
         self._optimizer_began: Any = None
@@ -136,6 +133,7 @@ class ProgressCallback(TrainerCallback):
             **parts,
             "samplesPerSecond": samples / window.seconds,
             "tokensPerSecond": tokens / window.seconds,
+            "answeringSeconds": self.forecast.answering_per_step(),
             "metrics": {name: rounded(value) for name, value in self._trainer.take_metrics().items()} or None,
             "gpuMemoryGiB": torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else None,
         }
@@ -146,6 +144,18 @@ class ProgressCallback(TrainerCallback):
         """The times of a report: now, and the expected end of the run."""
         left = timedelta(seconds=self.forecast.seconds_left(step))
         return {"estimated_completion_time": timestamp(datetime.now(UTC) + left), "last_report_time": timestamp()}
+
+
+def _forecast(trainer: Instrumented, run: Run) -> Forecast:
+    asked, evaluated = run.spec.evaluation, trainer.eval_dataset is not None
+    return Forecast(
+        total=0,
+        evaluation_every=run.h.eval_steps if evaluated else None,
+        save_every=run.h.save_steps,
+        after_training=run.seconds_after_training,
+        answers_every=asked.every_evaluations if asked else None,
+        answers_after=1 + asked.compare_base if asked else 0,
+    )
 
 
 class EvaluationCallback(TrainerCallback):

@@ -9,11 +9,21 @@ from types import ModuleType
 from model_garden.contract.hyperparameters import EffectiveHyperparameters
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import Progress
+from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
+from model_garden_trainer.evaluation.questions import Question
 from model_garden_trainer.events import Metrics, Report
 from model_garden_trainer.exports import outputs
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The rows of ``spec.evaluation``, and what encodes them up to their answers."""
+
+    questions: list[Question]
+    encoder: Collator
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,9 @@ class Run:
     watchdog: Watchdog
     team: ProcessGroup = field(default_factory=ProcessGroup)
     seconds_after_training: float = 0.0
-    """Estimated duration of all that follows the last step."""
+    """Estimated duration of all that follows the last step, but for answers to held-out rows."""
+    held_out: HeldOut | None = None
+    """The rows that are answered during training too, if any are."""
 
     @property
     def h(self) -> EffectiveHyperparameters:

@@ -13,6 +13,7 @@ from transformers import PrinterCallback
 
 from model_garden.contract.progress import ResumedEvent, WarningEvent
 from model_garden_trainer.engine import callbacks, checkpoints, learning_rates
+from model_garden_trainer.engine.answers import AnsweringCallback
 from model_garden_trainer.engine.batch_size import Split, halved, largest_that_fits, out_of_memory, split_of
 from model_garden_trainer.engine.context import Run, Trained
 from model_garden_trainer.engine.instrumented import Instrumented
@@ -73,7 +74,8 @@ def _fit_once(
 
     sealing = callbacks.CheckpointCallback(trainer, run, split.micro_batch, telling.forecast, ended)
     trainer.remove_callback(PrinterCallback)
-    for callback in (obeying, telling, judging, sealing, callbacks.HeartbeatCallback(run.watchdog)):
+    answering = AnsweringCallback(trainer, run, telling.forecast)
+    for callback in (obeying, answering, telling, judging, sealing, callbacks.HeartbeatCallback(run.watchdog)):
         trainer.add_callback(callback)
     if checkpoint:
         trainer.window.loss, trainer.window.steps = checkpoint.notes["loss"], checkpoint.notes["steps"]

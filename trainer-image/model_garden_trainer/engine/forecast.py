@@ -36,16 +36,22 @@ class Forecast:
         total: optimizer steps of the run.
         evaluation_every: steps between two evaluations; None without any.
         save_every: steps between two checkpoints.
-        after_training: seconds from the last checkpoint to the end of the run.
+        after_training: seconds from the last checkpoint to the end of the run, without answers.
+        answers_every: evaluations up to the next at which rows are answered too; None if they never are.
+        answers_after: how many times they are answered after training.
     """
 
     total: int
     evaluation_every: int | None
     save_every: int
     after_training: float
+    answers_every: int | None = None
+    answers_after: int = 0
     steps: Average = field(default_factory=Average)
     evaluations: Average = field(default_factory=Average)
     saves: Average = field(default_factory=Average)
+    answers: Average = field(default_factory=Average)
+    _answering: float = 0.0
     _compiled: bool = False
 
     def add_step(self, seconds: float) -> None:
@@ -58,10 +64,28 @@ class Forecast:
 
     def add_pause(self, step: int, seconds: float) -> None:
         """Count in the pause after ``step``, if there was more to do in it than to begin the next step."""
+        seconds, self._answering = seconds - self._answering, 0.0
         if self._evaluates(step):
             self.evaluations.add(seconds)
         elif self._saves(step):
             self.saves.add(seconds)
+
+    def add_answers(self, seconds: float) -> None:
+        """Count in the time that answers took, which is a part of the pause that is going on."""
+        self.answers.add(seconds)
+        self._answering = seconds
+
+    def answers_at(self, step: int) -> bool:
+        """Whether rows are answered in the evaluation at ``step``. The last evaluation may come early."""
+        if self.evaluation_every is None or self.answers_every is None:
+            return False
+        return math.ceil(step / self.evaluation_every) % self.answers_every == 0
+
+    def answering_per_step(self) -> float | None:
+        """Seconds of answers, spread over the steps from one time to the next; None before there were any."""
+        if self.evaluation_every is None or self.answers_every is None or not self.answers.count:
+            return None
+        return self.answers.mean / (self.evaluation_every * self.answers_every)
 
     def expect_evaluation(self, seconds: float) -> None:
         """What an evaluation probably takes, for as long as there was none."""
@@ -75,6 +99,7 @@ class Forecast:
             self.steps.mean * (self.total - step)
             + self.evaluations.mean * evaluations
             + self.saves.mean * saves
+            + self.answers.mean * (self._answers_left(step) + self.answers_after)
             + self.after_training
         )
 
@@ -89,7 +114,7 @@ class Forecast:
                 part.mean, part.count = notes[name]
 
     def _parts(self) -> dict[str, Average]:
-        return {"steps": self.steps, "evaluations": self.evaluations, "saves": self.saves}
+        return {"steps": self.steps, "evaluations": self.evaluations, "saves": self.saves, "answers": self.answers}
 
     def _pauses_left(self, step: int) -> tuple[int, int]:
         """How many pauses from that after ``step`` on have an evaluation, and how many a checkpoint alone.
@@ -97,13 +122,21 @@ class Forecast:
         It is counted without a loop over the steps, since it is asked for at each of them.
         """
 
-        def multiples(every: int) -> int:
-            return (self.total - 1) // every - (max(step, 1) - 1) // every
-
         if self.evaluation_every is None:
-            return 0, multiples(self.save_every) + 1
+            return 0, self._multiples(self.save_every, step) + 1
         both = math.lcm(self.evaluation_every, self.save_every)
-        return multiples(self.evaluation_every) + 1, multiples(self.save_every) - multiples(both)
+        saves = self._multiples(self.save_every, step) - self._multiples(both, step)
+        return self._multiples(self.evaluation_every, step) + 1, saves
+
+    def _answers_left(self, step: int) -> int:
+        """How many evaluations from that after ``step`` on have answers."""
+        if self.evaluation_every is None or self.answers_every is None:
+            return 0
+        return self._multiples(self.evaluation_every * self.answers_every, step) + self.answers_at(self.total)
+
+    def _multiples(self, every: int, step: int) -> int:
+        """How many multiples of ``every`` there are from ``step`` on, before the last step."""
+        return (self.total - 1) // every - (max(step, 1) - 1) // every
 
     def _evaluates(self, step: int) -> bool:
         every = self.evaluation_every

@@ -36,7 +36,7 @@ def generate(model: Any, tokenizer: Any, prompts: Batch, new_tokens: int) -> lis
         new_tokens: longest answer in tokens.
     """
     inputs = {key: value.to(model.device) for key, value in prompts.items()}
-    with torch.inference_mode():
+    with torch.no_grad():  # a tensor of inference mode that a model keeps could not be trained with
         written = model.generate(
             **inputs, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
         )

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from model_garden.contract.evaluation import EffectiveEvaluation, EvaluationMetric
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.contract.status import MAX_SCORES, EvaluationScore, EvaluationStatus
+from model_garden.contract.status import MAX_SCORES, EvaluationScore, EvaluationStatus, Stage
 from model_garden.contract.time import timestamp
 from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.splits import Data
@@ -68,9 +68,9 @@ def evaluate(
     if asked.compare_base:
         with base() as untrained:
             answers = _answers(asked, rows, untrained, encoder, "base model", report)
-        before = _scored(asked, rows, answers, "base model", report)
+        before = scored(asked, rows, answers, "base model", report)
     answers = _answers(asked, rows, model, encoder, "trained model", report)
-    after = _scored(asked, rows, answers, "trained model", report)
+    after = scored(asked, rows, answers, "trained model", report)
     _write(output / FILE, rows, before, after)
     if cut := sum(answer.cut for answer in answers):
         report_warning(
@@ -111,24 +111,29 @@ def _answers(
     asked: EffectiveEvaluation, rows: Sequence[Question], model: Any, encoder: Collator, who: str, report: Report
 ) -> list[Answer]:
     found = answer_all(rows, model, encoder, new_tokens=asked.max_new_tokens, batch_size=asked.batch_size)
-    return _listed(found, len(rows), f"evaluating the {who}", report)
+    return listed(found, len(rows), f"evaluating the {who}", report)
 
 
-def _scored(
-    asked: EffectiveEvaluation, rows: Sequence[Question], answers: Sequence[Answer], who: str, report: Report
+def scored(
+    asked: EffectiveEvaluation,
+    rows: Sequence[Question],
+    answers: Sequence[Answer],
+    who: str,
+    report: Report,
+    stage: Stage = "verifying",
 ) -> Scored:
     """Score each answer once by each metric: a metric may take seconds for a long answer."""
     beside = [Answered(row.accepted, answer.text) for row, answer in zip(rows, answers, strict=True)]
     found = ({metric: METRICS[metric].score(one.accepted, one.answer) for metric in asked.metrics} for one in beside)
-    return Scored(answers, beside, _listed(found, len(rows), f"scoring the {who}", report))
+    return Scored(answers, beside, listed(found, len(rows), f"scoring the {who}", report, stage))
 
 
-def _listed(items: Iterator[Item], total: int, what: str, report: Report) -> list[Item]:
+def listed(items: Iterator[Item], total: int, what: str, report: Report, stage: Stage = "verifying") -> list[Item]:
     """The items; how many there are is reported at once, every few seconds, and at the end."""
     found: list[Item] = []
 
     def tell() -> float:
-        report_stage(report, "verifying", f"{what}: {len(found)} of {total} answers")
+        report_stage(report, stage, f"{what}: {len(found)} of {total} answers")
         return time.monotonic()
 
     told = tell()

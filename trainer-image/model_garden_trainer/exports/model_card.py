@@ -61,6 +61,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
             *table,
             "",
             *_evaluation(record.get("evaluation")),
+            *_during_training(record.get("evaluationDuringTraining")),
             *_samples(record["verification"], output.samples),
             "## Load it",
             "",
@@ -129,6 +130,22 @@ def _evaluation(record: dict[str, Any] | None) -> list[str]:
         "| score | base model | this model |",
         "|---|---|---|",
         *rows,
+        "",
+    ]
+
+
+def _during_training(record: list[dict[str, Any]] | None) -> list[str]:
+    """The scores of the same rows at steps of the training."""
+    if not record:
+        return []
+    names = list(record[0]["scores"])
+    values = [(one["step"], *(f"{one['scores'][name]:.4f}" for name in names)) for one in record]
+    return [
+        "### During training",
+        "",
+        f"| step | {' | '.join(names)} |",
+        f"|{'---|' * (len(names) + 1)}",
+        *(f"| {' | '.join(map(str, row))} |" for row in values),
         "",
     ]
 

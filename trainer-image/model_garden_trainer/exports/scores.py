@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model_garden.contract.evaluation import EffectiveEvaluation
 from model_garden.contract.progress import EvaluationEvent, SampleAnswer, SampleEvent
 from model_garden.contract.status import EvaluationStatus, OutputStatus, Progress, Samples
 from model_garden_trainer.evaluation.answered import FILE as EVALUATION
@@ -28,6 +29,17 @@ def report_evaluation(
     log(f"evaluation: {', '.join(f'{name} {value:.4f}' for name, value in values.items())}")
     metrics.append(Progress(step=at.step, total_steps=at.total_steps), evaluation=values)
     return status.to_dict()
+
+
+def during_training(asked: EffectiveEvaluation, metrics: Metrics) -> list[dict[str, Any]]:
+    """The scores of ``everyEvaluations`` by step, named as at the end; TRL's own figures are left out."""
+    names = tuple(f"eval_{metric}" for metric in asked.metrics)
+    found = []
+    for line in metrics.lines():
+        own = line.get("metrics") or {}
+        if scored := {name.removeprefix("eval_"): value for name, value in own.items() if name.startswith(names)}:
+            found.append({"step": line["step"], "scores": scored})
+    return found
 
 
 def report_samples(

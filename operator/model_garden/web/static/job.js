@@ -104,7 +104,7 @@ function series(key, other) {
           line("smoothed", "--accent", 2.5),
           { ...line("evaluation", "--violet", 2), points: { show: true, size: 6, fill: color("--violet") } },
         ]
-      : [line(key, "--accent", 1.5)];
+      : [{ ...line(key, "--accent", 1.5), points: { show: key.startsWith("eval_"), size: 5, fill: color("--accent") } }];
   return [{ label: "step" }, ...own, ...(other ? [{ ...line(other.name, "--warn", 1.5), dash: [6, 3] }] : [])];
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 Object = dict[str, Any]
 
-_TITLES = {
+TITLES = {
     "exact_match": "Exact match",
     "similarity": "Similarity",
     "json_fields_f1": "JSON fields: F1",
@@ -33,10 +33,15 @@ def evaluation(job: Object) -> dict[str, Any] | None:
         "time": found.get("completionTime"),
         "compared": any(one.get("baseValue") is not None for one in found["scores"]),
         "scores": [
-            _row(one, _TITLES.get(one["metric"], one["metric"])) for one in found["scores"] if not one.get("field")
+            _row(one, TITLES.get(one["metric"], one["metric"])) for one in found["scores"] if not one.get("field")
         ],
         "fields": [_row(one, one["field"]) for one in found["scores"] if one.get("field")],
     }
+
+
+def curve_title(name: str) -> str:
+    """The title of a curve: that of a score of held-out rows, or the name of a figure of the training method."""
+    return TITLES.get(name.removeprefix("eval_"), name)
 
 
 def _row(one: Object, title: str) -> dict[str, str]:

@@ -20,8 +20,9 @@ METHOD_CURVES = (
     "reward_std",
     "completions/mean_length",
     "kl",
+    *(f"eval_{name}" for name in ("exact_match", "similarity", "json_fields_f1", "anls", "iou")),
 )
-"""Figures of training methods that get a chart, where a run has them."""
+"""Figures of training methods, and of answers to held-out rows, that get a chart, where a run has them."""
 _TILES = (
     ("Loss", "loss", "{:.4f}"),
     ("Evaluation loss", "evalLoss", "{:.4f}"),
@@ -60,7 +61,7 @@ def points(job: Object) -> dict[str, Any]:
 
 
 def method_curves(job: Object) -> list[str]:
-    """The figures of the training method that get a chart."""
+    """The figures of ``METHOD_CURVES`` that the run has."""
     history = (job.get("status") or {}).get("history") or ()
     known = {name for point in history for name in point.get("metrics") or {}}
     return [name for name in METHOD_CURVES if name in known]
@@ -98,7 +99,8 @@ def table(job: Object) -> list[tuple[str, ...]]:
 def step_parts(progress: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Where the time of a step goes: of each part its seconds, its share, and where it begins, in percent.
 
-    What the trainer does not measure, such as writing a checkpoint, is ``Other``.
+    What the trainer does not measure, such as writing a checkpoint, is ``Other``. ``Answers`` are those to the rows of
+    spec.evaluation between two steps, spread over the steps from one time to the next.
     """
     whole = progress.get("secondsPerStep")
     if not whole or progress.get("forwardSeconds") is None:
@@ -106,6 +108,9 @@ def step_parts(progress: Mapping[str, Any]) -> list[dict[str, Any]]:
     seconds = [(title, float(progress.get(key) or 0)) for title, key in _STEP_PARTS]
     whole = max(whole, sum(value for _, value in seconds))
     seconds.append(("Other", whole - sum(value for _, value in seconds)))
+    if answers := progress.get("answeringSeconds"):
+        seconds.append(("Answers", answers))
+        whole += answers
     found, begin = [], 0.0
     for title, value in seconds:
         share = 100 * value / whole

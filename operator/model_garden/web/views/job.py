@@ -16,7 +16,7 @@ from model_garden.services.job_view import explanation, has_ended, log_tail, pha
 from model_garden.services.trainer_log import STAGES
 from model_garden.services.yaml_text import yaml_text
 from model_garden.web.views import figures
-from model_garden.web.views.evaluation import evaluation
+from model_garden.web.views.evaluation import curve_title, evaluation
 from model_garden.web.views.output import output
 from model_garden.web.views.rows import row
 from model_garden.web.views.stages import stages
@@ -44,6 +44,7 @@ def details(job: Object, now: datetime) -> dict[str, Any]:
         "curve": figures.curve(job),
         "table": figures.table(job),
         "method_curves": figures.method_curves(job),
+        "curve_titles": {name: curve_title(name) for name in figures.METHOD_CURVES},
         "method_figures": figures.method_figures(job),
         "step_parts": figures.step_parts(progress),
         "memory": figures.memory(job),
