@@ -125,7 +125,7 @@ def _curve(total: int, done: int, last: float) -> Object:
     history = []
     for number, step in enumerate(sorted({round(1 + number * (done - 1) / 59) for number in range(60)})):
         fallen = math.exp(-4 * step / total)
-        point = {
+        point: Object = {
             "step": step,
             "loss": round(last + (3.1 - last) * fallen + noise.gauss(0, 0.05), 4),
             "learningRate": 2e-5 * min(1, step / 20) * (0.5 + 0.5 * math.cos(math.pi * step / total)),
