@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from model_garden.contract.progress import parse_outcome
 from tests.trainer import hub_server
@@ -92,7 +95,8 @@ def test_a_failed_upload_keeps_the_model_and_the_next_run_only_pushes(workspace:
     outcome = parse_outcome((workspace.folder / "termination-log").read_text())
     assert outcome is not None and process.returncode == outcome.exit_code == 7
     assert outcome.reason == "ExportFailed" and "Storage quota exceeded" in str(outcome.message)
-    assert str(outcome.message).endswith("--exclude evaluation.jsonl")
+    _, given = str(outcome.message).split(". Or run: ")
+    by_hand = shlex.split(given)
     assert outcome.output is not None and outcome.output.adapter_path == "./models/receipts"
     assert outcome.output.hub_url is None and not outcome.output.verified and not hub.files
 
@@ -106,7 +110,13 @@ def test_a_failed_upload_keeps_the_model_and_the_next_run_only_pushes(workspace:
     assert '"step":1' in events and '"step":1' not in more  # what was trained is not trained again
     assert hub.repositories["org/receipts"]["visibility"] == "private"
 
-    local = {path.name for path in (workspace.folder / "models/receipts").iterdir()}
+    output = workspace.folder / "models/receipts"
+    assert by_hand[:4] == ["hf", "upload", "org/receipts", str(output)]
+    kept = [pattern for before, pattern in pairwise(by_hand) if before == "--exclude"]
+    (output / "half.partial").touch()
+    there = [path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()]
+    assert set(filter_repo_objects(there, ignore_patterns=kept)) == set(hub.files), "the command uploads the same files"
+    local = {path.name for path in output.iterdir()} - {"half.partial"}
     assert {name.split("/")[0] for name in hub.files} == local - {"checkpoints", "evaluation.jsonl"}
     assert "evaluation.jsonl" in local, "the held-out rows stay in the output folder"
     adapter = workspace.folder / "models/receipts/adapter_model.safetensors"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 from model_garden.contract.options import PushToHub
 from model_garden.contract.progress import WarningEvent
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.evaluation.answered import FILE as EVALUATION
 from model_garden_trainer.events import Report, log
-from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD, TRACKERS, goes_along
+from model_garden_trainer.exports.outputs import RECORD, STAYS, goes_along
 
 TOKEN_ENV = "HF_TOKEN"
 _REFUSED = (401, 403)
@@ -77,7 +77,7 @@ def push(target: PushToHub, name: str, output: Path, record: str) -> str:
         page = _api().create_repo(target.repo, private=target.private is not False, exist_ok=True)
         _api().create_commit(target.repo, operations, commit_message=f"{name}, trained by Model Garden")
     except Exception as error:
-        kept = " ".join(f"--exclude {one}" for one in (f"'{CHECKPOINTS}/*'", f"'{TRACKERS}/*'", EVALUATION))
+        kept = " ".join(f"--exclude {shlex.quote(pattern)}" for pattern in STAYS)
         raise TrainingError(
             "ExportFailed",
             f"spec.pushToHub: the upload to {target.repo} failed: {_words(error)}; the model is kept at {output}. "

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ SAMPLES = "samples.json"
 CHECKPOINTS = "checkpoints"
 TRACKERS = "trackers"
 """The states of trackers, and the files of those without a server."""
+STAYS = (f"{CHECKPOINTS}/*", f"{TRACKERS}/*", EVALUATION, "*.partial")
+"""Patterns, as of ``hf upload --exclude``, of files that are not uploaded. The answers of an evaluation are among them:
+whoever reads the model would read all held-out rows."""
 _PACKAGES = ("model-garden", "torch", "transformers", "peft", "accelerate", "trl", "unsloth", "bitsandbytes")
 
 
@@ -130,11 +134,9 @@ def size_of(output: Path) -> int:
 
 
 def goes_along(path: Path) -> bool:
-    """Whether a file of the output, by its relative path, is uploaded; the record is, as text and last.
-
-    The answers of an evaluation are not: whoever reads the model would read all held-out rows.
-    """
-    return path.parts[0] not in (CHECKPOINTS, TRACKERS, EVALUATION, RECORD) and path.suffix != ".partial"
+    """Whether a file of the output, by its relative path, is uploaded; the record is, as text and last."""
+    name = path.as_posix()
+    return name != RECORD and not any(fnmatchcase(name, pattern) for pattern in STAYS)
 
 
 def versions() -> dict[str, str]:
