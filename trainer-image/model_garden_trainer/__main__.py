@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -178,12 +179,14 @@ def _verify(request: str) -> NoReturn:
 
         verify.main(request, _config())
     except TrainingError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+        cause, code = str(error), error.exit_code
     except Exception as error:
-        print(f"{type(error).__name__}: {error} ({record_traceback(error)})", file=sys.stderr)
-        sys.exit(EXIT_CODES["TrainerError"])
-    sys.exit(0)
+        cause = f"{type(error).__name__}: {error} ({record_traceback(error)})"
+        code = EXIT_CODES["TrainerError"]
+    else:
+        sys.exit(0)
+    print(json.dumps(cause), flush=True)  # on stderr it would stand among the warnings of libraries
+    sys.exit(code)
 
 
 def _chat(request: str) -> NoReturn:

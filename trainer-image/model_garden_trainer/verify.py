@@ -1,6 +1,7 @@
 """``python -m model_garden_trainer verify``: a fresh process that loads what a run saved, and answers some of its rows.
 
-A process of its own: nothing that the run loaded or patched can hide a fault. It prints one line of JSON.
+A process of its own: nothing that the run loaded or patched can hide a fault. It prints one line of JSON:
+what was found, or a text with the cause of its failure.
 """
 
 from __future__ import annotations

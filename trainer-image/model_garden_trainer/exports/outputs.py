@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports, repor
     """Load each output in a fresh process and let it answer one row; what that process found (see ``verify.verify``).
 
     Raises:
-        TrainingError: ExportFailed, with that process's words.
+        TrainingError: ExportFailed, with the cause that the process names.
     """
     places = {"base": base, "output": output, **vars(made)}
     request = json.dumps({key: str(path) for key, path in places.items() if path})
@@ -106,14 +107,29 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports, repor
                     result = line
         said.seek(0)
         words = said.read()
-    if process.returncode:
-        tail = "\n".join(words.strip().splitlines()[-20:])
+    found = _printed(result)
+    if process.returncode or not isinstance(found, dict):
         log(words)
+        cause = found if isinstance(found, str) else _how_it_ended(process.returncode, words)
         raise TrainingError(
-            "ExportFailed", f"{output}: the saved model did not pass its check and the adapter is kept: {tail}"
+            "ExportFailed", f"{output}: the saved model did not pass its check and the adapter is kept: {cause}"
         )
-    found: dict[str, Any] = json.loads(result)
     return found
+
+
+def _printed(line: str) -> Any:
+    """What the process printed last: a mapping with its result, or a text with the cause of its failure; else None."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _how_it_ended(code: int, words: str) -> str:
+    """The cause where the process could not name it: the signal that ended it, else the last line of its log."""
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return words.strip().rpartition("\n")[2] or f"its process ended with exit code {code}"
 
 
 def read_record(output: Path) -> dict[str, Any] | None:
