@@ -14,12 +14,16 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from model_garden.cluster import (
+    DEVICE_CLASSES,
     EVENTS,
     JOBS,
     LEASES,
     NODES,
     PODS,
     QUEUE_VISIBILITY,
+    RESOURCE_CLAIM_TEMPLATES,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     SECRETS,
     SERVICES,
     TRAINING_JOBS,
@@ -73,6 +77,8 @@ IN_NAMESPACES = (
     Permission(PODS, "get", "to read progress and results", "log"),
     Permission(SERVICES, "get create", "for the headless Service of a job on several nodes"),
     Permission(EVENTS, "list create", "to read why a pod cannot start, and to report changes of phase"),
+    Permission(RESOURCE_CLAIMS, "get", "to say which claim of devices does not exist"),
+    Permission(RESOURCE_CLAIM_TEMPLATES, "get", "to say which template of such claims does not exist"),
 )
 """In each namespace that the operator serves: by a Role with ``watchNamespaces``, else by the ClusterRole."""
 
@@ -89,7 +95,11 @@ WITH_KUEUE = (
 WITH_WEBHOOKS = (Permission(SECRETS, "get", "to read the webhook of a namespace", name=SECRET),)
 """In each namespace that the operator serves, with ``webhooks.enabled``."""
 
-IN_CLUSTER = (Permission(NODES, "list", "to refuse a job that no GPU of the cluster can hold"),)
+IN_CLUSTER = (
+    Permission(NODES, "list", "to refuse a job that no GPU of the cluster can hold"),
+    Permission(DEVICE_CLASSES, "list", "to say which DeviceClass of a claim does not exist"),
+    Permission(RESOURCE_SLICES, "list", "to say that no node offers devices of a claim's driver"),
+)
 """Only where the operator serves all namespaces."""
 
 FOR_LEASE = (
@@ -104,7 +114,8 @@ These are all permissions of the operator's ServiceAccount. The [Helm chart](../
 reads its audit log: each permission was used, and no request was refused.
 
 With `watchNamespaces`, a Role in each of these namespaces has the first groups, and the operator has no permission for
-the whole cluster. It then does not compare a job's memory estimate with the GPUs of the nodes.
+the whole cluster. It then does not compare a job's memory estimate with the GPUs of the nodes, and does not look for
+the DeviceClasses and devices of claims.
 """
 
 

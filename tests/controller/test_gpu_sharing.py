@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import TestCluster
+from tests.cluster import Object, TestCluster
 from tests.controller.harness import OperatorHarness, condition
 from tools.generate import ROOT
 
@@ -14,6 +14,7 @@ pytestmark = pytest.mark.cluster
 
 LITTLE = {"cpu": "10m", "memory": "16Mi"}
 DRIVER = "gpu.example.com"
+V1 = {"apiVersion": "resource.k8s.io/v1"}
 MIG, AMD = "nvidia.com/mig-1g.10gb", "amd.com/gpu"
 
 
@@ -23,31 +24,31 @@ def node(harness: OperatorHarness) -> Iterator[str]:
     [node] = [found["metadata"]["name"] for found in harness.get("nodes")]
     added = {MIG: "1", AMD: "2"}
     patch_node(harness, node, dict(added))
-    pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
-    device = {"name": "gpu-0", "capacity": {"memory": {"value": "80Gi"}}}
-    kind = {"apiVersion": "resource.k8s.io/v1"}
     harness.cluster.apply(
-        kind | {"kind": "DeviceClass", "metadata": {"name": DRIVER}, "spec": {"selectors": [by_driver()]}},
-        kind
-        | {
-            "kind": "ResourceSlice",
-            "metadata": {"name": "one-gpu"},
-            "spec": {"driver": DRIVER, "nodeName": node, "pool": pool, "devices": [device]},
-        },
-        kind
-        | {
-            "kind": "ResourceClaimTemplate",
-            "metadata": {"name": "one-gpu", "namespace": harness.namespace},
-            "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": DRIVER}}]}}},
-        },
+        device_class(DRIVER), resource_slice(node, "one-gpu", DRIVER), template(harness, "one-gpu", DRIVER)
     )
     yield node
     harness.kubectl("delete", "resourceslice/one-gpu", f"deviceclass/{DRIVER}")
     patch_node(harness, node, dict.fromkeys(added))
 
 
-def by_driver() -> dict[str, Any]:
-    return {"cel": {"expression": f"device.driver == '{DRIVER}'"}}
+def device_class(name: str, driver: str = DRIVER) -> Object:
+    selector = {"cel": {"expression": f"device.driver == '{driver}'"}}
+    return V1 | {"kind": "DeviceClass", "metadata": {"name": name}, "spec": {"selectors": [selector]}}
+
+
+def resource_slice(node: str, name: str, driver: str) -> Object:
+    """One device."""
+    pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+    device = {"name": "gpu-0", "capacity": {"memory": {"value": "80Gi"}}}
+    spec = {"driver": driver, "nodeName": node, "pool": pool, "devices": [device]}
+    return V1 | {"kind": "ResourceSlice", "metadata": {"name": name}, "spec": spec}
+
+
+def template(harness: OperatorHarness, name: str, device_class: str) -> Object:
+    spec = {"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": device_class}}]}}
+    metadata = {"name": name, "namespace": harness.namespace}
+    return V1 | {"kind": "ResourceClaimTemplate", "metadata": metadata, "spec": {"spec": spec}}
 
 
 def patch_node(harness: OperatorHarness, node: str, amounts: dict[str, Any]) -> None:
@@ -55,9 +56,9 @@ def patch_node(harness: OperatorHarness, node: str, amounts: dict[str, Any]) -> 
     harness.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", json.dumps(status))
 
 
-def claim(harness: OperatorHarness, name: str, steps: int, template: str = "one-gpu") -> None:
-    """Submit a job that asks for its GPU by a claim."""
-    resources = {"claims": [{"name": "gpu"}], "requests": LITTLE}
+def claim(harness: OperatorHarness, name: str, steps: int, template: str = "one-gpu", **of: str) -> None:
+    """Submit a job that asks for its GPU by a claim, or by the ``request`` of one."""
+    resources = {"claims": [{"name": "gpu", **of}], "requests": LITTLE}
     env = [{"name": "STEPS", "value": str(steps)}]
     claims = [{"name": "gpu", "resourceClaimTemplateName": template}]
     pod = {"env": env, "resourceClaims": claims}
@@ -107,10 +108,45 @@ def test_the_scheduler_allocates_the_device_of_a_claim(harness: OperatorHarness,
     harness.until("next", "Succeeded")
 
 
-def test_a_missing_claim_template_is_named(harness: OperatorHarness, node: str) -> None:
+def test_a_claim_that_names_what_does_not_exist_is_told_at_once_and_fails(harness: OperatorHarness, node: str) -> None:
     claim(harness, "typo", steps=1, template="no-such-template")
-    status = harness.until("typo", "Failed")
-    assert "no-such-template" in status["failure"]["message"]
+    claim(harness, "misnamed", steps=1, request="gpus")
+    told = condition(harness.until("misnamed", "Pending", reason="NotFound"), "Stalled")["message"]
+    assert "the ResourceClaimTemplate 'one-gpu' has no request 'gpus', which spec.resources.claims names" in told
+    assert "name one that it has (gpu)" in told
+    failure = harness.until("typo", "Failed")["failure"]
+    assert failure["reason"] == "NotFound"
+    assert "the ResourceClaimTemplate 'no-such-template' does not exist in this namespace" in failure["message"]
+    assert failure["message"].endswith("the operator stopped waiting after 6 s")
+    assert harness.get("jobs", selector="model-garden.dev/training-job=typo") == []
+
+
+def test_a_missing_device_class_is_named_before_anything_runs(harness: OperatorHarness, node: str) -> None:
+    harness.cluster.apply(template(harness, "late", "late.example.com"))
+    claim(harness, "classless", steps=1, template="late")
+    status = harness.until("classless", "Pending", reason="NotFound")
+    told = condition(status, "Stalled")["message"]
+    assert f"the DeviceClass 'late.example.com' does not exist in the cluster (it has {DRIVER});" in told
+    assert "request 'gpu' of the ResourceClaimTemplate 'late' names it (spec.podTemplate.resourceClaims)" in told
+    assert harness.get("jobs", selector="model-garden.dev/training-job=classless") == []
+    harness.cluster.apply(device_class("late.example.com"))
+    harness.until("classless", "Succeeded")
+    harness.kubectl("delete", "deviceclass/late.example.com")
+
+
+def test_a_driver_without_devices_is_waited_for_and_told_at_once(harness: OperatorHarness, node: str) -> None:
+    """An autoscaler may add a node with such devices once a pod asks for one."""
+    driver = "idle.example.com"
+    harness.cluster.apply(template(harness, "idle", driver), device_class(driver, driver))
+    claim(harness, "idle", steps=1, template="idle")
+    told = f"no ResourceSlice of the cluster offers a device of the driver '{driver}'; request 'gpu' of"
+    harness.cluster.until(lambda: told in dict(harness.events("idle")).get("NoFreeGPU", ""))
+    waiting = harness.until("idle", "Pending", reason="NoFreeGPU")
+    harness.cluster.until(lambda: told in condition(harness.status("idle"), "Running")["message"])
+    assert condition(waiting, "Stalled")["status"] == "False"
+    harness.cluster.apply(resource_slice(node, "idle", driver))
+    harness.until("idle", "Succeeded")
+    harness.kubectl("delete", "resourceslice/idle", f"deviceclass/{driver}")
 
 
 def test_the_manifests_of_the_guide_are_accepted(crd: TestCluster) -> None:

@@ -75,6 +75,19 @@ def test_a_pod_that_was_deleted_while_it_ran_was_stopped() -> None:
         ("0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu.", "Capacity", "NoFreeGPU", "GPU"),
         ("0/1 nodes are available: 1 Insufficient memory.", "Capacity", "NoFreeCapacity", "enough free memory ("),
         ("0/1 nodes are available: 1 node(s) had untolerated taint {x: }.", "Capacity", "Unschedulable", "tolerations"),
+        (
+            "0/1 nodes are available: request gpu: device class gpu.nvidia.com does not exist. still not schedulable",
+            "Missing",
+            "NotFound",
+            "the DeviceClass 'gpu.nvidia.com' does not exist in the cluster; request 'gpu' of",
+        ),
+        (
+            "0/2 nodes are available: 2 cannot allocate all claims.",
+            "Capacity",
+            "NoFreeGPU",
+            "free device for its claims",
+        ),
+        ("0/2 nodes are available: resourceclaim in use.", "Capacity", "NoFreeGPU", "no node has a free device"),
         ('persistentvolumeclaim "rows" not found', "Missing", "ClaimNotFound", "'rows' does not exist"),
         (
             "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",

@@ -44,6 +44,7 @@ def test_the_rights_of_the_chart_are_enough_and_none_is_unused(
     harness.submit("paused", {"STEPS": 1}, suspend=True)
     harness.submit("wide", {"STEPS": 2}, numNodes=2)
     harness.submit("homeless", storage={"dataClaim": "no-such-claim"})
+    submit_with_claims(harness, "claims")
     harness.until_step("stopped", 1)
     harness.annotate("stopped", "model-garden.dev/stop=save")
     harness.annotate("cancelled", "model-garden.dev/cancel=true")
@@ -53,6 +54,7 @@ def test_the_rights_of_the_chart_are_enough_and_none_is_unused(
         harness.until(name, "Succeeded")
     harness.until("cancelled", "Cancelled")
     harness.until("homeless", "Failed")
+    harness.until("claims", "Failed")
     harness.cluster.until(lambda: "Succeeded" in dict(harness.events("paused")))
     harness.stop_operator()
     find_a_job_that_no_watch_has_reported(harness, monkeypatch)
@@ -90,6 +92,23 @@ def test_figures_come_as_soon_as_the_log_may_be_read(crd: TestCluster, tmp_path:
     harness.stop_operator()
     requests = requests_of(crd, f"system:serviceaccount:{harness.namespace}:{ACCOUNT}")
     assert {what(request) for request in requests if not allowed(request)} == {("get", "", "pods/log")}
+
+
+def submit_with_claims(harness: OperatorHarness, name: str) -> None:
+    """A job with a claim of devices that exists, and one whose template does not."""
+    v1, driver = {"apiVersion": "resource.k8s.io/v1"}, "rights.example.com"
+    requests = [{"name": "gpu", "exactly": {"deviceClassName": driver}}]
+    metadata = {"name": "shared", "namespace": harness.namespace}
+    harness.cluster.apply(
+        v1 | {"kind": "DeviceClass", "metadata": {"name": driver}, "spec": {}},
+        v1 | {"kind": "ResourceClaim", "metadata": metadata, "spec": {"devices": {"requests": requests}}},
+    )
+    claims = [
+        {"name": "shared", "resourceClaimName": "shared"},
+        {"name": "none", "resourceClaimTemplateName": "no-such-template"},
+    ]
+    resources = ONE_GPU | {"claims": [{"name": claim["name"]} for claim in claims]}
+    harness.submit(name, resources=resources, podTemplate={"resourceClaims": claims}, quantization="16bit")
 
 
 def set_rules(crd: TestCluster, rules: list[Object], *role: str) -> None:

@@ -7,12 +7,16 @@ from model_garden.cluster.exec import Execution, execute
 from model_garden.cluster.logs import follow_log
 from model_garden.cluster.resources import (
     CLAIMS,
+    DEVICE_CLASSES,
     EVENTS,
     JOBS,
     LEASES,
     NODES,
     PODS,
     QUEUE_VISIBILITY,
+    RESOURCE_CLAIM_TEMPLATES,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     SECRETS,
     SERVICES,
     TRAINING_JOBS,
@@ -23,12 +27,16 @@ from model_garden.cluster.watching import Change, Snapshot, list_and_watch
 
 __all__ = [
     "CLAIMS",
+    "DEVICE_CLASSES",
     "EVENTS",
     "JOBS",
     "LEASES",
     "NODES",
     "PODS",
     "QUEUE_VISIBILITY",
+    "RESOURCE_CLAIMS",
+    "RESOURCE_CLAIM_TEMPLATES",
+    "RESOURCE_SLICES",
     "SECRETS",
     "SERVICES",
     "TRAINING_JOBS",

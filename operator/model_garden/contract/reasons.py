@@ -187,7 +187,7 @@ REASONS = (
     ),
     Reason("ClaimNotFound", None, "Create the PersistentVolumeClaim, or name another in `spec.storage`; then rerun."),
     Reason("ClaimNotBound", None, "Check the claim's storage class and its events; then rerun."),
-    Reason("NotFound", None, "Create the Secret or ConfigMap that the message names; then rerun."),
+    Reason("NotFound", None, "Create the object that the message names; then rerun."),
     Reason("MountFailed", None, "Fix the volume that the message names; then rerun."),
     Reason("ImageNotPullable", None, "Correct `spec.image` or `spec.podTemplate.imagePullSecrets`; then rerun."),
     Reason(

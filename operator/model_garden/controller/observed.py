@@ -97,6 +97,8 @@ class Facts:
     job: JobFacts | None
     pods: tuple[PodFacts, ...] = ()
     workload: Workload | None = None
+    unserved: PendingReason | None = None
+    """Why the cluster cannot serve the job's claims of devices."""
 
     @property
     def managed_by_kueue(self) -> bool:

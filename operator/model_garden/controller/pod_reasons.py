@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ _INSUFFICIENT = re.compile(r"\d+ Insufficient ([\w./-]+)")
 _NO_CLAIM = re.compile(r'persistentvolumeclaim "?([\w.-]+)"? not found')
 _UNBOUND = re.compile(r"unbound immediate PersistentVolumeClaims")
 _NO_DEVICE_CLAIM = re.compile(r'resource ?claim( ?template)?\S* "?([\w.-]+)"?:? not found', re.IGNORECASE)
+_NO_DEVICE_CLASS = re.compile(r"request ([\w./-]+): device class ([\w.-]+) does not exist")
+_NO_DEVICE = re.compile(r"cannot allocate all claims|resourceclaim (in use|not available)|process of being allocated")
 _NO_OBJECT = re.compile(r'(secret|configmap) "?([\w.-]+)"? not found', re.IGNORECASE)
 
 _NO_SUCH_IMAGE = re.compile(
@@ -67,7 +70,7 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
         )
     problem = reported if reason in _CONFIG else mount_problem
     if problem and (missing := _NO_DEVICE_CLAIM.search(problem)):
-        return _no_device_claim(missing)
+        return no_device_claim("ResourceClaimTemplate" if missing[1] else "ResourceClaim", missing[2])
     if problem and (missing := _NO_OBJECT.search(problem)):
         kind, field = "ConfigMap", "spec.podTemplate"
         if missing[1].lower() == "secret":
@@ -96,8 +99,10 @@ def _unscheduled(reported: str) -> PendingReason:
             f"a PersistentVolumeClaim has no volume yet; check its storage class and its events ({reported})",
         )
     if missing := _NO_DEVICE_CLAIM.search(reported):
-        return _no_device_claim(missing)
-    if "cannot allocate all claims" in reported:
+        return no_device_claim("ResourceClaimTemplate" if missing[1] else "ResourceClaim", missing[2])
+    if missing := _NO_DEVICE_CLASS.search(reported):
+        return no_device_class(missing[2], missing[1], "a claim")
+    if _NO_DEVICE.search(reported):
         why = f"waiting for a GPU: no node has a free device for its claims ({reported})"
         return PendingReason("Capacity", "NoFreeGPU", why)
     lacking = [name.rstrip(".") for name in _INSUFFICIENT.findall(reported)]
@@ -117,10 +122,47 @@ def _unscheduled(reported: str) -> PendingReason:
     )
 
 
-def _no_device_claim(missing: re.Match[str]) -> PendingReason:
-    kind = "ResourceClaimTemplate" if missing[1] else "ResourceClaim"
-    why = f"the {kind} {missing[2]!r} does not exist in this namespace; create it, or name another in "
-    return PendingReason("Missing", "NotFound", why + "spec.podTemplate.resourceClaims")
+_CLAIMS = "spec.podTemplate.resourceClaims"
+_MOST_NAMES = 10
+
+
+def no_device_claim(kind: str, name: str) -> PendingReason:
+    """A ResourceClaim or ResourceClaimTemplate that does not exist."""
+    why = f"the {kind} {name!r} does not exist in this namespace; create it, or name another in {_CLAIMS}"
+    return PendingReason("Missing", "NotFound", why)
+
+
+def no_device_request(request: str, kind: str, name: str, known: Sequence[str]) -> PendingReason:
+    """A request of ``resources.claims`` that its claim does not have."""
+    why = (
+        f"the {kind} {name!r} has no request {request!r}, which spec.resources.claims names; name one that it has "
+        f"({_some(known)}), or add the request to the {kind}"
+    )
+    return PendingReason("Missing", "NotFound", why)
+
+
+def no_device_class(name: str, request: str, claim: str, known: Sequence[str] | None = None) -> PendingReason:
+    """A DeviceClass that does not exist; ``known``: those that do."""
+    others = "" if known is None else f" (it has {_some(known)})"
+    why = (
+        f"the DeviceClass {name!r} does not exist in the cluster{others}; request {request!r} of {claim} names it "
+        f"({_CLAIMS}): install the driver that brings the class, or name another class there"
+    )
+    return PendingReason("Missing", "NotFound", why)
+
+
+def no_device(drivers: Sequence[str], request: str, claim: str) -> PendingReason:
+    """A cluster without any device of the drivers; of any driver, if none is named."""
+    whose = f"of the driver {' or '.join(map(repr, sorted(drivers)))}" if drivers else "of any driver"
+    why = (
+        f"waiting for a GPU: no ResourceSlice of the cluster offers a device {whose}; request {request!r} of {claim} "
+        f"asks for one ({_CLAIMS}): install the driver on the nodes with the devices, or add such a node"
+    )
+    return PendingReason("Capacity", "NoFreeGPU", why)
+
+
+def _some(names: Sequence[str]) -> str:
+    return (", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")) or "none"
 
 
 def why_no_pod(failed_create: str | None) -> PendingReason | None:

@@ -18,6 +18,7 @@ from model_garden.cluster import EVENTS, TRAINING_JOBS, Cluster, ClusterError
 from model_garden.contract.resource import InvalidResource
 from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller.children import Children
+from model_garden.controller.device_claims import why_unserved
 from model_garden.controller.events import EventPoster
 from model_garden.controller.gpu_capacity import does_not_fit, gpu_nodes
 from model_garden.controller.observed import Facts
@@ -44,6 +45,8 @@ Object = dict[str, Any]
 
 FIRST_EVENTS_SECONDS = 1.0
 _LONGEST_EVENTS_SECONDS = 30.0
+_UNSERVED_SECONDS = 5.0
+"""Between two looks for a DeviceClass or a claim that is missing, which are not watched."""
 QUEUED_SECONDS = 15.0
 """Between two looks at the place of a job that waits in Kueue, since no event tells that others have moved. Behind the
 first fifteen it is as many seconds as the place, or each end of a job would write the status of all that wait."""
@@ -128,9 +131,9 @@ class Reconciler:
             return None
         if self._logs_are_behind(plan, facts, status) or awaiting_job_conclusion(plan, facts):
             return 1.0  # the end of the log, or of the Job, wakes the TrainingJob; a lost node sends neither
-        pause = _until_events(facts, now)
-        if pause and pause > FIRST_EVENTS_SECONDS:
-            facts = self._children.facts(resource, plan, events=await self._events_about(plan, facts))
+        pause = _UNSERVED_SECONDS if facts.unserved else _until_events(facts, now)
+        if facts.job and pause and pause > FIRST_EVENTS_SECONDS:
+            facts = await self._why_pending(resource, plan, facts)
         seen = self._observation(plan, facts, status, now)
         if facts.workload and facts.workload.waits:
             seen = replace(seen, position=await self._positions.position(plan.namespace, facts.workload))
@@ -156,7 +159,12 @@ class Reconciler:
         check(plan)
         if plan.held_back:
             return facts
+        unserved = await why_unserved(self.cluster, plan)
+        if unserved and unserved.kind == "Missing":
+            return replace(facts, unserved=unserved)
         existing = await self._create_job(resource, plan, status, now)
+        if unserved:  # an autoscaler may add a node for a pod that waits, so there has to be one
+            self.events.post(resource, unserved.reason, unserved.message, "Warning")
         return self._children.facts(resource, plan, existing) if existing else None
 
     async def _create_job(self, resource: Object, plan: Plan, status: TrainingJobStatus, now: Now) -> Object | None:
@@ -215,6 +223,16 @@ class Reconciler:
         uid = pod.uid if pod else facts.job.uid
         listing = await self.cluster.list(EVENTS, plan.namespace, fields=f"involvedObject.uid={uid}")
         return listing.items
+
+    async def _why_pending(self, resource: Object, plan: Plan, facts: Facts) -> Facts:
+        """The facts with what only Events, or the devices of the cluster, show."""
+        facts = self._children.facts(resource, plan, events=await self._events_about(plan, facts))
+        pod = facts.pending_pod
+        if pod and pod.waiting and pod.waiting.reason == "NoFreeGPU":
+            unserved = await why_unserved(self.cluster, plan)
+            if unserved and unserved.kind == "Capacity":  # a template may go once the pod has its claim
+                return replace(facts, unserved=unserved)
+        return facts
 
     async def _check_gpu_memory(self, seen: Observation) -> Verdict | None:
         """The verdict on a job that no GPU of the cluster can hold; None if one may."""

@@ -103,6 +103,8 @@ def _judge(seen: Observation, missing_seconds: float) -> Verdict:
     if job is None and plan.held_back:
         why = "the job is suspended, so its Job is not created yet; set spec.suspend to false to create the Job"
         return Verdict("Suspended", "Suspended", why)
+    if job is None and facts.unserved:
+        return _pending(facts.unserved, None, _pending_for("", seen), missing_seconds)
     if job is None:
         return Verdict("Pending", "CreatingJob", "the operator is creating the Job")
     if not job.owned:
@@ -217,7 +219,8 @@ def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
             report if not pod.asked_to_stop else f"the trainer was asked to stop early and save the model; {report}",
         )
     if pod.waiting:
-        return _pending(pod.waiting, pod.node, _pending_for(pod.scheduled or pod.created, seen), missing_seconds)
+        waited = _pending_for(pod.scheduled or pod.created, seen)
+        return _pending(facts.unserved or pod.waiting, pod.node, waited, missing_seconds)
     return Verdict("Starting", "Starting", "the pod is starting")
 
 
