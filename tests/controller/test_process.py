@@ -1,7 +1,9 @@
 """The operator's process: what a person reads when it cannot start."""
 
 import asyncio
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -60,3 +62,28 @@ def test_a_setting_that_cannot_be_read_is_named(tmp_path: Path, name: str, value
     ended = run_operator(tmp_path, **{f"MODEL_GARDEN_{name}": value})
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"error: MODEL_GARDEN_{name}: {value!r}")
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_signal_while_it_starts_ends_it_well(tmp_path: Path, log_format: str) -> None:
+    """The signal comes as soon as the process can handle it, long before kopf does."""
+    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none"), "MODEL_GARDEN_LOG_FORMAT": log_format}
+    command = [sys.executable, "-m", "model_garden.controller"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        while not handles_sigterm(process.pid):
+            assert process.poll() is None
+        process.terminate()
+        said, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    [line] = said.splitlines()
+    if log_format == "json":
+        line = json.loads(line)["message"]
+    assert line.endswith("stopped by SIGTERM before the operator started")
+
+
+def handles_sigterm(pid: int) -> bool:
+    """Whether a process has a handler of its own for SIGTERM (proc(5): SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt:")).split()[1], 16)
+    return bool(caught & 1 << (signal.SIGTERM - 1))

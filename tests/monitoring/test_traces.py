@@ -64,5 +64,5 @@ def test_a_failed_job_is_an_error_with_its_reason(garden: OperatorHarness, colle
 
 
 def test_opentelemetry_is_imported_only_if_traces_are_sent() -> None:
-    code = "import sys, model_garden.controller.__main__; sys.exit('opentelemetry.sdk' in sys.modules)"
+    code = "import sys, model_garden.controller.process; sys.exit('opentelemetry.sdk' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,8 +7,10 @@ import logging
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from model_garden.builders.settings import Settings
+if TYPE_CHECKING:  # __main__ reads this module first, and pydantic takes long to load
+    from model_garden.builders.settings import Settings
 
 about: ContextVar[str] = ContextVar("about", default="-")
 """``namespace/name`` of the TrainingJob that a task works on."""
@@ -17,10 +19,20 @@ about: ContextVar[str] = ContextVar("about", default="-")
 def set_up(settings: Settings) -> None:
     """Send all log lines to stdout. kopf's own are kept to warnings: it writes one a watch event."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    handler.setFormatter(_formatter(settings.log_format))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     for noisy in ("kopf", "aiohttp", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def line(message: str, log_format: str | None) -> str:
+    """A message as a log line, without the ``logging`` that ``set_up`` configures."""
+    record = {"name": __name__, "levelno": logging.INFO, "levelname": "INFO", "msg": message}
+    return _formatter(log_format).format(logging.makeLogRecord(record))
+
+
+def _formatter(log_format: str | None) -> logging.Formatter:
+    return JsonFormatter() if log_format == "json" else TextFormatter()
 
 
 def _time(record: logging.LogRecord) -> str:
