@@ -10,10 +10,17 @@ from tools.reference.environment import TABLES
 
 ONE_WORD = {"HOME", "KUBECONFIG", "MPLCONFIGDIR", "NNODES", "RANK", "TERM"}
 NO_VARIABLES = {"CAUSAL_LM", "CUBLAS_STATUS_ALLOC_FAILED", "GPU_BUFFERS", "QUEUE_VISIBILITY", "TRAINING_JOBS"}
+NO_VARIABLES |= {"DEVICE_CLASSES", "RESOURCE_CLAIMS", "RESOURCE_CLAIM_TEMPLATES", "RESOURCE_SLICES"}
 ONLY_REMOVED = {"HUGGING_FACE_HUB_TOKEN"}
 """Kept from llama.cpp's programs, and read by no one."""
 
-VARIABLES_OF_SETTINGS = {"OTEL_EXPORTER_OTLP_ENDPOINT", "POD_IP", "POD_NAME", "POD_NAMESPACE"}
+VARIABLES_OF_SETTINGS = {
+    "MODEL_GARDEN_LOG_FORMAT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "POD_IP",
+    "POD_NAME",
+    "POD_NAMESPACE",
+}
 """On the page of the operator's settings, which is made from the settings themselves."""
 
 
