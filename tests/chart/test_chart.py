@@ -54,11 +54,6 @@ def objects_of(values: dict[str, Any], path: str = "") -> Iterator[str]:
             yield from objects_of(value, f"{path}.{name}".removeprefix("."))
 
 
-def test_helm_finds_nothing_to_complain_about() -> None:
-    answer = helm("lint", "--strict", str(CHART))
-    assert answer.returncode == 0, answer.stdout
-
-
 def test_settings_reach_the_operator() -> None:
     rendered = environment(
         render(
