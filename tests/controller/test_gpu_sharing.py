@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.chart.test_chart import render
 from tests.cluster import Object, TestCluster
 from tests.controller.harness import OperatorHarness, condition
 from tools.generate import ROOT
@@ -89,6 +90,25 @@ def test_a_slice_in_use_is_waited_for_and_one_that_is_too_small_is_refused(harne
     assert f"the largest {MIG} available to it has 9.7 GiB" in refused["message"]
     harness.kubectl("delete", "trainingjob", "holds")
     harness.until("waits", "Succeeded")
+
+
+def test_a_job_of_a_higher_priority_class_takes_the_gpu_and_the_other_resumes(
+    harness: OperatorHarness, node: str
+) -> None:
+    classes = render("priorityClasses[0].name=urgent", "priorityClasses[0].value=1000", namespace=harness.namespace)
+    harness.cluster.apply(*(item for item in classes if item["kind"] == "PriorityClass"))
+    limits = {"limits": {MIG: 1}, "requests": LITTLE}
+    harness.submit("patient", {"STEPS": 1000}, resources=limits, quantization="16bit")
+    harness.until_step("patient", 1)
+    urgent = {"priorityClassName": "urgent", "env": [{"name": "STEPS", "value": "1"}]}
+    harness.submit("urgent", resources=limits, podTemplate=urgent, quantization="16bit")
+    harness.until("urgent", "Succeeded")
+    harness.until_step("patient", harness.status("patient")["progress"]["step"] + 1)
+    first, second = harness.status("patient")["attempts"]
+    assert first["reason"] == "Preempted"
+    assert "a higher-priority pod preempted this pod" in first["message"]
+    assert second["fromStep"] == first["toStep"] > 0, "no step is lost"
+    harness.kubectl("delete", "trainingjob/patient", "priorityclass/urgent")
 
 
 def test_the_scheduler_allocates_the_device_of_a_claim(harness: OperatorHarness, node: str) -> None:
