@@ -141,7 +141,7 @@ def test_the_version_that_was_checked_is_used_or_the_change_is_named(bucket: Buc
     assert again.path.read_text() == '{"text": "one"}\n'
     assert fetch_dataset(address, vision=False, endpoint=bucket.endpoint).path.read_text() == '{"text": "two"}\n'
     shutil.rmtree(cache)  # the pod that trains has another cache than the preflight
-    with pytest.raises(RemoteError, match="changed since the preflight checked it") as refused:
+    with pytest.raises(RemoteError, match="changed since the job first read it") as refused:
         fetch_dataset(address, vision=False, endpoint=bucket.endpoint, expected=checked.digest)
     assert refused.value.kind == "Changed"
 

@@ -57,7 +57,7 @@ def test_each_address_is_fetched_once_and_later_needs_no_server(site: Web, tmp_p
     seen = len(site.requests)
     again = fetch_images(addresses, expected=first.digest)
     assert (again, len(site.requests)) == (first, seen)
-    with pytest.raises(RemoteError, match="changed since the preflight"):
+    with pytest.raises(RemoteError, match="changed since the job first read it"):
         fetch_images(addresses[:1], expected="0" * 64)
     assert fetch_images(addresses).digest != first.digest
 

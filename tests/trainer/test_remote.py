@@ -131,7 +131,7 @@ def test_data_that_changed_after_the_preflight_ends_the_run(
     assert checked.result == "Succeeded", said
     bucket.put("rows.jsonl", b'{"text": "other"}\n')
     shutil.rmtree(workspace.folder / "cache")  # without a cache claim, each pod has its own
-    with pytest.raises(TrainingError, match=r"spec\.datasetPath: .* changed since the preflight checked it") as failed:
+    with pytest.raises(TrainingError, match=r"spec\.datasetPath: .* changed since the job first read it") as failed:
         trained(workspace, job.model_copy(update={"fetched": checked.fetched}), monkeypatch)
     assert failed.value.reason == "InvalidDataset"
 
@@ -199,13 +199,18 @@ def test_another_version_of_the_data_is_another_run(
         trained(workspace, job, monkeypatch)
 
 
-def test_images_at_addresses_are_fetched_once_and_trained_on(workspace: Workspace, web: Web) -> None:
+def serve_images(workspace: Workspace, web: Web) -> None:
+    """Put the images of the test data on a web server, and their addresses into the rows."""
     file = workspace.folder / "data" / "vision_test_dataset.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     for row in rows:
         web.files[f"/{row['image']}"] = (file.parent / row["image"]).read_bytes()
         row["image"] = f"{web.url}/{row['image']}"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_images_at_addresses_are_fetched_once_and_trained_on(workspace: Workspace, web: Web) -> None:
+    serve_images(workspace, web)
     asked = {"fetchPictures": True, "storage": {"cacheClaim": "cache"}}
     job = config("shapes", VISION, QUICK, STEPS, asked)
     refused, _ = ran(workspace, config("shapes", VISION, QUICK, STEPS), "preflight")
@@ -218,3 +223,19 @@ def test_images_at_addresses_are_fetched_once_and_trained_on(workspace: Workspac
     web.files.clear()  # training reads what the preflight fetched, and asks no server
     trained, told = ran(workspace, job.model_copy(update={"fetched": checked.fetched}))
     assert trained.result == "Succeeded", told
+
+
+def test_a_retry_without_a_preflight_reads_the_same_images(
+    workspace: Workspace, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_images(workspace, web)
+    asked = {"fetchPictures": True, "baseModel": "./models/none"}  # which fails once the images are there
+    job = config("shapes", VISION, QUICK, STEPS, asked).model_copy(update={"uid": "uid-1"})
+    first, told = ran(workspace, job, private=True)
+    assert first.reason == "ModelNotFound" and "fetching images: 10 of 10" in told, told
+    web.files.clear()
+    again, told = ran(workspace, job)
+    assert again.reason == "ModelNotFound" and "fetching images: " not in told, told
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workspace.folder / "cache" / "xdg"))
+    assert set(fetched.with_notes(job).fetched or ()) == {"fetchPictures"}
+    assert fetched.with_notes(job.model_copy(update={"uid": "uid-2"})).fetched is None, "another job asks the server"

@@ -130,10 +130,12 @@ def _preflight(config: TrainerConfig, report: Report) -> Outcome:
 
 def _run(config: TrainerConfig, report: EventRecorder, requests: StopRequests) -> Outcome:
     if "RANK" not in os.environ:
+        config = fetched.with_notes(config)
         fetched.fetch_datasets(config, report)
         splits.fetch_images(config, report)
         base_model.fetch(config, report)
         base_adapter.fetch(config, report)
+        fetched.note(config)
         world = launch.world_of(config.spec)
         if world.per_node > 1:
             return launch.run(world)

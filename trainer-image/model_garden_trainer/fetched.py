@@ -20,6 +20,7 @@ from model_garden.contract.status import Stage
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets.fetched_pictures import Pictures
 from model_garden.datasets.mirror import Mirror
+from model_garden.remote import job_digests
 from model_garden.remote.errors import Kind, RemoteError
 from model_garden.remote.fetch import fetch_dataset, mirror_of
 from model_garden.remote.fetch import fetch_model as fetch_model_files
@@ -43,6 +44,20 @@ _DATASET: dict[Kind, TrainerReason] = {
     "Full": "InsufficientStorage",
 }
 _MODEL = _DATASET | {"NotFound": "ModelNotFound", "Changed": "InvalidModel", "Damaged": "InvalidModel"}
+
+
+def with_notes(config: TrainerConfig) -> TrainerConfig:
+    """``config`` with the digests that an earlier start of the job noted, if no preflight gave them."""
+    if config.fetched or config.uid is None:
+        return config
+    return config.model_copy(update={"fetched": job_digests.noted(config.uid) or None})
+
+
+def note(config: TrainerConfig) -> None:
+    """Note what was fetched for the job, if it has no preflight that did."""
+    found = digests(config.spec)
+    if config.uid is not None and found and not config.fetched:
+        job_digests.note(config.uid, found)
 
 
 def fetch_datasets(config: TrainerConfig, report: Report) -> None:

@@ -202,7 +202,8 @@ def _environment(plan: Plan, settings: Settings, given: list[Object]) -> list[Ob
     if (secret := plan.spec.hub_token_secret) and "HF_TOKEN" not in chosen:
         reference = {"name": secret.name, "key": secret.key}
         result.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
-    config = TrainerConfig(name=plan.name, spec=plan.spec, fetched=plan.fetched if plan.step == "train" else None)
+    fetched = plan.fetched if plan.step == "train" else None
+    config = TrainerConfig(name=plan.name, spec=plan.spec, fetched=fetched, uid=plan.uid or None)
     text = config.model_dump_json(by_alias=True, exclude_none=True)
     result.append({"name": names.CONFIG_ENV, "value": _literal(text)})
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from model_garden.contract.model import ContractModel, explain
 from model_garden.contract.pod import PodTemplate
@@ -14,12 +14,14 @@ from model_garden.contract.spec import EffectiveSpec
 class TrainerConfig(ContractModel):
     """The name and the effective spec of a job. The trainer applies no defaults.
 
-    ``for_trainer`` is applied to the spec. ``fetched`` is ``status.fetched``: what training has to read.
+    ``for_trainer`` is applied to the spec. ``fetched`` is ``status.fetched``: what training has to read. ``uid`` is the
+    TrainingJob's, None without one.
     """
 
     name: str
     spec: EffectiveSpec
     fetched: dict[str, str] | None = None
+    uid: str | None = Field(None, pattern="^[0-9A-Za-z-]+$")
 
     @field_validator("spec")
     @classmethod

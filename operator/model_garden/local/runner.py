@@ -187,7 +187,7 @@ class Runner:
         return time.time() - attempts[-1].attempt.log.stat().st_mtime >= pause
 
     def _start(self, plan: Plan) -> None:
-        config = TrainerConfig(name=plan.name, spec=plan.spec)
+        config = TrainerConfig(name=plan.name, spec=plan.spec, uid=plan.uid)
         process.start(self._folder / plan.uid, config, self._workspace)
         _log.info("%s: the trainer starts", plan.name)
 

@@ -12,12 +12,15 @@ UNUSED_SECONDS = 30 * 24 * 3600.0
 
 
 def prune(folder: Path) -> None:
-    """Remove snapshots that were not used for ``UNUSED_SECONDS``, and then objects of that age in no snapshot.
+    """Remove notes and snapshots that were not used for ``UNUSED_SECONDS``, and objects of that age in no snapshot.
 
     Args:
         folder: the cache. Other processes may prune it at the same time.
     """
     limit = time.time() - UNUSED_SECONDS
+    for path in (folder / "jobs").glob("*.json"):
+        if _changed(path) < limit:
+            path.unlink(missing_ok=True)
     old = [place for place in (folder / "snapshots").iterdir() if _changed(place) < limit]
     for place in old:
         shutil.rmtree(place, ignore_errors=True)

@@ -163,7 +163,7 @@ def require(fetched: Fetched, expected: str | None) -> Fetched:
     if expected and fetched.digest != expected:
         raise RemoteError(
             "Changed",
-            f"{fetched.address}: changed since the preflight checked it (SHA-256 {expected[:12]}… then, "
+            f"{fetched.address}: changed since the job first read it (SHA-256 {expected[:12]}… then, "
             f"{fetched.digest[:12]}… now); create the job again to train on the new version",
         )
     return fetched
