@@ -77,7 +77,7 @@ version: ## print the version
 	@sed -n 's/^__version__ = "\(.*\)"/\1/p' operator/model_garden/__init__.py
 
 clean: ## remove the environments; keep clusters and caches
-	rm -rf .venv .venv-unsloth .venv-mlflow .uv
+	rm -rf .venv .venv-unsloth .venv-mlflow .venv-harness .uv
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -121,6 +121,8 @@ $(UV):
 	@! command -v runc >/dev/null || $(PY) -m devcluster build --kubelet
 	@echo "» unsloth, for the tests"
 	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer-gpu
+	@echo "» lm-evaluation-harness, for the tests"
+	@UV_PROJECT_ENVIRONMENT=.venv-harness $(UV) sync --quiet --frozen --no-dev --python $(PYTHON) --extra trainer --extra harness
 	@echo "» an MLflow server, for the tests"
 	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-mlflow && $(UV) pip install --quiet --python .venv-mlflow mlflow==3.17.2
 	@touch $@

@@ -89,7 +89,7 @@ IMPORTED_AS = {
 """Modules of a package with another name, beside ``_`` for ``-``."""
 EXTRAS = {
     "operator/model_garden": ("operator", "api", "tracing", "trainer"),
-    "trainer-image/model_garden_trainer": ("trainer", "trainer-gpu", "trackers"),
+    "trainer-image/model_garden_trainer": ("trainer", "trainer-gpu", "trackers", "harness"),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 BASE: dict[str, Any] = {"baseModel": "org/model", "datasetPath": "./data/rows.jsonl"}
 MATCH = {"functions": ["exact_match"]}
 EXACT = {"metrics": ["exact_match"]}
+TASKS: dict[str, Any] = {"harnessTasks": ["hellaswag"]}
 NO_GPU = {"limits": {"nvidia.com/gpu": 0}}
 
 # (what it is, changes to BASE, the field named, refused by the API server too)
@@ -163,6 +164,27 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
         "a split of no data set",
         {"validationFraction": 0.1, "evaluation": EXACT | {"datasetSplit": "test"}},
         "evaluation.datasetSplit",
+        True,
+    ),
+    ("an evaluation of nothing", {"evaluation": {"compareBase": False}}, "spec.evaluation", True),
+    ("rows to answer without a metric", {"evaluation": TASKS | {"maxRows": 9}}, "spec.evaluation.maxRows", True),
+    (
+        "a limit of no task",
+        {"validationFraction": 0.1, "evaluation": EXACT | {"harnessLimit": 9}},
+        "spec.evaluation.harnessLimit",
+        True,
+    ),
+    ("tasks for a vision model", {"isVision": True, "evaluation": TASKS}, "spec.evaluation.harnessTasks", True),
+    (
+        "a task twice",
+        {"evaluation": {"harnessTasks": ["hellaswag", "hellaswag"]}},
+        "spec.evaluation.harnessTasks",
+        True,
+    ),
+    (
+        "tasks outside of the data",
+        {"evaluation": TASKS | {"harnessTasksPath": "./data/../models"}},
+        "spec.evaluation.harnessTasksPath",
         True,
     ),
     (

@@ -109,6 +109,9 @@ def test_the_scores_of_an_evaluation() -> None:
         ("", "json_fields_f1 0.38 → 0.96"),
         ("", "json_fields_accuracy of total 0.50"),
     ]
+    tasks = {"scores": [{"task": "hellaswag", "metric": "acc", "value": 0.31, "baseValue": 0.3}]}
+    assert format.evaluation_line(tasks) == "hellaswag: acc 0.30 → 0.31"
+    assert format.evaluation_rows(tasks)[0] == ("evaluation", "tasks of lm-evaluation-harness")
 
 
 def test_a_gguf_file_is_loaded_by_llama_cpp() -> None:

@@ -132,6 +132,13 @@ def test_a_curve_stays_inside_its_box() -> None:
     assert (rows.spark_points([1.0]), rows.spark_points([2.0, 2.0]) != "") == ("", True)
 
 
+def test_scores_of_tasks_are_shown_apart_from_those_of_rows() -> None:
+    done = {"task": "gsm8k", "metric": "exact_match", "value": 0.25, "baseValue": 0.125, "standardError": 0.01}
+    found = details(job(phase="Succeeded", evaluation={"scores": [done]}), NOW)["evaluation"]
+    assert found["scores"] == [] and found["rows"] is None and found["compared"]
+    assert found["tasks"] == [{"title": "gsm8k: exact_match", "base": "0.1250", "value": "0.2500 ± 0.0100"}]
+
+
 def test_the_figures_of_a_method_are_curves_columns_and_a_list() -> None:
     history = [
         {"step": 1, "loss": 0.7, "metrics": {"rewards/margins": 0.0, "logps/chosen": -9.0}},

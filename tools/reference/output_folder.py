@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from model_garden_trainer.engine.checkpoints import PREFIX, SEAL
 from model_garden_trainer.evaluation.answered import FILE as EVALUATION
+from model_garden_trainer.evaluation.harness import FILE as HARNESS
 from model_garden_trainer.events import METRICS_FILE
 from model_garden_trainer.exports.merged import FOLDER as MERGED
 from model_garden_trainer.exports.outputs import CHECKPOINTS, RECORD, SAMPLES, TRACKERS
@@ -37,6 +38,10 @@ FILES: dict[str, tuple[str, str]] = {
     ),
     SAMPLES: (ALWAYS, "A few rows, answered before and after training, and their scores."),
     EVALUATION: ("`evaluation`", "Rows with the answers of the base model and the trained model, and their scores."),
+    HARNESS: (
+        "`evaluation.harnessTasks`",
+        "Results of lm-evaluation-harness, of the base model and the trained model.",
+    ),
     "README.md": (ALWAYS, "Model card."),
     f"{CHECKPOINTS}/{PREFIX}*/*": (ALWAYS, "Checkpoints of transformers' Trainer. At most `saveTotalLimit` are kept."),
     f"{CHECKPOINTS}/{PREFIX}*/{SEAL}": (ALWAYS, "Seal of a checkpoint: size and digest of its files. Written last."),

@@ -22,7 +22,7 @@ from model_garden.datasets import CheckReport, TokenCounter, UncountableError, w
 from model_garden.estimate.estimate import estimate
 from model_garden_trainer import exports, fetched, rewards, space
 from model_garden_trainer.batches.splits import check, described, fetch_images, open_data
-from model_garden_trainer.evaluation import questions
+from model_garden_trainer.evaluation import harness, questions
 from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.models import base_adapter, base_model
 from model_garden_trainer.trackers import tracking
@@ -63,6 +63,7 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
         rewards.check(spec, data.training)
     if spec.evaluation:
         questions.check(spec, data)
+        harness.check(spec, report)
     exports.check(config, folder, report, gpu=spec.gpus > 0)
     adopted = base_adapter.adopted(spec, adapter)
     needed = _estimate(adopted, folder, reports, report)

@@ -31,7 +31,7 @@ from model_garden_trainer.engine import checkpoints
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.evaluation import questions
+from model_garden_trainer.evaluation import harness, questions
 from model_garden_trainer.events import Metrics, Report, log, report_stage, report_warning
 from model_garden_trainer.exports import adapter, bucket, full, hub, outputs, scores
 from model_garden_trainer.exports.model_card import model_card
@@ -88,6 +88,7 @@ def train(
         rewards.check(spec, data.training)
     if spec.evaluation:
         questions.check(spec, data)
+        harness.check(spec, report)
     adapter_folder = base_adapter.locate(spec, warn)
     identity = fingerprint(spec, data, adapter_folder)
     finished = outputs.read_record(output)

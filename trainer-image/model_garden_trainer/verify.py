@@ -20,12 +20,15 @@ from typing import Any
 import torch
 
 from model_garden.contract.spec import EffectiveSpec
+from model_garden.contract.status import MAX_SCORES, EvaluationStatus
+from model_garden.contract.time import timestamp
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import Example
 from model_garden.datasets.pictures import decode
 from model_garden_trainer.batches.collator import Batch, Collator
 from model_garden_trainer.batches.splits import Data, open_data
 from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.evaluation import harness
 from model_garden_trainer.evaluation.answering import BaseModel
 from model_garden_trainer.evaluation.evaluate import evaluate
 from model_garden_trainer.events import EventPrinter, Report
@@ -138,14 +141,23 @@ def _free() -> None:
 
 def _answers(saved: _Saved, model: Any, base: BaseModel) -> dict[str, Any]:
     """What base model and trained model answer: sample rows, and those of an evaluation."""
-    found = _samples(saved.data, saved.encoder, model, base)
-    if saved.spec.evaluation is None:
-        return found
-    try:
-        status = evaluate(saved.spec, saved.data, model, base, saved.encoder, saved.output, saved.report)
-    except Exception as error:  # the model is saved, and its check does not depend on how it scores
-        return found | {"evaluationFailed": f"{type(error).__name__}: {error}"}
-    return found | {"evaluation": status.to_dict()}
+    found, asked = _samples(saved.data, saved.encoder, model, base), saved.spec.evaluation
+    status = EvaluationStatus(scores=[])
+    if asked and asked.metrics:
+        try:
+            status = evaluate(saved.spec, saved.data, model, base, saved.encoder, saved.output, saved.report)
+        except Exception as error:  # the model is saved, and its check does not depend on how it scores
+            found["evaluationFailed"] = f"{type(error).__name__}: {error}"
+    if asked and asked.harness_tasks:
+        try:
+            done = harness.scores(saved.spec, model, base, saved.encoder.tokenizer, saved.output, saved.report)
+            status.scores = [*status.scores, *done][:MAX_SCORES]
+        except Exception as error:
+            found["harnessFailed"] = f"{type(error).__name__}: {error}"
+    if status.scores:
+        status.completion_time = timestamp()
+        found["evaluation"] = status.to_dict()
+    return found
 
 
 def _samples(data: Data, encoder: Collator, model: Any, base: BaseModel) -> dict[str, Any]:

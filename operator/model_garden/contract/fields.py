@@ -12,8 +12,12 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel, to_snake
 
 from model_garden.contract.declaration import Declaration, Default, declaration_of
+from model_garden.contract.evaluation import Evaluation
 from model_garden.contract.model import field_path
 from model_garden.contract.spec import TrainingJobSpec
+
+OPTIONAL_GROUPS: tuple[type[BaseModel], ...] = (Evaluation,)
+"""Groups without a required field that have defaults only where they are given."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,8 @@ class SpecField:
     """One field of the spec that holds a value, not a group of fields.
 
     ``path`` is in snake_case. ``type`` is without None and constraints. ``declaration`` is None for a field that
-    Kubernetes defines. ``in_optional_group`` is true for a field of a group with a required field: a job has such a
-    group only if it is given.
+    Kubernetes defines. ``in_optional_group`` is true for a field of a group with a required field, or one of
+    ``OPTIONAL_GROUPS``: a job has such a group only if it is given.
     """
 
     path: tuple[str, ...]
@@ -54,7 +58,8 @@ class SpecField:
 
 def spec_fields(model: type[BaseModel] = TrainingJobSpec, prefix: tuple[str, ...] = ()) -> Iterator[SpecField]:
     """The fields of ``model`` in the order of the source, with those of a nested model in place of it."""
-    in_optional_group = bool(prefix) and any(field.is_required() for field in model.model_fields.values())
+    required_fields = any(field.is_required() for field in model.model_fields.values())
+    in_optional_group = bool(prefix) and (required_fields or model in OPTIONAL_GROUPS)
     for name, field in model.model_fields.items():
         kind = plain_type(field.annotation)
         path = (*prefix, name)

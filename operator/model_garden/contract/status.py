@@ -232,33 +232,37 @@ class Samples(Report):
 
 
 class EvaluationScore(Report):
-    """One score of the answers to held-out rows."""
+    """One score of the answers to held-out rows, or of a task."""
 
     metric: str
     """Name of the score, such as exact_match or json_fields_f1."""
+    task: str | None = None
+    """Task of lm-evaluation-harness, for a score of it."""
     field: str | None = None
     """Field of the JSON answers, such as total or items.price, for a score of that field alone."""
     value: float
     """Score of the trained model."""
     base_value: float | None = None
     """Score of the base model."""
+    standard_error: float | None = None
+    """Standard error of value, for a score of a task."""
 
 
 class EvaluationStatus(Report):
-    """Scores of the answers to held-out rows."""
+    """Scores of the answers to held-out rows, and of tasks of lm-evaluation-harness."""
 
-    rows: int
+    rows: int | None = None
     """Answered rows."""
-    total_rows: int
+    total_rows: int | None = None
     """Rows of the data set."""
-    dataset_path: str
+    dataset_path: str | None = None
     """Data set of the rows."""
     scores: list[EvaluationScore] = Field(max_length=MAX_SCORES)
     """Scores of the trained model and of the base model."""
     path: str | None = None
     """File with every answer and its scores, relative to the workspace."""
     completion_time: Time | None = None
-    """When the last row was answered."""
+    """When the evaluation ended."""
 
 
 class TrackerStatus(Report):

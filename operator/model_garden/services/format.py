@@ -175,18 +175,24 @@ def scores(scored: Mapping[str, Any]) -> str:
 
 def evaluation_line(found: Mapping[str, Any]) -> str:
     """A line with the scores of an evaluation."""
-    parts = [f"{one['metric']} {score_change(one)}" for one in found["scores"] if not one.get("field")]
-    return f"{count(found['rows'], 'row')} answered: {', '.join(parts)}"
+    parts = [f"{score_name(one)} {score_change(one)}" for one in found["scores"] if not one.get("field")]
+    answered = f"{count(found['rows'], 'row')} answered: " if found.get("rows") is not None else ""
+    return f"{answered}{', '.join(parts)}"
 
 
 def evaluation_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of a label and a value for an evaluation: what was answered, and a row for each score."""
-    answered = f"{found['rows']:,} of {count(found['totalRows'], 'row')} of {found['datasetPath']} answered"
+    answered = "tasks of lm-evaluation-harness"
+    if found.get("rows") is not None:
+        answered = f"{found['rows']:,} of {count(found['totalRows'], 'row')} of {found['datasetPath']} answered"
     rows = [("evaluation", answered + (f"; answers in {found['path']}" if found.get("path") else ""))]
-    for one in found["scores"]:
-        of_field = f" of {one['field']}" if one.get("field") else ""
-        rows.append(("", f"{one['metric']}{of_field} {score_change(one)}"))
-    return rows
+    return rows + [("", f"{score_name(one)} {score_change(one)}") for one in found["scores"]]
+
+
+def score_name(one: Mapping[str, Any]) -> str:
+    """``hellaswag: acc``, ``json_fields_accuracy of total``, or the name of the score alone."""
+    task = f"{one['task']}: " if one.get("task") else ""
+    return f"{task}{one['metric']}" + (f" of {one['field']}" if one.get("field") else "")
 
 
 def score_change(one: Mapping[str, Any]) -> str:

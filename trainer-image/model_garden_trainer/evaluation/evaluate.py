@@ -89,9 +89,9 @@ def evaluate(
 def scores(asked: EffectiveEvaluation, before: Scored | None, after: Scored) -> list[EvaluationScore]:
     """The scores of the answers of the base model, if there are any, and of the trained one."""
     found: list[EvaluationScore] = []
-    for metric in asked.metrics:
+    for metric in asked.metrics or ():
         found += _pairs(None if before is None else before.summary(metric), after.summary(metric))
-    if "json_fields" in asked.metrics:
+    if "json_fields" in (asked.metrics or ()):
         fields = json_fields.by_field(after.rows)
         old = None if before is None else json_fields.by_field(before.rows)
         found += [
@@ -124,7 +124,9 @@ def scored(
 ) -> Scored:
     """Score each answer once by each metric: a metric may take seconds for a long answer."""
     beside = [Answered(row.accepted, answer.text) for row, answer in zip(rows, answers, strict=True)]
-    found = ({metric: METRICS[metric].score(one.accepted, one.answer) for metric in asked.metrics} for one in beside)
+    found = (
+        {metric: METRICS[metric].score(one.accepted, one.answer) for metric in asked.metrics or ()} for one in beside
+    )
     return Scored(answers, beside, listed(found, len(rows), f"scoring the {who}", report, stage))
 
 

@@ -56,6 +56,8 @@ def check(spec: EffectiveSpec, data: Data) -> None:
     Raises:
         TrainingError: InvalidDataset, naming file and row.
     """
+    if spec.evaluation is None or not spec.evaluation.metrics:
+        return
     if data.evaluation is not None:
         check_rows(data.evaluation, data.bounds)
         shared = data.training.rows.files & data.evaluation.rows.files
@@ -107,7 +109,7 @@ def _question(spec: EffectiveSpec, rows: Subset, index: int) -> Question:
     asked, example = spec.evaluation, rows[index]
     assert asked is not None
     accepted = _accepted(example, rows, index, asked.answer_column)
-    for metric in asked.metrics:
+    for metric in asked.metrics or ():
         if problem := METRICS[metric].problem(accepted):
             raise TrainingError("InvalidDataset", f"{example.origin}: {problem}, or remove {metric} from metrics")
     return Question(_up_to_last_answer(example), tuple(accepted))

@@ -8,7 +8,14 @@ from model_garden.contract.adapter_rules import CHANGES_WEIGHTS
 from model_garden.contract.addresses import is_remote
 from model_garden.contract.options import EffectiveLoraConfig
 from model_garden.contract.spec import EffectiveSpec, is_on_hub
-from model_garden.contract.status import DatasetStatus, EvaluationStatus, OutputStatus, Samples, SampleScores
+from model_garden.contract.status import (
+    DatasetStatus,
+    EvaluationScore,
+    EvaluationStatus,
+    OutputStatus,
+    Samples,
+    SampleScores,
+)
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.serving import uses
 from model_garden_trainer.exports.sample_answers import NEW_TOKENS
@@ -116,22 +123,31 @@ def _evaluation(record: dict[str, Any] | None) -> list[str]:
     if record is None:
         return []
     found = EvaluationStatus.model_validate(record)
-    rows = [
-        f"| {one.metric}{f' of {_cell(one.field)}' if one.field else ''} | "
-        f"{'-' if one.base_value is None else f'{one.base_value:.4f}'} | {one.value:.4f} |"
-        for one in found.scores
-    ]
-    return [
-        "## Evaluation",
-        "",
-        f"Scores of greedy answers to {found.rows} of {found.total_rows} rows of {found.dataset_path}, which it was "
-        "not trained on:",
-        "",
-        "| score | base model | this model |",
-        "|---|---|---|",
-        *rows,
-        "",
-    ]
+    of_rows = [one for one in found.scores if one.task is None]
+    of_tasks = [one for one in found.scores if one.task is not None]
+    lines = ["## Evaluation", ""]
+    if of_rows:
+        lines += [
+            f"Scores of greedy answers to {found.rows} of {found.total_rows} rows of {found.dataset_path}, which it "
+            "was not trained on:",
+            "",
+            *_scores(of_rows),
+        ]
+    if of_tasks:
+        lines += ["Scores of tasks of lm-evaluation-harness:", "", *_scores(of_tasks)]
+    return lines
+
+
+def _scores(scores: list[EvaluationScore]) -> list[str]:
+    """Scores as a table."""
+    rows = ["| score | base model | this model |", "|---|---|---|"]
+    for one in scores:
+        name = f"{f'{one.task}: ' if one.task else ''}{one.metric}{f' of {_cell(one.field)}' if one.field else ''}"
+        error = "" if one.standard_error is None else f" ± {one.standard_error:.4f}"
+        rows.append(
+            f"| {name} | {'-' if one.base_value is None else f'{one.base_value:.4f}'} | {one.value:.4f}{error} |"
+        )
+    return [*rows, ""]
 
 
 def _during_training(record: list[dict[str, Any]] | None) -> list[str]:

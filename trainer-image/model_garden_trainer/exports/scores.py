@@ -20,12 +20,17 @@ def report_evaluation(
     """The scores of the evaluation: to the status, ``metrics.jsonl`` and the trackers."""
     if problem := found.pop("evaluationFailed", None):
         report_warning(report, f"the model is saved, but its answers could not be evaluated: {problem}")
+    if problem := found.pop("harnessFailed", None):
+        report_warning(report, f"the model is saved, but it could not do evaluation.harnessTasks: {problem}")
     if "evaluation" not in found:
         return None
     status = EvaluationStatus.model_validate(found.pop("evaluation"))
-    status.path = outputs.relative(output / EVALUATION)
+    if status.rows is not None:
+        status.path = outputs.relative(output / EVALUATION)
     report(EvaluationEvent(evaluation=status))
-    values = {one.metric: one.value for one in status.scores if one.field is None}
+    values = {
+        f"{one.task}/{one.metric}" if one.task else one.metric: one.value for one in status.scores if one.field is None
+    }
     log(f"evaluation: {', '.join(f'{name} {value:.4f}' for name, value in values.items())}")
     metrics.append(Progress(step=at.step, total_steps=at.total_steps), evaluation=values)
     return status.to_dict()
@@ -33,7 +38,7 @@ def report_evaluation(
 
 def during_training(asked: EffectiveEvaluation, metrics: Metrics) -> list[dict[str, Any]]:
     """The scores of ``everyEvaluations`` by step, named as at the end; TRL's own figures are left out."""
-    names = tuple(f"eval_{metric}" for metric in asked.metrics)
+    names = tuple(f"eval_{metric}" for metric in asked.metrics or ())
     found = []
     for line in metrics.lines():
         own = line.get("metrics") or {}

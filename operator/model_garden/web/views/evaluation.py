@@ -26,15 +26,18 @@ def evaluation(job: Object) -> dict[str, Any] | None:
     if not found:
         return None
     return {
-        "rows": found["rows"],
-        "total_rows": found["totalRows"],
-        "dataset": found["datasetPath"],
+        "rows": found.get("rows"),
+        "total_rows": found.get("totalRows"),
+        "dataset": found.get("datasetPath"),
         "path": found.get("path"),
         "time": found.get("completionTime"),
         "compared": any(one.get("baseValue") is not None for one in found["scores"]),
         "scores": [
-            _row(one, TITLES.get(one["metric"], one["metric"])) for one in found["scores"] if not one.get("field")
+            _row(one, TITLES.get(one["metric"], one["metric"]))
+            for one in found["scores"]
+            if not one.get("field") and not one.get("task")
         ],
+        "tasks": [_task(one) for one in found["scores"] if one.get("task")],
         "fields": [_row(one, one["field"]) for one in found["scores"] if one.get("field")],
     }
 
@@ -47,6 +50,13 @@ def curve_title(name: str) -> str:
 def _row(one: Object, title: str) -> dict[str, str]:
     base = one.get("baseValue")
     return {"title": title, "base": "" if base is None else _percent(base), "value": _percent(one["value"])}
+
+
+def _task(one: Object) -> dict[str, str]:
+    """A score of a task, which may be no share of 1, such as a perplexity."""
+    base, error = one.get("baseValue"), one.get("standardError")
+    value = f"{one['value']:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return {"title": f"{one['task']}: {one['metric']}", "base": "" if base is None else f"{base:.4f}", "value": value}
 
 
 def _percent(value: float) -> str:
