@@ -129,14 +129,18 @@ def notes(cluster: TestCluster, *settings: str, person: str | None = None) -> st
 
 @contextmanager
 def lacking_all(cluster: TestCluster) -> Iterator[None]:
-    """The cluster without a GPU and without a default storage class."""
+    """The cluster without a GPU and without a default storage class. The node, which would say again what it has, is
+    silent meanwhile."""
     node, gpus = cluster.get("nodes")[0], "nvidia.com/gpu"
-    offers(cluster, node, {gpus: None})
     annotation = "storageclass.kubernetes.io/is-default-class"
-    cluster.kubectl("annotate", "storageclass", "local", f"{annotation}=false", "--overwrite")
-    yield
-    cluster.kubectl("annotate", "storageclass", "local", f"{annotation}=true", "--overwrite")
-    offers(cluster, node, {gpus: node["status"]["capacity"][gpus]})
+    with cluster.silent_node():
+        offers(cluster, node, {gpus: None})
+        cluster.kubectl("annotate", "storageclass", "local", f"{annotation}=false", "--overwrite")
+        try:
+            yield
+        finally:
+            cluster.kubectl("annotate", "storageclass", "local", f"{annotation}=true", "--overwrite")
+            offers(cluster, node, {gpus: node["status"]["capacity"][gpus]})
 
 
 def offers(cluster: TestCluster, node: Object, resources: Object) -> None:
