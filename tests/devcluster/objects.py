@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tests.cluster import TestCluster
+
 Object = dict[str, Any]
 
 WAIT_FOR_FILE = """
@@ -65,3 +67,18 @@ def processes_in(directory: Path) -> list[str]:
         if words and inside and int(process.name) != os.getpid():
             found.append(words)
     return found
+
+
+def ended(cluster: TestCluster, name: str) -> Any:
+    """How the container of a pod ended, once it has."""
+    return cluster.until(lambda: state(cluster.get("pod", name)).get("terminated"), f"pod {name} ends")
+
+
+def waiting(cluster: TestCluster, name: str, reason: str) -> Any:
+    """What the container of a pod waits for, once it waits with a reason."""
+
+    def found() -> Object | None:
+        wait: Object = state(cluster.get("pod", name)).get("waiting", {})
+        return wait if wait.get("reason") == reason else None
+
+    return cluster.until(found, f"pod {name} waits with {reason}")
