@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 import typer
 
 from model_garden import __version__
-from model_garden.cli import model_app, storage_app, webhook_app
-from model_garden.cli.help import CONTEXT, ClusterCommand, Command, DataCommand, Group, SpecCommand, TextCommand
+from model_garden.cli import data_app, model_app, storage_app, webhook_app
+from model_garden.cli.help import CONTEXT, ClusterCommand, Command, Group, SpecCommand, TextCommand
 from model_garden.cli.output import error
-from model_garden.cli.parameters import ABOUT, CLUSTER, HERE, Context, MaxTokens, Namespace, TokenModel, Vision
+from model_garden.cli.parameters import ABOUT, CLUSTER, HERE, Context, Namespace, Output
 from model_garden.cli.storage_app import Image
 
 app = typer.Typer(
@@ -33,7 +33,6 @@ def complete_names(incomplete: str) -> list[str]:
     return [name for name in names_for_completion() if name.startswith(incomplete)]
 
 
-Format = Literal["table", "json"]
 Name = Annotated[
     str,
     typer.Argument(metavar="NAME", help="Job name, or @latest for the newest.", autocompletion=complete_names),
@@ -43,7 +42,6 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the spec, such as hyperparameters.maxSteps=100."),
 ]
-Output = Annotated[Format, typer.Option("--output", "-o", help="Format of the result.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job ends. Exit code 0 means success.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show live progress until the job ends.")]
 Logs = Annotated[bool, typer.Option("--logs", help="Print the trainer's log until the job ends.")]
@@ -74,70 +72,7 @@ def run(file: File, sets: Sets = None, output: Output = "table") -> None:
     run_file(file, sets, output=output)
 
 
-@app.command("validate", rich_help_panel=HERE, cls=DataCommand)
-def validate(
-    ctx: typer.Context,
-    path: Annotated[
-        str,
-        typer.Argument(
-            metavar="PATH", help="Data set (file, folder or address; jsonl, json, csv, parquet) or TrainingJob (yaml)."
-        ),
-    ],
-    vision: Vision = None,
-    base_model: TokenModel = None,
-    max_seq_length: MaxTokens = None,
-    output: Output = "table",
-) -> None:
-    """Check every row of a data set, or a TrainingJob and its data set. Flags override the job's fields."""
-    from model_garden.cli.data import fields_of
-    from model_garden.cli.data import validate as check
-
-    check(path, fields_of(ctx.obj, vision, base_model, max_seq_length), output=output)
-
-
-@app.command("preview", rich_help_panel=HERE, cls=DataCommand)
-def preview(
-    ctx: typer.Context,
-    path: Annotated[
-        str,
-        typer.Argument(metavar="PATH", help="Data set (jsonl, json, csv, parquet) or TrainingJob (yaml)."),
-    ],
-    base_model: Annotated[
-        str | None, typer.Option("--base-model", help="Folder of the model to train. [default: the TrainingJob's]")
-    ] = None,
-    vision: Vision = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to show.")] = 3,
-    output: Output = "table",
-) -> None:
-    """Show rows as the model reads them, and mark the trained part."""
-    from model_garden.cli.data import fields_of
-    from model_garden.cli.preview import preview as show
-
-    show(path, fields_of(ctx.obj, vision, base_model), rows=rows, output=output)
-
-
-@app.command("create-dataset", rich_help_panel=HERE, cls=Command)
-def create_dataset(
-    output: Annotated[str, typer.Option("--output", help="File to write.")] = "./data/sample.jsonl",
-    num_examples: Annotated[int, typer.Option("--num-examples", min=1, help="Rows to write.")] = 10,
-) -> None:
-    """Write a sample text data set."""
-    from model_garden.cli.data import create
-
-    create(output, num_examples, vision=False)
-
-
-@app.command("create-vision-dataset", rich_help_panel=HERE, cls=Command)
-def create_vision_dataset(
-    output: Annotated[str, typer.Option("--output", help="File to write. The images go to a folder beside it.")] = (
-        "./data/sample_vision.jsonl"
-    ),
-    num_examples: Annotated[int, typer.Option("--num-examples", min=1, help="Rows to write, each with an image.")] = 10,
-) -> None:
-    """Write a sample vision data set with images."""
-    from model_garden.cli.data import create
-
-    create(output, num_examples, vision=True)
+data_app.register(app)
 
 
 @app.command("submit", rich_help_panel=CLUSTER, cls=ClusterCommand)

@@ -1,12 +1,12 @@
 """The commands that use a trained model: their flags and their help. Nothing heavy is imported here."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from model_garden.cli.help import Command
 from model_garden.cli.output import CommandError
-from model_garden.cli.parameters import CLUSTER, HERE, Context, Namespace
+from model_garden.cli.parameters import CLUSTER, HERE, Context, Namespace, Output
 
 Model = Annotated[
     str, typer.Argument(metavar="NAME", help="Folder of a model, its name in ./models, or the job that made it.")
@@ -54,7 +54,7 @@ def chat(
 
 def serving(
     name: Model,
-    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="Format of the result.")] = "table",
+    output: Output = "table",
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:

@@ -1,6 +1,6 @@
 """Flags that commands share, and the sections of the help. Nothing heavy is imported here."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -8,6 +8,7 @@ HERE = "On this machine"
 CLUSTER = "On a cluster"
 ABOUT = "About"
 
+Output = Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="Format of the result.")]
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace. [default: that of the context]")]
 Vision = Annotated[
     bool | None,
