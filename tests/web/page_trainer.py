@@ -80,6 +80,7 @@ for number in range(2):
     tell("sample", sample=row | ANSWERS | scored)
 scores = [{"metric": "json_fields_f1", "value": 0.957, "baseValue": 0.382}]
 scores += [{"metric": "json_fields_accuracy", "field": "total.amount", "value": 0.9, "baseValue": 0.1}]
+scores += [{"task": "hellaswag", "metric": "acc", "value": 0.31, "baseValue": 0.3, "standardError": 0.01}]
 tell("evaluation", evaluation={"rows": 40, "totalRows": 200, "datasetPath": "./data/held.jsonl", "scores": scores})
 (folder / "adapter_config.json").write_text("{}")
 path = f"./models/{name}"

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from model_garden.contract.progress import StageEvent
 from model_garden_trainer.batches.collator import Collator
+from model_garden_trainer.distributed.process_group import peer_lost
 from model_garden_trainer.engine.context import Run
 from model_garden_trainer.engine.forecast import Forecast
 from model_garden_trainer.engine.instrumented import Instrumented
@@ -21,6 +22,10 @@ from model_garden_trainer.evaluation.questions import Question
 from model_garden_trainer.events import report_warning
 
 Item = TypeVar("Item")
+
+
+class Unanswered(Exception):
+    """The rows were not answered; the message is the error of the process that failed."""
 
 
 class AnsweringCallback(TrainerCallback):
@@ -38,13 +43,22 @@ class AnsweringCallback(TrainerCallback):
             return
         began = time.perf_counter()
         try:
-            self._trainer.evaluated_metrics |= self._scores(state.global_step)
+            self._trainer.evaluated_metrics |= self._scores()
+        except Exception as error:
+            if peer_lost(error):
+                raise
+            message = f"the rows of evaluation could not be answered: {_words(error)}"
+            report_warning(self._run.report, f"step {state.global_step}: {message}")
         finally:
             self._run.report(StageEvent(stage="training"))
             self._forecast.add_answers(time.perf_counter() - began)
 
-    def _scores(self, step: int) -> dict[str, float]:
-        """The scores by name, ``eval_`` before each; none after a failure."""
+    def _scores(self) -> dict[str, float]:
+        """The scores by name, ``eval_`` before each.
+
+        Raises:
+            Unanswered: a process could not answer its share.
+        """
         run, asked = self._run, self._run.spec.evaluation
         assert asked is not None
         assert run.held_out is not None
@@ -52,12 +66,11 @@ class AnsweringCallback(TrainerCallback):
         try:
             own: list[Answer] | str = self._answers(rows[run.team.rank :: run.team.size], run.held_out.encoder)
         except Exception as error:
-            own = f"{type(error).__name__}: {error}"
+            own = _words(error)  # the others wait for this process
         gathered = run.team.gather(own)
         shares = [share for share in gathered if not isinstance(share, str)]
         if failed := next((share for share in gathered if isinstance(share, str)), None):
-            report_warning(run.report, f"step {step}: the rows of evaluation could not be answered: {failed}")
-            return {}
+            raise Unanswered(failed)
         answers = [shares[at % len(shares)][at // len(shares)] for at in range(len(rows))]
         found = scores(asked, None, scored(asked, rows, answers, "model", run.report, "evaluating"))
         return {f"eval_{one.metric}": one.value for one in found if one.field is None}
@@ -74,6 +87,10 @@ class AnsweringCallback(TrainerCallback):
         finally:
             if hasattr(model, "for_training"):  # Unsloth's generation leaves the model ready for inference
                 model.for_training()
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, Unanswered) else f"{type(error).__name__}: {error}"
 
 
 def _each(items: Iterator[Item], do: Callable[[], None]) -> Iterator[Item]:
