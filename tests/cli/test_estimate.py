@@ -60,14 +60,12 @@ def test_json_is_the_answer_of_the_rest_api_and_its_savings_hold(
     )
     *single, together = answer["savings"]
     assert [next(iter(one["spec"].values())) for one in single] == [
-        {"batch_size": 1, "gradient_accumulation_steps": 8},
         {"optim": "adamw_8bit"},
         "lora",
-        {"max_seq_length": 1024},
     ]
     assert together["total_gib"] < min(one["total_gib"] for one in single)
     changed = json.loads(cli(*command, "--optim", "adamw_8bit").stdout)
-    assert changed["estimate"]["total_gib"] == single[1]["total_gib"]
+    assert changed["estimate"]["total_gib"] == single[0]["total_gib"]
 
 
 def test_a_job_that_fits_no_gpu_fails(cli: Callable[..., Done], model: Callable[..., tuple[str, ...]]) -> None:
@@ -80,9 +78,10 @@ def test_a_job_that_fits_no_gpu_fails(cli: Callable[..., Done], model: Callable[
 def test_a_model_of_the_hub_is_looked_up_there(cli: Callable[..., Done], job_file: Path, hub: str) -> None:
     done = cli("estimate", "job.yaml", "--max-steps", "2", HF_ENDPOINT=hub)
     assert done.returncode == 0, done.stderr
-    assert "job             receipts (Qwen/Qwen2.5-VL-3B-Instruct)\n" in done.stdout
-    assert "download        7.0 GiB, unless the model is in the cache already\n" in done.stdout
-    assert "                1 checkpoint " in done.stdout
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == "job receipts (Qwen/Qwen2.5-VL-3B-Instruct)"
+    assert "download 7.0 GiB, unless the model is in the cache already" in lines
+    assert any(line.startswith("1 checkpoint ") for line in lines), "after two steps"
 
 
 def test_a_config_that_is_elsewhere_is_asked_for(cli: Callable[..., Done], tmp_path: Path, job_file: Path) -> None:
@@ -95,7 +94,7 @@ def test_a_config_that_is_elsewhere_is_asked_for(cli: Callable[..., Done], tmp_p
     )
     (tmp_path / "copy.json").write_text(json.dumps(model_configs.QWEN2_5_VL_3B))
     assert cli("estimate", "job.yaml", "--model-config", "copy.json").returncode == 0
-    for content, problem in (("{", "copy.json is not JSON ("), ("{}", "hidden_size")):
+    for content, problem in (("{", "copy.json is not JSON ("), ("{}", "error: config.json: hidden_size is missing")):
         (tmp_path / "copy.json").write_text(content)
         done = cli("estimate", "job.yaml", "--model-config", "copy.json")
         assert done.returncode == 2

@@ -136,7 +136,7 @@ def test_a_file_with_a_mistake_is_refused_by_field_and_line(page: Page) -> None:
 
 
 def test_rows_are_shown_with_images_and_the_run_card_counts_their_steps(page: Page) -> None:
-    page.goto("/training/new")
+    page.goto("/training/new?quantization=16bit")
     expect(page.locator("#preview").get_by_role("button", name="Choose a data set")).to_be_visible()
     page.get_by_role("button", name="vision_test_dataset.jsonl").click()
     first = page.get_by_role("article", name="Row 1")
@@ -146,6 +146,8 @@ def test_rows_are_shown_with_images_and_the_run_card_counts_their_steps(page: Pa
     expect(first.locator("mark")).to_have_text("A medium green circle at the top center, on a white background.")
     expect(page.locator("#check")).to_contain_text("Every row can be trained on")
     expect(page.locator("#estimate")).to_contain_text("Download: 7.0 GiB")
+    expect(page.locator("#estimate")).to_contain_text(re.compile(r"Disk for the output folder: at most [\d.]+ GiB"))
+    expect(page.locator("#estimate")).to_contain_text(re.compile(r"To save memory\s+Quantization 4bit"))
     card = page.locator("#preview")
     expect(card).to_contain_text("10 rows")
     expect(card).to_contain_text("6 in 3 epochs")  # 10 rows are 2 steps of 8 rows at most

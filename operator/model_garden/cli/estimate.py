@@ -13,15 +13,17 @@ from model_garden.cli.access import with_cluster
 from model_garden.cli.output import FAILED, CommandError, print_json, print_rows, warn
 from model_garden.cluster import Cluster, ClusterError
 from model_garden.cluster.errors import NOT_CONFIGURED
-from model_garden.contract.fields import camel_case
 from model_garden.contract.memory_estimate import Estimate
-from model_garden.contract.spec import TrainingJobSpec, is_path
+from model_garden.contract.model import field_path
+from model_garden.contract.resource import InvalidResource
+from model_garden.contract.spec import is_path
 from model_garden.estimate.estimate import explain, gpu_sizes
 from model_garden.estimate.gpus import Node
 from model_garden.services.errors import Unavailable
 from model_garden.services.format import size
 from model_garden.services.manifest import Job
 from model_garden.services.planning import Question, all_nodes, estimate_job
+from model_garden.services.savings import fields_of
 
 Answer = dict[str, Any]
 
@@ -41,6 +43,8 @@ def estimate(job: Job, config_file: str | None, *, output: str, context: str | N
     question = Question(job, _config(job, config_file), None)
     try:
         answer = asyncio.run(estimate_job(question, _nodes(context)))
+    except InvalidResource as wrong:  # named as in the body of a request
+        raise CommandError([problem.removeprefix("spec.base_model_config: ") for problem in wrong.problems]) from wrong
     except Unavailable as unknown:
         raise CommandError(f"{unknown}; name a copy of it with --model-config", FAILED) from unknown
     if output == "json":
@@ -125,15 +129,7 @@ def _savings(found: list[dict[str, Any]]) -> list[str]:
     """``quantization: 4bit (9.1 GiB)``; of several, the last is all of them at once."""
     lines = []
     for one in found:
-        leaves = _leaves(camel_case(one["spec"], TrainingJobSpec))
-        changes = ", ".join(f"{path}: {value}" for path, value in leaves)
+        changes = ", ".join(f"{field_path(path.split('.'))}: {value}" for path, value in fields_of(one["spec"]))
         all_of_them = len(found) > 1 and one is found[-1]
         lines.append(f"{'all of these' if all_of_them else changes} ({one['total_gib']:.1f} GiB)")
     return lines
-
-
-def _leaves(spec: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in spec.items():
-        found += _leaves(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
-    return found

@@ -15,7 +15,7 @@ from model_garden.estimate.estimate import estimate
 from model_garden.estimate.modules import Config
 from model_garden.services.manifest import Job
 
-LEAST = 0.02
+LEAST = 0.05
 """The smallest saving that is worth a line, as a share of the memory."""
 
 
@@ -49,6 +49,14 @@ def savings(job: Job, config: Config, row: RowShape | None) -> list[dict[str, An
         }
         for change in changes
     ]
+
+
+def fields_of(spec: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """The fields of ``Saving.spec`` by their dotted paths, and their new values."""
+    found: list[tuple[str, Any]] = []
+    for key, value in spec.items():
+        found += fields_of(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
+    return found
 
 
 def _changes(spec: EffectiveSpec) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from model_garden.services.manifest import Job
 from model_garden.services.planning import Question, all_nodes, estimate_job, planned_steps
 from model_garden.services.queries import find_job, list_jobs
 from model_garden.services.repeatable import Created, create_once
+from model_garden.services.savings import fields_of
 from model_garden.services.spellings import as_command, as_curl, as_python, as_yaml
 from model_garden.services.submission import next_name
 from model_garden.storage.interface import ColumnKey
@@ -152,7 +153,19 @@ async def estimate_form(request: Request, caller: PageCaller, values: Form) -> R
             found = await estimate_job(Question(job, None, None), await all_nodes(caller.cluster))
         except (InvalidResource, Unavailable):
             problem = "The preflight estimates the memory of this job once it is created."
-    return page(request, "estimate.html", found=found, problem=problem, size=size)
+    return page(request, "estimate.html", found=found, problem=problem, size=size, saves=_saves(found, values))
+
+
+def _saves(found: Mapping[str, Any] | None, values: Mapping[str, str]) -> list[tuple[str, float]]:
+    """What saves memory, by the labels of the form, and the memory that is needed then; of several, the last is all."""
+    labels = {one.name: one.label for one in form.form_fields(values)}
+    listed = [] if found is None else found["savings"]
+    saves = []
+    for one in listed:
+        changes = ", ".join(f"{labels.get(path, path)} {value}" for path, value in fields_of(one["spec"]))
+        all_of_them = len(listed) > 1 and one is listed[-1]
+        saves.append(("All of these" if all_of_them else changes, one["total_gib"]))
+    return saves
 
 
 def spellings(request: Request, job: Job | None) -> list[tuple[str, str, str]]:
