@@ -15,7 +15,7 @@ Source: https://docs.vllm.ai/en/stable/features/lora.html
 """
 WHOLE_MODULES = ("classifier", "score")
 """The modules that vLLM accepts in an adapter as whole modules (``PEFTHelper`` of vLLM)."""
-_STARTS_FROM_BASE = ("pissa", "olora")
+_STARTS_FROM_BASE = ("pissa", "olora", "loftq")
 
 
 @dataclass(frozen=True)

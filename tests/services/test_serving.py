@@ -26,6 +26,7 @@ def test_an_adapter_is_served_on_its_base_model() -> None:
 
 def test_an_adapter_of_twice_the_rank_gets_the_flag_for_it() -> None:
     assert "--max-lora-rank 64" in found(loraConfig={"r": 24, "initLoraWeights": "pissa"})["vllm"].text
+    assert "--max-lora-rank 64" in found(loraConfig={"r": 24, "initLoraWeights": "loftq"})["vllm"].text
 
 
 def test_the_rank_that_was_saved_counts_since_an_adapter_to_start_from_has_its_own() -> None:

@@ -16,8 +16,9 @@ from transformers import AutoModelForImageTextToText
 from model_garden.contract.defaults import effective_spec
 from model_garden.contract.spec import TrainingJobSpec
 from model_garden.contract.trainer_config import TrainerConfig
-from model_garden_trainer.exports import merged
+from model_garden_trainer.exports import adapter, merged
 from model_garden_trainer.exports.outputs import tensor_dtypes
+from model_garden_trainer.models import peft_adapter
 from model_garden_trainer.models.backends.transformers import add_lora
 from model_garden_trainer.models.base_model import carry_processor_files
 from model_garden_trainer.models.quantized import LAYERS, quantization_config
@@ -55,7 +56,44 @@ def main(model: Path, folder: Path) -> None:
     found["off"] = float((logits(again) - expected).abs().max())
     with adapted.disable_adapter():
         found["learned"] = float((logits(adapted) - expected).abs().max())
+    found["loftq"] = loftq(model, given, folder / "loftq")
     print(json.dumps(found), flush=True)
+
+
+def loftq(model: Path, given: dict[str, Any], output: Path) -> dict[str, float]:
+    """How far 4-bit weights, without and with adapters that start by LoftQ, are from ``model``; how far the saved
+    adapter is, on ``model``, from what was learned; and how much that is."""
+    lora = {"initLoraWeights": "loftq", "r": 8, "loraAlpha": 16}
+    spec = effective_spec(TrainingJobSpec.model_validate(given | {"baseModel": str(model), "loraConfig": lora}), "job")
+    original = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
+    asked = quantization_config("4bit")
+    adapted = add_lora(
+        AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32, quantization_config=asked), spec
+    )
+    true, started = logits(original), logits(adapted)
+    with adapted.disable_adapter():
+        rounded = logits(adapted)
+    start = peft_adapter.initial(adapted, spec.lora_config)
+    learned = {}
+    for name, layer in adapted.get_base_model().named_modules():
+        if hasattr(layer, "lora_B"):
+            before = layer.get_delta_weight("default")
+            torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
+            learned[name] = layer.get_delta_weight("default") - before
+    output.mkdir()
+    adapter.save(adapted, start, TrainerConfig(name="job", spec=spec), model, output)
+    loaded = peft_adapter.load(original, output)
+    gave = logits(loaded)
+    plain = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
+    for name, change in learned.items():
+        plain.get_submodule(name).weight.data += change
+    return {
+        "rounded": float((rounded - true).norm()),
+        "started": float((started - true).norm()),
+        "off": float((gave - logits(plain)).abs().max()),
+        "learned": float((gave - true).abs().max()),
+        "rank": loaded.peft_config["default"].r,
+    }
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ NEEDS: dict[str | Option, dict[str, Any]] = {
     ("modelType", "vision"): VISION_BY_TYPE,
     ("loraConfig.finetuneVisionLayers", True): VISION,
     ("loraConfig.finetuneLanguageLayers", False): VISION | {"loraConfig": {"finetuneVisionLayers": True}},
+    ("loraConfig.initLoraWeights", "loftq"): {"quantization": "4bit"},
     "ggufQuantization": {"saveMethod": "gguf"},
     "pushToHub.private": HUB,
     "fetchPictures": VISION,
@@ -79,6 +80,7 @@ OF_METHOD: dict[Option, dict[str, Any]] = {
 
 REFUSED: dict[str | Option, str] = {
     ("quantization", "4bit"): "quantization: 4bit needs a GPU",
+    ("loraConfig.initLoraWeights", "loftq"): "quantization: 4bit needs a GPU",
     ("quantization", "8bit"): "quantization: 8bit needs a GPU",
     ("backend", "unsloth"): "backend: unsloth needs a GPU",
     ("saveMethod", "merged_4bit"): "merged_4bit needs a GPU",

@@ -107,7 +107,8 @@ class _Saved:
 def _verify_adapter(saved: _Saved) -> tuple[dict[str, Any], torch.Tensor, float]:
     """What base model and adapter answer, their logits of the row, and how far the adapter changes those."""
     spec, row = saved.spec, saved.encoder([saved.example])
-    model = peft_adapter.load(_load(spec, saved.base, as_trained=saved.made.merged is None), saved.output).eval()
+    in_4_bit = saved.made.merged is None and spec.lora_config.init_lora_weights != "loftq"  # its adapter is for 16 bit
+    model = peft_adapter.load(_load(spec, saved.base, as_trained=in_4_bit), saved.output).eval()
 
     @contextmanager
     def without_adapters() -> Iterator[Any]:

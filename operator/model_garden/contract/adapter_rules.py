@@ -6,6 +6,8 @@ from model_garden.contract.rule import Document, Rule, get, has
 
 CHANGES_WEIGHTS = ("olora", "pissa", "pissa_niter_4", "pissa_niter_16")
 """Values of ``initLoraWeights`` that take the adapter's first weights out of the base model's."""
+DOUBLES_RANK = (*CHANGES_WEIGHTS, "loftq")
+"""Values of ``initLoraWeights`` whose adapters change the model before training, and are saved with twice the rank."""
 OF_ADAPTERS = tuple(
     f"loraConfig.{name}"
     for name in (
@@ -113,10 +115,22 @@ ADAPTER_RULES = (
     ),
     Rule(
         _INIT,
-        lambda s: _changes_base(s) and s.get("method", "sft") in _WITH_REFERENCE,
-        f"!({has(_INIT)}) || !(self.{_INIT} in {list(CHANGES_WEIGHTS)})"
+        lambda s: get(s, _INIT) in DOUBLES_RANK and s.get("method", "sft") in _WITH_REFERENCE,
+        f"!({has(_INIT)}) || !(self.{_INIT} in {list(DOUBLES_RANK)})"
         f" || !has(self.method) || !(self.method in {list(_WITH_REFERENCE)})",
-        "changes the base model, with which this method compares; use default",
+        "starts from another model than the base model, with which this method compares; use default",
+    ),
+    Rule(
+        _INIT,
+        lambda s: get(s, _INIT) == "loftq" and s.get("quantization") != "4bit",
+        f"!({has(_INIT)}) || self.{_INIT} != 'loftq' || (has(self.quantization) && self.quantization == '4bit')",
+        "starts from what 4-bit rounding takes from the weights; set quantization: 4bit, or use default",
+    ),
+    Rule(
+        _INIT,
+        lambda s: get(s, _INIT) == "loftq" and get(s, "loraConfig.useDora") is True,
+        f"!({has(_INIT)}) || self.{_INIT} != 'loftq' || !({has('loraConfig.useDora')}) || !self.loraConfig.useDora",
+        "is not for DoRA; use default, or remove useDora",
     ),
     Rule(
         "hyperparameters.embeddingLearningRate",

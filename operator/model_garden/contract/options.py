@@ -12,7 +12,9 @@ from model_garden.contract.pod import ObjectName
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 NonFiniteLoss = Literal["Fail", "Skip"]
-InitLoraWeights = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4", "pissa_niter_16"]
+InitLoraWeights = Literal[
+    "default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4", "pissa_niter_16", "loftq"
+]
 Tracker = Literal["mlflow", "wandb", "tensorboard", "trackio"]
 _RANK = Default(16, large_vision=32)
 
@@ -45,7 +47,7 @@ class LoraConfig(ContractModel):
     )
     init_lora_weights: InitLoraWeights | None = declare(
         "Initialization of the adapters, as in peft. pissa, pissa_niter_N and olora start from the base model's "
-        "weights, and save an adapter of twice the rank.",
+        "weights, loftq from what quantization: 4bit takes from them; they save an adapter of twice the rank.",
         "default",
         shapes_weights=True,
     )

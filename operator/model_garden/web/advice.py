@@ -50,7 +50,7 @@ ADVICE: dict[str, str] = {
     "lora_config.target_modules": "Fewer modules train faster and learn less.",
     "lora_config.use_rslora": "Keeps high ranks (64 and more) effective.",
     "lora_config.use_dora": "May learn more at low ranks. Each step takes longer.",
-    "lora_config.init_lora_weights": "pissa may learn faster. The saved adapter has twice the rank.",
+    "lora_config.init_lora_weights": "pissa may learn faster, in 4 bit loftq. The saved adapter has twice the rank.",
     "lora_config.loraplus_lr_ratio": "16 is usual. Lower the learning rate if the loss jumps.",
     "lora_config.modules_to_save": "For new words or another language. Needs much more memory.",
     "lora_config.finetune_vision_layers": "Turn it on if images look unlike photos. For vLLM, choose merged_16bit too.",

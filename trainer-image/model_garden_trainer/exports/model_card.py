@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model_garden.contract.adapter_rules import CHANGES_WEIGHTS
+from model_garden.contract.adapter_rules import DOUBLES_RANK
 from model_garden.contract.addresses import is_remote
 from model_garden.contract.options import EffectiveLoraConfig
 from model_garden.contract.spec import EffectiveSpec, is_on_hub
@@ -109,7 +109,7 @@ def _lora(lora: EffectiveLoraConfig) -> list[str]:
         words.append("DoRA")
     if lora.init_lora_weights not in (None, "default"):
         words.append(f"initialized by {lora.init_lora_weights}")
-    if lora.init_lora_weights in CHANGES_WEIGHTS:
+    if lora.init_lora_weights in DOUBLES_RANK:
         words.append(f"saved with r {2 * (lora.r or 0)}")
     if lora.loraplus_lr_ratio:
         words.append(f"LoRA+ ratio {lora.loraplus_lr_ratio:g}")

@@ -160,6 +160,12 @@ def _check_quantization(spec: EffectiveSpec, config: dict[str, Any]) -> None:
     """Weights that are stored quantized (``…-bnb-4bit``) stay so: no setting brings the lost digits back."""
     given = config.get("quantization_config") or {}
     held = "4bit" if given.get("load_in_4bit") else "8bit" if given.get("load_in_8bit") else None
+    if held and spec.lora_config.init_lora_weights == "loftq":
+        raise TrainingError(
+            "InvalidSpec",
+            f"spec.loraConfig.initLoraWeights: loftq needs the weights before rounding, but those of {spec.base_model} "
+            f"are stored in {held}; choose the unquantized model, or use default",
+        )
     if held and spec.quantization != held:
         raise TrainingError(
             "InvalidSpec",

@@ -1,7 +1,8 @@
 """The adapter that peft puts on a model: its settings, how it starts, and its weights as the base model needs them.
 
 ``pissa`` and ``olora`` take the adapter's first weights out of the base model's, so that the trained adapter belongs to
-a changed base model. ``weights`` makes it one of the original base model, of twice the rank.
+a changed base model; ``loftq`` adds to the 4-bit base model what rounding took from it. ``weights`` makes the adapter
+one of the original base model, of twice the rank.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 
-from model_garden.contract.adapter_rules import CHANGES_WEIGHTS
+from model_garden.contract.adapter_rules import DOUBLES_RANK
 from model_garden.contract.options import EffectiveLoraConfig
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models.lora import check_saved, choose, layers
@@ -100,7 +101,7 @@ def settings(model: Any, config: EffectiveLoraConfig) -> PeftLoraConfig:
         lora_dropout=config.lora_dropout,
         use_rslora=bool(config.use_rslora),
         use_dora=bool(config.use_dora),
-        init_lora_weights=True if config.init_lora_weights == "default" else config.init_lora_weights,
+        init_lora_weights=True if config.init_lora_weights in ("default", "loftq") else config.init_lora_weights,
         target_modules=targets,
         exclude_modules=excluded,
         modules_to_save=whole or None,
@@ -117,8 +118,8 @@ def state(model: Any) -> State:
 
 
 def initial(model: Any, config: EffectiveLoraConfig) -> State | None:
-    """The first weights of adapters that were taken out of the base model's; None where the base model is unchanged."""
-    if config.init_lora_weights not in CHANGES_WEIGHTS:
+    """The first weights of adapters that change the model before training; None for others."""
+    if config.init_lora_weights not in DOUBLES_RANK:
         return None
     return {name: weight.cpu().clone() for name, weight in state(model).items() if "lora_" in name}
 
@@ -127,7 +128,8 @@ def weights(model: Any, start: State | None) -> State:
     """The weights of the model's adapter as they are right for the original base model.
 
     With W the original weight, A and B the trained adapter and A0 and B0 what it started from, the trained weight is
-    W - B0 A0 + B A = W + [B, -B0] [A; A0]: an adapter of twice the rank (peft, ``subtract_mutated_init``).
+    W - B0 A0 + B A = W + [B, -B0] [A; A0]: an adapter of twice the rank (peft, ``subtract_mutated_init``). With
+    ``loftq``, W - B0 A0 is nearly the 4-bit weight that was trained on.
     """
     return {name: _with_start(name, weight.cpu(), start or {}) for name, weight in state(model).items()}
 

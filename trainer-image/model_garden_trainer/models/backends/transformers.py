@@ -11,7 +11,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.vision_inputs import unwrapped
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.models import base_adapter, full, peft_adapter
+from model_garden_trainer.models import base_adapter, full, loftq, peft_adapter
 from model_garden_trainer.models.auto_classes import model_class
 from model_garden_trainer.models.backends import placement
 from model_garden_trainer.models.quantized import assert_quantized, quantization_config
@@ -67,9 +67,17 @@ def add_lora(model: Any, spec: EffectiveSpec) -> Any:
         adapted = peft_adapter.continued(model, folder, spec.lora_config.lora_dropout)
     else:
         adapted = peft_adapter.add(model, spec.lora_config)
+        if spec.lora_config.init_lora_weights == "loftq":
+            loftq.start(adapted, _unquantized(model, spec))
     if torch.cuda.is_available():  # saves memory where memory is short; a CPU's time is shorter than its memory
         recompute_layers(adapted)
     return adapted
+
+
+def _unquantized(model: Any, spec: EffectiveSpec) -> Any:
+    """The base model of ``model`` in 16 bit, in the memory of the CPU."""
+    folder = Path(model.name_or_path)
+    return model_class(spec, folder).from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True)
 
 
 def train_whole(model: Any, spec: EffectiveSpec) -> Any:
