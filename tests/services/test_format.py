@@ -119,3 +119,12 @@ def test_a_gguf_file_is_loaded_by_llama_cpp() -> None:
     assert format.load_hint(made, vision=False) == "llama-cli -m ./models/a/a-q4_k_m.gguf"
     seeing = "llama-mtmd-cli -m ./models/a/a-q4_k_m.gguf --mmproj ./models/a/mmproj-*.gguf"
     assert format.load_hint(made, vision=True) == seeing
+
+
+def test_the_rows_of_an_output_say_which_steps_weights_it_has_where_they_were_chosen() -> None:
+    made = {"path": "m", "trainedSteps": 500}
+    chosen = made | {"bestStep": 300, "bestEvalLoss": 0.25}
+    assert ("weights", "of step 300 of 500, the lowest validation loss (0.2500)") in format.output_rows(
+        chosen, vision=False
+    )
+    assert "weights" not in dict(format.output_rows(made, vision=False))

@@ -47,7 +47,7 @@ def storage(tmp_path: Path) -> FolderStorage:
             "receipts/training_config.json": json.dumps(
                 {
                     "spec": {"baseModel": "a/b", "datasetPath": "./data/rows.jsonl"},
-                    "output": {"path": "models/receipts", "trainedSteps": 7, "finalLoss": 0.5, "verified": True},
+                    "output": {"path": "models/receipts", "trainedSteps": 7, "bestStep": 4, "verified": True},
                 }
             ),
             "running/checkpoints/checkpoint-1/adapter_model.safetensors": "weights",
@@ -81,10 +81,11 @@ def test_models_are_listed_with_what_they_hold(storage: FolderStorage) -> None:
         "running": [],
     }
     model = listed["receipts"]
-    assert (model.base_model, model.dataset_path, model.trained_steps, model.verified) == (
+    assert (model.base_model, model.dataset_path, model.trained_steps, model.best_step, model.verified) == (
         "a/b",
         "./data/rows.jsonl",
         7,
+        4,
         True,
     )
     assert model.files == 5, "checkpoints are not a part of the model"

@@ -55,14 +55,14 @@ def test_an_older_one_goes_only_when_enough_newer_ones_are_complete(tmp_path: Pa
     for number in (1, 2, 3):
         write(tmp_path, number)
     write(tmp_path, 4, sealed=False)
-    checkpoints.prune(tmp_path, 2, best=str(tmp_path / "checkpoint-1"))
+    checkpoints.prune(tmp_path, 2, best_step=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
-    checkpoints.prune(tmp_path, 1, best=None)
+    checkpoints.prune(tmp_path, 1, best_step=None)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
 
 
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-best").mkdir()
     (tmp_path / "mine").mkdir()
-    checkpoints.prune(tmp_path, 1, best=None)
+    checkpoints.prune(tmp_path, 1, best_step=None)
     assert len(list(tmp_path.iterdir())) == 2

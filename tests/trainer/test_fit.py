@@ -246,6 +246,47 @@ def test_evaluations_choose_the_model_and_end_training(workspace: Workspace) -> 
 
     root = workspace.folder / "models/patient/checkpoints"
     assert same(workspace.adapter("patient"), load_file(root / f"checkpoint-{best}/adapter_model.safetensors"))
+    made = outcome.output
+    assert made is not None and (made.trained_steps, made.best_step) == (best + 2, best)
+    assert made.best_eval_loss == pytest.approx(losses[best], rel=1e-5)
+    assert workspace.record("patient")["output"]["bestStep"] == best
+    card = (workspace.folder / "models/patient/README.md").read_text()
+    assert f"| Weights | of step {best} of {best + 2}, the lowest validation loss ({losses[best]:.4f}) |" in card
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["moved", "lost"])
+def test_the_best_checkpoint_is_found_where_the_output_folder_was_moved_to(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    from model_garden_trainer.engine.instrumented import Instrumented
+    from model_garden_trainer.exports import adapter
+
+    evaluate = Instrumented.evaluation_loop
+
+    def worse_at_each_step(self: Any, *args: Any, **options: Any) -> Any:
+        output = evaluate(self, *args, **options)
+        output.metrics["eval_loss"] = float(self.state.global_step)
+        return output
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    part = {"validationFraction": 0.3, "hyperparameters": {"maxSteps": 2, "evalSteps": 1}}
+    monkeypatch.setattr(Instrumented, "evaluation_loop", worse_at_each_step)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(adapter, "save", killed)
+        workspace.train(config("a", TEXT, QUICK, part, {"outputDir": "./models/before"}))
+    moved = workspace.folder / "models/after"
+    (workspace.folder / "models/before").rename(moved)
+    if lost:
+        shutil.rmtree(moved / "checkpoints/checkpoint-1")
+    outcome, told = workspace.train(config("a", TEXT, QUICK, part, {"outputDir": "./models/after"}))
+    assert outcome.output is not None
+    assert (outcome.output.best_step, outcome.output.best_eval_loss) == ((None, None) if lost else (1, 1.0))
+    assert [message for message in told.warnings if "lowest validation loss (1.0000) is missing" in message] == (
+        told.warnings if lost else []
+    )
+    assert bool(told.warnings) is lost
 
 
 @pytest.fixture

@@ -126,6 +126,13 @@ def test_answers_to_validation_rows_come_first() -> None:
     assert details(job(phase="Succeeded", output={"path": "m"}), NOW)["output"]["samples"] == []
 
 
+def test_the_step_of_the_saved_weights_is_told() -> None:
+    made = {"path": "m", "trainedSteps": 500, "bestStep": 300, "bestEvalLoss": 0.25}
+    shown = "of step 300 of 500, the lowest validation loss (0.2500)"
+    assert details(job(phase="Succeeded", output=made), NOW)["output"]["weights"] == shown
+    assert details(job(phase="Succeeded", output={"path": "m", "trainedSteps": 5}), NOW)["output"]["weights"] == ""
+
+
 def test_a_curve_stays_inside_its_box() -> None:
     points = [tuple(map(float, point.split(","))) for point in rows.spark_points([3.0, 1.0, 2.0]).split()]
     assert all(0 <= x <= rows.SPARK_WIDTH and 0 <= y <= rows.SPARK_HEIGHT for x, y in points)

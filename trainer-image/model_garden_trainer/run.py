@@ -145,8 +145,7 @@ def _keeping_the_adapter(output: Path, trained: Trained, model_class: str) -> It
     try:
         yield
     except TrainingError as error:
-        loss = trained.progress.loss if trained.progress else None
-        error.output = outputs.status(output, outputs.Exports(), trained.steps, loss, model_class)
+        error.output = outputs.status(output, outputs.Exports(), model_class, trained.figures())
         raise
 
 
@@ -292,8 +291,7 @@ def _delivered(
     found = verify(config, base, output, made, report)
     log(f"verified: {found['row']} is answered with {found['answer']!r}")
     made = exports.clean_up(made)
-    loss = progress.loss if progress else None
-    status = outputs.status(output, made, trained.steps, loss, _model_class(spec, base))
+    status = outputs.status(output, made, _model_class(spec, base), trained.figures())
     status.verified = True
     at = progress or Progress(step=trained.steps, total_steps=0)
     record["evaluation"] = scores.report_evaluation(found, output, at, metrics, report)

@@ -301,6 +301,11 @@ class OutputStatus(Report):
     """Optimizer steps of training."""
     final_loss: float | None = None
     """Training loss at the end."""
+    best_step: int | None = None
+    """Step of the saved weights: the evaluated one with the lowest validation loss. Without it, the last step's are
+    saved."""
+    best_eval_loss: float | None = None
+    """Validation loss of the saved weights, at bestStep."""
     verified: bool | None = None
     """Whether the saved model was loaded again and answered a row."""
     samples: Samples | None = None

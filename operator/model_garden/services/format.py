@@ -153,9 +153,23 @@ def output(made: Mapping[str, Any]) -> str:
     return "  ".join(places) + (f"  ({said})" if said else "")
 
 
+def weights(made: Mapping[str, Any]) -> str:
+    """Which step's weights a model has; '' if the last step's, without a validation loss to choose them.
+
+    >>> weights({"trainedSteps": 500, "bestStep": 300, "bestEvalLoss": 0.25})
+    'of step 300 of 500, the lowest validation loss (0.2500)'
+    """
+    if made.get("bestStep") is None:
+        return ""
+    chosen = f"of step {made['bestStep']} of {made['trainedSteps']}, the lowest validation loss"
+    return f"{chosen} ({loss(made['bestEvalLoss'])})"
+
+
 def output_rows(made: Mapping[str, Any], *, vision: bool) -> list[tuple[str, str]]:
     """Rows of a label and a value for the output of a run: the model, its usage, and its sample answers."""
-    rows = [("output", output(made)), ("usage", load_hint(made, vision=vision))]
+    rows = [("output", output(made))]
+    rows += [("weights", chosen)] if (chosen := weights(made)) else []
+    rows.append(("usage", load_hint(made, vision=vision)))
     rows += [(one["name"], one.get("url") or one["path"]) for one in made.get("trackers") or ()]
     return rows + sample_rows(made.get("samples") or {})
 

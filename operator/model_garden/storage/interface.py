@@ -86,6 +86,8 @@ class StoredModel(_Value):
     dataset_path: str | None = Field(None, description="The data set of the training.")
     trained_steps: int | None = Field(None, description="Optimizer steps of the training.")
     final_loss: float | None = Field(None, description="Training loss at the end.")
+    best_step: int | None = Field(None, description="Step of the saved weights, if the validation loss chose them.")
+    best_eval_loss: float | None = Field(None, description="Validation loss of the saved weights, at best_step.")
     verified: bool | None = Field(
         None, description="Whether the model was loaded again after training and answered a row."
     )

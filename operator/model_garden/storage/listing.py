@@ -21,6 +21,7 @@ from model_garden.storage.paths import DATA, MODELS
 RECORD = "training_config.json"
 """What a finished run wrote about itself; docs/reference/output-folder.md."""
 CHECKPOINTS = "checkpoints"
+_OF_TRAINING = {"trained_steps", "final_loss", "best_step", "best_eval_loss", "verified"}
 _UNFINISHED = (".partial",)
 _MERGING = "merging-"
 
@@ -151,7 +152,7 @@ def _facts(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {name: fact for name, fact in facts.items() if isinstance(fact, str)}
     with suppress(ValidationError):
         output = OutputStatus.model_validate(record.get("output"))
-        found |= {"trained_steps": output.trained_steps, "final_loss": output.final_loss, "verified": output.verified}
+        found |= output.model_dump(include=_OF_TRAINING)
     return found
 
 

@@ -208,11 +208,11 @@ class CheckpointCallback(TrainerCallback):
             "durations": self._forecast.notes(),
             "ended": self._ended(),
         }
-        folder = run.root / f"{checkpoints.PREFIX}{state.global_step}"
+        folder = checkpoints.of_step(run.root, state.global_step)
         run.team.barrier()  # each process has written the state of its random numbers
         if run.team.leader:
             checkpoints.seal(folder, run.fingerprint, notes)
-            checkpoints.prune(run.root, run.h.save_total_limit, state.best_model_checkpoint)
+            checkpoints.prune(run.root, run.h.save_total_limit, state.best_global_step)
         run.team.barrier()  # and none leaves before it is complete
         self.step = state.global_step
         run.report(CheckpointEvent(step=state.global_step))

@@ -56,11 +56,17 @@ def newest(root: Path) -> Checkpoint | None:
     return None
 
 
-def prune(root: Path, keep: int, best: str | None) -> None:
-    """Delete all but the newest ``keep`` complete checkpoints and the ``best`` one; what is incomplete goes too."""
+def of_step(root: Path, step: int) -> Path:
+    """The folder of a step's checkpoint. transformers notes absolute paths, which are wrong after a move."""
+    return root / f"{PREFIX}{step}"
+
+
+def prune(root: Path, keep: int, best_step: int | None) -> None:
+    """Delete all but the newest ``keep`` complete checkpoints and the one of ``best_step``; what is incomplete goes
+    too."""
     folders = _folders(root)
     complete = [folder for folder in folders if (folder / SEAL).exists()]
-    kept = set(complete[-keep:]) | ({Path(best)} if best else set())
+    kept = set(complete[-keep:]) | ({of_step(root, best_step)} if best_step else set())
     for folder in folders:
         if folder not in kept:
             shutil.rmtree(folder, ignore_errors=True)

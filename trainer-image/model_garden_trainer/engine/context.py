@@ -60,10 +60,22 @@ class Run:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training produced: the last figures, how batches were split, and whether a person ended it early."""
+    """What training produced: the last figures, how batches were split, whether a person ended it early, and which
+    step's weights the model holds, if the lowest validation loss chose them."""
 
     steps: int
     progress: Progress | None
     stopped_early: bool
     micro_batch: int
     accumulation: int
+    best_step: int | None = None
+    best_eval_loss: float | None = None
+
+    def figures(self) -> dict[str, int | float | None]:
+        """The fields of the output's status about the training."""
+        return {
+            "trained_steps": self.steps,
+            "final_loss": self.progress.loss if self.progress else None,
+            "best_step": self.best_step,
+            "best_eval_loss": self.best_eval_loss,
+        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from model_garden_trainer.engine.batch_size import Split, halved, largest_that_f
 from model_garden_trainer.engine.context import Run, Trained
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.errors import Stopped, TrainingError
-from model_garden_trainer.events import log
+from model_garden_trainer.events import log, report_warning
 from model_garden_trainer.models import trained_weights
 
 
@@ -90,11 +90,9 @@ def _fit_once(
         raise Stopped(sealing.step, by_peer=not run.requests.stop)
     if not trainer.state.global_step:
         raise TrainingError("InvalidDataset", "the rows make no optimizer step; add rows, or use smaller batches")
-    if trainer.state.best_model_checkpoint:
-        trained_weights.load(model, Path(trainer.state.best_model_checkpoint))
-        state = trainer.state
-        log(f"the best model, of step {state.best_global_step}, is kept (evalLoss {state.best_metric:.4f})")
-    return Trained(trainer.state.global_step, telling.last, obeying.save_early, split.micro_batch, split.accumulation)
+    state = trainer.state
+    last = Trained(state.global_step, telling.last, obeying.save_early, split.micro_batch, split.accumulation)
+    return _with_the_best(last, run, model, state.best_global_step, state.best_metric)
 
 
 def _split(
@@ -176,13 +174,27 @@ def _left_off(checkpoint: checkpoints.Checkpoint, run: Run, model: Any) -> Train
     """The result of an earlier attempt that finished training and ended before it saved the model."""
     log(f"{checkpoint.folder}: the training of this run is complete; the model is saved from this checkpoint")
     state = _state(checkpoint)
-    trained_weights.load(model, Path(state["best_model_checkpoint"] or checkpoint.folder))
+    trained_weights.load(model, checkpoint.folder)
     finished = state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] == "patience"
     micro_batch = checkpoint.notes["microBatch"]
     effective = run.h.batch_size * run.h.gradient_accumulation_steps
-    return Trained(
-        checkpoint.step, run.metrics.replay(lambda _: None), not finished, micro_batch, effective // micro_batch
-    )
+    progress = run.metrics.replay(lambda _: None)
+    last = Trained(checkpoint.step, progress, not finished, micro_batch, effective // micro_batch)
+    return _with_the_best(last, run, model, state["best_global_step"], state["best_metric"])
+
+
+def _with_the_best(last: Trained, run: Run, model: Any, step: int | None, loss: float | None) -> Trained:
+    """``last``, whose model gets the weights of ``step``, which has the lowest validation loss, if any step has one."""
+    if step is None or loss is None:
+        return last
+    folder = checkpoints.of_step(run.root, step)
+    if not folder.is_dir():
+        missing = f"{folder}: the checkpoint with the lowest validation loss ({loss:.4f}) is missing"
+        report_warning(run.report, f"{missing}, so the weights of step {last.steps}, the last one, are saved")
+        return last
+    trained_weights.load(model, folder)
+    log(f"the weights of step {step} of {last.steps} are saved: they have the lowest validation loss, {loss:.4f}")
+    return replace(last, best_step=step, best_eval_loss=loss)
 
 
 def _state(checkpoint: checkpoints.Checkpoint) -> dict[str, Any]:

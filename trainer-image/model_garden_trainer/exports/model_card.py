@@ -46,6 +46,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         else "-",
         "Steps": f"{output.trained_steps} of {h.batch_size} x {h.gradient_accumulation_steps} rows",
         "Final loss": f"{output.final_loss:.4f}" if output.final_loss is not None else "-",
+        **_weights(output),
         "Learning rate": f"{h.learning_rate:g}, {h.lr_scheduler_type}, {h.optim}",
         **({"Trained on": "answers" if spec.train_on == "responses" else "all text"} if spec.method == "sft" else {}),
         **({"Trained": _sides(lora)} if whole else {"LoRA": ", ".join(_lora(lora))}),
@@ -82,6 +83,14 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
             "",
         ]
     )
+
+
+def _weights(output: OutputStatus) -> dict[str, str]:
+    """Which step's weights these are, where they need not be the last one's."""
+    if output.best_step is None:
+        return {}
+    chosen = f"of step {output.best_step} of {output.trained_steps}, the lowest validation loss"
+    return {"Weights": f"{chosen} ({output.best_eval_loss:.4f})"}
 
 
 def _method(spec: EffectiveSpec, record: dict[str, Any]) -> dict[str, str]:

@@ -183,8 +183,11 @@ def exporting(what: str) -> Any:
         raise TrainingError("ExportFailed", f"{what}: {str(error) or type(error).__name__}") from error
 
 
-def status(output: Path, made: Exports, steps: int, final_loss: float | None, model_class: str) -> OutputStatus:
-    """The output as the status shows it, not verified yet. Without an adapter, its folder holds the whole model."""
+def status(output: Path, made: Exports, model_class: str, of_training: Mapping[str, Any]) -> OutputStatus:
+    """The output as the status shows it, not verified yet. Without an adapter, its folder holds the whole model.
+
+    ``of_training`` are the status' fields about the training.
+    """
     adapter = output / "adapter_config.json"
     adapted = adapter.is_file()
     merged = made.merged or (None if adapted else output)
@@ -196,9 +199,8 @@ def status(output: Path, made: Exports, steps: int, final_loss: float | None, mo
         gguf_path=relative(made.gguf) if made.gguf else None,
         model_class=model_class,
         size_bytes=size_of(output),
-        trained_steps=steps,
-        final_loss=final_loss,
         verified=False,
+        **of_training,
     )
 
 

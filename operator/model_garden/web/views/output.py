@@ -26,6 +26,7 @@ def output(job: Object) -> dict[str, Any] | None:
         "trackers": [_place(one) for one in made.get("trackers") or ()],
         "steps": made.get("trainedSteps"),
         "loss": format.loss(made.get("finalLoss")),
+        "weights": format.weights(made),
         "usage": uses(job["metadata"]["name"], job["spec"] | (job["status"].get("effectiveSpec") or {}), made),
         "samples": [
             (title, scored[key]["rows"], _scores(scored[key]))
