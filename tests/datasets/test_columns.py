@@ -147,3 +147,11 @@ def test_a_mapping_for_labels_is_suggested_where_a_column_is_true_or_false(opene
     assert suggested(row | {"good": "yes"}, "kto") == {}
     with pytest.raises(DatasetError, match=r"set columnMapping: \{prompt: Question, response: Answer, label: good\}"):
         opened([row], None, method="kto")[0]
+
+
+def test_reward_functions_get_columns_that_other_formats_read_under_their_own_names(opened):
+    row = {"q": "7-3?", "label": "4", "response": "4", "system": "unused"}
+    examples = opened([row], {"prompt": "q"}, method="grpo")
+    assert examples[0].columns == {"label": "4", "response": "4", "system": "unused"}
+    assert texts(examples[0]) == [("user", "7-3?"), ("assistant", "4")]
+    assert examples.convert(0).ignored == ()

@@ -22,6 +22,8 @@ NAMES = {
     "label": "kto_tag",
 }
 """The column that each key of ``columnMapping`` stands for in the formats."""
+UNMAPPED = " (not mapped)"
+"""Follows the name of a column that a format would read and that ``columnMapping`` does not name."""
 _OPTIONAL = ("system", "image", "images", "reasoning", "tools")
 _PROMPTS = (
     "question",
@@ -46,8 +48,8 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 def renamed(row: Any, mapping: Mapping[str, str], read: frozenset[str]) -> Any:
     """A row with its columns under the names of the formats.
 
-    Another column that a format would read is left out of the row's format: it is reported as ignored, as
-    ``NAME (not mapped)``.
+    Another column that a format would read is left out of the row's format, as ``NAME (not mapped)``: it is reported
+    as ignored, and reward functions get it under its own name.
 
     Args:
         row: the row in the file.
@@ -66,7 +68,7 @@ def renamed(row: Any, mapping: Mapping[str, str], read: frozenset[str]) -> Any:
                 f'add "{column}", or correct columnMapping.{role}',
             )
     others = {key: value for key, value in row.items() if key not in mapping.values()}
-    kept = {f"{key} (not mapped)" if key in read else key: value for key, value in others.items()}
+    kept = {key + UNMAPPED if key in read else key: value for key, value in others.items()}
     return kept | {NAMES[role]: row.get(column) for role, column in mapping.items()}
 
 

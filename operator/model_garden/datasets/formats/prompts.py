@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from model_garden.datasets.columns import UNMAPPED
 from model_garden.datasets.formats.base import Row
 from model_garden.datasets.turns import Turn
 
@@ -20,8 +21,9 @@ def expected(columns: dict[str, Any]) -> str:
 
 
 def others(row: Row, *read: str) -> dict[str, Any]:
-    """The columns of a row but for those that are read as its prompt or its images."""
-    return {name: value for name, value in row.fields.items() if name not in (*read, "image", "images", "system")}
+    """The columns of a row, by their own names, but for those that are read as its prompt or its images."""
+    kept = {name: value for name, value in row.fields.items() if name not in (*read, "image", "images", "system")}
+    return {name.removesuffix(UNMAPPED): value for name, value in kept.items()}
 
 
 def answered(turns: list[Turn], columns: dict[str, Any]) -> list[Turn]:
