@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,6 +67,27 @@ def test_another_method_gets_the_clock_and_the_figures_of_a_report(preferences: 
     assert window.loss / window.steps == pytest.approx(math.log(2), abs=0.1)  # what DPO's loss begins with
     spent = trainer.clock.take()
     assert all(spent[part] > 0 for part in PARTS if part != "optimizer")
+
+
+class Reached(torch.nn.Module):
+    """A model whose own ``for_training``, as Unsloth's, sets the mode along ``model`` before it asks for the walk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Dropout(0.1)))
+
+    def for_training(self) -> None:
+        self.training = self.model.training = True
+        self.train()
+
+
+def test_answers_leave_every_layer_to_be_put_in_training_mode_again() -> None:
+    model = Reached()
+    with Instrumented.without_walks(SimpleNamespace(model=model)):  # type: ignore[arg-type]
+        model.eval()  # the evaluation
+        model.for_training()  # after answers
+        model.train()  # the next batch
+        assert all(module.training for module in model.modules())
 
 
 def test_a_loss_that_is_not_finite_stops_it_or_is_skipped(preferences: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,12 @@ SHORT = {
         "autoBatchSize": True,
     }
 }
+ANSWERING = {
+    "hyperparameters": {"maxSteps": 2, "maxSeqLength": 500, "evalSteps": 1},
+    "loraConfig": {"loraDropout": 0.1},
+    "validationFraction": 0.1,
+    "evaluation": {"metrics": ["similarity"], "maxRows": 1, "maxNewTokens": 2, "everyEvaluations": 1},
+}
 
 
 @pytest.mark.train
@@ -33,6 +39,7 @@ def test_unsloth_trains_resumes_merges_and_agrees_with_the_other_backend(workspa
         config("whole", VISION, QUICK, SHORT, {"saveMethod": "merged_16bit"}),
         config("broken", VISION, QUICK, SHORT),
         config("text", TEXT, QUICK, SHORT),
+        config("answering", TEXT, QUICK, ANSWERING),
     ]
     paths = []
     for job in jobs:
@@ -62,6 +69,7 @@ def test_unsloth_trains_resumes_merges_and_agrees_with_the_other_backend(workspa
         assert told.losses[1] == pytest.approx(theirs[first], abs=1e-4)
     assert whole.keys() == workspace.adapter("plain").keys()
 
+    assert found["modules left out"] == [], "after rows were answered, all layers train"
     assert found["tower"] == {"forward": 1, "backward": 0}
     assert found["collators"] == {"unsloth": True, "different": [], "processed": [4]}
 

@@ -22,6 +22,7 @@ from model_garden_trainer.exports import outputs
 from model_garden_trainer.models.backends import unsloth as backend
 from model_garden_trainer.batches.splits import open_data
 from model_garden_trainer.errors import Stopped
+from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.engine.watchdog import Watchdog
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.models import auto_classes
@@ -42,6 +43,21 @@ def train(config: TrainerConfig, stop_after: int | None = None) -> dict[str, Any
     except Stopped as stopped:
         return {"stopped": stopped.checkpoint_step, "losses": losses}
     return {"result": outcome.result, "losses": losses}
+
+
+def modules_left_out(config: TrainerConfig) -> list[str]:
+    """Train, and name the modules that were not in training mode in the forward pass of a training batch."""
+    found, original = set(), Instrumented.compute_loss
+
+    def watched(self: Any, *args: Any, **options: Any) -> Any:
+        if self.model.training:
+            found.update(name for name, module in self.model.named_modules() if not module.training)
+        return original(self, *args, **options)
+
+    Instrumented.compute_loss = watched
+    train(config)
+    Instrumented.compute_loss = original
+    return sorted(found)
 
 
 def unchecked(*_: Any) -> dict[str, Any]:
@@ -93,13 +109,14 @@ def tower_passes(config: TrainerConfig) -> dict[str, int]:
 
 
 def main() -> None:
-    """``whole`` and ``broken`` are the same vision job under two names, ``text`` a text job."""
-    whole, broken, text = (parse_config(Path(path).read_text()) for path in sys.argv[1:])
+    """``whole`` and ``broken`` are the same vision job under two names, ``text`` and ``answering`` text jobs."""
+    whole, broken, text, answering = (parse_config(Path(path).read_text()) for path in sys.argv[1:])
     found = {
         "whole": train(whole),
         "broken": train(broken, stop_after=2),
         "resumed": train(broken),
         "text": train(text),
+        "modules left out": modules_left_out(answering),
         "collators": collators(whole),
         "tower": tower_passes(whole),
     }

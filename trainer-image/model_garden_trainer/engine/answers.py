@@ -87,6 +87,7 @@ class AnsweringCallback(TrainerCallback):
         finally:
             if hasattr(model, "for_training"):  # Unsloth's generation leaves the model ready for inference
                 model.for_training()
+                model.eval()  # as the evaluation left it
 
 
 def _words(error: Exception) -> str:

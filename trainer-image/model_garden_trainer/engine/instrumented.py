@@ -166,13 +166,21 @@ class Instrumented(Trainer):
 
     @contextmanager
     def without_walks(self) -> Iterator[None]:
-        """Within it, a model that is in training mode is not put there again, module by module, for each batch."""
-        model, walk = self.model, self.model.train
+        """Within it, a model that is in training mode is not put there again, module by module, for each batch.
+
+        What counts is the last walk. The model's own flag may be ahead of its layers: one with new adapters says that
+        it is in training mode, and Unsloth sets the flag before it asks for the walk.
+        """
+        model, walk, walked = self.model, self.model.train, True
 
         def train(mode: bool = True) -> Any:
-            return model if model.training is mode else walk(mode)
+            nonlocal walked
+            if walked is mode and model.training is mode:
+                return model
+            walked = mode
+            return walk(mode)
 
-        walk()  # a model with new adapters says that it is in training mode, and its layers are not
+        walk()
         model.train = train
         try:
             yield
