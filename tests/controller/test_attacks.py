@@ -295,6 +295,10 @@ LIMITED: list[tuple[Object, str]] = [
         "name only Secrets",
     ),
     ({"method": "grpo", "rewards": {"functions": ["mine"], "file": "./data/mine.py"}}, "spec.rewards.file"),
+    (
+        {"evaluation": {"harnessTasks": ["mine"], "harnessTasksPath": "./data/tasks"}},
+        "spec.evaluation.harnessTasksPath",
+    ),
 ]
 ALLOWED: list[Object] = [
     {},
@@ -306,6 +310,7 @@ ALLOWED: list[Object] = [
             "envFrom": [{"secretRef": NAMED}, {"configMapRef": {"name": "any"}}],
             "env": [{"name": "A", "value": "b"}],
         },
+        "evaluation": {"harnessTasks": ["hellaswag"]},
     },
 ]
 

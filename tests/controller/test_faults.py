@@ -105,6 +105,22 @@ def test_a_deleted_job_is_created_again_and_resumes(harmed: OperatorHarness) -> 
     assert "JobRecreated" in [reason for reason, _ in harmed.events("deleted")]
 
 
+def test_the_successor_of_a_deleted_job_has_the_present_settings_and_the_status_says_so(own: OperatorHarness) -> None:
+    own.start_operator(TRAINER_IMAGE="example.com/trainer:1")
+    own.submit("renewed", {"STEPS": 1000, "STEP_SECONDS": 0.1})
+    own.until_step("renewed", 1)
+    own.stop_operator()
+    own.start_operator(TRAINER_IMAGE="example.com/trainer:2")
+    status = own.until_step("renewed", own.status("renewed")["progress"]["step"] + 1)
+    assert status["effectiveSpec"]["image"] == "example.com/trainer:1", "the Job that trains still has it"
+    own.kubectl("delete", "job", "renewed-train")
+    own.cluster.until(lambda: len(own.status("renewed").get("attempts") or ()) == 2)
+    assert own.get("job", "renewed-train")["spec"]["template"]["spec"]["containers"][0]["image"].endswith(":2")
+    assert own.status("renewed")["effectiveSpec"]["image"] == "example.com/trainer:2"
+    own.stop_operator()
+    own.kubectl("delete", "trainingjob", "renewed")
+
+
 def test_a_new_training_job_of_a_deleted_name_starts_from_step_zero(harness: OperatorHarness) -> None:
     harness.submit("again", {"STEPS": 200, "STEP_SECONDS": 0.1})
     harness.until_step("again", 3)

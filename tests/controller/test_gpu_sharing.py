@@ -122,8 +122,8 @@ def test_the_scheduler_allocates_the_device_of_a_claim(harness: OperatorHarness,
     assert allocated["reservedFor"][0]["name"] == pod["metadata"]["name"]
     assert "nvidia.com/gpu" not in pod["spec"]["containers"][0]["resources"].get("limits", {})
     claim(harness, "next", steps=1)
-    waiting = harness.until("next", "Pending", reason="NoFreeGPU")
-    assert "no node has a free device for its claims" in condition(waiting, "Running")["message"]
+    waiting = harness.until("next", "Pending", reason="NoFreeDevice")
+    assert "no node has a free one for the claims" in condition(waiting, "Running")["message"]
     harness.kubectl("delete", "trainingjob", "claimed")
     harness.until("next", "Succeeded")
 
@@ -160,8 +160,8 @@ def test_a_driver_without_devices_is_waited_for_and_told_at_once(harness: Operat
     harness.cluster.apply(template(harness, "idle", driver), device_class(driver, driver))
     claim(harness, "idle", steps=1, template="idle")
     told = f"no ResourceSlice of the cluster offers a device of the driver '{driver}'; request 'gpu' of"
-    harness.cluster.until(lambda: told in dict(harness.events("idle")).get("NoFreeGPU", ""))
-    waiting = harness.until("idle", "Pending", reason="NoFreeGPU")
+    harness.cluster.until(lambda: told in dict(harness.events("idle")).get("NoFreeDevice", ""))
+    waiting = harness.until("idle", "Pending", reason="NoFreeDevice")
     harness.cluster.until(lambda: told in condition(harness.status("idle"), "Running")["message"])
     assert condition(waiting, "Stalled")["status"] == "False"
     harness.cluster.apply(resource_slice(node, "idle", driver))

@@ -84,10 +84,10 @@ def test_a_pod_that_was_deleted_while_it_ran_was_stopped() -> None:
         (
             "0/2 nodes are available: 2 cannot allocate all claims.",
             "Capacity",
-            "NoFreeGPU",
-            "free device for its claims",
+            "NoFreeDevice",
+            "no node has a free one for the claims",
         ),
-        ("0/2 nodes are available: resourceclaim in use.", "Capacity", "NoFreeGPU", "no node has a free device"),
+        ("0/2 nodes are available: resourceclaim in use.", "Capacity", "NoFreeDevice", "no node has a free one"),
         ('persistentvolumeclaim "rows" not found', "Missing", "ClaimNotFound", "'rows' does not exist"),
         (
             "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
@@ -118,7 +118,7 @@ def test_why_a_pod_has_no_node(message: str, kind: str, reason: str, words: str)
             "CreateContainerConfigError",
             'secret "hub" not found',
             "Missing",
-            "Secret 'hub' does not exist in this namespace; create it (spec.hubTokenSecret",
+            "Secret 'hub' does not exist in this namespace; create it (one of spec.hubTokenSecret, spec.storage",
         ),
         ("ContainerCreating", "", "Starting", "being created"),
     ],

@@ -90,7 +90,7 @@ def test_figures_come_as_soon_as_the_log_may_be_read(crd: TestCluster, tmp_path:
     crd.until(lambda: "cannot be followed" in harness.log.read_text())
     set_rules(crd, rules, *role)
     harness.until_step("unread", 1)
-    harness.until("unknown-class", "Pending", reason="NoFreeGPU")  # it goes on without what it may not read
+    harness.until("unknown-class", "Pending", reason="NoFreeDevice")  # it goes on without what it may not read
     harness.stop_operator()
     requests = requests_of(crd, f"system:serviceaccount:{harness.namespace}:{ACCOUNT}")
     refused = {what(request) for request in requests if not allowed(request)}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from model_garden.builders.plan import Step
 from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller.observed import derive_facts
 from model_garden.controller.status import conditions
@@ -21,6 +22,7 @@ def verdict(
     stalled: float | None = None,
     events: tuple[Object, ...] = (),
     cancelled: bool = False,
+    step: Step = "train",
     **spec: Any,
 ) -> Verdict:
     """The verdict at a time, on a job that is stalled since another one."""
@@ -29,7 +31,7 @@ def verdict(
     before = NEW
     if stalled is not None:
         before = TrainingJobStatus(conditions=conditions(NEW, problem, b.at(stalled), job_exists=True))
-    plan = b.plan(**spec)
+    plan = replace(b.plan(**spec), step=step)
     if cancelled:
         plan = replace(plan, annotations={"model-garden.dev/cancel": "true"})
     return judge(Observation(plan, facts, Training(stage="training"), before, b.at(seconds)), missing_seconds=300)
@@ -143,6 +145,7 @@ def test_of_several_pods_the_one_that_is_deleted_is_named_and_one_that_has_ended
         (verdict(None, cancelled=True), "Cancelled", "Cancelled"),
         (verdict(b.job(owner="another"), cancelled=True), "Cancelled", "Cancelled"),
         (verdict(b.job(), b.running(), cancelled=True), "Pending", "Cancelling"),
+        (verdict(b.job("Complete"), b.ended(0, DONE), step="preflight", cancelled=True), "Cancelled", "Cancelled"),
         (verdict(b.job("Complete"), b.ended(0, DONE), cancelled=True), "Succeeded", "Succeeded"),
         (
             verdict(b.job(), deleted(b.running(), delete_by=130), cancelled=True, seconds=150),
@@ -150,7 +153,14 @@ def test_of_several_pods_the_one_that_is_deleted_is_named_and_one_that_has_ended
             "NodeNotResponding",
         ),
     ],
-    ids=["no Job", "the Job of another", "pods that stop", "a result stays", "a lost node cannot stop its pod"],
+    ids=[
+        "no Job",
+        "the Job of another",
+        "pods that stop",
+        "a preflight that has finished",
+        "a result stays",
+        "a lost node cannot stop its pod",
+    ],
 )
 def test_a_cancelled_job(found: Verdict, phase: str, reason: str) -> None:
     assert (found.phase, found.reason) == (phase, reason)

@@ -45,6 +45,7 @@ _NO_SUCH_IMAGE = re.compile(
 """Answers of a registry that a retry does not change. Any other may come from the network."""
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_SECRETS = ("spec.hubTokenSecret", "spec.storage.credentialsSecret", "spec.tracking.secret")
 _NEVER = ("InvalidImageName", "ErrImageNeverPull")
 _CONFIG = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
@@ -72,10 +73,10 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
     if problem and (missing := _NO_DEVICE_CLAIM.search(problem)):
         return no_device_claim("ResourceClaimTemplate" if missing[1] else "ResourceClaim", missing[2])
     if problem and (missing := _NO_OBJECT.search(problem)):
-        kind, field = "ConfigMap", "spec.podTemplate"
+        kind, fields = "ConfigMap", "spec.podTemplate names"
         if missing[1].lower() == "secret":
-            kind, field = "Secret", "spec.hubTokenSecret or spec.podTemplate"
-        why = f"the {kind} {missing[2]!r} does not exist in this namespace; create it ({field} uses it)"
+            kind, fields = "Secret", f"one of {', '.join(_SECRETS)} and spec.podTemplate names"
+        why = f"the {kind} {missing[2]!r} does not exist in this namespace; create it ({fields} it)"
         return PendingReason("Missing", "NotFound", why)
     if problem:
         return PendingReason(
@@ -103,8 +104,8 @@ def _unscheduled(reported: str) -> PendingReason:
     if missing := _NO_DEVICE_CLASS.search(reported):
         return no_device_class(missing[2], missing[1], "a claim")
     if _NO_DEVICE.search(reported):
-        why = f"waiting for a GPU: no node has a free device for its claims ({reported})"
-        return PendingReason("Capacity", "NoFreeGPU", why)
+        why = f"waiting for a device: no node has a free one for the claims of the pod ({reported})"
+        return PendingReason("Capacity", "NoFreeDevice", why)
     lacking = [name.rstrip(".") for name in _INSUFFICIENT.findall(reported)]
     gpus = [name for name in lacking if re.match(GPU_PATTERN, name)]
     if gpus:
@@ -155,10 +156,10 @@ def no_device(drivers: Sequence[str], request: str, claim: str) -> PendingReason
     """A cluster without any device of the drivers; of any driver, if none is named."""
     whose = f"of the driver {' or '.join(map(repr, sorted(drivers)))}" if drivers else "of any driver"
     why = (
-        f"waiting for a GPU: no ResourceSlice of the cluster offers a device {whose}; request {request!r} of {claim} "
-        f"asks for one ({_CLAIMS}): install the driver on the nodes with the devices, or add such a node"
+        f"waiting for a device: no ResourceSlice of the cluster offers a device {whose}; request {request!r} of "
+        f"{claim} asks for one ({_CLAIMS}): install the driver on the nodes with the devices, or add such a node"
     )
-    return PendingReason("Capacity", "NoFreeGPU", why)
+    return PendingReason("Capacity", "NoFreeDevice", why)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -159,7 +159,7 @@ class Reconciler:
         check(plan)
         if plan.held_back:
             return facts
-        unserved = await why_unserved(self.cluster, plan)
+        unserved = None if plan.spec.suspend else await why_unserved(self.cluster, plan)
         if unserved and unserved.kind == "Missing":
             return replace(facts, unserved=unserved)
         existing = await self._create_job(resource, plan, status, now)
@@ -177,6 +177,9 @@ class Reconciler:
         try:
             if status.phase and not await self._is_current(resource):
                 return None
+            if status.job_name == plan.job_name:  # a Job that was deleted: the next one has the present settings
+                present = status.model_copy(update={"effective_spec": plan.spec.to_dict()})
+                await self._writer.write(resource, status, present)
             existing = await self._children.create(plan)
         except ClusterError as error:
             if error.status in (400, 422):
@@ -228,7 +231,7 @@ class Reconciler:
         """The facts with what only Events, or the devices of the cluster, show."""
         facts = self._children.facts(resource, plan, events=await self._events_about(plan, facts))
         pod = facts.pending_pod
-        if pod and pod.waiting and pod.waiting.reason == "NoFreeGPU":
+        if pod and pod.waiting and pod.waiting.reason == "NoFreeDevice":
             unserved = await why_unserved(self.cluster, plan)
             if unserved and unserved.kind == "Capacity":  # a template may go once the pod has its claim
                 return replace(facts, unserved=unserved)

@@ -101,9 +101,16 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
         warnings=list(training.warnings) or None,
         preflight_completion_time=job_end if prepared else previous.preflight_completion_time,
         start_time=previous.start_time or min(starts, default=None),
-        completion_time=(job_end or now.text()) if verdict.phase in ENDED else None,
+        completion_time=_end(verdict, job_end, now),
         observed_generation=now.generation,
     )
+
+
+def _end(verdict: Verdict, job_end: str | None, now: Now) -> str | None:
+    """When the job ended; a canceled one ends when its Job is gone, or after a preflight that had succeeded."""
+    if verdict.phase not in ENDED:
+        return None
+    return now.text() if verdict.phase == "Cancelled" else job_end or now.text()
 
 
 def _queue(seen: Observation) -> QueueStatus | None:

@@ -92,7 +92,8 @@ def judge(seen: Observation, missing_seconds: float) -> Verdict:
     verdict = _judge(seen, missing_seconds)
     if not seen.plan.cancelled or verdict.phase in ENDED or verdict.reason == "NodeNotResponding":
         return verdict
-    if seen.facts.job is None or not seen.facts.job.owned:
+    job = seen.facts.job
+    if job is None or not job.owned or job.finished:  # a preflight that has finished leaves nothing to stop
         return Verdict("Cancelled", "Cancelled", f"the job was canceled (annotation {names.ANNOTATION_CANCEL})")
     return Verdict(seen.previous.phase or "Pending", "Cancelling", "the job is being canceled; its pods are stopping")
 
