@@ -74,6 +74,16 @@ def test_claims_come_from_the_job_then_from_the_operator() -> None:
     assert data == {"name": "data", "mountPath": "/workspace/data", "readOnly": True}
 
 
+def test_the_trainers_image_is_pulled_with_the_secrets_of_the_job_or_else_of_the_operator() -> None:
+    settings = SETTINGS.model_copy(update={"trainer_image_pull_secrets": ("registry", "mirror")})
+    for step in plans.STEPS:
+        made = job_builder.job(replace(plan(settings, podTemplate={"labels": {"a": "b"}}), step=step), settings)
+        assert made["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "registry"}, {"name": "mirror"}]
+    own = {"imagePullSecrets": [{"name": "mine"}]}
+    assert job(settings, podTemplate=own)["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "mine"}]
+    assert "imagePullSecrets" not in job()["spec"]["template"]["spec"]
+
+
 def test_the_home_is_on_a_volume_unless_the_job_sets_another_path() -> None:
     assert env()["HOME"] == "/workspace/tmp"
     assert env(podTemplate={"env": [{"name": "HOME", "value": "/elsewhere"}]})["HOME"] == "/elsewhere"

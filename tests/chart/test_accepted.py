@@ -44,9 +44,10 @@ VALUES = {
     "webhooks of namespaces": "webhooks.enabled=true,webhooks.allowLocalAddresses=true,watchNamespaces={team-a}",
     "traces": "tracing.endpoint=http://collector.test:4318",
     "own network rules": "networkPolicy.enabled=true,networkPolicy.from[0].podSelector.matchLabels.app=prometheus,"
-    "networkPolicy.egressPorts={8443},trainer.networkPolicy.enabled=true,"
+    "networkPolicy.egressPorts={8443},trainer.networkPolicy.enabled=true,jobNamespaces={team-b},"
     "trainer.networkPolicy.egress[0].ports[0].port=5000",
-    "digests": f"image.digest={DIGEST},trainer.image.digest={DIGEST},imagePullSecrets[0].name=registry",
+    "digests": f"image.digest={DIGEST},trainer.image.digest={DIGEST},imagePullSecrets[0].name=registry,"
+    "trainer.imagePullSecrets[0].name=registry,trainer.imagePullSecrets[1].name=mirror",
     "places": "nodeSelector.disk=ssd,tolerations[0].operator=Exists,podAnnotations.team=ml,"
     "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight=1,"
     "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0].key=gpu,"
@@ -58,7 +59,8 @@ VALUES = {
     "api": "api.enabled=true",
     "api behind an ingress": f"{API},api.ingress.enabled=true,api.ingress.className=nginx,api.ingress.tlsSecret=tls",
     "api behind a gateway": f"{API},api.httpRoute.enabled=true,api.httpRoute.parentRefs[0].name=public,"
-    "api.proxyAuth=true,api.networkPolicy.from[0].podSelector.matchLabels.app=oauth2-proxy",
+    "api.proxyAuth=true,api.networkPolicy.from[0].podSelector.matchLabels.app=oauth2-proxy,"
+    "api.networkPolicy.egress[0].ports[0].port=5353",
     "api with replicas": "api.enabled=true,api.replicas=3,api.sessionKeySecret=key,api.service.type=NodePort,"
     "api.temporaryStorage=20Gi,api.networkPolicy.enabled=false,api.nodeSelector.disk=ssd",
 }
@@ -103,6 +105,9 @@ def test_the_overlay_changes_the_manifest_as_it_says(prepared: TestCluster) -> N
 def test_the_notes_name_what_the_cluster_lacks(prepared: TestCluster) -> None:
     found = notes(prepared)
     assert "Namespace mg has no PersistentVolumeClaim model-garden-models." in found
+    assert (
+        "let the chart do it: --set storage.create.enabled=true,jobNamespaces={research} for jobs in research" in found
+    )
     assert "GPU" not in found and "storage class" not in found, "the cluster has both"
     assert "Still missing" not in notes(prepared, "storage.create.enabled=true")
     with lacking_all(prepared):

@@ -162,6 +162,12 @@ def test_pods_of_trainers_connect_to_each_other_and_the_hub_alone() -> None:
     ]
 
 
+def test_the_policy_of_trainers_needs_the_namespaces_that_it_protects() -> None:
+    refused = helm("template", "x", str(CHART), "--set", "trainer.networkPolicy.enabled=true")
+    assert refused.returncode != 0
+    assert "name the namespaces of jobs that get the NetworkPolicy in jobNamespaces" in refused.stderr
+
+
 def test_the_policy_of_the_operator_lets_metrics_health_and_the_api_server_through() -> None:
     documents = render("networkPolicy.enabled=true", "networkPolicy.from[0].namespaceSelector.matchLabels.name=prom")
     spec = one(documents, "NetworkPolicy")["spec"]
@@ -228,7 +234,13 @@ def test_a_value_of_an_unknown_name_is_refused_at_each_level() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "named"), [("replicas=9", "replicas"), ("log.format=xml", "format"), ("storge.dataClaim=x", "storge")]
+    ("setting", "named"),
+    [
+        ("replicas=9", "replicas"),
+        ("log.format=xml", "format"),
+        ("storge.dataClaim=x", "storge"),
+        ("trainer.image.pullPolicy=Never", "pullPolicy"),
+    ],
 )
 def test_a_wrong_value_is_refused_by_name(setting: str, named: str) -> None:
     answer = helm("template", "release", str(CHART), "--set", setting)
@@ -237,7 +249,14 @@ def test_a_wrong_value_is_refused_by_name(setting: str, named: str) -> None:
 
 
 def test_every_setting_of_the_operator_can_be_set_by_a_value() -> None:
-    values = ("watchNamespaces={a}", "trainer.command={python,-m,mine}", "extraEnv[0].name=HTTPS_PROXY", "replicas=2")
+    values = (
+        "watchNamespaces={a}",
+        "trainer.command={python,-m,mine}",
+        "extraEnv[0].name=HTTPS_PROXY",
+        "replicas=2",
+        "trainer.imagePullSecrets[0].name=registry",
+        "trainer.imagePullSecrets[1].name=mirror",
+    )
     rendered = environment(render(*values, "extraEnv[0].value=http://proxy:3128", "missingSeconds=60", "workers=4"))
     traced = render(*values, "tracing.endpoint=http://collector:4318")
     container = one(traced, "Deployment")["spec"]["template"]["spec"]["containers"][0]
@@ -246,6 +265,7 @@ def test_every_setting_of_the_operator_can_be_set_by_a_value() -> None:
     assert rendered["MODEL_GARDEN_TRAINER_COMMAND"] == '["python","-m","mine"]'
     assert (rendered["MODEL_GARDEN_MISSING_SECONDS"], rendered["MODEL_GARDEN_WORKERS"]) == ("60", "4")
     assert rendered["HTTPS_PROXY"] == "http://proxy:3128"
+    assert rendered["MODEL_GARDEN_TRAINER_IMAGE_PULL_SECRETS"] == "registry,mirror"
 
 
 DIGESTS = ("sha256:" + "a" * 64, "sha256:" + "b" * 64)

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from tests.chart.test_chart import helm
 from tests.cluster import Object, TestCluster
 from tests.controller.harness import TRAINER, OperatorHarness, free_port
-from tools.generate import CHART
+from tools.generate import CHART, ROOT
 
 pytestmark = pytest.mark.cluster
 
@@ -136,6 +136,22 @@ def test_a_job_trains_through_upgrade_rollback_uninstall_and_a_new_install(relea
     status = jobs.until("steady", "Succeeded")
     assert len(status["attempts"]) == 1
     assert status["output"]["path"] == "models/steady"
+
+
+def test_a_person_with_rights_in_some_namespaces_installs_after_an_administrator(release: Release) -> None:
+    cluster, jobs = release.cluster, release.jobs
+    for namespace in (NAMESPACE, JOBS):
+        cluster.kubectl("create", "rolebinding", "admin", "--clusterrole=admin", "--user=ada", "-n", namespace)
+    served = ("--namespace", NAMESPACE, "--set", f"watchNamespaces={{{JOBS}}}")
+    roles = helm("template", "garden", str(CHART), *served, "--show-only", "templates/rbac.yaml")
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "manifests" / "crd.yaml"))
+    cluster.kubectl("apply", "-f", "-", content=roles.stdout)
+    others = ("crds.install", "rbac.create", "rbac.userRoles", "serviceAccount.create")
+    flags = [flag for name in others for flag in ("--set", f"{name}=false")]
+    release.apply("install", CHART, "--kube-as-user", "ada", *flags)
+    jobs.submit("modest", {"STEPS": 1})
+    jobs.until("modest", "Succeeded")
+    cluster.kubectl("delete", "-f", "-", "--ignore-not-found", content=roles.stdout)
 
 
 def running_pod(jobs: OperatorHarness) -> str:

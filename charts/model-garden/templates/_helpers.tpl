@@ -28,6 +28,11 @@ app.kubernetes.io/component: operator
 {{- .Values.jobNamespaces | default .Values.watchNamespaces | default (list .Release.Namespace) | toJson }}
 {{- end }}
 
+{{- /* The names in a list of objects such as [{name: registry}], separated by commas. */}}
+{{- define "model-garden.names" -}}
+{{- range $at, $one := . }}{{ if $at }},{{ end }}{{ $one.name }}{{ end }}
+{{- end }}
+
 {{- /* Egress to DNS, and to the ports of the list. */}}
 {{- define "model-garden.egress" -}}
 - ports:

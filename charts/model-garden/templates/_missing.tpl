@@ -3,9 +3,9 @@
 {{- $claims := compact (list .Values.storage.dataClaim .Values.storage.modelsClaim .Values.storage.cacheClaim) | uniq }}
 {{- $create := .Values.storage.create }}
 {{- $problems := list }}
-{{- /* With watchNamespaces, the person who installs may not list nodes, and a lookup that is refused fails the release. */}}
+{{- /* With watchNamespaces, or roles of others, the person who installs may not list nodes, and a lookup that is refused fails the release. */}}
 {{- $nodes := list }}
-{{- if not .Values.watchNamespaces }}{{ $nodes = (lookup "v1" "Node" "" "").items }}{{ end }}
+{{- if and .Values.rbac.create (not .Values.watchNamespaces) }}{{ $nodes = (lookup "v1" "Node" "" "").items }}{{ end }}
 {{- if $nodes }}
 {{- $gpus := list }}
 {{- range $nodes }}
@@ -23,10 +23,12 @@
 {{- if not $default }}
 {{- $problems = append $problems "The cluster has no default storage class. Name one for each claim (storage.create.storageClass); kubectl get storageclass lists them." }}
 {{- end }}
+{{- $by := "--set storage.create.enabled=true" }}
+{{- if not (or .Values.jobNamespaces .Values.watchNamespaces) }}{{ $by = printf "%s,jobNamespaces={research} for jobs in research" $by }}{{ end }}
 {{- range $namespace := include "model-garden.jobNamespaces" . | fromJsonArray }}
 {{- range $claims }}
 {{- if not (or $create.enabled (lookup "v1" "PersistentVolumeClaim" $namespace .)) }}
-{{- $problems = append $problems (printf "Namespace %s has no PersistentVolumeClaim %s. Create it, or let the chart do it: --set storage.create.enabled=true" $namespace .) }}
+{{- $problems = append $problems (printf "Namespace %s has no PersistentVolumeClaim %s. Create it, or let the chart do it: %s" $namespace . $by) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -11,6 +11,7 @@ from model_garden.builders.settings import Settings
 from model_garden.contract import defaults, names
 from model_garden.contract.addresses import HUB_DATASET
 from model_garden.contract.options import Storage
+from model_garden.contract.pod import LocalObjectReference, PodTemplate
 from model_garden.contract.resource import InvalidResource, parse_spec
 from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec, outside_workspace
 
@@ -126,7 +127,12 @@ def _with_settings(spec: TrainingJobSpec, settings: Settings) -> TrainingJobSpec
         credentials_secret=given.credentials_secret,
         endpoint_url=given.endpoint_url,
     )
-    return spec.model_copy(update={"image": spec.image or settings.trainer_image, "storage": storage})
+    template = spec.pod_template
+    if settings.trainer_image_pull_secrets and not (template and template.image_pull_secrets):
+        secrets = [LocalObjectReference(name=name) for name in settings.trainer_image_pull_secrets]
+        template = (template or PodTemplate()).model_copy(update={"image_pull_secrets": secrets})
+    changes = {"image": spec.image or settings.trainer_image, "storage": storage, "pod_template": template}
+    return spec.model_copy(update=changes)
 
 
 def _cannot_run(spec: EffectiveSpec) -> list[str]:

@@ -57,6 +57,12 @@ class Settings(BaseSettings):
         "Image of the training container, unless `spec.image` names another.",
         "trainer.image",
     )
+    trainer_image_pull_secrets: Names = _setting(
+        (),
+        "Secrets for pulling it, separated by commas, in the namespace of each job. Not for jobs that name Secrets in "
+        "`spec.podTemplate.imagePullSecrets`.",
+        "trainer.imagePullSecrets",
+    )
     trainer_command: Command = _setting(
         ("python", "-m", "model_garden_trainer"),
         "Command of the training container, as a JSON list. Change it for an image with a trainer of its own.",
