@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,41 @@ def test_stop_and_save_ends_early_with_a_usable_model(workspace: Workspace) -> N
     assert outcome.result == "Succeeded" and outcome.stopped_early
     assert outcome.output is not None and outcome.output.verified and outcome.output.trained_steps == 3
     assert outcome.progress is not None and (outcome.progress.step, outcome.progress.total_steps) == (3, 9)
+
+
+@pytest.mark.parametrize(
+    ("drained", "better"),
+    [(False, True), (False, False), (True, True)],
+    ids=["better", "worse", "better, asked while no pod ran"],
+)
+def test_stop_and_save_evaluates_the_step_and_keeps_the_better_weights(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, drained: bool, better: bool
+) -> None:
+    from model_garden_trainer.engine.instrumented import Instrumented
+
+    evaluate = Instrumented.evaluation_loop
+
+    def always_better_or_worse(self: Any, *args: Any, **options: Any) -> Any:
+        output = evaluate(self, *args, **options)
+        output.metrics["eval_loss"] = float(10 - self.state.global_step if better else self.state.global_step)
+        return output
+
+    monkeypatch.setattr(Instrumented, "evaluation_loop", always_better_or_worse)
+    job = config("early", TEXT, QUICK, {"validationFraction": 0.3, "hyperparameters": {"maxSteps": 9, "evalSteps": 3}})
+    requests, last = StopRequests(), 4
+    if drained:
+        with pytest.raises(Stopped):
+            workspace.train(job, requests=requests, on_event=stop_at(3, requests))
+        requests, last = StopRequests(), 5
+
+    def ask(event: Event) -> None:
+        if drained or (isinstance(event, ProgressEvent) and event.progress.step == 3):
+            requests._on_save(signal.SIGUSR1, None)
+
+    outcome, told = workspace.train(job, requests=requests, on_event=ask)
+    assert outcome.output is not None and outcome.stopped_early
+    assert (outcome.output.trained_steps, list(told.eval_losses)) == (last, [last] if drained else [3, last])
+    assert outcome.output.best_step == (last if better else 3)
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(workspace: Workspace) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy
 
 from model_garden.contract.memory_estimate import GIB
 from model_garden.contract.progress import CheckpointEvent, ProgressEvent, WarningEvent
@@ -219,7 +220,11 @@ class CheckpointCallback(TrainerCallback):
 
 
 class GracefulStopCallback(TrainerCallback):
-    """Ends training after this step, with a checkpoint, when a signal or a person asked any of the processes."""
+    """Ends training after this step, with a checkpoint, when a signal or a person asked any of the processes.
+
+    A person gets the model as it is now, or a better one: the step is evaluated, if steps are, so that it is chosen by
+    the rule of a whole run. A signal leaves no time for that.
+    """
 
     def __init__(self, requests: StopRequests, team: ProcessGroup) -> None:
         self._requests, self._team = requests, team
@@ -232,6 +237,7 @@ class GracefulStopCallback(TrainerCallback):
         if self.stopped or save:
             self.save_early = not self.stopped
             control.should_save = control.should_training_stop = True
+            control.should_evaluate |= self.save_early and args.eval_strategy == IntervalStrategy.STEPS
 
 
 class HeartbeatCallback(TrainerCallback):

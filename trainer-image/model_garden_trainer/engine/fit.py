@@ -70,7 +70,7 @@ def _fit_once(
     judging = callbacks.EvaluationCallback(run.h.early_stopping_patience)
 
     def ended() -> str | None:
-        return "patience" if judging.stopped else "asked" if obeying.save_early else None
+        return "asked" if obeying.save_early else "patience" if judging.stopped else None
 
     sealing = callbacks.CheckpointCallback(trainer, run, split.micro_batch, telling.forecast, ended)
     trainer.remove_callback(PrinterCallback)
@@ -164,9 +164,14 @@ def _resumable(run: Run) -> checkpoints.Checkpoint | None:
 
 
 def _ended(checkpoint: checkpoints.Checkpoint, run: Run) -> bool:
-    """Whether training had ended at ``checkpoint``, so that one more step would be one too many."""
+    """Whether training had ended at ``checkpoint``, so that one more step would be one too many.
+
+    If a person asked for the model since, it has ended too, unless steps are evaluated and this one was not: after the
+    next step, which is evaluated, the model is chosen as in a whole run.
+    """
     state = _state(checkpoint)
-    save = run.team.any(run.requests.save)[0]
+    evaluated = [entry["step"] for entry in state["log_history"] if "eval_loss" in entry]
+    save = run.team.any(run.requests.save)[0] and (not evaluated or evaluated[-1] == state["global_step"])
     return state["global_step"] >= state["max_steps"] or checkpoint.notes["ended"] is not None or save
 
 

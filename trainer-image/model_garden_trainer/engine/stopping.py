@@ -1,5 +1,5 @@
 """How a run is asked to end early: by a signal (checkpoint, exit 143, resume later) or by a person who wants the model
-as it is now (save, export, succeed).
+as it is now (evaluate, save, export, succeed).
 
 SIGTERM and SIGINT stop. The annotation ``model-garden.dev/stop: save``, which the kubelet writes to
 ``podinfo/annotations``, saves; on one's own machine SIGUSR1 does the same.
