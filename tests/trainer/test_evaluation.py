@@ -12,9 +12,9 @@ from rapidfuzz.distance import Indel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model_garden.contract.defaults import merge
-from model_garden.contract.progress import CheckpointEvent, EvaluationEvent, ProgressEvent, StageEvent
+from model_garden.contract.progress import CheckpointEvent, EvaluationEvent, ProgressEvent, StageEvent, WarningEvent
 from model_garden.contract.status import EvaluationStatus, Progress
-from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.errors import Stopped, TrainingError
 from tests.trainer.preferences import assert_a_resumed_run_equals, write_rows
 from tests.trainer.workspace import TEXT, VISION, Told, Workspace, config
 
@@ -168,6 +168,35 @@ def test_answers_during_training_change_nothing_and_a_resumed_run_gives_the_same
 
 
 @pytest.mark.train
+def test_a_run_that_is_asked_to_stop_leaves_the_answers_out_and_writes_its_checkpoint(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model_garden_trainer.engine.stopping import StopRequests
+    from model_garden_trainer.evaluation import answering
+
+    requests, tokens, original = StopRequests(), [], answering.generate
+
+    def generate(model: Any, tokenizer: Any, *rest: Any) -> list[answering.Answer]:
+        requests.stop = True
+        [answer] = original(model, tokenizer, *rest)
+        tokens.append(len(tokenizer.encode(answer.text)))
+        return [answer]
+
+    monkeypatch.setattr(answering, "generate", generate)
+    write_cities(workspace.folder)
+    asked = ASKED | {"everyEvaluations": 1, "batchSize": 1}
+    more = {"validationDatasetPath": "./data/held.jsonl", "evaluation": asked, "hyperparameters": {"evalSteps": 2}}
+    events: list[Any] = []
+    with pytest.raises(Stopped) as stopped:
+        workspace.train(config("job", TEXT, LEARN, more), requests=requests, on_event=events.append)
+    assert stopped.value.checkpoint_step == 2
+    assert (workspace.folder / "models/job/checkpoints/checkpoint-2/complete.json").is_file()
+    assert len(tokens) == 1 and tokens[0] < 9, "the first batch is cut short, and there is no second"
+    warnings = [event.message for event in events if isinstance(event, WarningEvent)]
+    assert "step 2: the rows of evaluation are not answered, because the run was asked to stop" in warnings
+
+
+@pytest.mark.train
 def test_an_evaluation_that_fails_is_a_warning(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from model_garden_trainer import verify
     from model_garden_trainer.engine import answers
@@ -196,7 +225,7 @@ def test_a_batch_that_needs_too_much_memory_is_halved_and_reasoning_is_left_out(
 
     tried: list[int] = []
 
-    def generate(model: Any, tokenizer: Any, prompts: list[int], new_tokens: int) -> list[Any]:
+    def generate(model: Any, tokenizer: Any, prompts: list[int], new_tokens: int, ended: Any) -> list[Any]:
         tried.append(len(prompts))
         if len(prompts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from transformers import StoppingCriteriaList
 
 from model_garden_trainer.batches.collator import Batch, Collator
 from model_garden_trainer.evaluation.answered import spoken
@@ -26,7 +27,13 @@ class Answer:
     cut: bool
 
 
-def generate(model: Any, tokenizer: Any, prompts: Batch, new_tokens: int) -> list[Answer]:
+def _never() -> bool:
+    return False
+
+
+def generate(
+    model: Any, tokenizer: Any, prompts: Batch, new_tokens: int, ended: Callable[[], bool] = _never
+) -> list[Answer]:
     """The answers to prompts by greedy decoding.
 
     Args:
@@ -34,14 +41,23 @@ def generate(model: Any, tokenizer: Any, prompts: Batch, new_tokens: int) -> lis
         tokenizer: the model's.
         prompts: padded on the left.
         new_tokens: longest answer in tokens.
+        ended: asked after each token; whether to write no more.
     """
     inputs = {key: value.to(model.device) for key, value in prompts.items()}
+
+    def ends(tokens: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return torch.full((len(tokens),), ended(), device=tokens.device)
+
     with torch.no_grad():  # a tensor of inference mode that a model keeps could not be trained with
         written = model.generate(
-            **inputs, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            **inputs,
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+            stopping_criteria=StoppingCriteriaList([ends]),
         )
-    ends = model.generation_config.eos_token_id
-    listed = torch.tensor(ends if isinstance(ends, list) else [ends] if ends is not None else [], device=written.device)
+    eos = model.generation_config.eos_token_id
+    listed = torch.tensor(eos if isinstance(eos, list) else [eos] if eos is not None else [], device=written.device)
     answers = written[:, inputs["input_ids"].shape[1] :]
     cut = (answers.shape[1] >= new_tokens) & ~torch.isin(answers, listed).any(dim=1)
     texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
@@ -49,9 +65,17 @@ def generate(model: Any, tokenizer: Any, prompts: Batch, new_tokens: int) -> lis
 
 
 def answer_all(
-    questions: Sequence[Question], model: Any, encoder: Collator, *, new_tokens: int, batch_size: int
+    questions: Sequence[Question],
+    model: Any,
+    encoder: Collator,
+    *,
+    new_tokens: int,
+    batch_size: int,
+    ended: Callable[[], bool] = _never,
 ) -> Iterator[Answer]:
     """The answer to each question, without the reasoning before it. A batch that needs too much memory is halved.
+
+    ``ended`` is asked after each token; once it says so, answers are cut short.
 
     Raises:
         RuntimeError: memory does not suffice for one row.
@@ -59,7 +83,7 @@ def answer_all(
     at = 0
     while at < len(questions):
         batch = questions[at : at + batch_size]
-        found = _unless_too_large(batch, model, encoder, new_tokens)
+        found = _unless_too_large(batch, model, encoder, new_tokens, ended)
         if found is None:
             batch_size //= 2
             clear_device_cache(garbage_collection=True)  # here, where the tensors of the error's frames are gone
@@ -68,10 +92,12 @@ def answer_all(
         yield from (Answer(spoken(answer.text).strip(), answer.cut) for answer in found)
 
 
-def _unless_too_large(batch: Sequence[Question], model: Any, encoder: Collator, new_tokens: int) -> list[Answer] | None:
+def _unless_too_large(
+    batch: Sequence[Question], model: Any, encoder: Collator, new_tokens: int, ended: Callable[[], bool]
+) -> list[Answer] | None:
     """The answers to a batch; None if memory does not suffice for it, but may for half of it."""
     try:
-        return generate(model, encoder.tokenizer, encoder.prompts([one.example for one in batch]), new_tokens)
+        return generate(model, encoder.tokenizer, encoder.prompts([one.example for one in batch]), new_tokens, ended)
     except RuntimeError as error:
         if len(batch) == 1 or not should_reduce_batch_size(error):
             raise
