@@ -44,7 +44,8 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         "Tokens a row": f"median {tokens.median}, 95th percentile {tokens.p95}, longest {tokens.maximum}"
         if tokens
         else "-",
-        "Steps": f"{output.trained_steps} of {h.batch_size} x {h.gradient_accumulation_steps} rows",
+        "Steps": f"{output.trained_steps} of {h.batch_size} x {h.gradient_accumulation_steps} rows"
+        + (f" in each of {processes} processes" if (processes := record["batch"]["processes"]) > 1 else ""),
         "Final loss": f"{output.final_loss:.4f}" if output.final_loss is not None else "-",
         **_weights(output),
         "Learning rate": f"{h.learning_rate:g}, {h.lr_scheduler_type}, {h.optim}",
