@@ -21,7 +21,7 @@ from model_garden_trainer.exports.outputs import tensor_dtypes
 from model_garden_trainer.models import peft_adapter
 from model_garden_trainer.models.backends.transformers import add_lora
 from model_garden_trainer.models.base_model import carry_processor_files
-from model_garden_trainer.models.quantized import LAYERS, quantization_config
+from model_garden_trainer.models.quantized import LAYERS, precision, quantization_config
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -36,6 +36,7 @@ def main(model: Path, folder: Path) -> None:
     small = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.bfloat16, quantization_config=asked)
     found: dict[str, Any] = {
         "layers": [name for name, module in small.named_modules() if type(module).__name__ == LAYERS["4bit"]],
+        "precision": precision(small),
         "embeddings": str(small.get_input_embeddings().weight.dtype),
     }
     base, output = folder / "base", folder / "output"

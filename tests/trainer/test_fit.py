@@ -287,6 +287,7 @@ def test_evaluations_choose_the_model_and_end_training(workspace: Workspace) -> 
     assert made.best_eval_loss == pytest.approx(losses[best], rel=1e-5)
     assert workspace.record("patient")["output"]["bestStep"] == best
     card = (workspace.folder / "models/patient/README.md").read_text()
+    assert "| Quantization | none in training; 32 bit for the answers below |" in card
     assert f"| Weights | of step {best} of {best + 2}, the lowest validation loss ({losses[best]:.4f}) |" in card
 
 

@@ -68,6 +68,7 @@ def test_4_bit_layers_are_where_they_should_be_and_merge_into_16_bit(
     assert found["embeddings"] == "torch.bfloat16"
     assert found["dtypes"] == ["BF16"]
     assert found["off"] < 0.1 * found["learned"]
+    assert found["precision"] == "4 bit"
     loftq = found["loftq"]
     assert loftq["started"] < 0.9 * loftq["rounded"], "the adapters give back a part of what rounding took"
     assert loftq["off"] < 1e-4 < loftq["learned"] and loftq["rank"] == 16, "and are right on the 16-bit base model"

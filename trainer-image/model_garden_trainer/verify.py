@@ -42,7 +42,7 @@ from model_garden_trainer.exports.sample_answers import (
     scores,
 )
 from model_garden_trainer.models import auto_classes, peft_adapter
-from model_garden_trainer.models.quantized import comes_quantized, quantization_config
+from model_garden_trainer.models.quantized import comes_quantized, precision, quantization_config
 
 TOLERANCE = 0.05
 """Largest distance between merged and adapted logits, as a share of their norm: 16-bit rounding stays well below it."""
@@ -61,9 +61,10 @@ def verify(config: TrainerConfig, base: Path, output: Path, made: Exports, repor
         report: gets the progress of an evaluation.
 
     Returns:
-        ``row`` and ``answer``; ``difference`` between merged and adapted logits and ``ggufAnswer`` where there are such
-        outputs; ``samples``, their ``scores`` and ``thumbnails``, or ``samplesFailed``, which is no fault of an output;
-        ``evaluation`` or ``evaluationFailed`` where the spec asks for one.
+        ``row``, ``answer`` and the ``precision`` of the weights that gave this and all other answers; ``difference``
+        between merged and adapted logits and ``ggufAnswer`` where there are such outputs; ``samples``, their ``scores``
+        and ``thumbnails``, or ``samplesFailed``, which is no fault of an output; ``evaluation`` or ``evaluationFailed``
+        where the spec asks for one.
 
     Raises:
         TrainingError: ExportFailed, saying which output is at fault.
@@ -100,8 +101,9 @@ class _Saved:
     report: Report
 
     def first_answer(self, model: Any) -> dict[str, Any]:
-        """The row and its answer by ``model``."""
-        return {"row": self.question.origin, "answer": self.question.answer(model, self.encoder.tokenizer)}
+        """The row and its answer by ``model``, and in what precision that holds its weights."""
+        answer = self.question.answer(model, self.encoder.tokenizer)
+        return {"row": self.question.origin, "answer": answer, "precision": precision(model)}
 
 
 def _verify_adapter(saved: _Saved) -> tuple[dict[str, Any], torch.Tensor, float]:

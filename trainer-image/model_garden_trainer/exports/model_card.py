@@ -51,6 +51,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
         "Learning rate": f"{h.learning_rate:g}, {h.lr_scheduler_type}, {h.optim}",
         **({"Trained on": "answers" if spec.train_on == "responses" else "all text"} if spec.method == "sft" else {}),
         **({"Trained": _sides(lora)} if whole else {"LoRA": ", ".join(_lora(lora))}),
+        "Quantization": _quantization(spec, record["verification"]),
         **({"Continued from": spec.adapter_path} if spec.adapter_path else {}),
         "Backend": f"{record['backend']['name']} ({record['backend']['reason']})",
     }
@@ -69,8 +70,8 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
             "",
             *table,
             "",
-            *_evaluation(record.get("evaluation")),
-            *_during_training(record.get("evaluationDuringTraining")),
+            *_evaluation(record.get("evaluation"), spec, record["verification"]),
+            *_during_training(record.get("evaluationDuringTraining"), spec),
             *_samples(record["verification"], output.samples),
             "## Load it",
             "",
@@ -78,6 +79,7 @@ def model_card(config: TrainerConfig, dataset: DatasetStatus, output: OutputStat
             *_loading(config, output),
             "```",
             "",
+            *_loaded_otherwise(record["verification"]),
             *_serving(config, output),
             "The licence of the base model applies; see its page. All settings and versions are in "
             "`training_config.json`, the course of the training in `metrics.jsonl`.",
@@ -128,7 +130,29 @@ def _lora(lora: EffectiveLoraConfig) -> list[str]:
     return words
 
 
-def _evaluation(record: dict[str, Any] | None) -> list[str]:
+def _bits(quantization: str) -> str:
+    """``4 bit`` for ``4bit``."""
+    return f"{quantization.removesuffix('bit')} bit"
+
+
+def _quantization(spec: EffectiveSpec, verification: dict[str, Any]) -> str:
+    """In what precision the base model was trained on and answered."""
+    answered = verification.get("precision")
+    return f"{spec.quantization} in training" + (f"; {answered} for the answers below" if answered else "")
+
+
+def _precision(spec: EffectiveSpec, verification: dict[str, Any]) -> list[str]:
+    """What the scored answers were given by, which need not be the delivered file."""
+    words = []
+    if answered := verification.get("precision"):
+        whose = "" if spec.adapter == "none" else " of the base model"
+        words.append(f"The answers were given with the weights{whose} in {answered}.")
+    if spec.save_method in ("merged_4bit", "gguf"):
+        words.append(f"The export by {spec.save_method} holds its weights otherwise, and was not scored itself.")
+    return [" ".join(words), ""] if words else []
+
+
+def _evaluation(record: dict[str, Any] | None, spec: EffectiveSpec, verification: dict[str, Any]) -> list[str]:
     """The scores of the answers to held-out rows."""
     if record is None:
         return []
@@ -145,7 +169,7 @@ def _evaluation(record: dict[str, Any] | None) -> list[str]:
         ]
     if of_tasks:
         lines += ["Scores of tasks of lm-evaluation-harness:", "", *_scores(of_tasks)]
-    return lines
+    return lines + _precision(spec, verification)
 
 
 def _scores(scores: list[EvaluationScore]) -> list[str]:
@@ -160,7 +184,7 @@ def _scores(scores: list[EvaluationScore]) -> list[str]:
     return [*rows, ""]
 
 
-def _during_training(record: list[dict[str, Any]] | None) -> list[str]:
+def _during_training(record: list[dict[str, Any]] | None, spec: EffectiveSpec) -> list[str]:
     """The scores of the same rows at steps of the training."""
     if not record:
         return []
@@ -169,6 +193,11 @@ def _during_training(record: list[dict[str, Any]] | None) -> list[str]:
     return [
         "### During training",
         "",
+        *(
+            [f"These answers were given with the weights of the base model in {_bits(spec.quantization)}.", ""]
+            if spec.quantization in ("4bit", "8bit")
+            else []
+        ),
         f"| step | {' | '.join(names)} |",
         f"|{'---|' * (len(names) + 1)}",
         *(f"| {' | '.join(map(str, row))} |" for row in values),
@@ -222,6 +251,17 @@ def _serving(config: TrainerConfig, output: OutputStatus) -> list[str]:
             lines += [f"## {use.title}", "", *([use.note, ""] if use.note else [])]
             lines += ["```", use.text.rstrip(), "```", ""] if use.text else []
     return lines
+
+
+def _loaded_otherwise(verification: dict[str, Any]) -> list[str]:
+    """A hint where the code loads the base model in another precision than that of the answers."""
+    if (answered := verification.get("precision")) not in ("4 bit", "8 bit"):
+        return []
+    return [
+        f"This loads the base model in its own precision. The answers above were given with its weights in {answered}; "
+        "with a `quantization_config`, it is loaded so.",
+        "",
+    ]
 
 
 def _loading(config: TrainerConfig, output: OutputStatus) -> list[str]:

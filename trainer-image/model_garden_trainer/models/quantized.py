@@ -36,6 +36,15 @@ def comes_quantized(folder: Path) -> bool:
     return "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
+def precision(model: Any) -> str:
+    """In how many bits a loaded model holds its weights: ``4 bit``, ``16 bit``."""
+    if getattr(model, "is_loaded_in_4bit", False):
+        return "4 bit"
+    if getattr(model, "is_loaded_in_8bit", False):
+        return "8 bit"
+    return f"{8 * model.dtype.itemsize} bit"
+
+
 def quantization_config(kind: str) -> Any:
     """The quantization for ``from_pretrained``: ``4bit`` as in QLoRA (arxiv.org/abs/2305.14314), or ``8bit``."""
     import torch
