@@ -75,4 +75,4 @@ def load(text: str) -> Any:
 
 def program() -> Path:
     """The program, built on first use."""
-    return built("judge", MODULE, "gitops", ("main.go", "go.mod", "go.sum"), "-ldflags=-s -w", ".")
+    return built("judge", MODULE, "gitops", ("main.go", "go.mod", "go.sum"), ".")

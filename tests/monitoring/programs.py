@@ -21,13 +21,12 @@ from tests.controller.harness import free_port
 from tests.go_programs import built
 
 MODULE = Path(__file__).parent / "go"
-_BUILD = ["-trimpath", "-tags=remove_all_sd", "-gcflags=all=-dwarf=false -l", "-ldflags=-s"]
 
 
 def program(name: str) -> Path:
     """``prometheus`` or ``promtool``, built on first use."""
     package = f"github.com/prometheus/prometheus/cmd/{name}"
-    return built(name, MODULE, "monitoring", ("go.mod", "go.sum"), *_BUILD, package)
+    return built(name, MODULE, "monitoring", ("go.mod", "go.sum"), "-tags=remove_all_sd", package)
 
 
 def promtool(*arguments: str, content: str = "") -> subprocess.CompletedProcess[str]:

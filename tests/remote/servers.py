@@ -35,8 +35,7 @@ STRANGER, STRANGER_SECRET = "AKIDTESTSSTRANGER", "secret-of-a-stranger-271828182
 
 def program(name: str) -> Path:
     """A server's program, built on first use: one to three minutes on two cores."""
-    sources, flags = ("go.sum", "go.mod"), ("-trimpath", "-ldflags=-s -w")
-    return built(name, MODULE, "storage-servers", sources, *flags, PACKAGES[name])
+    return built(name, MODULE, "storage-servers", ("go.sum", "go.mod"), PACKAGES[name])
 
 
 @dataclass
