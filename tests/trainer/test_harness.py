@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,22 @@ for text in sys.argv[1:]:
     except TrainingError as error:
         print("refused:", error.reason, error, flush=True)
 assert "torch" not in sys.modules, "the preflight needs no torch"
+"""
+
+UNREACHABLE = """
+import sys, time
+from model_garden.contract.progress import WarningEvent
+from model_garden.contract.trainer_config import TrainerConfig
+from model_garden_trainer.errors import TrainingError
+from model_garden_trainer.evaluation import harness
+time.sleep, warned = lambda seconds: None, []
+spec = TrainerConfig.model_validate_json(sys.argv[1]).spec
+try:
+    harness.check(spec, lambda event: None)
+except TrainingError as error:
+    print("refused:", error.reason, error, flush=True)
+harness.check(spec, lambda event: warned.append(event) if isinstance(event, WarningEvent) else None, begun=True)
+print("warned:", warned[-1].message)
 """
 
 
@@ -118,6 +135,37 @@ def test_tasks_that_cannot_be_done_are_refused_before_training(workspace: Worksp
         strict=True,
     ):
         assert f"spec.evaluation.harnessTasks: {words}" in line
+
+
+@pytest.mark.train
+@pytest.mark.skipif(not HARNESS_PYTHON.exists(), reason="needs the environment that `make test` makes for it")
+def test_a_hub_that_does_not_answer_is_no_fault_of_the_spec_and_a_begun_run_goes_on(workspace: Workspace) -> None:
+    write_task(workspace.folder)
+    far = TASK.replace("task: colors", "task: far").replace("dataset_path: json", "dataset_path: org/far")
+    (workspace.folder / "data/tasks/far.yaml").write_text(re.sub("dataset_kwargs.*", "", far))
+    text = job(["far"]).model_dump_json(by_alias=True, exclude_none=True)
+    done = harness_python(workspace, "-c", UNREACHABLE, text, HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, again = done.stdout.splitlines()
+    words = "spec.evaluation.harnessTasks far: the Hub did not answer"
+    assert first.startswith(f"refused: HubUnreachable {words}")
+    assert again.startswith(f"warned: {words}") and "training goes on" in again
+
+
+@pytest.mark.train
+def test_the_leading_process_alone_checks_the_evaluation_and_knows_of_a_checkpoint(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[bool] = []
+    monkeypatch.setattr(harness, "check", lambda _spec, _report, *, begun: checked.append(begun))
+    short = {"hyperparameters": {"maxSteps": 2}, "validationFraction": 0.2, "saveMethod": "lora"}
+    asked = {"evaluation": {"metrics": ["exact_match"], "maxRows": 1, "maxNewTokens": 2}}
+    workspace.train(config("job", TEXT, short, asked))
+    (workspace.folder / "models/job/training_config.json").unlink()  # as if it had ended before the record
+    workspace.train(config("job", TEXT, short, asked))
+    monkeypatch.setenv("RANK", "1")
+    workspace.train(config("other", TEXT, short, asked))
+    assert checked == [False, True]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm_eval is installed")

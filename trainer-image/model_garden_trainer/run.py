@@ -86,9 +86,9 @@ def train(
     data = open_data(spec, spec.hyperparameters.seed, warn)
     if spec.rewards:
         rewards.check(spec, data.training)
-    if spec.evaluation:
+    if spec.evaluation and process_group.rank() == 0:
         questions.check(spec, data)
-        harness.check(spec, report)
+        harness.check(spec, report, begun=checkpoints.exist(output / outputs.CHECKPOINTS))
     adapter_folder = base_adapter.locate(spec, warn)
     identity = fingerprint(spec, data, adapter_folder)
     finished = outputs.read_record(output)

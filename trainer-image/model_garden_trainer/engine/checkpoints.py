@@ -61,6 +61,11 @@ def of_step(root: Path, step: int) -> Path:
     return root / f"{PREFIX}{step}"
 
 
+def exist(root: Path) -> bool:
+    """Whether an earlier attempt has sealed a checkpoint below ``root``."""
+    return any((folder / SEAL).exists() for folder in _folders(root))
+
+
 def prune(root: Path, keep: int, best_step: int | None) -> None:
     """Delete all but the newest ``keep`` complete checkpoints and the one of ``best_step``; what is incomplete goes
     too."""

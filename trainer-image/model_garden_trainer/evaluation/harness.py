@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,24 @@ from model_garden.contract.evaluation import EffectiveEvaluation
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import EvaluationScore
 from model_garden_trainer.errors import TrainingError
-from model_garden_trainer.events import Report, report_stage
+from model_garden_trainer.events import Report, report_stage, report_warning
+from model_garden_trainer.hub_retry import patiently
 
 FILE = "harness.json"
 """In the output folder: what ``lm_eval`` returned, without the rows."""
 _KEPT = ("results", "groups", "versions", "n-shot", "n-samples", "higher_is_better", "lm_eval_version")
 
 
-def check(spec: EffectiveSpec, report: Report) -> None:
+def check(spec: EffectiveSpec, report: Report, *, begun: bool = False) -> None:
     """See before training that the package is there and that each task and its data set can be loaded.
 
+    Args:
+        spec: the job's.
+        report: gets the stage, and a warning each time that the Hub does not answer.
+        begun: whether an earlier start has trained already: a Hub that does not answer then ends nothing.
+
     Raises:
-        TrainingError: InvalidSpec, with the fix.
+        TrainingError: InvalidSpec, with the fix; HubUnreachable.
     """
     asked = spec.evaluation
     if asked is None or not asked.harness_tasks:
@@ -50,8 +56,14 @@ def check(spec: EffectiveSpec, report: Report) -> None:
             f"spec.evaluation.harnessTasks: {', '.join(unknown)} is no task of lm-evaluation-harness{place}; "
             "`lm_eval ls tasks` lists its tasks, and a task of your own is a YAML file in the folder harnessTasksPath",
         )
-    for name in asked.harness_tasks:
-        _load(manager, name)
+    warn = partial(report_warning, report)
+    try:
+        for name in asked.harness_tasks:
+            _load(manager, name, warn)
+    except TrainingError as error:
+        if error.reason != "HubUnreachable" or not begun:
+            raise
+        warn(f"{error}; training goes on, and tasks whose data sets are not in the cache will fail after it")
 
 
 def scores(
@@ -119,9 +131,11 @@ def _index(folder: str | None, *, defaults: bool) -> Any:
     return TaskManager(include_path=folder, include_defaults=defaults)
 
 
-def _load(manager: Any, name: str) -> None:
+def _load(manager: Any, name: str, warn: Callable[[str], None]) -> None:
     try:
-        tasks = manager.load([name])["tasks"]
+        tasks = patiently(lambda: manager.load([name])["tasks"], f"spec.evaluation.harnessTasks {name}", warn)
+    except TrainingError:
+        raise
     except Exception as error:  # whatever a task's YAML or its own code raises
         words = (str(error).splitlines() or [""])[0]
         raise TrainingError(
