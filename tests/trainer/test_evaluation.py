@@ -112,6 +112,9 @@ def test_a_model_that_learned_its_rows_scores_one_and_its_base_model_zero(
     asked = ASKED | {"metrics": ["anls"], "compareBase": False}
     _, other = workspace.train(config("job", TEXT, learn, RANK, {"evaluation": asked}))
     assert [scores(one) for one in evaluations(other)] == [{"anls": (None, 1)}]
+    assert workspace.record("job")["evaluationDuringTraining"] == [{"step": 70, "scores": {"anls": 1}}]
+    workspace.train(config("job", TEXT, learn, RANK, {"evaluation": asked | {"maxRows": 1}}))
+    assert workspace.record("job")["evaluationDuringTraining"] is None, "these scores are of two rows"
     assert not [event for event in other.events if isinstance(event, CheckpointEvent)], "it is not trained again"
 
 

@@ -56,3 +56,14 @@ def test_scores_say_in_what_precision_the_answers_were_given() -> None:
         "otherwise, and was not scored itself." in found
     )
     assert "quantization_config" not in found
+
+
+def test_attempts_with_other_metrics_share_the_table_of_scores_during_training() -> None:
+    during = [
+        {"step": 1, "scores": {"anls": 0.25, "similarity": 0.5}},
+        {"step": 2, "scores": {"anls": 0.5}},
+        {"step": 3, "scores": {"exact_match": 1.0}},
+    ]
+    found = card(evaluationDuringTraining=during)
+    assert "| step | anls | similarity | exact_match |\n|---|---|---|---|\n| 1 | 0.2500 | 0.5000 | - |\n" in found
+    assert "| 2 | 0.5000 | - | - |\n| 3 | - | - | 1.0000 |" in found

@@ -27,6 +27,7 @@ from model_garden_trainer.engine.input_stall import Waiting
 from model_garden_trainer.engine.instrumented import Instrumented
 from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.engine.watchdog import Watchdog
+from model_garden_trainer.evaluation.questions import asking
 from model_garden_trainer.events import log
 
 
@@ -44,6 +45,8 @@ class ProgressCallback(TrainerCallback):
         self._waiting = Waiting(vision=run.spec.vision)
         self._optimizer_began: Any = None
         self._learning_rate = 0.0
+        asked = run.spec.evaluation
+        self._asking = {"asking": asking(asked)} if asked and asked.every_evaluations else {}
         self.last: Progress | None = None
         self.losses: list[float] = []
 
@@ -98,7 +101,8 @@ class ProgressCallback(TrainerCallback):
         self._metrics.append(
             Progress(
                 step=progress.step, total_steps=progress.total_steps, eval_loss=progress.eval_loss, metrics=own or None
-            )
+            ),
+            **self._asking,
         )
         log(f"step {progress.step}/{progress.total_steps}  evalLoss {progress.eval_loss:.4f}")
 

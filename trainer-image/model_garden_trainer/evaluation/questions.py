@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from model_garden.contract.evaluation import EffectiveEvaluation
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.datasets import Example
 from model_garden.datasets.formats.prompts import ANSWERS
@@ -29,6 +31,15 @@ class Question:
     def origin(self) -> str:
         """File and number of the row."""
         return str(self.example.origin)
+
+
+def asking(asked: EffectiveEvaluation) -> str:
+    """A digest of the settings by which rows are chosen and answered: scores under others do not compare.
+
+    The settings are no part of a run's fingerprint, so that a resumed or a finished run may have others.
+    """
+    fields = {"dataset_path", "dataset_split", "answer_column", "max_rows", "max_new_tokens"}
+    return hashlib.sha256(asked.model_dump_json(include=fields).encode()).hexdigest()[:16]
 
 
 def rows_of(data: Data) -> Subset:

@@ -188,8 +188,11 @@ def _during_training(record: list[dict[str, Any]] | None, spec: EffectiveSpec) -
     """The scores of the same rows at steps of the training."""
     if not record:
         return []
-    names = list(record[0]["scores"])
-    values = [(one["step"], *(f"{one['scores'][name]:.4f}" for name in names)) for one in record]
+    names = list(dict.fromkeys(name for one in record for name in one["scores"]))  # an attempt may have had others
+    values = [
+        (one["step"], *(f"{one['scores'][name]:.4f}" if name in one["scores"] else "-" for name in names))
+        for one in record
+    ]
     return [
         "### During training",
         "",

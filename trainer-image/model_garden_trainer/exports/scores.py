@@ -10,6 +10,7 @@ from model_garden.contract.evaluation import EffectiveEvaluation
 from model_garden.contract.progress import EvaluationEvent, SampleAnswer, SampleEvent
 from model_garden.contract.status import EvaluationStatus, OutputStatus, Progress, Samples
 from model_garden_trainer.evaluation.answered import FILE as EVALUATION
+from model_garden_trainer.evaluation.questions import asking
 from model_garden_trainer.events import Metrics, Report, log, report_warning
 from model_garden_trainer.exports import outputs
 
@@ -37,11 +38,14 @@ def report_evaluation(
 
 
 def during_training(asked: EffectiveEvaluation, metrics: Metrics) -> list[dict[str, Any]]:
-    """The scores of ``everyEvaluations`` by step, named as at the end; TRL's own figures are left out."""
+    """The scores of ``everyEvaluations`` by step, named as at the end; TRL's own figures are left out.
+
+    So are scores of an attempt or a run before that answered other rows, or in another way.
+    """
     names = tuple(f"eval_{metric}" for metric in asked.metrics or ())
     found = []
     for line in metrics.lines():
-        own = line.get("metrics") or {}
+        own = line.get("metrics") or {} if line.get("asking") == asking(asked) else {}
         if scored := {name.removeprefix("eval_"): value for name, value in own.items() if name.startswith(names)}:
             found.append({"step": line["step"], "scores": scored})
     return found
