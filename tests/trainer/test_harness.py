@@ -14,9 +14,11 @@ import pytest
 
 from model_garden.contract.names import CONFIG_ENV
 from model_garden.contract.progress import EvaluationEvent, StageEvent, parse_event, parse_outcome
+from model_garden.contract.status import MAX_SCORES, EvaluationScore
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.evaluation import harness
+from model_garden_trainer.evaluation.evaluate import fitting
 from tests.trainer.preferences import write_rows
 from tests.trainer.workspace import TEXT, Workspace, config
 
@@ -179,8 +181,32 @@ def test_a_trainer_without_the_package_refuses_before_training(workspace: Worksp
 def test_scores_are_read_from_results() -> None:
     found = {"alias": "gsm8k", "exact_match,strict-match": 0.25, "exact_match_stderr,strict-match": 0.01, "acc,none": 1}
     old = {"exact_match,strict-match": 0.125, "acc,none": 0}
-    scores = list(harness.scores_of({"results": {"gsm8k": found}}, {"results": {"gsm8k": old}}))
+    results, before = {"results": {"gsm8k": found}}, {"results": {"gsm8k": old}}
+    scores = list(harness.scores_of(results, before, ["gsm8k"], pytest.fail))
     assert [(one.metric, one.value, one.base_value, one.standard_error) for one in scores] == [
         ("exact_match (strict-match)", 0.25, 0.125, 0.01),
         ("acc", 1, 0, None),
+    ]
+
+
+def test_a_score_that_is_no_number_is_left_out_by_itself() -> None:
+    after = {"results": {"a": {"acc,none": 0.5, "f1,none": float("nan"), "acc_stderr,none": float("nan")}}}
+    before = {"results": {"a": {"acc,none": float("inf"), "f1,none": 1.0}}}
+    told: list[str] = []
+    [score] = harness.scores_of(after, before, ["a"], told.append)
+    assert (score.value, score.base_value, score.standard_error) == (0.5, None, None)
+    assert told == ["evaluation.harnessTasks: the score f1 of a is nan and is left out"]
+
+
+def test_the_status_lists_what_was_asked_for_first_and_a_warning_counts_the_rest() -> None:
+    subjects = {f"mmlu_{number}": {"acc,none": 0.5} for number in range(70)}
+    results = subjects | {"mmlu_law": {"acc,none": 0.6}, "mmlu": {"acc,none": 0.7}}
+    tasks = harness.scores_of({"results": results, "groups": {"mmlu_law": {}}}, None, ["mmlu"], pytest.fail)
+    rows = [EvaluationScore(metric="f1", value=1.0), EvaluationScore(metric="f1", field="total", value=1.0)]
+    events: list[Any] = []
+    listed = fitting([*rows, *tasks], events.append)
+    assert [one.task for one in listed[:4]] == [None, "mmlu", "mmlu_law", "mmlu_0"] and len(listed) == MAX_SCORES
+    assert [event.message for event in events] == [
+        "status.evaluation has room for 64 scores: 9 are in harness.json only",
+        "status.evaluation has room for 64 scores: scores of 1 field(s) are left out; evaluation.jsonl has each answer",
     ]

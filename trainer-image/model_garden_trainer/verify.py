@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.contract.status import MAX_SCORES, EvaluationStatus
+from model_garden.contract.status import EvaluationScore, EvaluationStatus
 from model_garden.contract.time import timestamp
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import Example
@@ -30,7 +30,7 @@ from model_garden_trainer.batches.splits import Data, open_data
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.evaluation import harness
 from model_garden_trainer.evaluation.answering import BaseModel
-from model_garden_trainer.evaluation.evaluate import evaluate
+from model_garden_trainer.evaluation.evaluate import evaluate, fitting
 from model_garden_trainer.events import EventPrinter, Report
 from model_garden_trainer.exports import gguf
 from model_garden_trainer.exports.outputs import Exports
@@ -146,18 +146,19 @@ def _answers(saved: _Saved, model: Any, base: BaseModel) -> dict[str, Any]:
     """What base model and trained model answer: sample rows, and those of an evaluation."""
     found, asked = _samples(saved.data, saved.encoder, model, base), saved.spec.evaluation
     status = EvaluationStatus(scores=[])
+    scored: list[EvaluationScore] = []
     if asked and asked.metrics:
         try:
-            status = evaluate(saved.spec, saved.data, model, base, saved.encoder, saved.output, saved.report)
+            status, scored = evaluate(saved.spec, saved.data, model, base, saved.encoder, saved.output, saved.report)
         except Exception as error:  # the model is saved, and its check does not depend on how it scores
             found["evaluationFailed"] = f"{type(error).__name__}: {error}"
     if asked and asked.harness_tasks:
         try:
-            done = harness.scores(saved.spec, model, base, saved.encoder.tokenizer, saved.output, saved.report)
-            status.scores = [*status.scores, *done][:MAX_SCORES]
+            scored += harness.scores(saved.spec, model, base, saved.encoder.tokenizer, saved.output, saved.report)
         except Exception as error:
             found["harnessFailed"] = f"{type(error).__name__}: {error}"
-    if status.scores:
+    if scored:
+        status.scores = fitting(scored, saved.report)
         status.completion_time = timestamp()
         found["evaluation"] = status.to_dict()
     return found

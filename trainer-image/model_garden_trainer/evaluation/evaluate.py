@@ -45,7 +45,7 @@ class Scored:
 
 def evaluate(
     spec: EffectiveSpec, data: Data, model: Any, base: BaseModel, encoder: Collator, output: Path, report: Report
-) -> EvaluationStatus:
+) -> tuple[EvaluationStatus, list[EvaluationScore]]:
     """Answer and score the rows, and write each of them to ``FILE`` in ``output``.
 
     Args:
@@ -56,6 +56,9 @@ def evaluate(
         encoder: a collator that labels answers.
         output: the output folder.
         report: gets the progress, and a warning if answers were cut.
+
+    Returns:
+        The status without scores, and all scores.
 
     Raises:
         TrainingError: InvalidDataset for a row that cannot be read.
@@ -77,13 +80,27 @@ def evaluate(
             report,
             f"{cut} of {len(rows)} answers were cut at {asked.max_new_tokens} tokens; raise evaluation.maxNewTokens",
         )
-    return EvaluationStatus(
+    status = EvaluationStatus(
         rows=len(rows),
         total_rows=len(rows_of(data)),
         dataset_path=path_of(spec),
-        scores=scores(asked, before, after),
+        scores=[],
         completion_time=timestamp(),
     )
+    return status, scores(asked, before, after)
+
+
+def fitting(found: Sequence[EvaluationScore], report: Report) -> list[EvaluationScore]:
+    """The scores that the status has room for, those of single fields last. Warnings count the others."""
+    ordered = sorted(found, key=lambda one: one.field is not None)
+    left = ordered[MAX_SCORES:]
+    tasks, fields = sum(one.task is not None for one in left), sum(one.field is not None for one in left)
+    if tasks:
+        report_warning(report, f"status.evaluation has room for {MAX_SCORES} scores: {tasks} are in harness.json only")
+    if fields:
+        words = f"scores of {fields} field(s) are left out; evaluation.jsonl has each answer"
+        report_warning(report, f"status.evaluation has room for {MAX_SCORES} scores: {words}")
+    return ordered[:MAX_SCORES]
 
 
 def scores(asked: EffectiveEvaluation, before: Scored | None, after: Scored) -> list[EvaluationScore]:
@@ -98,7 +115,7 @@ def scores(asked: EffectiveEvaluation, before: Scored | None, after: Scored) -> 
             one.model_copy(update={"metric": "json_fields_accuracy", "field": one.metric})
             for one in _pairs(old, fields)
         ]
-    return found[:MAX_SCORES]
+    return found
 
 
 def _pairs(before: Any, after: Any) -> Iterator[EvaluationScore]:

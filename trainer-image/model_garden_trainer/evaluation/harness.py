@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def scores(
         base: gives the base model.
         tokenizer: the model's.
         output: the output folder.
-        report: gets the stage.
+        report: gets the stage, and a warning for each score that is no finite number.
 
     Raises:
         RuntimeError: memory does not suffice for one row.
@@ -91,28 +92,41 @@ def scores(
             before = _results(asked, untrained, tokenizer, "base model", report)
     after = _results(asked, model, tokenizer, "trained model", report)
     content = {"trained": after} | ({"base": before} if before else {})
-    partial = (output / FILE).with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    partial.replace(output / FILE)
-    return list(scores_of(after, before))
+    unfinished = (output / FILE).with_suffix(".partial")
+    unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    unfinished.replace(output / FILE)
+    return list(scores_of(after, before, asked.harness_tasks or (), partial(report_warning, report)))
 
 
-def scores_of(after: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[EvaluationScore]:
-    """The scores in results of ``lm_eval``, whose keys are ``acc,none`` and ``acc_stderr,none``: metric and filter."""
-    for task, found in after["results"].items():
-        old = before["results"][task] if before else {}
+def scores_of(
+    after: Mapping[str, Any], before: Mapping[str, Any] | None, asked: Collection[str], warn: Callable[[str], None]
+) -> Iterator[EvaluationScore]:
+    """The scores in results of ``lm_eval``, whose keys are ``acc,none`` and ``acc_stderr,none``: metric and filter.
+
+    Those of the tasks ``asked`` come first, then those of groups. One that is no finite number is left out and told.
+    """
+    groups = after.get("groups") or {}
+    for task in sorted(after["results"], key=lambda name: (name not in asked, name not in groups)):
+        found, old = after["results"][task], before["results"][task] if before else {}
         for key, value in found.items():
             metric, _, kind = key.partition(",")
             if not kind or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
-            error = found.get(f"{metric}_stderr,{kind}")
+            name = metric if kind == "none" else f"{metric} ({kind})"
+            if not math.isfinite(value):
+                warn(f"evaluation.harnessTasks: the score {name} of {task} is {value} and is left out")
+                continue
             yield EvaluationScore(
                 task=task,
-                metric=metric if kind == "none" else f"{metric} ({kind})",
+                metric=name,
                 value=round(value, 4),
-                base_value=round(old[key], 4) if key in old else None,
-                standard_error=round(error, 4) if isinstance(error, int | float) else None,
+                base_value=_rounded(old.get(key)),
+                standard_error=_rounded(found.get(f"{metric}_stderr,{kind}")),
             )
+
+
+def _rounded(value: Any) -> float | None:
+    return round(value, 4) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _manager(asked: EffectiveEvaluation) -> Any:
