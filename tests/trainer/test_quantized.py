@@ -15,6 +15,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from model_garden.estimate.formulas import quantized
 from model_garden.estimate.model_shape import read_model
+from model_garden_trainer.models import loftq
 from model_garden_trainer.models.lora import layers
 from model_garden_trainer.models.quantized import quantization_config
 from testing.model_configs import LLAMA_3_1_8B, OTHERS, QWEN2_5_VL_7B, QWEN3_VL_4B
@@ -72,3 +73,10 @@ def test_4_bit_layers_are_where_they_should_be_and_merge_into_16_bit(
     loftq = found["loftq"]
     assert loftq["started"] < 0.9 * loftq["rounded"], "the adapters give back a part of what rounding took"
     assert loftq["off"] < 1e-4 < loftq["learned"] and loftq["rank"] == 16, "and are right on the 16-bit base model"
+
+
+def test_a_rank_above_a_side_of_the_layer_still_gives_the_weight() -> None:
+    weight = torch.randn(8, 64)
+    down, up = loftq.halves(weight, 16)
+    assert (down.shape, up.shape) == ((16, 64), (8, 16))
+    assert torch.allclose(up @ down, weight, atol=1e-5)

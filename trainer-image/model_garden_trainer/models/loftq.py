@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from peft.utils.integrations import dequantize_module_weight
+from torch.nn.functional import pad
 
 from model_garden_trainer.models.quantized import LAYERS
 
@@ -35,7 +36,12 @@ def start(adapted: Any, original: Any) -> None:
 
 
 def halves(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A (rank x in) and B (out x rank) whose product B A is nearest to ``weight`` (out x in)."""
+    """A (rank x in) and B (out x rank) whose product B A is nearest to ``weight`` (out x in).
+
+    Where the rank is larger than a side of the weight, the other rows of A and columns of B are 0 and stay so: without
+    them the product can be any weight already.
+    """
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     root = values[:rank].sqrt()
-    return root[:, None] * right[:rank], left[:, :rank] * root
+    spare = rank - len(root)
+    return pad(root[:, None] * right[:rank], (0, 0, 0, spare)), pad(left[:, :rank] * root, (0, spare))
