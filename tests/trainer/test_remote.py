@@ -16,6 +16,8 @@ from model_garden.contract.progress import Outcome, event_line, parse_outcome
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.remote.public import PRIVATE
 from model_garden_trainer import fetched
+from model_garden_trainer.distributed import process_group
+from model_garden_trainer.distributed.process_group import ProcessGroup
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.models import base_adapter, base_model
 from tests.remote.conftest import bucket, s3_endpoint, web
@@ -239,3 +241,23 @@ def test_a_retry_without_a_preflight_reads_the_same_images(
     monkeypatch.setenv("XDG_CACHE_HOME", str(workspace.folder / "cache" / "xdg"))
     assert set(fetched.with_notes(job).fetched or ()) == {"fetchPictures"}
     assert fetched.with_notes(job.model_copy(update={"uid": "uid-2"})).fetched is None, "another job asks the server"
+
+
+@pytest.mark.train
+def test_a_pod_that_fetched_other_rows_to_answer_than_the_first_refuses(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OfSecondPod(ProcessGroup):
+        def share(self, make: Any) -> Any:
+            made = make()
+            return made | {"evaluation.datasetPath": "of the first pod"} if isinstance(made, dict) else made
+
+    monkeypatch.setattr(process_group, "join", lambda _: OfSecondPod())
+    address = "https://example.com/held.jsonl"
+    held = workspace.folder / "held.jsonl"
+    held.write_text(json.dumps({"prompt": "Hi", "completion": "Hello"}))
+    monkeypatch.setenv(FETCHED_ENV, json.dumps({address: [str(held), "of this pod"]}))
+    asked = {"evaluation": {"datasetPath": address, "metrics": ["exact_match"], "maxNewTokens": 1}}
+    with pytest.raises(TrainingError, match=r"spec\.evaluation\.datasetPath: this pod fetched other") as raised:
+        workspace.train(config("job", TEXT, QUICK, {"hyperparameters": {"maxSteps": 1}}, asked))
+    assert raised.value.reason == "InvalidDataset"

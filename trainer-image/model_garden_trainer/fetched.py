@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from model_garden.contract.addresses import is_remote
@@ -175,6 +175,21 @@ def digests(spec: EffectiveSpec) -> dict[str, str]:
     """The digest of what was fetched, by field of the spec."""
     found = _all()
     return {field: found[path][1] for field, path in _addresses(spec).items() if path in found}
+
+
+def refuse_other_than(first: Mapping[str, str], spec: EffectiveSpec) -> None:
+    """See that this pod fetched what the first pod did, whose ``digests`` are ``first``: each fetches for itself.
+
+    Raises:
+        TrainingError: InvalidDataset or InvalidModel, naming the field.
+    """
+    for field, digest in digests(spec).items():
+        if first.get(field, digest) != digest:
+            raise TrainingError(
+                "InvalidModel" if field in ("baseModel", "adapterPath") else "InvalidDataset",
+                f"spec.{field}: this pod fetched other content than the first pod; it changed while the pods fetched "
+                "it, so start the job again",
+            )
 
 
 def _addresses(spec: EffectiveSpec) -> dict[str, str | None]:

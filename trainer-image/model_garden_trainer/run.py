@@ -23,7 +23,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.spec_warnings import spec_warnings
 from model_garden.contract.status import DatasetStatus, EvaluationStatus, OutputStatus, Progress, TrackerStatus
 from model_garden.contract.trainer_config import TrainerConfig, for_record
-from model_garden_trainer import exports, rewards, space
+from model_garden_trainer import exports, fetched, rewards, space
 from model_garden_trainer.batches import selective_loss
 from model_garden_trainer.batches.splits import Data, answers, measure, open_data, unlisted_end
 from model_garden_trainer.distributed import process_group
@@ -96,6 +96,7 @@ def train(
         return _already_finished(finished, config, identity, output, metrics, report)
 
     team = process_group.join(spec.health)
+    fetched.refuse_other_than(team.share(lambda: fetched.digests(spec)), spec)
     if team.share(lambda: identity) != identity:
         raise TrainingError(
             "InvalidDataset",
