@@ -15,6 +15,7 @@ from model_garden.contract.defaults import merge
 from model_garden.contract.progress import CheckpointEvent, EvaluationEvent, ProgressEvent, StageEvent, WarningEvent
 from model_garden.contract.status import EvaluationStatus, Progress
 from model_garden_trainer.errors import Stopped, TrainingError
+from model_garden_trainer.evaluation import evaluate
 from tests.trainer.preferences import assert_a_resumed_run_equals, write_rows
 from tests.trainer.workspace import TEXT, VISION, Told, Workspace, config
 
@@ -197,6 +198,38 @@ def test_a_run_that_is_asked_to_stop_leaves_the_answers_out_and_writes_its_check
     assert len(tokens) == 1 and tokens[0] < 9, "the first batch is cut short, and there is no second"
     warnings = [event.message for event in events if isinstance(event, WarningEvent)]
     assert "step 2: the rows of evaluation are not answered, because the run was asked to stop" in warnings
+
+
+@pytest.mark.train
+def test_long_answers_and_slow_scores_are_no_hang(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from model_garden_trainer.engine.watchdog import Watchdog
+    from model_garden_trainer.evaluation import answering
+
+    beats, generated, scoring, original = 0, [], [], answering.generate
+
+    def beat(self: Watchdog) -> None:
+        nonlocal beats
+        beats += 1
+
+    def generate(*options: Any) -> list[answering.Answer]:
+        before = beats
+        answers = original(*options)
+        generated.append(beats - before)
+        return answers
+
+    def note(event: Any) -> None:
+        if isinstance(event, StageEvent) and "scoring" in str(event.detail) and event.stage == "evaluating":
+            scoring.append(beats)
+
+    monkeypatch.setattr(Watchdog, "beat", beat)
+    monkeypatch.setattr(answering, "generate", generate)
+    monkeypatch.setattr(evaluate, "REPORT_SECONDS", 0.0)
+    write_cities(workspace.folder)
+    asked = ASKED | {"everyEvaluations": 1, "compareBase": False}
+    more = {"validationDatasetPath": "./data/held.jsonl", "evaluation": asked, "hyperparameters": {"maxSteps": 1}}
+    workspace.train(config("job", TEXT, LEARN, more), on_event=note)
+    assert generated[0] >= 64, "one of 64 tokens each"
+    assert len(scoring) == 3 and scoring[0] < scoring[1] < scoring[2], "one of each of two scores"
 
 
 @pytest.mark.train

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from model_garden.contract.progress import StageEvent
+from model_garden.contract.progress import Event, StageEvent
 from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.distributed.process_group import peer_lost
 from model_garden_trainer.engine.context import Run
@@ -80,7 +80,7 @@ class AnsweringCallback(TrainerCallback):
         if failed := next((share for share in gathered if isinstance(share, str)), None):
             raise Unanswered(failed)
         answers = [shares[at % len(shares)][at // len(shares)] for at in range(len(rows))]
-        found = scores(asked, None, scored(asked, rows, answers, "model", run.report, "evaluating"))
+        found = scores(asked, None, scored(asked, rows, answers, "model", self._tell, "evaluating"))
         return {f"eval_{one.metric}": one.value for one in found if one.field is None}
 
     def _answers(self, rows: list[Question], encoder: Collator) -> list[Answer]:
@@ -96,7 +96,7 @@ class AnsweringCallback(TrainerCallback):
                 )
                 largest = -(-len(rows) // team.size)  # the share of the first process
                 together = self._together(found, batch, batches=-(-largest // batch))
-                return listed(together, len(own), "evaluating the model", self._run.report, "evaluating")
+                return listed(together, len(own), "evaluating the model", self._tell, "evaluating")
         finally:
             if hasattr(model, "for_training"):  # Unsloth's generation leaves the model ready for inference
                 model.for_training()
@@ -104,6 +104,8 @@ class AnsweringCallback(TrainerCallback):
 
     def _together(self, answers: Iterator[Answer], size: int, batches: int) -> Iterator[Answer]:
         """The answers of this process. After each batch all processes go on, or none does.
+
+        A fast process so waits for a slow one for no longer than a batch takes, in which it gives no heartbeat.
 
         Raises:
             Stopped: a process was asked to stop.
@@ -114,7 +116,6 @@ class AnsweringCallback(TrainerCallback):
                 batch = list(islice(answers, size))
             except Exception as error:
                 problem = error
-            self._run.watchdog.beat()
             stop, failed = self._run.team.any(self._run.requests.stop, problem is not None)
             if stop:
                 raise Stopped
@@ -125,8 +126,14 @@ class AnsweringCallback(TrainerCallback):
             yield from batch
 
     def _ended(self) -> bool:
-        """Whether answers are no longer wanted."""
+        """Whether answers are no longer wanted. It is asked after each token, which is a heartbeat."""
+        self._run.watchdog.beat()
         return self._run.requests.stop
+
+    def _tell(self, event: Event) -> None:
+        """Report progress, which is a heartbeat."""
+        self._run.watchdog.beat()
+        self._run.report(event)
 
 
 def _words(error: Exception) -> str:
