@@ -10,7 +10,15 @@ import psutil
 import pytest
 
 from model_garden.contract.defaults import effective_spec
-from model_garden.contract.progress import CheckpointEvent, Event, Outcome, ProgressEvent, ResumedEvent, parse_outcome
+from model_garden.contract.progress import (
+    CheckpointEvent,
+    Event,
+    Outcome,
+    ProgressEvent,
+    ResumedEvent,
+    StageEvent,
+    parse_outcome,
+)
 from model_garden.contract.resource import parse_spec
 from model_garden.contract.spec import EffectiveSpec
 from model_garden_trainer.distributed.launch import verdict, world_of
@@ -104,6 +112,20 @@ def test_stop_and_resume_equal_an_unbroken_run_exactly(
     assert figures("broken") == figures("whole")
     one, other = workspace.adapter("whole"), workspace.adapter("broken")
     assert all((one[key] == other[key]).all() for key in one) and one.keys() == other.keys()
+
+
+@pytest.mark.train
+def test_one_process_that_is_asked_to_stop_while_rows_are_answered_stops_all(workspace: Workspace) -> None:
+    asked = {"metrics": ["similarity"], "maxNewTokens": 1000, "batchSize": 1, "everyEvaluations": 1}
+    often = {"hyperparameters": {"maxSteps": 9, "evalSteps": 1}, "validationFraction": 0.5, "evaluation": asked}
+    with workspace.process(config("job", TEXT, QUICK, often), **TWO) as process:
+        until(process, lambda event: isinstance(event, StageEvent) and "evaluating the model" in str(event.detail))
+        second = next(p for p in psutil.Process(process.pid).children() if p.environ().get("RANK") == "1")
+        second.send_signal(signal.SIGTERM)
+        rest = until(process, lambda _: False)
+    assert process.returncode == 143, workspace.said()
+    assert [event.step for event in rest if isinstance(event, CheckpointEvent)] == [1]
+    assert "step 1: the rows of evaluation are not answered" in workspace.said()
 
 
 @pytest.mark.train
