@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,9 @@ from model_garden_trainer.engine.stopping import StopRequests
 from model_garden_trainer.errors import Stopped, TrainingError
 from model_garden_trainer.exports.outputs import tensor_dtypes
 from model_garden_trainer.methods import finished_batches
-from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
+from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config, same, stop_at
 
 pytestmark = pytest.mark.train
-
-
-def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def stop_at(step: int, requests: StopRequests) -> Any:
-    """An observer that asks to stop, as SIGTERM would, once ``step`` was reported."""
-
-    def observe(event: Event) -> None:
-        if isinstance(event, ProgressEvent) and event.progress.step == step:
-            requests.stop = True
-
-    return observe
 
 
 def test_keys_that_no_format_reads_are_a_warning_of_the_run(workspace: Workspace) -> None:
@@ -176,41 +161,6 @@ def test_stop_and_save_ends_early_with_a_usable_model(workspace: Workspace) -> N
     assert outcome.progress is not None and (outcome.progress.step, outcome.progress.total_steps) == (3, 9)
 
 
-@pytest.mark.parametrize(
-    ("drained", "better"),
-    [(False, True), (False, False), (True, True)],
-    ids=["better", "worse", "better, asked while no pod ran"],
-)
-def test_stop_and_save_evaluates_the_step_and_keeps_the_better_weights(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, drained: bool, better: bool
-) -> None:
-    from model_garden_trainer.engine.instrumented import Instrumented
-
-    evaluate = Instrumented.evaluation_loop
-
-    def always_better_or_worse(self: Any, *args: Any, **options: Any) -> Any:
-        output = evaluate(self, *args, **options)
-        output.metrics["eval_loss"] = float(10 - self.state.global_step if better else self.state.global_step)
-        return output
-
-    monkeypatch.setattr(Instrumented, "evaluation_loop", always_better_or_worse)
-    job = config("early", TEXT, QUICK, {"validationFraction": 0.3, "hyperparameters": {"maxSteps": 9, "evalSteps": 3}})
-    requests, last = StopRequests(), 4
-    if drained:
-        with pytest.raises(Stopped):
-            workspace.train(job, requests=requests, on_event=stop_at(3, requests))
-        requests, last = StopRequests(), 5
-
-    def ask(event: Event) -> None:
-        if drained or (isinstance(event, ProgressEvent) and event.progress.step == 3):
-            requests._on_save(signal.SIGUSR1, None)
-
-    outcome, told = workspace.train(job, requests=requests, on_event=ask)
-    assert outcome.output is not None and outcome.stopped_early
-    assert (outcome.output.trained_steps, list(told.eval_losses)) == (last, [last] if drained else [3, last])
-    assert outcome.output.best_step == (last if better else 3)
-
-
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(workspace: Workspace) -> None:
     job = config("cut", TEXT, QUICK, {"hyperparameters": {"maxSteps": 6, "saveSteps": 2}})
     requests = StopRequests()
@@ -263,67 +213,6 @@ def test_a_run_killed_while_it_saved_only_saves(workspace: Workspace, monkeypatc
     outcome, told = workspace.train(job)
     assert told.resumed == [3] and told.losses == {}
     assert outcome.output is not None and outcome.output.trained_steps == 3 and not outcome.stopped_early
-
-
-def test_evaluations_choose_the_model_and_end_training(workspace: Workspace) -> None:
-    part = {
-        "validationFraction": 0.3,
-        "hyperparameters": {
-            "numEpochs": 40, "evalSteps": 1, "earlyStoppingPatience": 2, "learningRate": 0.5, "saveTotalLimit": 1,
-        },
-    }  # fmt: skip
-    outcome, told = workspace.train(config("patient", TEXT, QUICK, part))
-    losses = told.eval_losses
-    best = min(losses, key=lambda step: losses[step])
-    assert max(losses) == best + 2
-    assert outcome.progress is not None and outcome.progress.step < outcome.progress.total_steps
-    assert not outcome.stopped_early  # nobody asked for it
-    from safetensors.torch import load_file
-
-    root = workspace.folder / "models/patient/checkpoints"
-    assert same(workspace.adapter("patient"), load_file(root / f"checkpoint-{best}/adapter_model.safetensors"))
-    made = outcome.output
-    assert made is not None and (made.trained_steps, made.best_step) == (best + 2, best)
-    assert made.best_eval_loss == pytest.approx(losses[best], rel=1e-5)
-    assert workspace.record("patient")["output"]["bestStep"] == best
-    card = (workspace.folder / "models/patient/README.md").read_text()
-    assert "| Quantization | none in training; 32 bit for the answers below |" in card
-    assert f"| Weights | of step {best} of {best + 2}, the lowest validation loss ({losses[best]:.4f}) |" in card
-
-
-@pytest.mark.parametrize("lost", [False, True], ids=["moved", "lost"])
-def test_the_best_checkpoint_is_found_where_the_output_folder_was_moved_to(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, lost: bool
-) -> None:
-    from model_garden_trainer.engine.instrumented import Instrumented
-    from model_garden_trainer.exports import adapter
-
-    evaluate = Instrumented.evaluation_loop
-
-    def worse_at_each_step(self: Any, *args: Any, **options: Any) -> Any:
-        output = evaluate(self, *args, **options)
-        output.metrics["eval_loss"] = float(self.state.global_step)
-        return output
-
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    part = {"validationFraction": 0.3, "hyperparameters": {"maxSteps": 2, "evalSteps": 1}}
-    monkeypatch.setattr(Instrumented, "evaluation_loop", worse_at_each_step)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(adapter, "save", killed)
-        workspace.train(config("a", TEXT, QUICK, part, {"outputDir": "./models/before"}))
-    moved = workspace.folder / "models/after"
-    (workspace.folder / "models/before").rename(moved)
-    if lost:
-        shutil.rmtree(moved / "checkpoints/checkpoint-1")
-    outcome, told = workspace.train(config("a", TEXT, QUICK, part, {"outputDir": "./models/after"}))
-    assert outcome.output is not None
-    assert (outcome.output.best_step, outcome.output.best_eval_loss) == ((None, None) if lost else (1, 1.0))
-    assert [message for message in told.warnings if "lowest validation loss (1.0000) is missing" in message] == (
-        told.warnings if lost else []
-    )
-    assert bool(told.warnings) is lost
 
 
 @pytest.fixture

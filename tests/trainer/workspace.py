@@ -151,6 +151,23 @@ class Workspace:
         return [line for line in map(json.loads, lines) if "samples" not in line]
 
 
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two sets of weights are equal to the last bit."""
+    import torch
+
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def stop_at(step: int, requests: Any) -> Callable[[Event], None]:
+    """An observer that asks to stop, as SIGTERM would, once ``step`` was reported."""
+
+    def observe(event: Event) -> None:
+        if isinstance(event, ProgressEvent) and event.progress.step == step:
+            requests.stop = True
+
+    return observe
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """An empty workspace but for the test data and tiny models, which are linked."""
