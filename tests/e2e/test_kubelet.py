@@ -247,6 +247,7 @@ def test_helm_install_at_its_defaults_and_one_apply_train_a_model_in_the_trainer
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": RESTRICTED}})
     where = f"--kubeconfig={cluster.kubeconfig}"
     run(helm(), "uninstall", "model-garden", f"--namespace={NAMESPACE}", where)
+    cluster.kubectl("delete", "crd", "trainingjobs.model-garden.dev")  # which stays, with its jobs, in each other case
     began = time.monotonic()
 
     def done(what: str) -> None:
