@@ -38,6 +38,12 @@ Name = Annotated[
     typer.Argument(metavar="NAME", help="Job name, or @latest for the newest.", autocompletion=complete_names),
 ]
 File = Annotated[str, typer.Argument(metavar="FILE", help="TrainingJob in YAML or JSON. - reads stdin.")]
+FileOrFlags = Annotated[
+    str | None,
+    typer.Argument(metavar="FILE", help="TrainingJob in YAML or JSON. - reads stdin. Flags override its fields."),
+]
+Kind = Annotated[bool | None, typer.Option("--vision/--text", help="Kind of model. [default: text]")]
+Gpus = Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs per pod. [default: 1]")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the spec, such as hyperparameters.maxSteps=100."),
@@ -78,13 +84,10 @@ data_app.register(app)
 @app.command("submit", rich_help_panel=CLUSTER, cls=ClusterCommand)
 def submit(
     ctx: typer.Context,
-    file: Annotated[
-        str | None,
-        typer.Argument(metavar="FILE", help="TrainingJob in YAML or JSON. - reads stdin. Flags override its fields."),
-    ] = None,
+    file: FileOrFlags = None,
     name: JobName = None,
-    vision: Annotated[bool | None, typer.Option("--vision/--text", help="Kind of model. [default: text]")] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs per pod. [default: 1]")] = None,
+    vision: Kind = None,
+    gpus: Gpus = None,
     sets: Sets = None,
     upload: Annotated[
         bool, typer.Option("--upload", help="Upload the data sets first, from this machine to the data claim.")
@@ -116,12 +119,9 @@ def submit(
 @app.command("estimate", rich_help_panel=CLUSTER, cls=ClusterCommand)
 def estimate(
     ctx: typer.Context,
-    file: Annotated[
-        str | None,
-        typer.Argument(metavar="FILE", help="TrainingJob in YAML or JSON. - reads stdin. Flags override its fields."),
-    ] = None,
-    vision: Annotated[bool | None, typer.Option("--vision/--text", help="Kind of model. [default: text]")] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs per pod. [default: 1]")] = None,
+    file: FileOrFlags = None,
+    vision: Kind = None,
+    gpus: Gpus = None,
     sets: Sets = None,
     model_config: Annotated[
         str | None,

@@ -107,6 +107,15 @@ def _needs(needed: str, name: str) -> Rule:
     )
 
 
+def _each_once(field: str, what: str) -> Rule:
+    return Rule(
+        field,
+        lambda s: len(get(s, field) or ()) > len(set(get(s, field) or ())),
+        f"!({has(field)}) || self.{field}.all(one, self.{field}.exists_one(other, other == one))",
+        f"names a {what} twice; name each once",
+    )
+
+
 def _is_trained_on(spec: Document) -> bool:
     path = get(spec, "evaluation.datasetPath")
     split = get(spec, "evaluation.datasetSplit") or "train"
@@ -131,12 +140,7 @@ EVALUATION_RULES = (
         f"!({has(_TASKS)}) || !{VISION}",
         "is for text models: lm-evaluation-harness would show this one no images; remove it, and use metrics",
     ),
-    Rule(
-        _TASKS,
-        lambda s: len(get(s, _TASKS) or ()) > len(set(get(s, _TASKS) or ())),
-        f"!({has(_TASKS)}) || self.{_TASKS}.all(one, self.{_TASKS}.exists_one(other, other == one))",
-        "names a task twice; name each once",
-    ),
+    _each_once(_TASKS, "task"),
     Rule(
         "evaluation",
         lambda s: get(s, _METRICS) is not None and get(s, "evaluation.datasetPath") is None and not _has_rows(s),
@@ -163,11 +167,5 @@ EVALUATION_RULES = (
         f"!({has('evaluation.everyEvaluations')}) || has(self.validationDatasetPath) || has(self.validationFraction)",
         "counts evaluations of validation rows; set validationDatasetPath or validationFraction, or remove it",
     ),
-    Rule(
-        "evaluation.metrics",
-        lambda s: len(get(s, "evaluation.metrics") or ()) > len(set(get(s, "evaluation.metrics") or ())),
-        f"!({has(_METRICS)}) || self.evaluation.metrics.all(one,"
-        " self.evaluation.metrics.exists_one(other, other == one))",
-        "names a metric twice; name each once",
-    ),
+    _each_once(_METRICS, "metric"),
 )
