@@ -22,14 +22,10 @@ from tests.storage.uploads import (
     blocks,
     files_of,
     names,
-    sample,
     send,
     upload,
     whole,
-    workspace,
 )
-
-__all__ = ["sample", "workspace"]
 
 
 def test_a_data_set_arrives_with_its_images_and_report(workspace: Path, sample: Path) -> None:

@@ -22,14 +22,10 @@ from model_garden.storage.interface import (
 from tests.storage.uploads import (
     files_of,
     names,
-    sample,
     send,
     upload,
     whole,
-    workspace,
 )
-
-__all__ = ["sample", "workspace"]
 
 
 def test_a_broken_off_upload_leaves_nothing(workspace: Path, sample: Path) -> None:

@@ -1,0 +1,3 @@
+from tests.storage.uploads import sample, workspace
+
+__all__ = ["sample", "workspace"]
