@@ -24,6 +24,7 @@ from model_garden.contract.spec_warnings import spec_warnings
 from model_garden.contract.status import DatasetStatus, EvaluationStatus, OutputStatus, Progress, TrackerStatus
 from model_garden.contract.trainer_config import TrainerConfig, for_record
 from model_garden_trainer import exports, fetched, rewards, space
+from model_garden_trainer.atomic_file import write_atomically
 from model_garden_trainer.batches import selective_loss
 from model_garden_trainer.batches.splits import Data, answers, measure, open_data, unlisted_end
 from model_garden_trainer.distributed import process_group
@@ -319,7 +320,7 @@ def _delivered(
         record["output"] = status.to_dict()
         bucket.push(spec, output, json.dumps(record, indent=2), report)
     with outputs.exporting("the run's record could not be written; the adapter is kept"):
-        checkpoints.write_atomically(output / outputs.RECORD, json.dumps(record, indent=2, ensure_ascii=False))
+        write_atomically(output / outputs.RECORD, json.dumps(record, indent=2, ensure_ascii=False))
     return _succeeded(record, progress)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_garden_trainer.atomic_file import write_atomically
 from model_garden_trainer.events import log
 
 SEAL = "complete.json"
@@ -75,21 +76,6 @@ def prune(root: Path, keep: int, best_step: int | None) -> None:
     for folder in folders:
         if folder not in kept:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all, and onto the disk before it is seen."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _problem(folder: Path) -> str | None:

@@ -17,6 +17,7 @@ from model_garden.contract.evaluation import EffectiveEvaluation, EvaluationMetr
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import MAX_SCORES, EvaluationScore, EvaluationStatus, Stage
 from model_garden.contract.time import timestamp
+from model_garden_trainer.atomic_file import write_atomically
 from model_garden_trainer.batches.collator import Collator
 from model_garden_trainer.batches.splits import Data
 from model_garden_trainer.evaluation import json_fields
@@ -172,9 +173,7 @@ def _write(path: Path, rows: Sequence[Question], before: Scored | None, after: S
         if before is not None:
             line |= {"baseAnswer": before.answers[at].text, "baseScores": _rounded(before.values[at])}
         lines.append(json.dumps(line, ensure_ascii=False))
-    partial = path.with_suffix(".partial")
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, "\n".join(lines) + "\n")
 
 
 def _rounded(values: dict[EvaluationMetric, float]) -> dict[EvaluationMetric, float]:

@@ -18,6 +18,7 @@ from typing import Any
 from model_garden.contract.evaluation import EffectiveEvaluation
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.status import EvaluationScore
+from model_garden_trainer.atomic_file import write_atomically
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.hub_retry import patiently
@@ -92,9 +93,7 @@ def scores(
             before = _results(asked, untrained, tokenizer, "base model", report)
     after = _results(asked, model, tokenizer, "trained model", report)
     content = {"trained": after} | ({"base": before} if before else {})
-    unfinished = (output / FILE).with_suffix(".partial")
-    unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    unfinished.replace(output / FILE)
+    write_atomically(output / FILE, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
     return list(scores_of(after, before, asked.harness_tasks or (), partial(report_warning, report)))
 
 
