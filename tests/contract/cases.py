@@ -39,6 +39,22 @@ BROKEN: list[tuple[str, dict[str, Any], str, bool]] = [
         True,
     ),
     (
+        "validation with the split that is trained on",
+        {"validationDatasetPath": BASE["datasetPath"], "datasetSplit": "validation"},
+        "spec.validationDatasetPath",
+        True,
+    ),
+    (
+        "validation with a part of what is trained on",
+        {
+            "datasetPath": "hf://datasets/org/rows",
+            "validationDatasetPath": "hf://datasets/org/rows",
+            "datasetSplit": "train+validation[:90%]",
+        },
+        "spec.validationDatasetPath",
+        True,
+    ),
+    (
         "early stopping without validation",
         {"hyperparameters": {"earlyStoppingPatience": 2}},
         "spec.hyperparameters",

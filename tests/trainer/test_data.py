@@ -11,6 +11,7 @@ from PIL import Image
 
 from model_garden.datasets import open_examples
 from model_garden.datasets.digest import digest_files, digest_pictures
+from model_garden.datasets.mirror import Mirror
 from model_garden_trainer.batches.splits import open_data
 from model_garden_trainer.errors import TrainingError
 from tests.trainer.workspace import TEXT, config
@@ -43,6 +44,36 @@ def test_the_same_data_set_gives_its_validation_split_and_not_the_rows_trained_o
     assert rows(validationDatasetPath="./a") == ["a train", "a validation"]
     with pytest.raises(TrainingError, match="validationFraction"):
         rows(datasetPath="./a/train.jsonl", validationDatasetPath="./a/train.jsonl")
+
+
+@pytest.mark.usefixtures("splits")
+@pytest.mark.parametrize(
+    ("fields", "shared"),
+    [
+        ({"datasetPath": "./a", "validationDatasetPath": "./a/train.jsonl"}, "./a/train.jsonl holds .*a/train.jsonl"),
+        ({"datasetPath": "./a/test.jsonl", "validationDatasetPath": "./linked.jsonl"}, "a/test.jsonl"),
+        ({"datasetPath": "./a", "datasetSplit": "val", "validationDatasetPath": "./a"}, "a/validation.jsonl"),
+    ],
+    ids=["a file of the folder", "a link to the file", "another name of the split"],
+)
+def test_validation_rows_in_a_file_that_is_trained_on_are_refused(fields: dict[str, str], shared: str) -> None:
+    """They would choose the best checkpoint, stop the training and be scored, as rows that the model does not know."""
+    Path("linked.jsonl").symlink_to("a/test.jsonl")
+    with pytest.raises(TrainingError, match=rf"spec.validationDatasetPath: .*{shared}, whose rows") as e:
+        rows(**fields)
+    assert e.value.reason == "InvalidDataset"
+
+
+def test_a_fetched_file_is_the_same_one_in_two_copies(tmp_path: Path) -> None:
+    """A bucket's folder and a file of it are fetched apart."""
+    files = []
+    for copy in ("all", "one"):
+        (tmp_path / copy).mkdir()
+        (tmp_path / copy / "b.jsonl").write_text('{"text": "b"}')
+        place = tmp_path / copy / ("b.jsonl" if copy == "one" else "")
+        mirror = Mirror("s3://bucket/data/", tmp_path / copy)
+        files.append(open_examples(place, vision=False, mirror=mirror).files)
+    assert files == [{"s3://bucket/data/b.jsonl"}] * 2
 
 
 def test_a_picture_that_changes_under_the_same_rows_is_noticed_and_a_copy_is_not(tmp_path: Path) -> None:

@@ -311,7 +311,7 @@ def test_unwanted_answers_of_kto_are_neither_checked_nor_counted(workspace: Work
             {"answerColumn": "truth"},
             "held.jsonl row 1: has no expected answer to compare with; add",
         ),
-        ([turns("Hi", "a")], {"datasetPath": "data/../data/cities.jsonl"}, "whose rows are trained on"),
+        ([turns("Hi", "a")], {"datasetPath": "data/../data/cities.jsonl"}, "whose rows spec.datasetPath trains on"),
     ],
 )
 def test_rows_that_cannot_be_scored_are_named_before_training(

@@ -6,6 +6,8 @@ rule in both forms. To add a rule, add a ``Rule`` to ``RULES`` and a case to tha
 
 from __future__ import annotations
 
+import re
+
 from model_garden.contract import addresses
 from model_garden.contract.adapter_rules import ADAPTER_RULES
 from model_garden.contract.evaluation import EVALUATION_RULES
@@ -60,6 +62,8 @@ def _servers(spec: Document) -> int:
     return len(set(spec.get("reportTo") or ()) - {"tensorboard"})
 
 
+_VALIDATION = "(^|[+ ])(validation|all)($|[+ [])"
+"""Finds the split ``validation`` in a split: one of the Hub's may be several, such as ``train+validation[:90%]``."""
 _VALIDATED = "(has(self.validationDatasetPath) || has(self.validationFraction))"
 
 RULES = (
@@ -87,6 +91,17 @@ RULES = (
         lambda s: "validationDatasetPath" in s and "validationFraction" in s,
         "!(has(self.validationDatasetPath) && has(self.validationFraction))",
         "contradicts validationDatasetPath; give one of them",
+    ),
+    Rule(
+        "validationDatasetPath",
+        lambda s: (
+            s.get("validationDatasetPath") == s.get("datasetPath")
+            and re.search(_VALIDATION, s.get("datasetSplit", "")) is not None
+        ),
+        "!has(self.validationDatasetPath) || !has(self.datasetSplit) || self.validationDatasetPath != self.datasetPath"
+        f" || !self.datasetSplit.matches('{_VALIDATION}')",
+        "is the data set of datasetPath, so its split validation is evaluated on, which datasetSplit trains on; set "
+        "another datasetSplit, or give another data set",
     ),
     Rule(
         "hyperparameters.earlyStoppingPatience",

@@ -116,8 +116,10 @@ class Examples(Sequence[Example]):
 
     @property
     def files(self) -> set[str]:
-        """The files on disk that hold the rows, by their real paths."""
+        """The files that hold the rows, by their real paths; those that were fetched, by their addresses."""
         names = {rows.origin(0).file for rows in self._files if len(rows)}
+        if self._mirror:
+            return {self._mirror.address_of(name) for name in names}
         return {os.path.realpath(name) for name in names if not name.startswith(HUB_DATASET)}
 
     def origin(self, index: int) -> Origin:

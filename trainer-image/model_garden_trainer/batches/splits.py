@@ -92,6 +92,7 @@ def _open_trained(spec: EffectiveSpec, seed: int, warn: Callable[[str], None]) -
     rows, *others = [_open(spec, path, split, warn) for path, split in spec.datasets]
     everything = list(range(len(rows)))
     if others:
+        refuse_trained_files("validationDatasetPath", str(spec.validation_dataset_path), others[0], rows)
         return Data(Subset(rows, everything), Subset(others[0], range(len(others[0]))), (rows, others[0]), bounds)
     if not spec.validation_fraction:
         return Data(Subset(rows, everything), Subset(rows, ()), (rows,), bounds)
@@ -105,6 +106,21 @@ def _open_trained(spec: EffectiveSpec, seed: int, warn: Callable[[str], None]) -
     random.Random(seed).shuffle(everything)
     held, kept = everything[:held_out], everything[held_out:]
     return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,), bounds)
+
+
+def refuse_trained_files(field: str, path: str, rows: Examples, trained: Examples) -> None:
+    """See that rows are not in the files that are trained on, since the model would be measured by what it learned.
+
+    Raises:
+        TrainingError: InvalidDataset, naming the file.
+    """
+    shared = rows.files & trained.files
+    if shared:
+        raise TrainingError(
+            "InvalidDataset",
+            f"spec.{field}: {path} holds {min(shared)}, whose rows spec.datasetPath trains on; keep the rows of each "
+            "field in files of their own, for example in two folders",
+        )
 
 
 def fetch_images(config: TrainerConfig, report: Report, warn: Callable[[str], None] = log) -> None:

@@ -13,7 +13,7 @@ from model_garden.contract.evaluation import EffectiveEvaluation
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.datasets import Example
 from model_garden.datasets.formats.prompts import ANSWERS
-from model_garden_trainer.batches.splits import Data, Subset, check_rows
+from model_garden_trainer.batches.splits import Data, Subset, check_rows, refuse_trained_files
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.evaluation.metrics import METRICS
 
@@ -71,13 +71,7 @@ def check(spec: EffectiveSpec, data: Data) -> None:
         return
     if data.evaluation is not None:
         check_rows(data.evaluation, data.bounds)
-        shared = data.training.rows.files & data.evaluation.rows.files
-        if shared:
-            raise TrainingError(
-                "InvalidDataset",
-                f"spec.evaluation.datasetPath: {path_of(spec)} holds {min(shared)}, whose rows are trained on; "
-                "give other rows",
-            )
+        refuse_trained_files("evaluation.datasetPath", path_of(spec), data.evaluation.rows, data.training.rows)
     questions(spec, data)
 
 
