@@ -49,6 +49,83 @@ def texts(messages: Any) -> list[tuple[str, str]]:
     return [(message.role, "".join(message.parts)) for message in messages]
 
 
+Q1, A1, Q2, A2, B2, S = (
+    turn("user", "Q1"), turn("assistant", "A1"), turn("user", "Q2"), turn("assistant", "A2"), turn("assistant", "B2"),
+    turn("system", "S"),
+)  # fmt: skip
+CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": {"at": "it"}}}]}
+FOUND = turn("tool", "Found.")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "once"),
+    [
+        ("Q1", [Q1, A1, Q2, A2], "Q1 A1 Q2 A2"),
+        ("Q2", [Q1, A1, Q2, A2], "Q1 A1 Q2 A2"),
+        ([Q1], [Q1, A2], "Q1 A2"),
+        ([Q1, A1, Q2], [Q1, A1, Q2, A2], "Q1 A1 Q2 A2"),
+        ([S, Q1], [Q1, A2], "S Q1 A2"),
+        ([Q1], [S, Q1, A2], "S Q1 A2"),
+        ([S, Q1], [S, Q1, A2], "S Q1 A2"),
+        ([S], [Q1, A2], "S Q1 A2"),
+        ([Q1, CALL, FOUND], [Q1, CALL, FOUND, A2], "Q1  Found. A2"),
+        ([Q1], [CALL, FOUND, A2], "Q1  Found. A2"),
+        ([Q1], [A1, Q2, A2], "Q1 A1 Q2 A2"),
+        ([Q1, A1], [Q2, A2], "Q1 A1 Q2 A2"),
+        ([Q1, A1], [Q1, A2], "Q1 A1 Q1 A2"),
+    ],
+)  # fmt: skip
+def test_a_prompt_that_its_answer_repeats_is_read_once(prompt: Any, answer: Any, once: str, tmp_path: Path) -> None:
+    rows: dict[str, Any] = {
+        "dpo": {"prompt": prompt, "chosen": answer, "rejected": [*answer[:-1], B2]},
+        "kto": {"prompt": prompt, "completion": answer, "label": True},
+    }
+    if isinstance(prompt, list):
+        rows["sft"] = {"prompt": prompt, "completion": answer}
+        listed = {"conversations": prompt, "chosen": answer, "rejected": [*answer[:-1], B2]}
+        openai = {"input": {"messages": prompt}, "preferred_output": answer, "non_preferred_output": [*answer[:-1], B2]}
+        for row in (listed, openai):
+            assert " ".join(text for _, text in texts(converted(row, tmp_path).messages)) == once
+    for method, row in rows.items():
+        found = converted(row, tmp_path, method=method)
+        assert " ".join(text for _, text in texts(found.messages)) == once, method
+        assert found.messages[-1].answers
+    if "sft" in rows and prompt == [Q1, A1, Q2]:  # answers in the prompt carry no loss, also where they are repeated
+        assert [message.answers for message in found.messages] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer"),
+    [("Q1", [Q2, A2]), ([Q1], [Q2, A2]), ([Q1, A1, Q2], [Q1, A2]), ([S, Q1], [turn("system", "T"), Q1, A2])],
+    ids=["another question", "as a list", "without a turn of the prompt", "another system prompt"],
+)
+def test_an_answer_that_asks_something_else_than_its_prompt_is_refused(
+    prompt: Any, answer: Any, tmp_path: Path
+) -> None:
+    rows: list[tuple[str, dict[str, Any], str]] = [
+        ("dpo", {"prompt": prompt, "chosen": answer, "rejected": [*answer[:-1], B2]}, "chosen"),
+        ("kto", {"prompt": prompt, "completion": answer, "label": True}, "completion"),
+    ]
+    if isinstance(prompt, list):
+        rows.append(("sft", {"prompt": prompt, "completion": answer}, "completion"))
+    for method, row, column in rows:
+        with pytest.raises(RowError, match=f'^"{column}" begins with the .*; write in "{column}" only') as raised:
+            converted(row, tmp_path, method=method)
+        assert "'Q" in raised.value.reason, "the question that waits for its answer"
+
+
+def test_an_image_of_a_repeated_prompt_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    pictured = {"role": "user", "content": [{"type": "image", "path": "a.png"}, {"type": "text", "text": "Q1"}]}
+    for prompt, answer in (("Q1", [pictured, A1]), ([pictured], [pictured, A1])):
+        row = {"prompt": prompt, "completion": answer, "label": True}
+        found = converted(row, tmp_path, vision=True, method="kto")
+        assert len(found.messages) == 2 and len(found.images) == 1
+    with pytest.raises(RowError, match='"completion" begins with the user turn'):
+        row = {"prompt": [pictured], "completion": [Q1, A1], "label": True}
+        converted(row, tmp_path, vision=True, method="kto")
+
+
 @pytest.mark.parametrize("method", ["dpo", None])
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_every_shape_of_preferences_is_read(row: dict[str, Any], method: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The turns of a row: puts images in place of their marks, and checks the order of the turns."""
+"""The turns of a row: joins a prompt and its answer, puts images in place of their marks, and checks the order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from model_garden.datasets.errors import RowError
+from model_garden.datasets.errors import RowError, shown
 from model_garden.datasets.example import PLAIN, Details, ImageRef, Role
 
 IMAGE_MARK = "<image>"
@@ -35,6 +35,11 @@ class Turn(NamedTuple):
     parts: list[Part]
     details: Details = PLAIN
 
+    @property
+    def text(self) -> str:
+        """Its texts, joined, without white space around them."""
+        return "".join(part for part in self.parts if isinstance(part, str)).strip()
+
     def holding(self, parts: list[Part]) -> Turn:
         """The turn with other parts."""
         return self._replace(parts=parts)
@@ -43,6 +48,52 @@ class Turn(NamedTuple):
 def excluded(turn: Turn) -> Turn:
     """The turn without loss, if it is an answer."""
     return turn._replace(details=replace(turn.details, trained=False)) if turn.role == "assistant" else turn
+
+
+def conversation(prompt: list[Turn], answer: list[Turn], name: str) -> list[Turn]:
+    """The turns of a prompt and of its answer, each once.
+
+    An answer that begins with a question is a conversation of its own. If it holds the prompt, it is the whole one, as
+    in UltraFeedback; the turns of the prompt keep their details, such as that they carry no loss.
+
+    Args:
+        prompt: the turns of the prompt.
+        answer: the turns that follow it, or all turns.
+        name: the column of the answer.
+
+    Raises:
+        RowError: the answer begins with another question than the one that waits for an answer.
+    """
+    if answer[0].role not in ("system", "user"):
+        return prompt + answer
+    (system, asked), (other, said) = _without_system(prompt), _without_system(answer)
+    places = range(len(said) - len(asked) + 1)
+    at = next((at for at in places if all(map(_repeats, said[at:], asked))), None)
+    if at is not None and (not system or not other or _repeats(other[0], system[0])):
+        repeated = [turn._replace(details=first.details) for turn, first in zip(said[at:], asked, strict=False)]
+        return [*(system or other), *said[:at], *repeated, *said[at + len(asked) :]]
+    if prompt[-1].role in ("user", "tool"):
+        raise RowError(
+            f'"{name}" begins with the {answer[0].role} turn {shown(answer[0].text)}, and the prompt ends with the '
+            f"{prompt[-1].role} turn {shown(prompt[-1].text)}, which waits for its answer",
+            f'write in "{name}" only the turns after the prompt, or all turns, those of the prompt as they are there',
+        )
+    return prompt + answer
+
+
+def _without_system(turns: list[Turn]) -> tuple[list[Turn], list[Turn]]:
+    count = int(turns[0].role == "system")
+    return turns[:count], turns[count:]
+
+
+def _repeats(turn: Turn, first: Turn) -> bool:
+    """Whether a turn says what another one did. It may have images that the other lacks, and carry another loss."""
+    images = [part for part in first.parts if not isinstance(part, str)]
+    return (
+        (turn.role, turn.text) == (first.role, first.text)
+        and replace(turn.details, trained=True) == replace(first.details, trained=True)
+        and (not images or images == [part for part in turn.parts if not isinstance(part, str)])
+    )
 
 
 def place_pictures(turns: list[Turn], pictures: list[ImageRef], *, in_front: bool) -> list[Turn]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import Kind
 from model_garden.datasets.formats.base import Format, Row
-from model_garden.datasets.formats.preferences import answer, messages
-from model_garden.datasets.turns import Turn
+from model_garden.datasets.formats.preferences import answer, prompt
+from model_garden.datasets.turns import Turn, conversation
 
 
 def _chosen(row: Row) -> tuple[Kind, list[Turn]]:
@@ -32,18 +32,7 @@ def _turns(row: Row, column: str) -> list[Turn]:
                 'add "prompt", or write "chosen" and "rejected" as conversations that begin with the same turns',
             )
         return found
-    prompt = row.fields["prompt"]
-    if isinstance(prompt, list):
-        return messages(row, "prompt", prompt) + found
-    asked: list[Turn] = [Turn("user", [row.text("prompt")])]
-    whole = len(found) > 1 and _asked(found) == _asked(asked)  # the answer repeats the prompt, as in UltraFeedback
-    return found if whole else asked + found
-
-
-def _asked(turns: list[Turn]) -> str:
-    """The text of the last user turn."""
-    parts = next((turn.parts for turn in reversed(turns) if turn.role == "user"), [])
-    return "".join(part for part in parts if isinstance(part, str)).strip()
+    return conversation(prompt(row), found, column)
 
 
 FORMAT = Format(

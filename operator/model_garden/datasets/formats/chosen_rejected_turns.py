@@ -5,7 +5,7 @@ from __future__ import annotations
 from model_garden.datasets.example import Kind
 from model_garden.datasets.formats.base import Format, Row
 from model_garden.datasets.formats.preferences import answer, messages
-from model_garden.datasets.turns import Turn
+from model_garden.datasets.turns import Turn, conversation
 
 
 def _chosen(row: Row) -> tuple[Kind, list[Turn]]:
@@ -17,7 +17,7 @@ def _rejected(row: Row) -> list[Turn]:
 
 
 def _turns(row: Row, column: str) -> list[Turn]:
-    return messages(row, "conversations", row.fields["conversations"]) + answer(row, column)
+    return conversation(messages(row, "conversations", row.fields["conversations"]), answer(row, column), column)
 
 
 FORMAT = Format(

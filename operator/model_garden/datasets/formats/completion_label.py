@@ -5,17 +5,14 @@ from __future__ import annotations
 from model_garden.datasets.example import Kind
 from model_garden.datasets.formats.base import Format, Row
 from model_garden.datasets.formats.labels import wanted
-from model_garden.datasets.formats.preferences import answer, messages
-from model_garden.datasets.turns import Turn
+from model_garden.datasets.formats.preferences import answer, prompt
+from model_garden.datasets.turns import Turn, conversation
 
 
 def _read(row: Row) -> tuple[Kind, list[Turn]]:
-    prompt, completion = row.fields["prompt"], row.fields["completion"]
-    texts = isinstance(prompt, str) and isinstance(completion, str)
-    asked: list[Turn] = (
-        messages(row, "prompt", prompt) if isinstance(prompt, list) else [Turn("user", [row.text("prompt")])]
-    )
-    return "completion" if texts and not row.vision else "chat", asked + answer(row, "completion")
+    texts = all(isinstance(row.fields[column], str) for column in ("prompt", "completion"))
+    turns = conversation(prompt(row), answer(row, "completion"), "completion")
+    return "completion" if texts and not row.vision else "chat", turns
 
 
 def _label(row: Row) -> bool:

@@ -10,6 +10,16 @@ from model_garden.datasets.formats.base import Row
 from model_garden.datasets.turns import Turn
 
 
+def prompt(row: Row) -> list[Turn]:
+    """The turns of the column ``prompt``: a text, or a list of messages.
+
+    Raises:
+        RowError: it is neither.
+    """
+    value = row.fields["prompt"]
+    return messages(row, "prompt", value) if isinstance(value, list) else [Turn("user", [row.text("prompt")])]
+
+
 def answer(row: Row, column: str) -> list[Turn]:
     """The turns of a column that has an answer: a text, one message, or a list of messages.
 

@@ -7,23 +7,23 @@ from model_garden.datasets.example import Kind
 from model_garden.datasets.formats.base import Format, Row
 from model_garden.datasets.formats.preferences import answer, messages
 from model_garden.datasets.keys import unread
-from model_garden.datasets.turns import Turn
+from model_garden.datasets.turns import Turn, conversation
 
 
 def _preferred(row: Row) -> tuple[Kind, list[Turn]]:
-    return "chat", _prompt(row) + answer(row, "preferred_output")
+    return "chat", _turns(row, "preferred_output")
 
 
 def _not_preferred(row: Row) -> list[Turn]:
-    return _prompt(row) + answer(row, "non_preferred_output")
+    return _turns(row, "non_preferred_output")
 
 
-def _prompt(row: Row) -> list[Turn]:
+def _turns(row: Row, column: str) -> list[Turn]:
     given = row.fields["input"]
     if not isinstance(given, dict) or "messages" not in given:
         raise RowError(f'"input" is {kind_of(given)} without "messages"', 'write it as {"messages": [{"role", …}, …]}')
     row.ignored += [f"input.{key}" for key in unread(given, ("messages",), "row of turns", '"input"')]
-    return messages(row, "input.messages", given["messages"])
+    return conversation(messages(row, "input.messages", given["messages"]), answer(row, column), column)
 
 
 FORMAT = Format(

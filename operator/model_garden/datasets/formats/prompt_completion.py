@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model_garden.datasets.example import Kind
 from model_garden.datasets.formats.base import Format, Row
-from model_garden.datasets.turns import Turn, excluded
+from model_garden.datasets.turns import Turn, conversation, excluded
 
 
 def _read(row: Row) -> tuple[Kind, list[Turn]]:
@@ -16,7 +16,7 @@ def _read(row: Row) -> tuple[Kind, list[Turn]]:
 
 def _turns(row: Row) -> list[Turn]:
     """All turns. As in TRL, the answers in the prompt carry no loss."""
-    return [*map(excluded, row.turns("prompt")), *row.turns("completion")]
+    return conversation([excluded(turn) for turn in row.turns("prompt")], row.turns("completion"), "completion")
 
 
 FORMAT = Format(
