@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 
 from model_garden.datasets.chat_format import ChatFormat
 from model_garden.datasets.errors import RowError
-from model_garden.datasets.example import Example, Message, Role
+from model_garden.datasets.example import Example, ImageRef, Message, Role
 from model_garden.datasets.origin import Origin
 from model_garden.datasets.rendering import Renderer, check_trained, trained_tokens
 
@@ -89,6 +89,40 @@ def test_a_template_that_leaves_reasoning_out_refuses_the_row() -> None:
 def test_white_space_that_a_template_strips_is_no_change() -> None:
     strips = CHATML.replace("m.content", "m.content | trim")
     assert trained(replace(FORMAT, template=strips), chat(("user", "A?"), ("assistant", " B. "))) == ["B.<|e|>"]
+
+
+WRITES_CONTENT = {
+    "as it is": "{{ m.content }}",
+    "trimmed": "{{ m.content | trim }}",
+    "marked": "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|e|>{% endgeneration %}"
+    "{% else %}{{ m.content }}{% endif %}",
+    "part by part": "{% if m.content is string %}{{ m.content }}{% else %}{{ m.content | join }}{% endif %}",
+}
+
+
+@pytest.mark.parametrize("content", WRITES_CONTENT.values(), ids=WRITES_CONTENT)
+def test_a_template_of_texts_trains_the_texts_of_a_model_that_reads_images(content: str) -> None:
+    """It would write the list of a turn's parts as Python does, and the model would learn to answer so."""
+    template = CHATML.replace("{{ m.content }}", content).replace("<|e|><|e|>", "<|e|>")
+    chat_format = replace(FORMAT, template=template, structured=True)
+    assert [answer.removesuffix("<|e|>") for answer in trained(chat_format, chat(*TURNS))] == ["Blue.", "Red."]
+    text = Renderer(chat_format)(chat(*TURNS)).text
+    assert text.startswith("<|s|>user\nA color?<|e|>") and "type" not in text
+
+
+def test_an_image_that_a_template_of_texts_would_write_as_a_list_is_refused() -> None:
+    asked = Message("user", (ImageRef(b""), "A color?"))
+    row = replace(chat(*TURNS), messages=(asked, *chat(*TURNS).messages[1:]))
+    with pytest.raises(RowError, match=r"writes the parts of message 1 \(user\) as a list"):
+        trained(replace(FORMAT, structured=True), row)
+    parts = "{% for part in m.content %}{{ part.text or '<|image|>' }}{% endfor %}"
+    mixed = CHATML.replace(
+        "{{ m.content }}",
+        "{% if m.content is string %}{{ m.content }}{% elif m.role == 'user' %}" + parts + "{% endif %}",
+    )
+    chat_format = replace(FORMAT, template=mixed, structured=True)
+    assert trained(chat_format, row) == ["Blue.<|e|>", "Red.<|e|>"]
+    assert Renderer(chat_format)(row).text.startswith("<|s|>user\n<|image|>A color?<|e|>\n<|s|>assistant\nBlue.")
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])

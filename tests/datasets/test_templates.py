@@ -157,6 +157,20 @@ def check_trained_or_refused(name, row, tmp_path):
         assert bare(text) not in bare("".join(spans))
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        (name, "answers")
+        for name in ("llama3", "llama3_training", "lfm2_training", "qwen2_5", "qwen3_training", "gptoss")
+    ]
+    + [(name, "a call") for name in ("llama3_1", "qwen2_5", "qwen3")],
+)
+def test_a_template_of_a_text_model_trains_the_same_text_on_a_model_that_reads_images(name, row, tmp_path):
+    """Of the parts of a turn, these write a list as Python or as JSON does, or nothing, or they fail."""
+    example, text = rendered(name, row, tmp_path)
+    assert Renderer(replace(chat_format(name), structured=True))(example) == text
+
+
 def test_reasoning_that_an_earlier_turn_loses_is_refused_with_the_ways_out(tmp_path):
     with pytest.raises(RowError) as refused:
         rendered("qwen3", "reasoning of two turns", tmp_path)

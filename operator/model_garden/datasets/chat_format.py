@@ -38,7 +38,8 @@ class ChatFormat:
         end: the end-of-text token; empty if the tokenizer has none.
         stops: the tokens that end generation.
         controls: all special tokens, including those above.
-        structured: whether the template expects a list of parts (text and images) as content.
+        structured: whether the model reads images, so that its template expects lists of parts (text and images) as
+            contents.
     """
 
     template: str | None

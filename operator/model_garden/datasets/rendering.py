@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from model_garden.datasets.errors import RowError, shown
 from model_garden.datasets.example import PLAIN, Example, Message
 from model_garden.datasets.kept import check_kept
 from model_garden.datasets.origin import Origin
-from model_garden.datasets.template_messages import chat_messages
+from model_garden.datasets.template_messages import chat_messages, refuse_lists
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SHOWN = 120
@@ -99,8 +100,22 @@ class Renderer:
         return name
 
     def _trained_whole(self, example: Example) -> Rendered:
+        """The row as the template renders it.
+
+        Of a model that reads images, the contents are lists of parts. Some templates read the contents of all roles,
+        or of some, as text: only turns with images are given as lists then.
+        """
         try:
-            text, spans = self._found(example)
+            return self._rendered(example, structured=self.format.structured)
+        except RowError:
+            if self.format.structured:
+                with suppress(RowError):
+                    return self._rendered(example, structured=False)
+            raise
+
+    def _rendered(self, example: Example, *, structured: bool) -> Rendered:
+        try:
+            text, spans = self._found(example, structured=structured)
         except UnsuitableTemplate as error:
             raise RowError(f"{error}", "change the turn, or use a model or chatTemplate that keeps it") from error
         except Exception as error:  # a template can raise any exception
@@ -110,16 +125,16 @@ class Renderer:
         check_kept(example, text, [text[start:end] for start, end in spans])
         return self._with_ends(text, spans)
 
-    def _found(self, example: Example) -> tuple[str, list[Span]]:
+    def _found(self, example: Example, *, structured: bool) -> tuple[str, list[Span]]:
         """The text of a chat, and the spans of its answers. Some templates read the arguments of calls as text."""
         try:
-            return self._with_spans(example, arguments_as_text=False)
+            return self._with_spans(example, structured=structured, arguments_as_text=False)
         except Exception:  # a template can raise any exception
             if not any(message.details.tool_calls for message in example.messages):
                 raise
-            return self._with_spans(example, arguments_as_text=True)
+            return self._with_spans(example, structured=structured, arguments_as_text=True)
 
-    def _with_spans(self, example: Example, *, arguments_as_text: bool) -> tuple[str, list[Span]]:
+    def _with_spans(self, example: Example, *, structured: bool, arguments_as_text: bool) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template  # a second to load, and no torch
 
         template = self.format.template or ""
@@ -131,15 +146,15 @@ class Renderer:
             [text], _ = render_jinja_template([messages], add_generation_prompt=add_generation_prompt, **options)
             return str(text)
 
-        chat = chat_messages(
-            example, structured=self.format.structured, template=template, arguments_as_text=arguments_as_text
-        )
+        chat = chat_messages(example, structured=structured, template=template, arguments_as_text=arguments_as_text)
         answers = [index for index, message in enumerate(example.messages) if message.role == "assistant"]
         trained = [index for index in answers if example.messages[index].answers]
         if not _GENERATION.search(template):
             text = render(chat)
+            refuse_lists(chat, text)
             return text, answer_spans(render, chat, text, trained)
         [text], [marked] = render_jinja_template([chat], return_assistant_tokens_mask=True, **options)
+        refuse_lists(chat, text)
         excluded = answer_spans(render, chat, text, [index for index in answers if index not in trained])
         pieces = _joined(marked)
         return text, [(a, b) for a, b in pieces if not any(a < end and start < b for start, end in excluded)]
