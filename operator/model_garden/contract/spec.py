@@ -145,7 +145,9 @@ class TrainingJobSpec(ContractModel):
         shapes_weights=False,
     )
     validation_dataset_path: Text | None = declare(
-        "Data set to evaluate on, in the formats of datasetPath.", shapes_weights=True, default_words="none"
+        "Data set to evaluate on, in the formats of datasetPath. It must not hold rows that are trained on.",
+        shapes_weights=True,
+        default_words="none",
     )
     validation_fraction: float | None = declare(
         "Share of the rows to hold out for evaluation.", shapes_weights=True, default_words="none", gt=0, lt=1
