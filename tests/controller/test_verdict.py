@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from model_garden.builders.plan import Step
-from model_garden.contract.status import TrainingJobStatus
 from model_garden.controller.observed import derive_facts
-from model_garden.controller.status import conditions
+from model_garden.controller.status import next_status
 from model_garden.controller.trainer_events import Training
 from model_garden.controller.verdict import Observation, Verdict, awaiting_job_conclusion, judge
 from tests.controller import builders as b
@@ -25,16 +24,17 @@ def verdict(
     step: Step = "train",
     **spec: Any,
 ) -> Verdict:
-    """The verdict at a time, on a job that is stalled since another one."""
+    """The verdict at a time, on a job that was the same at another one."""
     facts = derive_facts(b.resource()["metadata"], job, pods, events)
-    problem = Verdict("Pending", "Missing", "something", stalled=True)
-    before = NEW
-    if stalled is not None:
-        before = TrainingJobStatus(conditions=conditions(NEW, problem, b.at(stalled), job_exists=True))
     plan = replace(b.plan(**spec), step=step)
     if cancelled:
         plan = replace(plan, annotations={"model-garden.dev/cancel": "true"})
-    return judge(Observation(plan, facts, Training(stage="training"), before, b.at(seconds)), missing_seconds=300)
+    before = NEW
+    for second in (seconds,) if stalled is None else (stalled, seconds):
+        seen = Observation(plan, facts, Training(stage="training"), before, b.at(second))
+        found = judge(seen, missing_seconds=300)
+        before = next_status(seen, found)
+    return found
 
 
 QUEUE = {"labels": {"kueue.x-k8s.io/queue-name": "gpus"}}
@@ -174,6 +174,32 @@ def test_time_in_the_queue_does_not_count_against_missing_seconds() -> None:
         found = verdict(b.job(), pod, stalled=stalled, seconds=7210, events=(unmounted,))
         assert (found.phase, found.reason) == ("Starting", "MountFailed")
     assert verdict(b.job(), pod, stalled=7205, seconds=7506, events=(unmounted,)).phase == "Failed"
+
+
+UNBOUND = "{} nodes are available: pod has unbound immediate PersistentVolumeClaims"
+NO_MODELS = 'persistentvolumeclaim "models" not found'
+
+
+@pytest.mark.parametrize(
+    ("looks", "failed"),
+    [
+        (((0, NO_CLAIM), (290, UNBOUND.format("0/1")), (301, UNBOUND.format("0/1"))), None),
+        (((0, NO_CLAIM), (290, NO_MODELS), (301, NO_MODELS)), None),
+        (((0, NO_CLAIM), (290, NO_MODELS), (591, NO_MODELS)), "ClaimNotFound"),
+        (((0, UNBOUND.format("0/1")), (150, UNBOUND.format("0/2")), (301, UNBOUND.format("0/3"))), "ClaimNotBound"),
+        (((0, NO_CLAIM), (10, NO_MODELS), (200, NO_CLAIM), (290, NO_MODELS), (301, NO_CLAIM)), "ClaimNotFound"),
+        (((0, NO_CLAIM), (290, "1 Insufficient nvidia.com/gpu"), (295, NO_CLAIM), (301, NO_CLAIM)), None),
+    ],
+    ids=["another reason", "another claim", "each as long", "a message that changes", "in turns", "it was there"],
+)
+def test_a_job_waits_the_whole_time_for_each_thing_that_is_missing(
+    looks: tuple[tuple[float, str], ...], failed: str | None
+) -> None:
+    before = NEW
+    for seconds, message in looks:
+        before = b.status(b.job(), b.unscheduled(message), before=before, seconds=seconds)
+        assert before.failure is None or seconds == looks[-1][0]
+    assert (before.failure and before.failure.reason) == failed
 
 
 def test_a_refusal_that_is_over_does_not_fail_a_run_between_two_pods() -> None:

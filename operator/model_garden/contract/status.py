@@ -349,6 +349,8 @@ class TrainingJobStatus(Report):
     """State of the job, for people."""
     conditions: list[Condition] | None = None
     """Conditions of the job. Scripts should wait for these, not for the phase."""
+    missing_since: dict[str, str] | None = None
+    """When each thing that is missing was first missed, while the job is stalled. The job waits for each as long."""
     effective_spec: dict[str, Any] | None = None
     """The spec with every default applied."""
     progress: Progress | None = None

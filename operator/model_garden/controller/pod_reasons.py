@@ -22,11 +22,21 @@ PendingKind = Literal[
 
 @dataclass(frozen=True)
 class PendingReason:
-    """Why a pod does not run: the kind, a CamelCase reason for the condition, and a sentence."""
+    """Why a pod does not run: the kind, a CamelCase reason for the condition, and a sentence.
+
+    ``about``: the object that is missing, if one is named. The message cannot tell one problem from another: it may
+    change with each look, as counts of nodes do.
+    """
 
     kind: PendingKind
     reason: str
     message: str
+    about: str = ""
+
+    @property
+    def problem(self) -> str:
+        """What the job waits for, the same at each look."""
+        return f"{self.reason} {self.about}".rstrip()
 
 
 _INSUFFICIENT = re.compile(r"\d+ Insufficient ([\w./-]+)")
@@ -77,7 +87,7 @@ def why_not_running(unscheduled: Object | None, waiting: Object | None, mount_pr
         if missing[1].lower() == "secret":
             kind, fields = "Secret", f"one of {', '.join(_SECRETS)} and spec.podTemplate names"
         why = f"the {kind} {missing[2]!r} does not exist in this namespace; create it ({fields} it)"
-        return PendingReason("Missing", "NotFound", why)
+        return PendingReason("Missing", "NotFound", why, f"{kind} {missing[2]}")
     if problem:
         return PendingReason(
             "Missing", reason if reason in _CONFIG else "MountFailed", f"the pod cannot start: {problem}"
@@ -92,6 +102,7 @@ def _unscheduled(reported: str) -> PendingReason:
             "ClaimNotFound",
             f"the PersistentVolumeClaim {missing[1]!r} does not exist in this namespace; create it, or name another "
             "in spec.storage",
+            missing[1],
         )
     if _UNBOUND.search(reported):
         return PendingReason(
@@ -130,7 +141,7 @@ _MOST_NAMES = 10
 def no_device_claim(kind: str, name: str) -> PendingReason:
     """A ResourceClaim or ResourceClaimTemplate that does not exist."""
     why = f"the {kind} {name!r} does not exist in this namespace; create it, or name another in {_CLAIMS}"
-    return PendingReason("Missing", "NotFound", why)
+    return PendingReason("Missing", "NotFound", why, f"{kind} {name}")
 
 
 def no_device_request(request: str, kind: str, name: str, known: Sequence[str]) -> PendingReason:
@@ -139,7 +150,7 @@ def no_device_request(request: str, kind: str, name: str, known: Sequence[str]) 
         f"the {kind} {name!r} has no request {request!r}, which spec.resources.claims names; name one that it has "
         f"({_some(known)}), or add the request to the {kind}"
     )
-    return PendingReason("Missing", "NotFound", why)
+    return PendingReason("Missing", "NotFound", why, f"{kind} {name} {request}")
 
 
 def no_device_class(name: str, request: str, claim: str, known: Sequence[str] | None = None) -> PendingReason:
@@ -149,7 +160,7 @@ def no_device_class(name: str, request: str, claim: str, known: Sequence[str] | 
         f"the DeviceClass {name!r} does not exist in the cluster{others}; request {request!r} of {claim} names it "
         f"({_CLAIMS}): install the driver that brings the class, or name another class there"
     )
-    return PendingReason("Missing", "NotFound", why)
+    return PendingReason("Missing", "NotFound", why, f"DeviceClass {name}")
 
 
 def no_device(drivers: Sequence[str], request: str, claim: str) -> PendingReason:

@@ -81,6 +81,7 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
     return TrainingJobStatus(
         phase=verdict.phase,
         conditions=conditions(previous, verdict, now, job_exists=job_exists),
+        missing_since=_missing_since(previous, verdict, now),
         effective_spec=_effective_spec(seen, job_exists=job_exists),
         progress=(outcome and outcome.progress) or training.progress,
         history=list(training.history) or None,
@@ -104,6 +105,14 @@ def next_status(seen: Observation, verdict: Verdict, log_tail: Sequence[str] = (
         completion_time=_end(verdict, job_end, now),
         observed_generation=now.generation,
     )
+
+
+def _missing_since(previous: TrainingJobStatus, verdict: Verdict, now: Now) -> dict[str, str] | None:
+    """When each problem was first seen, kept while the job is stalled: of two, now one is reported, now the other."""
+    if not verdict.stalled or verdict.phase in ENDED:
+        return None
+    known = previous.missing_since or {}
+    return ({verdict.problem: now.text()} if verdict.problem else {}) | known or None
 
 
 def _end(verdict: Verdict, job_end: str | None, now: Now) -> str | None:
@@ -276,6 +285,7 @@ def _outline(status: TrainingJobStatus) -> object:
         status.phase,
         [(c.type, c.status, c.reason) for c in status.conditions or ()],
         [(a.pod, a.reason, a.end_time) for a in status.attempts or ()],
+        status.missing_since,
         status.progress is None,
         status.output,
         status.failure,

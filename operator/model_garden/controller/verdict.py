@@ -28,12 +28,16 @@ _PATIENCE: dict[PendingKind, float] = {"Missing": 1, "Refused": 1, "Image": 6}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The phase, a CamelCase reason and a sentence. ``stalled``: the job needs a person to continue."""
+    """The phase, a CamelCase reason and a sentence.
+
+    ``stalled``: the job needs a person to continue. ``problem``: what it waits for and does not wait for without limit.
+    """
 
     phase: Phase
     reason: str
     message: str
     stalled: bool = False
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def _judge(seen: Observation, missing_seconds: float) -> Verdict:
         why = "the job is suspended, so its Job is not created yet; set spec.suspend to false to create the Job"
         return Verdict("Suspended", "Suspended", why)
     if job is None and facts.unserved:
-        return _pending(facts.unserved, None, _pending_for("", seen), missing_seconds)
+        return _pending(facts.unserved, None, "", seen, missing_seconds)
     if job is None:
         return Verdict("Pending", "CreatingJob", "the operator is creating the Job")
     if not job.owned:
@@ -200,7 +204,7 @@ def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
     pod = facts.pending_pod or facts.current
     if pod is None:
         if problem := facts.job.start_problem:
-            return _pending(problem, None, _pending_for(facts.job.created, seen), missing_seconds)
+            return _pending(problem, None, facts.job.created, seen, missing_seconds)
         if last := facts.last_ended:
             assert last.end is not None
             resumes = ", which resumes from the last checkpoint" if training.checkpoint is not None else ""
@@ -220,26 +224,25 @@ def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
             report if not pod.asked_to_stop else f"the trainer was asked to stop early and save the model; {report}",
         )
     if pod.waiting:
-        waited = _pending_for(pod.scheduled or pod.created, seen)
-        return _pending(facts.unserved or pod.waiting, pod.node, waited, missing_seconds)
+        start = pod.scheduled or pod.created
+        return _pending(facts.unserved or pod.waiting, pod.node, start, seen, missing_seconds)
     return Verdict("Starting", "Starting", "the pod is starting")
 
 
-def _pending_for(start: str, seen: Observation) -> timedelta:
-    """How long something has been missing since ``start``. The hours that a pod was queued do not count."""
-    stalled = next((c for c in seen.previous.conditions or () if c.type == "Stalled" and c.status == "True"), None)
-    return seen.now.since(max(start, stalled.last_transition_time)) if stalled else timedelta()
+def _pending(why: PendingReason, node: str | None, start: str, seen: Observation, missing_seconds: float) -> Verdict:
+    """Pending until the pod is scheduled to a node, Starting from then on; Failed after its time for one problem.
 
-
-def _pending(why: PendingReason, node: str | None, waited: timedelta, missing_seconds: float) -> Verdict:
-    """Pending until the pod is scheduled to a node, Starting from then on."""
+    That time counts from ``start`` at the earliest: the hours that a pod was queued do not count.
+    """
     patience = missing_seconds * _PATIENCE.get(why.kind, float("inf"))
-    if waited.total_seconds() > patience:
+    since = (seen.previous.missing_since or {}).get(why.problem)
+    if since and seen.now.since(max(start, since)).total_seconds() > patience:
         return Verdict(
             "Failed", why.reason, f"{why.message}; the operator stopped waiting after {int(patience)} s", stalled=True
         )
     phase: Phase = "Starting" if node or why.kind == "Starting" else "Pending"
-    return Verdict(phase, why.reason, why.message, stalled=why.kind not in ("Capacity", "Starting"))
+    stalled = why.kind not in ("Capacity", "Starting")
+    return Verdict(phase, why.reason, why.message, stalled, why.problem if stalled else None)
 
 
 def _success(facts: Facts, training: Training) -> str:
