@@ -2,9 +2,9 @@
 
 With the argument `preflight` it is a preflight: PREFLIGHT_EXIT_CODE (0), PREFLIGHT_SECONDS (0), MIN_GIB (1) of its
 estimate. Else its environment is STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its
-last step), SILENT (no outcome), ALLOCATE_MIB (0) of memory. It works in its working directory, as the real one: a
-checkpoint in `models/NAME/checkpoint.json`, the wish to stop in `podinfo/annotations`, the outcome in
-`termination-log`.
+last step), SILENT (no outcome), STOP_SECONDS (0) for its last checkpoint, ALLOCATE_MIB (0) of memory. It works in its
+working directory, as the real one: a checkpoint in `models/NAME/checkpoint.json`, the wish to stop in
+`podinfo/annotations`, the outcome in `termination-log`.
 """
 
 import json
@@ -93,6 +93,7 @@ def train(folder: Path) -> None:
                 )
             stopped_early = stop_asked()
     except Stop:
+        time.sleep(float(os.environ.get("STOP_SECONDS", "0")))
         checkpoint.write_text(json.dumps(step))
         report(CheckpointEvent(step=step))
         end(Outcome(result="Stopped", exit_code=143, progress=progress(step), checkpoint_step=step))

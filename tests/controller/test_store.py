@@ -79,6 +79,20 @@ def test_a_pod_that_is_gone_is_kept_until_its_end_is_recorded() -> None:
     assert store.pods(JOB) == []
 
 
+def test_a_pod_that_loses_its_owner_stays_known_until_it_ends() -> None:
+    """After ``kubectl delete job --cascade=orphan`` it trains on, and no other may write beside it."""
+    store, woken = store_with_a_job()
+    store.on_pods(change("ADDED", b.running()), None)
+    orphan = versioned(b.running(), 2)
+    orphan["metadata"] |= {"ownerReferences": [], "labels": {"batch.kubernetes.io/job-name": "receipts-train"}}
+    store.on_pods(change("MODIFIED", orphan), None)
+    assert store.pods(JOB) == [orphan]
+    woken.clear()
+    store.on_pods(change("DELETED", orphan), None)
+    [pod] = store.pods(JOB)
+    assert pod[GONE] and woken.take() == [KEY]
+
+
 def test_a_pod_that_went_while_the_status_was_written_is_kept_for_the_next() -> None:
     store, _ = store_with_a_job()
     for name in ("recorded", "unseen"):

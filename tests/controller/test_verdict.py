@@ -139,10 +139,50 @@ def test_of_several_pods_the_one_that_is_deleted_is_named_and_one_that_has_ended
     assert verdict(b.job(), gone, b.running("receipts-train-3", 90), seconds=300).reason == "Running"
 
 
+def of_an_earlier_training_job(pod: Object) -> Object:
+    return pod | {"metadata": pod["metadata"] | {"creationTimestamp": b.time(-60)}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "seconds", "reason", "words"),
+    [
+        (b.running(), 10, "JobDeleted", "kubectl delete pod receipts-train-1"),
+        (deleted(b.running(), delete_by=130), 10, "JobDeleted", f"until {b.time(130)}"),
+        (deleted(b.running(), delete_by=130), 150, "NodeNotResponding", "force-delete it"),
+        (of_an_earlier_training_job(b.running()), 10, "PreviousJobEnding", "a deleted TrainingJob with the same name"),
+        (deleted(of_an_earlier_training_job(b.running()), delete_by=60), 80, "NodeNotResponding", "force-delete it"),
+        (b.ended(143), 70, "CreatingJob", "creating the Job"),
+    ],
+    ids=["it runs on", "it saves", "its node is lost", "another job's", "another job's on a lost node", "it has ended"],
+)
+def test_without_a_job_the_pod_that_still_runs_is_named(pod: Object, seconds: float, reason: str, words: str) -> None:
+    found = verdict(None, pod, seconds=seconds)
+    assert (found.phase, found.reason) == ("Pending", reason)
+    assert words in found.message
+    if reason != "CreatingJob":
+        assert "pod receipts-train-1" in found.message and "node node-1" in found.message
+
+
+def test_the_pod_of_the_job_itself_is_not_left_behind() -> None:
+    pods = [deleted(b.running(), delete_by=130)]
+    assert derive_facts(b.resource()["metadata"], b.job(), pods).left_behind is None
+    successor = derive_facts(b.resource()["metadata"], b.job(uid="new"), pods).left_behind
+    assert successor and successor.name == "receipts-train-1"
+
+
+def test_a_pod_on_a_lost_node_does_not_hide_the_result_of_a_later_one() -> None:
+    second = b.ended(0, DONE, name="receipts-train-2")
+    second["metadata"]["creationTimestamp"] = b.time(40)
+    after = b.status(b.job("Complete", uid="new"), deleted(b.running(), delete_by=130), second, seconds=400)
+    assert after.phase == "Succeeded"
+    assert after.output == DONE.output
+
+
 @pytest.mark.parametrize(
     ("found", "phase", "reason"),
     [
         (verdict(None, cancelled=True), "Cancelled", "Cancelled"),
+        (verdict(None, b.running(), cancelled=True), "Cancelled", "Cancelled"),
         (verdict(b.job(owner="another"), cancelled=True), "Cancelled", "Cancelled"),
         (verdict(b.job(), b.running(), cancelled=True), "Pending", "Cancelling"),
         (verdict(b.job("Complete"), b.ended(0, DONE), step="preflight", cancelled=True), "Cancelled", "Cancelled"),
@@ -155,6 +195,7 @@ def test_of_several_pods_the_one_that_is_deleted_is_named_and_one_that_has_ended
     ],
     ids=[
         "no Job",
+        "no Job, and a pod that ends",
         "the Job of another",
         "pods that stop",
         "a preflight that has finished",

@@ -26,6 +26,7 @@ ANNOTATION_CANCEL = f"{GROUP}/cancel"
 """Set by a user: ``true`` ends the job, which becomes Cancelled."""
 
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+JOB_NAME = "batch.kubernetes.io/job-name"
 """Set by Kubernetes on each pod of an Indexed Job. The pod of index 0 is the leader of the others."""
 
 KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"

@@ -99,6 +99,8 @@ class Facts:
     workload: Workload | None = None
     unserved: PendingReason | None = None
     """Why the cluster cannot serve the job's claims of devices."""
+    left_behind: PodFacts | None = None
+    """A pod that has not ended, of an earlier Job of that name: a new Job's pod would write beside it."""
 
     @property
     def managed_by_kueue(self) -> bool:
@@ -118,7 +120,8 @@ class Facts:
     @property
     def stopping(self) -> PodFacts | None:
         """The pod that is to be deleted and has not ended; of several the one whose time runs out first."""
-        stopping = [pod for pod in self.pods if pod.node and pod.end is None and pod.delete_by]
+        pods = (*self.pods, self.left_behind) if self.left_behind else self.pods
+        stopping = [pod for pod in pods if pod.node and pod.end is None and pod.delete_by]
         return min(stopping, key=lambda pod: pod.delete_by or "", default=None)
 
     @property
@@ -155,7 +158,7 @@ def derive_facts(
     Args:
         owner: the TrainingJob's metadata; its uid marks its own Job and pods.
         job: the Job of its name.
-        pods: the pods of Jobs of that name: of this Job, and of one before it that was deleted.
+        pods: the pods of Jobs of that name: of this Job, and of those before it that were deleted.
         events: Events about the Job and its pods; only needed for why nothing starts. Those of a Job that are older
             than its newest pod are outdated.
         workload: Kueue's Workload of the Job of that name.
@@ -167,7 +170,10 @@ def derive_facts(
     mine.sort(key=lambda pod: (_created(pod), pod["metadata"]["name"]))
     managed = workload is not None and facts is not None and facts.uid in _owners(workload)
     queued = derive_workload(workload) if workload and managed else None
-    return Facts(facts, tuple(_one_pod(pod, events) for pod in mine), queued)
+    of_earlier_jobs = [pod for pod in pods if not (facts and facts.owned and facts.uid in _owners(pod))]
+    alive = (one for one in (_one_pod(pod, events) for pod in of_earlier_jobs) if one.end is None)
+    left_behind = min(alive, key=lambda pod: pod.created, default=None)
+    return Facts(facts, tuple(_one_pod(pod, events) for pod in mine), queued, left_behind=left_behind)
 
 
 def _created(item: Object) -> str:

@@ -197,6 +197,12 @@ def stopping(pod: str, node: str | None, reported: str | None, delete_by: str) -
     )
 
 
+def left_behind(pod: str, node: str | None, delete_by: str | None) -> str:
+    """A pod of a deleted Job, beside which no new one may write."""
+    until = f"it has until {delete_by} to save a checkpoint" if delete_by else f"to end it: kubectl delete pod {pod}"
+    return f"pod {pod} on node {node or 'unknown'} has ended ({until})"
+
+
 def not_stopped(pod: str, node: str | None, reported: str | None, delete_by: str) -> str:
     """A pod that has passed its deadline: only its node can report that it has ended."""
     return (

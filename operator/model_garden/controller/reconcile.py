@@ -157,7 +157,7 @@ class Reconciler:
             await self._children.propagate_controls(plan, facts)
             return self._children.facts(resource, plan)
         check(plan)
-        if plan.held_back:
+        if plan.held_back or facts.left_behind:  # two pods would write to one folder; the end of that pod wakes
             return facts
         unserved = None if plan.spec.suspend else await why_unserved(self.cluster, plan)
         if unserved and unserved.kind == "Missing":

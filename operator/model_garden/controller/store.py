@@ -200,11 +200,14 @@ def job_keys(training_job: Key) -> list[Key]:
 
 
 def _owning_job(item: Object) -> Key | None:
-    """The Job that owns a Pod or a Workload."""
-    for owner in item["metadata"].get("ownerReferences") or ():
+    """The Job that owns a Pod or a Workload, or owned it: the pod of a Job that was deleted with ``--cascade=orphan``
+    has no owner, and writes on."""
+    metadata = item["metadata"]
+    for owner in metadata.get("ownerReferences") or ():
         if owner["kind"] == "Job":
-            return Key(item["metadata"]["namespace"], owner["name"])
-    return None
+            return Key(metadata["namespace"], owner["name"])
+    name = (metadata.get("labels") or {}).get(names.JOB_NAME)
+    return Key(metadata["namespace"], name) if name and not metadata.get("ownerReferences") else None
 
 
 def _newer(item: Object, known: Object | None) -> bool:

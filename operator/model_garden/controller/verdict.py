@@ -12,7 +12,7 @@ from model_garden.contract.reasons import NO_RETRY, WORKER_LOST, reason_of_exit_
 from model_garden.contract.status import Failure, Phase, TrainingJobStatus
 from model_garden.contract.time import timestamp
 from model_garden.controller import kueue, pod_reasons
-from model_garden.controller.observed import End, Facts, JobFacts
+from model_garden.controller.observed import End, Facts, JobFacts, PodFacts
 from model_garden.controller.pod_reasons import PendingKind, PendingReason
 from model_garden.controller.trainer_events import Training
 from model_garden.controller.usage import Price
@@ -94,11 +94,13 @@ def judge(seen: Observation, missing_seconds: float) -> Verdict:
         missing_seconds: how long a job waits for something that is missing before it fails.
     """
     verdict = _judge(seen, missing_seconds)
-    if not seen.plan.cancelled or verdict.phase in ENDED or verdict.reason == "NodeNotResponding":
+    if not seen.plan.cancelled or verdict.phase in ENDED:
         return verdict
     job = seen.facts.job
     if job is None or not job.owned or job.finished:  # a preflight that has finished leaves nothing to stop
         return Verdict("Cancelled", "Cancelled", f"the job was canceled (annotation {names.ANNOTATION_CANCEL})")
+    if verdict.reason == "NodeNotResponding":
+        return verdict
     return Verdict(seen.previous.phase or "Pending", "Cancelling", "the job is being canceled; its pods are stopping")
 
 
@@ -108,12 +110,14 @@ def _judge(seen: Observation, missing_seconds: float) -> Verdict:
     if job is None and plan.held_back:
         why = "the job is suspended, so its Job is not created yet; set spec.suspend to false to create the Job"
         return Verdict("Suspended", "Suspended", why)
+    if job is None and facts.left_behind:
+        return _not_stopped(facts, seen.now) or _before_the_next_job(facts, facts.left_behind)
     if job is None and facts.unserved:
         return _pending(facts.unserved, None, "", seen, missing_seconds)
     if job is None:
         return Verdict("Pending", "CreatingJob", "the operator is creating the Job")
     if not job.owned:
-        return _name_taken(plan, job)
+        return _name_taken(plan, job, facts, seen.now)
     if job.complete and plan.step == "preflight":
         why = "the preflight succeeded; the operator is creating the training Job"
         return Verdict("Pending", "PreflightSucceeded", why)
@@ -134,10 +138,19 @@ def _judge(seen: Observation, missing_seconds: float) -> Verdict:
     return verdict
 
 
-def _name_taken(plan: Plan, job: JobFacts) -> Verdict:
+def _before_the_next_job(facts: Facts, pod: PodFacts) -> Verdict:
+    """The verdict on a job whose Job is to be created once the pod of an earlier one has ended."""
+    runs = pod_reasons.left_behind(pod.name, pod.node, pod.delete_by)
+    if pod.uid in (mine.uid for mine in facts.pods):
+        return Verdict("Pending", "JobDeleted", f"the Job was deleted; a new Job will resume training once {runs}")
+    why = f"the job waits until {runs}: the pod belongs to a deleted TrainingJob with the same name"
+    return Verdict("Pending", "PreviousJobEnding", why)
+
+
+def _name_taken(plan: Plan, job: JobFacts, facts: Facts, now: Now) -> Verdict:
     if job.other_owner == f"{names.KIND} {plan.name}":
         why = f"the job waits: the Job {job.name} of a deleted TrainingJob with the same name still exists"
-        return Verdict("Pending", "PreviousJobEnding", why)
+        return _not_stopped(facts, now) or Verdict("Pending", "PreviousJobEnding", why)
     owner = f"belongs to {job.other_owner}" if job.other_owner else "has no owner"
     fix = "delete that Job, or create the TrainingJob under another name"
     return Verdict("Pending", "JobNameTaken", f"another Job is named {job.name} and {owner}; {fix}", stalled=True)
@@ -258,7 +271,10 @@ def _success(facts: Facts, training: Training) -> str:
 def last_outcome(facts: Facts) -> Outcome | None:
     """The outcome of the newest pod that ended; None while another one runs."""
     last = facts.last_ended
-    if last is None or last.end is None or (facts.current and facts.current.started):
+    if last is None or last.end is None:
+        return None
+    current = facts.current
+    if current and current.started and current.created >= last.created:  # an older one is on a lost node
         return None
     return last.end.outcome
 
