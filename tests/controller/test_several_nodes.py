@@ -135,8 +135,8 @@ def test_pods_that_only_followed_do_not_use_up_the_retries() -> None:
     followed = [of(0, b.ended(8, FOLLOWED, f"one-{n}")) for n in range(3)]
     killed = of(1, b.ended(137, name="two"))
     plan = b.plan(numNodes=2, backoffLimit=1)
-    assert not awaiting_job_conclusion(plan, facts(b.job(), *followed, killed))
-    assert awaiting_job_conclusion(plan, facts(b.job(), *followed, killed, of(1, b.ended(137, name="three"))))
+    assert not awaiting_job_conclusion(plan, facts(b.job(), *followed, killed), b.at(70))
+    assert awaiting_job_conclusion(plan, facts(b.job(), *followed, killed, of(1, b.ended(137, name="three"))), b.at(70))
 
 
 def test_a_healthy_worker_is_no_attempt() -> None:

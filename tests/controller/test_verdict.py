@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from model_garden.builders.plan import Step
-from model_garden.controller.observed import derive_facts
+from model_garden.controller.observed import derive_facts, trim_pod
 from model_garden.controller.status import next_status
 from model_garden.controller.trainer_events import Training
 from model_garden.controller.verdict import Observation, Verdict, awaiting_job_conclusion, judge
@@ -264,5 +264,34 @@ def test_a_refusal_that_is_over_does_not_fail_a_run_between_two_pods() -> None:
 )
 def test_between_the_last_pods_end_and_the_jobs_no_status_is_written(pod: Object, spec: Object, ending: bool) -> None:
     facts = derive_facts(b.resource()["metadata"], b.job(), [pod])
-    assert awaiting_job_conclusion(b.plan(**spec), facts) is ending
-    assert not awaiting_job_conclusion(b.plan(**spec), derive_facts(b.resource()["metadata"], b.job("Complete"), [pod]))
+    assert awaiting_job_conclusion(b.plan(**spec), facts, b.at(70)) is ending
+    over = derive_facts(b.resource()["metadata"], b.job("Complete"), [pod])
+    assert not awaiting_job_conclusion(b.plan(**spec), over, b.at(70))
+
+
+def held_open(pod: Object) -> Object:
+    """The pod, kept alive by a sidecar, as the operator keeps it in memory."""
+    proxy = {"name": "istio-proxy", "state": {"running": {"startedAt": b.time(4)}}}
+    containers = [*pod["status"]["containerStatuses"], proxy]
+    return trim_pod(pod | {"status": pod["status"] | {"phase": "Running", "containerStatuses": containers}})
+
+
+@pytest.mark.parametrize("pod", [b.ended(0, DONE), b.ended(1)])
+def test_a_pod_that_a_sidecar_keeps_from_ending_is_told_with_the_fix(pod: Object) -> None:
+    """The trainer ended at second 65. A sidecar that ends by itself has time for that."""
+    sidecar = held_open(pod)
+    assert verdict(b.job(), sidecar, seconds=90).reason != "PodNotEnding"
+    found = verdict(b.job(), sidecar, seconds=96)
+    assert (found.phase, found.reason, found.stalled) == ("Running", "PodNotEnding", True)
+    for words in ("pod receipts-train-1", "istio-proxy", 'sidecar.istio.io/inject: "false"', "native sidecars"):
+        assert words in found.message
+    assert verdict(b.job(), trim_pod(pod), seconds=96).reason != "PodNotEnding", "a pod without one"
+    assert verdict(b.job(), sidecar, b.running("receipts-train-2", 90), seconds=96).reason == "Running"
+
+
+def test_the_status_of_a_pod_that_cannot_end_is_written_with_the_result() -> None:
+    sidecar = held_open(b.ended(0, DONE))
+    facts = derive_facts(b.resource()["metadata"], b.job(), [sidecar])
+    assert awaiting_job_conclusion(b.plan(), facts, b.at(90))
+    assert not awaiting_job_conclusion(b.plan(), facts, b.at(96))
+    assert b.status(b.job(), sidecar, seconds=96).output == DONE.output

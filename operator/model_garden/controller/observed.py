@@ -54,6 +54,8 @@ class PodFacts:
     """Since when its node does not answer, as Kubernetes has noticed."""
     gone: bool = False
     """It no longer exists: this is its last state that was seen."""
+    holding: tuple[str, ...] = ()
+    """The containers that have not ended though its trainer has, so that the pod cannot end."""
     index: int = 0
     """Its index among the pods of several nodes. Pod 0 leads: it reports the progress and the outcome."""
 
@@ -228,8 +230,17 @@ def _one_pod(pod: Object, events: Sequence[Object]) -> PodFacts:
         delete_reason=(condition(pod, "DisruptionTarget") or {}).get("message"),
         node_lost=_node_lost(pod) if end is None else None,
         gone=GONE in pod,
+        holding=_holding(pod) if end else (),
         index=int((metadata.get("annotations") or {}).get(names.COMPLETION_INDEX) or 0),
     )
+
+
+def _holding(pod: Object) -> tuple[str, ...]:
+    """The containers that have not ended, of a pod whose trainer has. A native sidecar ends by itself then."""
+    status = pod.get("status") or {}
+    if GONE in pod or status.get("phase") in ("Succeeded", "Failed"):
+        return ()
+    return tuple(c["name"] for c in status.get("containerStatuses") or () if "terminated" not in (c.get("state") or {}))
 
 
 def _node_lost(pod: Object) -> str | None:
@@ -358,7 +369,7 @@ def trim_pod(pod: Object) -> Object:
     statuses = [
         {"name": c["name"], "state": c.get("state") or {}}
         for c in status.get("containerStatuses") or ()
-        if c["name"] == names.TRAINER_CONTAINER
+        if c["name"] == names.TRAINER_CONTAINER or "terminated" not in (c.get("state") or {})
     ]
     kept = {key: status[key] for key in ("phase", "reason", "message", "conditions") if key in status}
     return {

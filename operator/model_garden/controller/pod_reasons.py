@@ -197,6 +197,16 @@ def stopping(pod: str, node: str | None, reported: str | None, delete_by: str) -
     )
 
 
+def not_ending(pod: str, exit_code: int | None, containers: Sequence[str]) -> str:
+    """A pod whose trainer has ended, and whose injected sidecars have not."""
+    return (
+        f"the trainer ended with exit code {exit_code}, but pod {pod} cannot end, and the Job neither, before these "
+        f"containers of it: {', '.join(containers)}. If they were injected, keep them out (Istio: the annotation "
+        'sidecar.istio.io/inject: "false" in spec.podTemplate.annotations) or inject them as native sidecars, and run '
+        "the job again. This job ends as soon as they do"
+    )
+
+
 def left_behind(pod: str, node: str | None, delete_by: str | None) -> str:
     """A pod of a deleted Job, beside which no new one may write."""
     until = f"it has until {delete_by} to save a checkpoint" if delete_by else f"to end it: kubectl delete pod {pod}"

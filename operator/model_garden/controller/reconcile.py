@@ -129,7 +129,7 @@ class Reconciler:
         facts = await self._act(resource, plan, status, now)
         if facts is None:
             return None
-        if self._logs_are_behind(plan, facts, status) or awaiting_job_conclusion(plan, facts):
+        if self._logs_are_behind(plan, facts, status) or awaiting_job_conclusion(plan, facts, now):
             return 1.0  # the end of the log, or of the Job, wakes the TrainingJob; a lost node sends neither
         pause = _UNSERVED_SECONDS if facts.unserved else _until_events(facts, now)
         if facts.job and pause and pause > FIRST_EVENTS_SECONDS:

@@ -22,6 +22,9 @@ ENDED: tuple[Phase, ...] = ("Succeeded", "Failed", "Cancelled")
 _NODE_RESPONSE_TIME = timedelta(seconds=15)
 """How long after its deadline the end of a deleted pod may take to arrive. Then its node counts as lost."""
 
+_HOLDING_TIME = timedelta(seconds=30)
+"""How long other containers of a pod may take to end after its trainer."""
+
 _PATIENCE: dict[PendingKind, float] = {"Missing": 1, "Refused": 1, "Image": 6}
 """The time a pod may be pending, in multiples of ``missing_seconds``. A registry gets longer; capacity has no limit."""
 
@@ -216,6 +219,8 @@ def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
     assert facts.job is not None
     pod = facts.pending_pod or facts.current
     if pod is None:
+        if not_ending := _not_ending(facts, seen.now):
+            return not_ending
         if problem := facts.job.start_problem:
             return _pending(problem, None, facts.job.created, seen, missing_seconds)
         if last := facts.last_ended:
@@ -240,6 +245,17 @@ def _unfinished(seen: Observation, missing_seconds: float) -> Verdict:
         start = pod.scheduled or pod.created
         return _pending(facts.unserved or pod.waiting, pod.node, start, seen, missing_seconds)
     return Verdict("Starting", "Starting", "the pod is starting")
+
+
+def _not_ending(facts: Facts, now: Now) -> Verdict | None:
+    """The verdict on a job whose last pod cannot end, since other containers run in it; None for any other."""
+    pod = facts.last_ended
+    if facts.current or pod is None or pod.end is None or pod.end.time is None or not pod.holding:
+        return None
+    if now.since(pod.end.time) < _HOLDING_TIME:
+        return None
+    why = pod_reasons.not_ending(pod.name, pod.end.exit_code, pod.holding)
+    return Verdict("Running", "PodNotEnding", why, stalled=True)
 
 
 def _pending(why: PendingReason, node: str | None, start: str, seen: Observation, missing_seconds: float) -> Verdict:
@@ -310,10 +326,12 @@ def _describe(end: End) -> str:
     return f"{end.reason}: {end.message}" if end.message else end.reason
 
 
-def awaiting_job_conclusion(plan: Plan, facts: Facts) -> bool:
+def awaiting_job_conclusion(plan: Plan, facts: Facts, now: Now) -> bool:
     """Whether a pod ended in a way that ends the Job, and the Job does not show it yet. Then no status is written."""
     job, last = facts.job, facts.failed_pod
     if job is None or job.finished or job.suspended or facts.current or last is None or last.end is None:
+        return False
+    if _not_ending(facts, now):
         return False
     if last.end.exit_code == 0 or last.end.exit_code in NO_RETRY:
         return True
