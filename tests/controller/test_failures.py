@@ -144,6 +144,27 @@ def test_what_kubernetes_refuses_in_the_pod_is_invalid_too(harness: OperatorHarn
     assert harness.job("odd") is None
 
 
+def test_a_policy_that_refuses_the_job_is_told_and_the_job_runs_once_it_is_gone(harness: OperatorHarness) -> None:
+    group, name = "admissionregistration.k8s.io/v1", {"name": "no-policed-jobs"}
+    rule = {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}
+    validation = {"expression": "!object.metadata.name.startsWith('policed')", "message": "not in office hours"}
+    policy = {"matchConstraints": {"resourceRules": [rule]}, "validations": [validation]}
+    binding = {"policyName": name["name"], "validationActions": ["Deny"]}
+    harness.cluster.apply(
+        {"apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": name, "spec": policy},
+        {"apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": name, "spec": binding},
+    )
+    attempt = ("create", "job", "policed", "--image=i", "--dry-run=server", "-n", harness.namespace)
+    try:
+        harness.cluster.until(lambda: "office hours" in harness.cluster.try_kubectl(*attempt).stderr, "the policy acts")
+        harness.submit("policed", {"STEPS": 1})
+        status = harness.until("policed", "Pending", reason="JobRefused")
+        assert "not in office hours" in condition(status, "Stalled")["message"]
+    finally:
+        harness.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name["name"])
+    harness.until("policed", "Succeeded")
+
+
 def test_a_job_of_another_owner_is_not_changed(harness: OperatorHarness) -> None:
     container = {"name": "c", "image": "i", "command": ["true"]}
     template = {"spec": {"restartPolicy": "Never", "containers": [container]}}

@@ -28,7 +28,7 @@ class ClusterError(Exception):
         reason: Kubernetes' word for it (``NotFound``, ``AlreadyExists``, ``Invalid``, …), ``Unreachable`` or
             ``NotConfigured``.
         message: the API server's sentence.
-        causes: the fields that are wrong; empty unless the request was ``Invalid``.
+        causes: the fields that are wrong, or the rule of a policy, which names no field; empty for most refusals.
         retry_after: seconds the server asked to wait, None if it did not.
     """
 

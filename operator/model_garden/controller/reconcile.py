@@ -171,7 +171,7 @@ class Reconciler:
         """Create the Job, or return the existing Job of its name. None too if the TrainingJob has changed meanwhile.
 
         Raises:
-            InvalidResource: when the API server refuses the Job as invalid.
+            InvalidResource: when the API server finds fields of the Job invalid.
             ClusterError: for any other refusal, after it was written to the status.
         """
         try:
@@ -182,7 +182,7 @@ class Reconciler:
                 await self._writer.write(resource, status, present)
             existing = await self._children.create(plan)
         except ClusterError as error:
-            if error.status in (400, 422):
+            if error.status == 422 and any(cause.field for cause in error.causes):  # a policy names none
                 raise InvalidResource([f"the Job is refused: {problem}" for problem in error.problems()]) from error
             if not error.retryable:
                 verdict = Verdict("Pending", "JobRefused", f"the Job cannot be created: {error}", stalled=True)
