@@ -91,9 +91,10 @@ class Talker:
 
     def _load(self) -> tuple[Any, Any]:
         from peft import PeftModel
-        from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+        from transformers import AutoConfig
 
         from model_garden.families import reads_images
+        from model_garden_trainer.models import tokenizer
         from model_garden_trainer.models.repairs import repair
 
         base = self._base() if self._has_adapter else str(self._folder)
@@ -104,7 +105,7 @@ class Talker:
         model = _model_class(sees=sees).from_pretrained(base, revision=revision, **_options())
         if self._has_adapter:
             model = PeftModel.from_pretrained(model, self._folder)
-        return model.eval(), (AutoProcessor if sees else AutoTokenizer).from_pretrained(self._folder)
+        return model.eval(), tokenizer.load(self._folder, images=sees)
 
     def _base(self) -> str:
         """Where the base model is.

@@ -102,10 +102,10 @@ def modelfile(gguf: str, projector: str | None, tokenizer: Any) -> str:
 def write(output: Path, made: Exports, model: Path) -> None:
     """Write the Modelfile of a GGUF file into ``output``, with the chat template of the model folder ``model``."""
     assert made.gguf
-    from transformers import AutoTokenizer
+    from model_garden_trainer.models import tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
-    text = modelfile(made.gguf.name, made.projector.name if made.projector else None, tokenizer)
+    loaded = tokenizer.load(model, images=False)
+    text = modelfile(made.gguf.name, made.projector.name if made.projector else None, loaded)
     (output / FILE).write_text(text, encoding="utf-8")
 
 

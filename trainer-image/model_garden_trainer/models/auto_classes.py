@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from model_garden.contract.spec import EffectiveSpec
 from model_garden.datasets.model_files import read_json
 from model_garden.families import reads_images
 from model_garden_trainer.batches.collator import Collator
+from model_garden_trainer.models import tokenizer
 from model_garden_trainer.models.repairs import repair
 
 
@@ -31,10 +32,9 @@ def collator(spec: EffectiveSpec, model: Path, output: Path | None = None) -> Co
         model: the folder of the model.
         output: the folder that the tokenizer or processor is read from, if it is another.
     """
-    auto = AutoProcessor if _reads_images(spec, model) else AutoTokenizer
     min_pixels, max_pixels = spec.pixel_bounds
     return Collator(
-        auto.from_pretrained(output or model, local_files_only=True),
+        tokenizer.load(output or model, images=_reads_images(spec, model)),
         vision=bool(spec.vision),
         train_on=spec.train_on,
         selective_loss=spec.selective_loss,

@@ -190,6 +190,9 @@ def carry_processor_files(base: Path, output: Path, template: str | None = None)
     if template and (text := read_template(base, template)):
         (output / FILE).write_text(text, encoding="utf-8")
     _name_processor(base, output)
+    from model_garden_trainer.models import tokenizer
+
+    tokenizer.settle(output)
 
 
 def _name_processor(base: Path, output: Path) -> None:
