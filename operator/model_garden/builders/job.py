@@ -8,7 +8,7 @@ from model_garden.builders.settings import Settings
 from model_garden.contract import names
 from model_garden.contract.addresses import HUB_DATASET
 from model_garden.contract.reasons import NO_RETRY, WORKER_LOST
-from model_garden.contract.spec import EffectiveSpec, is_on_hub
+from model_garden.contract.spec import ACCEPTED, EffectiveSpec, is_on_hub
 from model_garden.contract.trainer_config import TrainerConfig
 
 GRACE_SECONDS = 120
@@ -203,7 +203,8 @@ def _environment(plan: Plan, settings: Settings, given: list[Object]) -> list[Ob
         reference = {"name": secret.name, "key": secret.key}
         result.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
     fetched = plan.fetched if plan.step == "train" else None
-    config = TrainerConfig(name=plan.name, spec=plan.spec, fetched=fetched, uid=plan.uid or None)
+    fields = {"name": plan.name, "spec": plan.spec, "fetched": fetched, "uid": plan.uid or None}
+    config = TrainerConfig.model_validate(fields, context=ACCEPTED)  # the plan is checked already
     text = config.model_dump_json(by_alias=True, exclude_none=True)
     result.append({"name": names.CONFIG_ENV, "value": _literal(text)})
     return result

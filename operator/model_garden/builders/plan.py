@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from model_garden.builders.resources import resource_problems
 from model_garden.builders.settings import Settings
 from model_garden.contract import defaults, names
 from model_garden.contract.addresses import HUB_DATASET
+from model_garden.contract.crd import MUTABLE
 from model_garden.contract.options import Storage
 from model_garden.contract.pod import LocalObjectReference, PodTemplate
 from model_garden.contract.resource import InvalidResource, parse_spec
-from model_garden.contract.spec import EffectiveSpec, TrainingJobSpec, outside_workspace
+from model_garden.contract.spec import ACCEPTED, EffectiveSpec, TrainingJobSpec, outside_workspace
 
 Object = dict[str, Any]
 
@@ -84,7 +87,26 @@ def plan(resource: Object, settings: Settings) -> Plan:
     metadata = resource["metadata"]
     given = parse_spec(resource.get("spec"))
     named = {"name": metadata["name"], "namespace": metadata["namespace"]}
-    spec = defaults.effective_spec(_with_settings(given, settings), **named)
+    return _plan(resource, defaults.effective_spec(_with_settings(given, settings), **named))
+
+
+def accepted_plan(resource: Object) -> Plan | None:
+    """The plan of a TrainingJob whose spec an earlier operator accepted, from ``status.effectiveSpec``.
+
+    None if that is not there, or has a field that this operator does not know.
+    """
+    accepted: Object = (resource.get("status") or {}).get("effectiveSpec") or {}
+    changeable = {key: resource["spec"][key] for key in MUTABLE if key in resource["spec"]}
+    kept = {key: value for key, value in accepted.items() if key not in MUTABLE}
+    try:
+        spec = EffectiveSpec.model_validate({"suspend": False} | kept | changeable, context=ACCEPTED)
+    except ValidationError:
+        return None
+    return _plan(resource, spec)
+
+
+def _plan(resource: Object, spec: EffectiveSpec) -> Plan:
+    metadata = resource["metadata"]
     return Plan(
         name=metadata["name"],
         namespace=metadata["namespace"],

@@ -14,7 +14,7 @@ import posixpath
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, StringConstraints, model_validator
+from pydantic import AfterValidator, StringConstraints, ValidationInfo, model_validator
 
 from model_garden.contract import rules
 from model_garden.contract.addresses import HUB_DATASET, TARGET, is_remote
@@ -89,6 +89,10 @@ def _check_adapter_path(value: str) -> str:
             f"{value!r} is neither a path (./models/…), a Hub id (ORG/NAME), an address (s3://…) nor the name of a job"
         )
     return value
+
+
+ACCEPTED = "accepted"
+"""The context in which a spec is validated that was accepted before: rules that came since do not apply to it."""
 
 
 class TrainingJobSpec(ContractModel):
@@ -286,9 +290,10 @@ class TrainingJobSpec(ContractModel):
         return gpu_resource(self.resources.to_dict() if self.resources else None)
 
     @model_validator(mode="after")
-    def _contradictions(self) -> Self:
-        for problem in rules.problems(self.to_dict()):
-            raise ValueError(problem)
+    def _contradictions(self, info: ValidationInfo) -> Self:
+        if info.context != ACCEPTED:
+            for problem in rules.problems(self.to_dict()):
+                raise ValueError(problem)
         return self
 
 

@@ -35,12 +35,10 @@ class Children:
         job = job or self._store.job(key)
         return derive_facts(resource["metadata"], job, self._store.pods(key), events or (), self._store.workload(key))
 
-    def has_training_job(self, resource: Object) -> bool:
-        """Whether the TrainingJob has a Job that trains."""
-        key = key_of(resource)
-        job = self._store.job(Key(key.namespace, names.job_name(key.name)))
-        facts = derive_facts(resource["metadata"], job, ()).job
-        return facts is not None and facts.owned
+    def has_job(self, resource: Object) -> bool:
+        """Whether the TrainingJob has a Job of any step."""
+        jobs = (derive_facts(resource["metadata"], self._store.job(key), ()).job for key in job_keys(key_of(resource)))
+        return any(job is not None and job.owned for job in jobs)
 
     async def create(self, plan: Plan) -> Object | None:
         """Create the Job of the due step. Return None, or the existing Job of that name.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from model_garden.builders.plan import Plan, check, invalid_annotations
+from model_garden.builders.plan import Plan, accepted_plan, check, invalid_annotations
 from model_garden.builders.plan import plan as plan_of
 from model_garden.builders.settings import Settings
 from model_garden.cluster import EVENTS, TRAINING_JOBS, Cluster, ClusterError
@@ -108,15 +108,34 @@ class Reconciler:
             await self._after_the_end(self.store.training_job(key) or resource)
             return None
         try:
-            plan = self._due(resource, plan_of(resource, self.settings), status)
-            self._warn_of_annotations(resource)
-            return await self._advance(resource, plan, status, now)
-        except InvalidResource as error:
-            if self._children.has_training_job(resource):  # what was valid when it was created stays valid
-                _log.warning("this operator cannot read the spec, so it does not change the Job: %s", error)
+            plan = self._plan(resource)
+            if plan is None:
                 return self.settings.resync_seconds
+            self._warn_of_annotations(resource)
+            return await self._advance(resource, self._due(resource, plan, status), status, now)
+        except InvalidResource as error:
             await self._writer.write(resource, status, invalid(status, error.problems, now))
+            await self._after_the_end(self.store.training_job(key) or resource)
             return None
+
+    def _plan(self, resource: Object) -> Plan | None:
+        """The plan of a TrainingJob. What was valid when it was created stays valid, so it may be the one of then; None
+        if this operator cannot read that either.
+
+        Raises:
+            InvalidResource: for a spec that was never valid.
+        """
+        try:
+            return plan_of(resource, self.settings)
+        except InvalidResource as error:
+            accepted = accepted_plan(resource)
+            if accepted is None and not self._children.has_job(resource):
+                raise
+            if resource["metadata"]["uid"] not in self._warned:
+                then = "it goes on as it was accepted" if accepted else "its Job is not changed"
+                _log.warning("this operator refuses the spec of the job; %s: %s", then, error)
+                self._warned[resource["metadata"]["uid"]] = set()
+            return accepted
 
     def _due(self, resource: Object, plan: Plan, status: TrainingJobStatus) -> Plan:
         """The plan of the step that is due: the preflight, until the status or a training Job shows that it is done."""
