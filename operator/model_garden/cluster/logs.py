@@ -16,6 +16,8 @@ from model_garden.cluster.watching import lines, pause
 _log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 256 * 1024
+SILENT_SECONDS = 300.0
+"""After this time without a byte the connection may be lost, so another one is opened. A trainer may be as silent."""
 _STARTING = 400
 """What the API server answers for a container that has not started."""
 
@@ -59,7 +61,7 @@ async def _read_from(
     if follow:
         query["follow"] = "true"
     path = PODS.path(namespace or cluster.namespace, pod, "log")
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENT_SECONDS)
     skip = place.resume()
     async with cluster.open("GET", PODS, path, query, timeout=timeout) as response:
         async for raw in lines(response, MAX_LINE_BYTES):
