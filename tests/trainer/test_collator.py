@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -212,3 +214,28 @@ def test_a_named_chat_template_renders_the_rows_and_goes_with_the_output(
     (tmp_path / "output").mkdir()
     carry_processor_files(model, tmp_path / "output", str(own))
     assert AutoTokenizer.from_pretrained(tmp_path / "output").chat_template == own.read_text()
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_the_output_holds_the_template_of_the_job_alone_wherever_a_program_looks_for_it(
+    tiny_model: Callable[[str], Path], tmp_path: Path, chosen: bool
+) -> None:
+    """transformers prefers chat_template.jinja, llama.cpp the chat_template of tokenizer_config.json."""
+    model, own, output = tmp_path / "model", tmp_path / "own.jinja", tmp_path / "output"
+    shutil.copytree(tiny_model("qwen2"), model)
+    own.write_text("{{ messages[0].content }}")
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": "old"}))
+    (model / "chat_template.json").write_text(json.dumps({"chat_template": "old"}))
+    (model / "additional_chat_templates").mkdir()
+    (model / "additional_chat_templates/tool_use.jinja").write_text("old, with tools")
+    if chosen:
+        (model / "chat_template.jinja").unlink()
+    else:
+        (model / "chat_template.jinja").write_text(own.read_text())
+    output.mkdir()
+    carry_processor_files(model, output, str(own) if chosen else None)
+    assert json.loads((output / "tokenizer_config.json").read_text()) == settings
+    assert (output / "chat_template.jinja").read_text() == own.read_text()
+    assert not (output / "chat_template.json").exists()
+    assert (output / "additional_chat_templates").exists() is not chosen  # other templates of the model

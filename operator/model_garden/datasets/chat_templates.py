@@ -10,7 +10,8 @@ from typing import Any
 from model_garden.datasets.model_files import DamagedModelFile, read_json
 
 FILE = "chat_template.jinja"
-_MORE = "additional_chat_templates"
+MORE = "additional_chat_templates"
+"""The folder of a model's named chat templates."""
 _TRL = "trl/"
 """Prefix of the templates for training that the TRL library has, such as ``trl/qwen3_training``."""
 
@@ -51,7 +52,7 @@ def read_template(folder: Path, name: str | None = None) -> str | None:
 
 def _own(folder: Path) -> dict[str, str]:
     """The templates of a model, by name."""
-    more = {path.stem: path.read_text(encoding="utf-8") for path in sorted((folder / _MORE).glob("*.jinja"))}
+    more = {path.stem: path.read_text(encoding="utf-8") for path in sorted((folder / MORE).glob("*.jinja"))}
     if (folder / FILE).is_file() and (text := (folder / FILE).read_text(encoding="utf-8")):
         return more | {"default": text}
     for name in ("chat_template.json", "tokenizer_config.json"):

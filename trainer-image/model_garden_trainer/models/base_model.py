@@ -15,7 +15,7 @@ from model_garden.contract.names import PREFLIGHT_DONE_ENV
 from model_garden.contract.spec import EffectiveSpec, is_path
 from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets.chat_format import check_files
-from model_garden.datasets.chat_templates import FILE, UnknownTemplate, read_template
+from model_garden.datasets.chat_templates import FILE, MORE, UnknownTemplate, read_template
 from model_garden.datasets.model_files import DamagedModelFile, read_json
 from model_garden.families import reads_images
 from model_garden_trainer import fetched, space
@@ -188,11 +188,24 @@ def carry_processor_files(base: Path, output: Path, template: str | None = None)
                 kept.parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, kept)
     if template and (text := read_template(base, template)):
+        shutil.rmtree(output / MORE, ignore_errors=True)
         (output / FILE).write_text(text, encoding="utf-8")
+    _drop_overridden_templates(output)
     _name_processor(base, output)
     from model_garden_trainer.models import tokenizer
 
     tokenizer.settle(output)
+
+
+def _drop_overridden_templates(output: Path) -> None:
+    """Keep ``chat_template.jinja`` alone if there is one: llama.cpp prefers the one of tokenizer_config.json to it."""
+    file, path = output / FILE, output / "tokenizer_config.json"
+    if not file.is_file() or not file.read_text(encoding="utf-8"):
+        return
+    (output / "chat_template.json").unlink(missing_ok=True)
+    content = read_json(path)
+    if content.pop("chat_template", None) is not None:
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _name_processor(base: Path, output: Path) -> None:
