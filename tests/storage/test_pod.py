@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from model_garden.builders.storage_job import StoragePlace
+from model_garden.builders.storage_job import StoragePlace, storage_job
 from model_garden.cluster import Cluster, ClusterError, connect
 from model_garden.services.errors import NotFound, Unavailable
+from model_garden.storage import pod_start
 from model_garden.storage.interface import BrokenDataset, DatasetQuestion, FileDigest, PreviewRequest, UploadRefused
 from model_garden.storage.pod import PodStorage
+from model_garden.storage.pod_start import running_pod
 from model_garden.storage.unpack import unpack
 from tests.cluster import TestCluster
 from tests.devcluster.objects import claim, processes_in
@@ -185,6 +187,34 @@ def test_a_command_ends_with_its_caller(ask: Ask, claims: TestCluster) -> None:
 def test_what_keeps_the_pod_from_starting_is_said(ask: Ask, place: StoragePlace, problem: str) -> None:
     with pytest.raises(Unavailable, match=problem):
         ask(lambda storage: storage.datasets(), place)
+
+
+@pytest.mark.parametrize(("queue", "told"), [("default", "waits for Kueue, queue default"), ("", "names no queue")])
+def test_a_suspended_job_is_waited_for_and_told(
+    claims: TestCluster, monkeypatch: pytest.MonkeyPatch, queue: str, told: str
+) -> None:
+    """Kueue suspends every Job that it manages, also one without a queue, and resumes it when there is room."""
+    place = StoragePlace("pod-data", "pod-models", f"example/queued{queue}:1")
+    job = storage_job(place, "files")
+    job["metadata"]["labels"] |= {"kueue.x-k8s.io/queue-name": queue} if queue else {}
+    job["spec"]["suspend"] = True
+    change = ("patch", "job", job["metadata"]["name"], "-n", "files", "-p", '{"spec":{"suspend":false}}')
+    claims.apply(job)
+
+    def resume(reason: str) -> None:
+        if told in reason:
+            claims.kubectl(*change)
+
+    async def main() -> None:
+        async with await connect() as own:
+            with monkeypatch.context() as impatient, pytest.raises(Unavailable, match=f"within 0 seconds: .*{told}"):
+                impatient.setattr(pod_start, "START_SECONDS", 0.0)
+                await running_pod(own, "files", place, lambda _: None)
+            assert await running_pod(own, "files", place, resume)
+
+    monkeypatch.setenv("KUBECONFIG", str(claims.kubeconfig))
+    asyncio.run(main())
+    claims.kubectl("delete", "job", job["metadata"]["name"], "-n", "files", "--wait=false")
 
 
 def test_a_user_without_rights_reads_which_are_missing(ask: Ask, claims: TestCluster) -> None:

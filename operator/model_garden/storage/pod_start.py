@@ -10,6 +10,7 @@ from typing import Any
 
 from model_garden.builders.storage_job import StoragePlace, storage_job
 from model_garden.cluster import EVENTS, JOBS, PODS, Cluster, ClusterError, Object
+from model_garden.contract import names
 from model_garden.services.errors import Unavailable
 
 START_SECONDS = 180.0
@@ -81,8 +82,18 @@ async def _why_not(cluster: Cluster, job: Object, place: StoragePlace, pods: lis
             raise
         return "the storage pod is created again"
     if existing["spec"].get("suspend"):
-        raise Unavailable(f"Job {metadata['name']} of the storage pod is suspended; resume it, or delete it")
+        return why_suspended(existing)
     return why_no_pod(await _refusal(cluster, metadata))
+
+
+def why_suspended(job: Object) -> str:
+    """Why a suspended Job has no pod: Kueue suspends each Job that it manages until the quota has room."""
+    name, queue = job["metadata"]["name"], (job["metadata"].get("labels") or {}).get(names.KUEUE_QUEUE)
+    if queue:
+        fix = "its ClusterQueue needs room for the CPU and the memory that the pod requests"
+        return f"the storage pod waits for Kueue, queue {queue} (Job {name}); {fix}"
+    fix = "if Kueue manages every Job here, create a LocalQueue with the name default; if not, resume or delete the Job"
+    return f"Job {name} of the storage pod is suspended, and names no queue of Kueue; {fix}"
 
 
 async def _refusal(cluster: Cluster, metadata: Object) -> str | None:
