@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoProcessor, AutoTokenizer
 
+from model_garden.datasets.chat_format import read_tokenizer
 from model_garden_trainer.models.auto_classes import collator
 from model_garden_trainer.models.base_model import carry_processor_files
 from tests.trainer.workspace import TEXT, VISION, config
@@ -45,6 +46,41 @@ def test_a_byte_level_model_that_names_the_class_of_llama_2_keeps_its_spaces(
         assert (served.eos_token, served.pad_token) == (trained_with.eos_token, trained_with.pad_token)
         assert served.chat_template == trained_with.chat_template
         shutil.copyfile(base / "config.json", output / "config.json")
+
+
+def test_a_model_of_tekken_is_counted_trained_and_saved_with_the_split_of_tekken(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As Mistral-Small-3.1-24B-Instruct-2503: its tokenizer.json has the split of Llama 3, which tears 'The apart."""
+    base, output = tmp_path / "base", tmp_path / "output"
+    shutil.copytree(tiny_model("llama"), base)
+    written = json.loads((base / "tokenizer.json").read_text())
+    vocab, merges = written["model"]["vocab"], written["model"]["merges"]
+    merges[:0] = pairs = [["T", "h"], ["Th", "e"], ["'", "The"]]
+    for pair in pairs:
+        vocab.setdefault("".join(pair), len(vocab))
+    for number in range(100_001):
+        vocab[f"<filler-{number}>"] = len(vocab)
+    vocab["[INST]"] = len(vocab)
+    (base / "tokenizer.json").write_text(json.dumps(written))
+    settings = json.loads((base / "config.json").read_text())
+    settings |= {"model_type": "mistral", "transformers_version": "4.50.0"}
+    (base / "config.json").write_text(json.dumps(settings))
+
+    def split(tokenizer: Tokenizer) -> list[str]:
+        return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str("'The iPhone 12")]
+
+    right = ["'The", "\u0120i", "Phone", "\u0120", "1", "2"]
+    assert split(Tokenizer.from_file(str(base / "tokenizer.json"))) != right
+    assert split(read_tokenizer(base)) == right
+    assert split(collator(config("job", TEXT).spec, base).tokenizer.backend_tokenizer) == right
+    output.mkdir()
+    carry_processor_files(base, output)
+    for version in (None, "5.17.0"):  # an adapter's folder, then a whole model's
+        if version:
+            (output / "config.json").write_text(json.dumps(settings | {"transformers_version": version}))
+        assert split(AutoTokenizer.from_pretrained(output).backend_tokenizer) == right
+    assert split(read_tokenizer(output)) == right
 
 
 def test_a_tokenizer_that_loads_right_is_carried_as_it_is(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:

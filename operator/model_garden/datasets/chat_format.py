@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from model_garden.datasets.chat_templates import read_template
 from model_garden.datasets.model_files import damaged, read_json
@@ -24,6 +25,16 @@ FILES = (
     "preprocessor_config.json",
 )
 """Files that a model may have beside ``config.json`` and ``tokenizer.json``, and that are read."""
+_TEKKEN = Regex(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Tekken, Mistral's tokenizer, splits a text. The ``tokenizer.json`` of some of its models splits it otherwise:
+huggingface.co/mistralai/Mistral-Small-3.1-24B-Instruct-2503/discussions/84."""
+_OF_TEKKEN = ("mistral", "mistral3", "voxtral", "ministral", "pixtral")
+_LEAST_OF_TEKKEN = 100_000
+"""Tokens that each vocabulary of Tekken exceeds, as transformers has it."""
 _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -80,16 +91,31 @@ class ChatFormat:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of ``tokenizer.json``.
+    """The tokenizer of ``tokenizer.json``, with the split that a model of Tekken was trained with.
 
     Raises:
         DamagedModelFile: it cannot be read.
     """
     path = folder / "tokenizer.json"
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exceptions
         raise damaged(path, error) from error
+    if _is_tekken(tokenizer, read_json(folder / "config.json")):
+        split = Split(_TEKKEN, behavior="isolated")
+        tokenizer.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+    return tokenizer
+
+
+def _is_tekken(tokenizer: Tokenizer, config: dict[str, Any]) -> bool:
+    """Whether it is Tekken in files that transformers before version 5 wrote, as later versions take theirs for right.
+
+    The token [INST] tells it from other vocabularies that a model of Mistral's architecture may have.
+    """
+    if config.get("model_type") not in _OF_TEKKEN or tokenizer.token_to_id("[INST]") is None:
+        return False
+    old = str(config.get("transformers_version") or "4").partition(".")[0] == "4"
+    return old and tokenizer.get_vocab_size() > _LEAST_OF_TEKKEN
 
 
 def check_files(folder: Path) -> None:

@@ -194,7 +194,7 @@ def carry_processor_files(base: Path, output: Path, template: str | None = None)
     _name_processor(base, output)
     from model_garden_trainer.models import tokenizer
 
-    tokenizer.settle(output)
+    tokenizer.settle(base, output)
 
 
 def _drop_overridden_templates(output: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tokenizer or processor of a model folder, which reads text as its ``tokenizer.json`` says.
+"""The tokenizer or processor of a model folder, which reads text as ``read_tokenizer`` does.
 
 transformers builds some tokenizer classes from the vocabulary alone and leaves out how ``tokenizer.json`` splits a
 text: a byte-level model of class ``LlamaTokenizerFast`` would be trained on text without spaces.
@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import AutoProcessor, AutoTokenizer
 
 from model_garden.datasets.chat_format import read_tokenizer
@@ -17,7 +18,7 @@ from model_garden.datasets.model_files import read_json
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.events import log
 
-PROBE = "Hello  world, it's 'The iPhone' of 12345\nna\u00efve caf\u00e9s\n\n\t\u65e5\u672c\u8a9e \U0001f642 <a/>"
+PROBE = "Hello  world, it's 12345\n'The iPhone' na\u00efve caf\u00e9s\n\n\t\u65e5\u672c\u8a9e \U0001f642 <a/>"
 """Where tokenizers differ: spaces, capitals, quotes, digits, line ends, accents, other scripts."""
 _FILE, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 _BY_FILE_ALONE = "PreTrainedTokenizerFast"
@@ -48,8 +49,12 @@ def load(folder: Path, *, images: bool) -> Any:
     return loaded
 
 
-def settle(output: Path) -> None:
-    """Let the files of an output load everywhere as the tokenizer that was trained with."""
+def settle(base: Path, output: Path) -> None:
+    """Let the files of an output, copied from ``base``, load everywhere as the tokenizer that was trained with."""
+    if (base / _FILE).is_file():
+        right = read_tokenizer(base)
+        if _ids(right) != _ids(Tokenizer.from_file(str(base / _FILE))):  # which read_tokenizer repairs
+            right.save(str(output / _FILE))
     if not (output / _FILE).is_file() or _loads_as_written(output):
         return
     content = read_json(output / _CONFIG) | {"tokenizer_class": _BY_FILE_ALONE}
