@@ -103,10 +103,10 @@ IN_CLUSTER = (
 """Only where the operator serves all namespaces."""
 
 FOR_LEASE = (
-    Permission(LEASES, "create", "to choose the replica that works"),
+    Permission(LEASES, "create", "to choose the operator that works"),
     Permission(LEASES, "get update", "the same", name=LEASE),
 )
-"""In the operator's own namespace, with ``replicas`` above 1."""
+"""In the operator's own namespace."""
 
 INTRODUCTION = """
 These are all permissions of the operator's ServiceAccount. The [Helm chart](../install.md) and
@@ -139,7 +139,7 @@ def permissions_reference() -> str:
         ("In each namespace that it serves, in a cluster with Kueue", WITH_KUEUE),
         ("In each namespace that it serves, with `webhooks.enabled`", WITH_WEBHOOKS),
         ("In the cluster, if it serves all namespaces", IN_CLUSTER),
-        ("In its own namespace, with `replicas` above 1", FOR_LEASE),
+        ("In its own namespace", FOR_LEASE),
     ]
     parts = [f"## {title}\n\n{_table(permissions)}" for title, permissions in sections]
     return page("Permissions of the operator", "tools/permissions.py", INTRODUCTION, *parts)

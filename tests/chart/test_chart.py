@@ -70,7 +70,7 @@ def test_an_operator_of_two_namespaces_gets_no_cluster_wide_rights() -> None:
     bound = {
         (document["kind"], document["metadata"].get("namespace")) for document in documents if "roleRef" in document
     }
-    assert bound == {("RoleBinding", "team-a"), ("RoleBinding", "team-b")}
+    assert bound == {("RoleBinding", "team-a"), ("RoleBinding", "team-b"), ("RoleBinding", "mg")}
     assert environment(documents)["MODEL_GARDEN_NAMESPACES"] == "team-a,team-b"
 
 
@@ -79,13 +79,20 @@ def test_who_may_not_create_cluster_wide_objects_can_install_without_them() -> N
     assert {document["metadata"].get("namespace") for document in documents} == {"mg", "team-a"}
 
 
-def test_several_replicas_choose_a_leader() -> None:
-    documents = render("replicas=2", "watchNamespaces={team-a}")
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_lease_chooses_the_operator_that_works(replicas: int) -> None:
+    """With one replica too: an upgrade starts the next pod before it ends the one that works."""
+    documents = render(f"replicas={replicas}", "watchNamespaces={team-a}")
     assert environment(documents)["MODEL_GARDEN_LEADER_ELECTION"] == "true"
     bound = {(item["metadata"]["namespace"], item["roleRef"]["name"]) for item in documents if "roleRef" in item}
     assert bound == {("team-a", "model-garden-operator"), ("mg", "model-garden-operator-leader")}
-    assert one(documents, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
-    assert environment(render())["MODEL_GARDEN_LEADER_ELECTION"] == "false"
+    strategy = one(documents, "Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_a_drain_takes_one_of_several_replicas_at_a_time() -> None:
+    assert one(render("replicas=2"), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    assert not [item for item in render() if item["kind"] == "PodDisruptionBudget"], "it would block a drain"
 
 
 def test_the_operator_runs_restricted_and_never_reads_secrets() -> None:
@@ -253,7 +260,6 @@ def test_every_setting_of_the_operator_can_be_set_by_a_value() -> None:
         "watchNamespaces={a}",
         "trainer.command={python,-m,mine}",
         "extraEnv[0].name=HTTPS_PROXY",
-        "replicas=2",
         "trainer.imagePullSecrets[0].name=registry",
         "trainer.imagePullSecrets[1].name=mirror",
     )
@@ -308,7 +314,6 @@ def test_a_packaged_chart_installs_the_images_of_its_registry(
         ("workers", "7", "7"),
         ("port", "9001", "9001"),
         ("health_port", "9002", "9002"),
-        ("leader_election", "2", "true"),
         ("log_format", "json", "json"),
         ("log_level", "DEBUG", "DEBUG"),
     ],

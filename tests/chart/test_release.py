@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,15 +30,19 @@ class Release:
         self.cluster = cluster
         self.jobs = OperatorHarness(cluster, JOBS, folder)  # its operator is never started: the chart's runs
         self.jobs.log.touch()
-        self._values = folder / "values.yaml"
-        self._values.write_text(
+        self.values = folder / "values.yaml"
+        self.use_free_ports()
+
+    def use_free_ports(self) -> None:
+        """For the next operator: it starts beside the one before, and all pods of this cluster share a network."""
+        self.values.write_text(
             json.dumps(
                 {
                     "watchNamespaces": [JOBS],
                     "storage": {"create": {"enabled": True}},
                     "trainer": {"command": TRAINER},
                     "progressIntervalSeconds": 0.5,
-                    "port": free_port(),  # all pods of this cluster share the machine's network
+                    "port": free_port(),
                     "healthPort": free_port(),
                     "resources": {},
                 }
@@ -53,7 +58,8 @@ class Release:
 
     def apply(self, action: str, chart: Path, *arguments: str) -> None:
         """Install or upgrade, and wait until the operator that this starts is ready."""
-        self.helm(action, str(chart), "--values", str(self._values), *arguments)
+        self.use_free_ports()
+        self.helm(action, str(chart), "--values", str(self.values), *arguments)
         self.until_ready()
 
     def until_ready(self) -> None:
@@ -78,9 +84,15 @@ def release(cluster: TestCluster, tmp_path: Path) -> Iterator[Release]:
 
 
 def older_chart(folder: Path) -> Path:
-    """The chart as it was before a field of the spec existed."""
+    """The chart as it was before a field of the spec existed, when one operator ended before the next one started."""
     chart = folder / "older"
     shutil.copytree(CHART, chart)
+    deployment = chart / "templates" / "deployment.yaml"
+    text, found = re.subn(
+        r"(?<=\n  strategy:).*?(?=\n  selector:)", " {type: Recreate}", deployment.read_text(), flags=re.S
+    )
+    assert found == 1
+    deployment.write_text(text)
     path = chart / "files" / "crd.yaml"
     definition = YAML(typ="safe").load(path)
     spec = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
@@ -136,6 +148,32 @@ def test_a_job_trains_through_upgrade_rollback_uninstall_and_a_new_install(relea
     status = jobs.until("steady", "Succeeded")
     assert len(status["attempts"]) == 1
     assert status["output"]["path"] == "models/steady"
+
+
+def test_replicas_are_added_and_taken_away_while_one_operator_leads(release: Release) -> None:
+    """Helm applies server-side, as Argo CD and Flux do: it cannot remove a field that the API server has defaulted."""
+    cluster = release.cluster
+    release.apply("install", CHART, "--take-ownership", "--force-conflicts")
+    [leader] = cluster.get("pods", namespace=NAMESPACE)
+    cluster.until(lambda: leads(cluster, leader), "the one operator holds the Lease")
+
+    # The second pod waits for a port: all pods of this cluster share a network.
+    for replicas in (2, 1, 2):
+        release.helm("upgrade", str(CHART), "--values", str(release.values), "--set", f"replicas={replicas}")
+        cluster.until(lambda: len(cluster.get("pods", namespace=NAMESPACE)) == replicas)  # noqa: B023
+        assert leads(cluster, leader), "the operator that works goes on"
+
+    release.helm("rollback")
+    release.until_ready()
+    assert leads(cluster, leader)
+
+
+def leads(cluster: TestCluster, pod: Object) -> bool:
+    """Whether the pod holds the Lease, and is there."""
+    lease = cluster.get("lease", "model-garden-operator", NAMESPACE)
+    there = [each["metadata"]["uid"] for each in cluster.get("pods", namespace=NAMESPACE)]
+    held = lease and lease["spec"]["holderIdentity"] == pod["metadata"]["name"]
+    return bool(held and pod["metadata"]["uid"] in there)
 
 
 def test_a_person_with_rights_in_some_namespaces_installs_after_an_administrator(release: Release) -> None:

@@ -35,7 +35,7 @@ def test_the_rights_of_the_chart_are_enough_and_none_is_unused(
 ) -> None:
     """Whole jobs with the roles of the chart; the API server's audit log says what each role was used for."""
     harness = OperatorHarness(crd, "limited", tmp_path)
-    harness.kubeconfig = kubeconfig_of_the_chart(harness, tmp_path, "replicas=2", "webhooks.enabled=true")
+    harness.kubeconfig = kubeconfig_of_the_chart(harness, tmp_path, "webhooks.enabled=true")
     lease = {"pod": {"POD_NAME": "limited", "POD_NAMESPACE": harness.namespace}, "LEADER_ELECTION": "true"}
     harness.start_operator(**lease, WEBHOOKS="true")
     harness.submit("prepared", {"STEPS": 1}, resources=ONE_GPU, quantization="16bit", ttlSecondsAfterFinished=1)

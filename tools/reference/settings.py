@@ -24,7 +24,7 @@ def settings_reference() -> str:
 def _rows() -> Iterator[tuple[str, ...]]:
     for name, field in Settings.model_fields.items():
         extra = field.json_schema_extra
-        chart = f"`{extra['chart']}`" if isinstance(extra, dict) else "set from the pod"
+        chart = f"`{extra['chart']}`" if isinstance(extra, dict) else "set by the chart"
         default = default_words(field)
         shown = default if default in ("none", "the host's name") else f"`{default}`"
         yield f"`{variable_of(name, field)}`", chart, shown, field.description or ""

@@ -119,8 +119,10 @@ class Settings(BaseSettings):
     workers: Count = _setting(16, "Number of jobs that are reconciled at the same time.", "workers")
     port: Port = _setting(8080, "Port of the Prometheus metrics, at `/metrics`.", "port")
     health_port: Port = _setting(8081, "Port of the health checks, at `/healthz`.", "healthPort")
-    leader_election: bool = _setting(
-        False, "Whether a Lease chooses the replica that works. The chart sets it for 2 replicas or more.", "replicas"
+    leader_election: bool = Field(
+        False,
+        description="Whether a Lease chooses the operator that works, of all pods that run at a time. The chart sets "
+        "`true`: an upgrade starts the next pod before it ends the one that works.",
     )
     log_format: LogFormat = _setting("text", "Format of log lines: `text` or `json`.", "log.format")
     log_level: LogLevel = _setting(
