@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from devcluster.defaults import PROVISIONER
 from tests.chart.test_chart import helm
 from tests.cluster import Object, TestCluster
 from tests.controller.harness import TRAINER, OperatorHarness, free_port
@@ -174,6 +175,36 @@ def leads(cluster: TestCluster, pod: Object) -> bool:
     there = [each["metadata"]["uid"] for each in cluster.get("pods", namespace=NAMESPACE)]
     held = lease and lease["spec"]["holderIdentity"] == pod["metadata"]["name"]
     return bool(held and pod["metadata"]["uid"] in there)
+
+
+def test_an_upgrade_keeps_what_a_claim_has_and_makes_it_larger(release: Release) -> None:
+    cluster = release.cluster
+    growing = {"metadata": {"name": "growing"}, "provisioner": PROVISIONER, "allowVolumeExpansion": True}
+    cluster.apply({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", **growing})
+
+    def claim() -> Object:
+        found: Object = cluster.get("pvc", "grown", JOBS)
+        return found
+
+    def helm_with(action: str, *settings: str, more: tuple[str, ...] = ()) -> None:
+        rest = ("replicas=0", "crds.install=false", "rbac.create=false", "rbac.userRoles=false")
+        claims = ("storage.dataClaim=", "storage.modelsClaim=grown", "storage.cacheClaim=")
+        flags = [flag for setting in (*rest, *claims, *settings) for flag in ("--set", setting)]
+        release.helm(action, str(CHART), "--values", str(release.values), *flags, *more)
+
+    helm_with("install", "storage.create.storageClass=growing", "storage.create.models.size=1.5Ti")
+    cluster.until(lambda: claim()["status"]["phase"] == "Bound")
+    larger = {"spec": {"resources": {"requests": {"storage": "2Ti"}}}}
+    cluster.kubectl("patch", "pvc", "grown", "-n", JOBS, "-p", json.dumps(larger))
+    spec = claim()["spec"]
+
+    helm_with("upgrade", "storage.create.storageClass=growing", "storage.create.models.size=1.5Ti")
+    assert claim()["spec"] == spec
+    helm_with("upgrade", "storage.create.storageClass=local", "storage.create.accessMode=ReadWriteOnce")
+    assert claim()["spec"] == spec
+    larger_still = ("storage.create.storageClass=growing", "storage.create.models.size=2100Gi")
+    helm_with("upgrade", *larger_still, more=("--force-conflicts",))  # kubectl has set the size
+    assert claim()["spec"]["resources"]["requests"]["storage"] == "2100Gi"
 
 
 def test_a_person_with_rights_in_some_namespaces_installs_after_an_administrator(release: Release) -> None:

@@ -42,3 +42,11 @@ app.kubernetes.io/component: operator
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
 {{- end }}
+
+{{- /* The bytes of a quantity such as 1.5Ti or 2e12. */}}
+{{- define "model-garden.bytes" -}}
+{{- $units := dict "" 1 "m" 1e-3 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18
+      "Ki" 0x1p10 "Mi" 0x1p20 "Gi" 0x1p30 "Ti" 0x1p40 "Pi" 0x1p50 "Ei" 0x1p60 }}
+{{- $number := regexFind "^[0-9.]+([eE][0-9]+)?" . }}
+{{- mulf $number (get $units (trimPrefix $number .)) }}
+{{- end }}
