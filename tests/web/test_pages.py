@@ -29,7 +29,7 @@ def start_job(page: Page, name: str) -> None:
     page.get_by_role("textbox", name="Data set").fill("./data/rows.jsonl")
     page.get_by_role("textbox", name="Name of the job").fill(name)
     page.get_by_role("textbox", name="GPUs").fill("0")
-    page.get_by_text("Resources").click()
+    page.locator("summary", has_text="Resources").click()
     page.get_by_role("textbox", name="CPU request").fill("10m")
     page.get_by_role("textbox", name="Memory request").fill("16Mi")
     page.get_by_role("button", name="Start training").click()
