@@ -23,7 +23,7 @@ from model_garden.contract.spec import EffectiveSpec
 from model_garden.contract.spec_warnings import spec_warnings
 from model_garden.contract.status import DatasetStatus, EvaluationStatus, OutputStatus, Progress, TrackerStatus
 from model_garden.contract.trainer_config import TrainerConfig, for_record
-from model_garden_trainer import exports, fetched, rewards, space
+from model_garden_trainer import exports, fetched, methods, rewards, space
 from model_garden_trainer.atomic_file import write_atomically
 from model_garden_trainer.batches import selective_loss
 from model_garden_trainer.batches.splits import Data, answers, measure, open_data, unlisted_end
@@ -159,7 +159,6 @@ def _trained_and_saved(
     ``startup`` are the seconds that this process took to start.
     """
     from model_garden_trainer.engine.forecast import seconds_after_training
-    from model_garden_trainer.methods import comparing, dpo, grpo, kto, orpo, sft
 
     whole, began = run.spec.adapter == "none", time.perf_counter()
     with run.watchdog:
@@ -168,17 +167,7 @@ def _trained_and_saved(
         run = dataclasses.replace(run, seconds_after_training=after, held_out=_held_out(run.spec, folder, data))
         start = None if whole else peft_adapter.initial(model, run.spec.lora_config)
         report_stage(run.report, "training")
-        match run.spec.method:
-            case "sft":
-                trained = sft.train(run, model, encoder, data, longest=longest)
-            case "dpo":
-                trained = comparing.train(dpo.METHOD, run, model, encoder, data, longest)
-            case "kto":
-                trained = comparing.train(kto.METHOD, run, model, encoder, data, longest)
-            case "orpo":
-                trained = comparing.train(orpo.METHOD, run, model, encoder, data, longest)
-            case "grpo":
-                trained = grpo.train(run, model, encoder, data, longest)
+        trained = methods.train(run, model, encoder, data, longest)
     if run.team.leader:
         report_stage(run.report, "saving", outputs.relative(run.output))
         if whole:
