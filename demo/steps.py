@@ -188,7 +188,7 @@ def run_job(kubectl: Kubectl, name: str, command: str) -> str:
     while not {"Complete", "Failed"} & set(done := kubectl("get", "job", name, "-o", end).split()):
         if time.monotonic() > deadline:
             raise DemoError(f"job {name} has not ended after {PATIENCE_SECONDS} s; see: kubectl describe job {name}")
-        time.sleep(0.2)
+        time.sleep(1)
     log = kubectl("logs", f"job/{name}").strip()
     if "Complete" not in done:
         raise DemoError(f"job {name} failed:\n{log}")

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -79,7 +80,9 @@ def test_bad_data_ends_with_the_trainers_exit_code_and_the_row(workspace: Path, 
 
 def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(workspace: Path, cli: Callable[..., Done]) -> None:
     example = (ROOT / "manifests" / "examples" / "vision.yaml").read_text()
-    (workspace / "job.yaml").write_text(example.replace("./models/tiny-qwen2.5-vl", "./models/tiny"))
+    spec = example.replace("./models/tiny-qwen2.5-vl", "./models/tiny")
+    steps = 60
+    (workspace / "job.yaml").write_text(re.sub("maxSteps: .*", f"maxSteps: {steps}", spec))
     shown, code = interrupted_in_a_terminal([COMMAND, "run", "job.yaml"], workspace)
     assert code == 143, shown
     assert "━" in shown
@@ -88,7 +91,6 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(workspace: Path,
     done = cli("run", "job.yaml", "-o", "json")
     assert done.returncode == 0, done.stderr
     assert f"Resumed from the checkpoint of step {step}" in done.stderr
-    steps = int(example.split("maxSteps: ")[1].split()[0])
     assert json.loads(done.stdout)["output"]["trainedSteps"] == steps
 
 

@@ -40,7 +40,7 @@ class Demo:
         return done.stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     demo = Demo(tmp_path_factory.mktemp("state"))
     try:
@@ -51,7 +51,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         demo.run("--down")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prompt_demo(demo: Demo) -> Demo:
     """The demo with an operator that reports progress twice a second, so that a test sees where a run stands."""
     demo.cluster.kubectl("set", "env", "-n", NAMESPACE, OPERATOR, "MODEL_GARDEN_PROGRESS_SECONDS=0.5")

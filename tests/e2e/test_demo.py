@@ -15,7 +15,7 @@ from tests.e2e.conftest import Demo
 
 pytestmark = [pytest.mark.cluster, pytest.mark.train]
 
-LONG = 400
+LONG = 200
 CHECKPOINT_EVERY = 10
 
 

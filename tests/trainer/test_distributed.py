@@ -29,7 +29,7 @@ from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 TWO = {"NPROC_PER_NODE": "2"}
 ONE_AT_A_TIME = {"hyperparameters": {"batchSize": 1, "gradientAccumulationSteps": 2}}
 LIFE = {
-    "hyperparameters": {"maxSteps": 40, "evalSteps": 15, "saveSteps": 25, "loggingSteps": 2},
+    "hyperparameters": {"maxSteps": 20, "evalSteps": 7, "saveSteps": 12, "loggingSteps": 2},
     "loraConfig": {"loraDropout": 0.1},
     "validationFraction": 0.25,
 }
@@ -100,7 +100,7 @@ def test_stop_and_resume_equal_an_unbroken_run_exactly(
         process.send_signal(signal.SIGTERM)
         last = until(process, lambda _: False)[-1]
     assert process.returncode == 143, workspace.said()
-    assert isinstance(last, CheckpointEvent) and 5 < last.step < 40
+    assert isinstance(last, CheckpointEvent) and 5 < last.step < 20
     assert outcome_of(workspace).result == "Stopped" and outcome_of(workspace).checkpoint_step == last.step
     rest = train(workspace, "broken", *parts)
     assert [event.step for event in rest if isinstance(event, ResumedEvent)] == [last.step]
