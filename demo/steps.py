@@ -73,6 +73,8 @@ def install(kubectl: Kubectl, ports: list[str] | None = None) -> None:
     manifest = (ROOT / "manifests" / "operator.yaml").read_text()
     for default, port in zip(PORTS, ports or PORTS, strict=True):
         manifest = manifest.replace(f'"{default}"', f'"{port}"').replace(f": {default}", f": {port}")
+    if ports:  # the next pod can listen only once the last one has ended
+        manifest = manifest.replace("{maxSurge: 1, maxUnavailable: 0}", "{maxSurge: 0, maxUnavailable: 1}")
     kubectl("apply", "--server-side", "-f", "-", stdin=manifest)
     kubectl("rollout", "status", OPERATOR, "-n", NAMESPACE, f"--timeout={PATIENCE_SECONDS}s")
     console.print("the operator is ready")
