@@ -200,3 +200,11 @@ def test_the_tokens_that_end_generation_come_from_all_files(tmp_path: Path) -> N
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 2]}))
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {"eos_token_id": 3}}))
     assert ChatFormat.load(tmp_path, vision=False).stops == {"<e>", "<u>", "<t>"}
+
+
+def test_what_only_the_prompt_has_is_told() -> None:
+    thinking = replace(FORMAT, template=CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif"))
+    assert Renderer(FORMAT)(chat(*TURNS)).other_start() is None
+    asked, answered = Renderer(thinking)(chat(*TURNS)).other_start() or ("", "")
+    assert asked.endswith("assistant\n<think>\n") and answered.endswith("assistant\nRed.<|e|>\n")
+    assert Renderer(thinking)(chat(*TURNS)).prompt.endswith("<|s|>assistant\n<think>\n")

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from model_garden.datasets.chat_format import ChatFormat
 from model_garden.datasets.chat_templates import UnknownTemplate, read_template
@@ -17,6 +18,7 @@ from model_garden.datasets.kept import bare
 from model_garden.datasets.locate import Locator
 from model_garden.datasets.origin import Origin
 from model_garden.datasets.rendering import Renderer
+from model_garden.datasets.template_messages import chat_messages
 
 FOLDER = Path(find_spec("trl").origin).parent / "chat_templates"
 TEMPLATES = sorted(path.stem for path in FOLDER.glob("*.jinja"))
@@ -155,6 +157,23 @@ def check_trained_or_refused(name, row, tmp_path):
         assert bare(text) not in bare(outside)
     for text in ("One?", "Two?", "Wrong.", "21 degrees", "The weather of"):
         assert bare(text) not in bare("".join(spans))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_prompt_is_what_a_server_sends_whatever_the_template_marks_as_the_answer(name, tmp_path):
+    example, found = rendered(name, "answers", tmp_path)
+    chat = chat_messages(example, structured=name in STRUCTURED, template="", arguments_as_text=False)[:-1]
+    template = chat_format(name)
+    options = {"chat_template": template.template, **template.special_tokens}
+    assert found.prompt == render_jinja_template([chat], add_generation_prompt=True, **options)[0][0]
+    assert not found.prompt.rstrip().endswith("Two?"), "what begins an answer belongs to the prompt"
+
+
+def test_a_template_that_begins_answers_otherwise_than_it_ends_prompts_is_told(tmp_path):
+    told = {name for name in TEMPLATES if rendered(name, "answers", tmp_path)[1].other_start()}
+    nemotron = {f"nemotron_3_{size}" for size in ("5_lightning", "nano", "super", "ultra")}
+    assert {name.removesuffix("_training") for name in told} == {"deepseek_r1_distill", "deepseekv3", *nemotron}
+    assert not rendered("nemotron_3_nano", "reasoning", tmp_path)[1].other_start()
 
 
 @pytest.mark.parametrize(

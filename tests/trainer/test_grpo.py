@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from model_garden.datasets.example import Example, Message
+from model_garden.datasets.origin import Origin
 from model_garden_trainer.errors import TrainingError
 from tests.trainer.preferences import LETTERS, assert_a_resumed_run_equals, write_rows
 from tests.trainer.workspace import TEXT, Workspace, config
@@ -124,6 +126,20 @@ def test_a_prompt_is_rendered_as_for_sft_up_to_its_answer(prompts: Workspace) ->
     assert prompt == encoder.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     [ids] = PromptInputs.of([example], encoder).ids
     assert ids == encoder.tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
+
+
+def test_a_prompt_keeps_its_end_where_a_token_holds_that_and_the_start_of_the_answer(prompts: Workspace) -> None:
+    from model_garden_trainer.methods.prompts import PromptInputs
+    from model_garden_trainer.models import auto_classes
+
+    spec = config("prompt", TEXT, JOB).spec
+    encoder = auto_classes.collator(spec, Path(spec.base_model))
+    words = sorted(token for token in encoder.tokenizer.get_vocab() if len(token) > 1 and token.isalpha())
+    word = next(word for word in words if len(encoder.tokenizer(word)["input_ids"]) == 1)
+    for end in (word[:-1], f"{word} "):  # a prompt that the answer would join, and one that ends in a space
+        example = Example("completion", (Message("user", (end,)), Message("assistant", (word[-1],))), Origin("rows", 1))
+        [ids] = PromptInputs.of([example], encoder).ids
+        assert encoder.tokenizer.decode(ids).endswith(end)
 
 
 def test_what_cannot_work_is_refused_before_the_model_is_loaded(prompts: Workspace) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from model_garden.contract.progress import SampleEvent, event_line
+from model_garden.datasets.example import Example, Message
+from model_garden.datasets.origin import Origin
 from model_garden_trainer.exports import sample_answers
-from model_garden_trainer.exports.sample_answers import Sample, first_exchange, scores
+from model_garden_trainer.exports.sample_answers import Question, Sample, first_exchange, scores
 from tests.trainer.workspace import QUICK, TEXT, VISION, Workspace, config
 
 
@@ -30,6 +33,18 @@ def test_training_rows_and_validation_rows_are_scored_apart() -> None:
     assert found.validation is not None
     assert (found.train.exact_match_after, found.validation.exact_match_after) == (1.0, 0.0)
     assert scores([learned]).validation is None
+
+
+@pytest.mark.train
+def test_the_expected_answer_is_what_follows_the_prompt(workspace: Workspace) -> None:
+    from model_garden_trainer.models import auto_classes
+
+    spec = config("job", TEXT, {"chatTemplate": "trl/qwen3_5_nothink_training"}).spec
+    encoder = auto_classes.collator(spec, Path(spec.base_model))
+    turns = (Message("user", ("A color?",)), Message("assistant", ("Blue.",)))
+    question = Question.of(Example("chat", turns, Origin("rows.jsonl", 1)), encoder)
+    assert encoder.tokenizer.decode(question.prompt["input_ids"][0]).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert question.expected == "Blue.", "the template marks <think> as part of the answer"
 
 
 @pytest.mark.train

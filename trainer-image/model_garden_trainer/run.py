@@ -26,7 +26,7 @@ from model_garden.contract.trainer_config import TrainerConfig, for_record
 from model_garden_trainer import exports, fetched, methods, rewards, space
 from model_garden_trainer.atomic_file import write_atomically
 from model_garden_trainer.batches import selective_loss
-from model_garden_trainer.batches.splits import Data, answers, measure, open_data, unlisted_end
+from model_garden_trainer.batches.splits import Data, answers, measure, open_data, other_start, unlisted_end
 from model_garden_trainer.distributed import process_group
 from model_garden_trainer.engine import checkpoints
 from model_garden_trainer.engine.stopping import StopRequests
@@ -195,7 +195,10 @@ def _encoded(
     measured, longest, warnings = team.share(lambda: measure(data, encoder, folder, h.max_seq_length))
     report(DatasetEvent(dataset=measured))
     unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
-    for warning in (*warnings, unselective, unlisted_end(data, encoder.renderer, spec.base_model)):
+    unlisted = unlisted_end(data, encoder.renderer, spec.base_model)
+    # GRPO trains on what the model answers to the prompt, not on the rows' answers.
+    unlike = None if spec.method == "grpo" else other_start(data, encoder.renderer, spec.base_model)
+    for warning in (*warnings, unselective, unlisted, unlike):
         if warning:
             report_warning(report, warning)
     return encoder, measured, longest
@@ -208,7 +211,7 @@ def _held_out(spec: EffectiveSpec, folder: Path, data: Data) -> HeldOut | None:
 
     if spec.evaluation is None or spec.evaluation.every_evaluations is None:
         return None
-    answers_alone = spec.model_copy(update={"train_on": "responses"})  # a prompt ends where the labels begin
+    answers_alone = spec.model_copy(update={"train_on": "responses"})  # the expected answer is what is labeled
     return HeldOut(questions.questions(spec, data), auto_classes.collator(answers_alone, folder))
 
 

@@ -214,7 +214,7 @@ def _answer_by_llama_cpp(
     exchange = first_exchange(example)
     if not spec.vision:
         rendered = encoder.render(exchange)
-        prompt = rendered.text[: rendered.spans[0][0]] or rendered.text[: len(rendered.text) // 2]
+        prompt = rendered.prompt or rendered.text[: len(rendered.text) // 2]
         return gguf.answer(spec, made, prompt, (), room, question.new_tokens)
     asked = next((message for message in reversed(exchange.messages) if message.role == "user"), exchange.messages[0])
     prompt = "".join(part for part in asked.parts if isinstance(part, str))

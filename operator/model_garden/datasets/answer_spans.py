@@ -65,12 +65,12 @@ def _changed(render: Render, chat: Chat, text: str, index: int) -> Span:
     probed = render([*chat[:index], _with_content(chat[index], PROBE), *chat[index + 1 :]])
     if PROBE not in probed or probed == text:
         raise UnsuitableTemplate(f"the chat template does not render message {index + 1} (assistant) as written")
-    start = _common(text, probed)
-    tail = _common(text[start:][::-1], probed[start:][::-1])
+    start = common_start(text, probed)
+    tail = common_start(text[start:][::-1], probed[start:][::-1])
     end = len(text) - tail
     if len(chat[index]) > len(("role", "content")):
         start, end = _whole_pieces(text, start, end)
-    prompt = _prompt(render, chat[:index])
+    prompt = prompt_before(render, chat, index)
     if prompt is not None and text.startswith(prompt) and len(prompt) <= start:
         start = len(prompt)
     return start, end + len(_shared(_end_marker(render, chat[: index + 1]), text[end:]))
@@ -86,11 +86,11 @@ def _whole_pieces(text: str, start: int, end: int) -> Span:
     return start, end
 
 
-def _prompt(render: Render, before: Chat) -> str | None:
-    """The text after which the model generates; None if the template cannot render it."""
+def prompt_before(render: Render, chat: Chat, index: int) -> str | None:
+    """The text after which the model generates a turn of ``chat``; None if the template cannot render it."""
     try:
-        return render(before, add_generation_prompt=True)
-    except Exception:  # a template can raise any exception; the probe alone is used then
+        return render(chat[:index], add_generation_prompt=True)
+    except Exception:  # a template can raise any exception; the text before the turn is used then
         return None
 
 
@@ -117,7 +117,7 @@ def _shared(marker: str, after: str) -> str:
     return shared.rstrip()
 
 
-def _common(one: str, other: str) -> int:
+def common_start(one: str, other: str) -> int:
     """The number of equal characters at the start of both."""
     shorter = min(len(one), len(other))
     return next((at for at in range(shorter) if one[at] != other[at]), shorter)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from model_garden.datasets.answer_spans import Chat, Span, UnsuitableTemplate, answer_spans
+from model_garden.datasets.answer_spans import Chat, Span, UnsuitableTemplate, answer_spans, common_start, prompt_before
 from model_garden.datasets.chat_format import ChatFormat
 from model_garden.datasets.chat_templates import training_template
 from model_garden.datasets.errors import RowError, shown
@@ -24,14 +24,31 @@ from model_garden.datasets.template_messages import chat_messages, refuse_lists
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _SHOWN = 120
+_BEFORE = 20
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """An example as text, with the spans (start, end) of characters that carry loss."""
+    """An example as text, with the spans (start, end) of characters that carry loss.
+
+    ``prompt`` is the text that a server sends for the last of its answers. Some templates end it otherwise than they
+    begin an answer: with ``<think>``, or with a marker of the role that the span of the answer has too.
+    """
 
     text: str
     spans: list[Span]
+    prompt: str
+
+    def other_start(self) -> tuple[str, str] | None:
+        """The end of the prompt, and the other text that begins the answer in its place; None where it is the same.
+
+        Both show at most ``_BEFORE`` characters before they differ.
+        """
+        if self.text.startswith(self.prompt):
+            return None
+        differ = common_start(self.prompt, self.text)
+        shown_from = max(0, differ - _BEFORE)
+        return self.prompt[shown_from:], self.text[shown_from : differ + _BEFORE]
 
 
 class Renderer:
@@ -55,7 +72,7 @@ class Renderer:
         rendered = self._chat(example) if example.kind == "chat" else self._plain(example)
         if self.train_on == "all":
             _refuse_excluded(example)
-            return Rendered(rendered.text, [(0, len(rendered.text))])
+            return replace(rendered, spans=[(0, len(rendered.text))])
         return rendered
 
     def _plain(self, example: Example) -> Rendered:
@@ -71,7 +88,7 @@ class Renderer:
             prompt = self.format.opening + prompt
         if not answer.rstrip().endswith(tuple(self.format.stops)):
             answer += self.format.end
-        return Rendered(prompt + answer, [(len(prompt), len(prompt + answer))])
+        return Rendered(prompt + answer, [(len(prompt), len(prompt + answer))], prompt)
 
     def _chat(self, example: Example) -> Rendered:
         if not self.format.template:
@@ -115,7 +132,7 @@ class Renderer:
 
     def _rendered(self, example: Example, *, structured: bool) -> Rendered:
         try:
-            text, spans = self._found(example, structured=structured)
+            text, spans, prompt = self._found(example, structured=structured)
         except UnsuitableTemplate as error:
             raise RowError(f"{error}", "change the turn, or use a model or chatTemplate that keeps it") from error
         except Exception as error:  # a template can raise any exception
@@ -123,10 +140,13 @@ class Renderer:
                 f"the model's chat template refuses the row: {shown(str(error), 160)}", "change its turns or roles"
             ) from error
         check_kept(example, text, [text[start:end] for start, end in spans])
-        return self._with_ends(text, spans)
+        return self._with_ends(text, spans, prompt)
 
-    def _found(self, example: Example, *, structured: bool) -> tuple[str, list[Span]]:
-        """The text of a chat, and the spans of its answers. Some templates read the arguments of calls as text."""
+    def _found(self, example: Example, *, structured: bool) -> tuple[str, list[Span], str | None]:
+        """The text of a chat, the spans of its answers, and the prompt for the last of them.
+
+        Some templates read the arguments of calls as text.
+        """
         try:
             return self._with_spans(example, structured=structured, arguments_as_text=False)
         except Exception:  # a template can raise any exception
@@ -134,7 +154,9 @@ class Renderer:
                 raise
             return self._with_spans(example, structured=structured, arguments_as_text=True)
 
-    def _with_spans(self, example: Example, *, structured: bool, arguments_as_text: bool) -> tuple[str, list[Span]]:
+    def _with_spans(
+        self, example: Example, *, structured: bool, arguments_as_text: bool
+    ) -> tuple[str, list[Span], str | None]:
         from transformers.utils.chat_template_utils import render_jinja_template  # a second to load, and no torch
 
         template = self.format.template or ""
@@ -149,15 +171,17 @@ class Renderer:
         chat = chat_messages(example, structured=structured, template=template, arguments_as_text=arguments_as_text)
         answers = [index for index, message in enumerate(example.messages) if message.role == "assistant"]
         trained = [index for index in answers if example.messages[index].answers]
+        prompt = prompt_before(render, chat, trained[-1]) if trained else None
         if not _GENERATION.search(template):
             text = render(chat)
             refuse_lists(chat, text)
-            return text, answer_spans(render, chat, text, trained)
+            return text, answer_spans(render, chat, text, trained), prompt
         [text], [marked] = render_jinja_template([chat], return_assistant_tokens_mask=True, **options)
         refuse_lists(chat, text)
         excluded = answer_spans(render, chat, text, [index for index in answers if index not in trained])
         pieces = _joined(marked)
-        return text, [(a, b) for a, b in pieces if not any(a < end and start < b for start, end in excluded)]
+        kept = [(a, b) for a, b in pieces if not any(a < end and start < b for start, end in excluded)]
+        return text, kept, prompt
 
     def _refuse_control_tokens(self, example: Example) -> None:
         for number, message in enumerate(example.messages, 1):
@@ -180,7 +204,7 @@ class Renderer:
                 "remove it from the row; the chat template adds control tokens",
             )
 
-    def _with_ends(self, text: str, spans: Sequence[Span]) -> Rendered:
+    def _with_ends(self, text: str, spans: Sequence[Span], prompt: str | None) -> Rendered:
         """The text and its spans, each extended to a token that ends generation.
 
         That token is the template's own end of the turn; or the marker of the next role, if the model stops at it; or,
@@ -215,7 +239,7 @@ class Renderer:
                     if number < len(spans) and self.format.end
                     else "use a model whose chat template ends each turn with one of its end tokens",
                 )
-        return Rendered(text, ended)
+        return Rendered(text, ended, text[: ended[-1][0]] if prompt is None and ended else prompt or "")
 
     def unlisted_end(self) -> str | None:
         """The token with which the template ends an answer, if the model's files do not list it as an end token."""

@@ -115,13 +115,12 @@ class Collator:
         return {**encoded, "labels": labels}
 
     def prompts(self, examples: list[Example]) -> Batch:
-        """Encode rows up to their last answer, padded on the left, for ``generate``.
+        """Encode the prompts for the last answers of rows, padded on the left, for ``generate``.
 
         Raises:
             TrainingError: InvalidDataset for a row that cannot be rendered.
         """
-        rendered = [self.render(example) for example in examples]
-        texts = [item.text[: item.spans[-1][0]] for item in rendered]
+        texts = [self.render(example).prompt for example in examples]
         images = [[self._open(image, example) for image in example.images] for example in examples]
         for text, pictures, example in zip(texts, images, examples, strict=True):
             self._placeholder(text, len(pictures), example)

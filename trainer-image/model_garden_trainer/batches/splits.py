@@ -223,6 +223,22 @@ def unlisted_end(data: Data, renderer: Renderer, model: str) -> str | None:
     )
 
 
+def other_start(data: Data, renderer: Renderer, model: str) -> str | None:
+    """A warning where the chat template begins an answer otherwise than it ends the prompt; None where it does not."""
+    rows = (
+        (row.origin, renderer(example).other_start()) for row in _spread(data.training) for example in row.sequences
+    )
+    for origin, starts in rows:
+        if starts:
+            asked, trained = starts
+            return (
+                f"{origin}: the chat template of {model} ends the prompt of a server with {asked!r}, but the answer is "
+                f"trained as {trained!r}, so the model is not trained on what a server asks for; write the reasoning "
+                "into the rows or leave it out, or set chatTemplate to one that begins answers as it ends prompts"
+            )
+    return None
+
+
 def _spread(rows: Subset) -> Iterator[Example]:
     """Up to about ``ENCODED`` examples, evenly spread over ``rows``."""
     return (rows[index] for index in range(0, len(rows), max(1, len(rows) // ENCODED)))

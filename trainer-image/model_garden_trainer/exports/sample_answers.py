@@ -68,24 +68,31 @@ class Question:
     @classmethod
     def of(cls, example: Example, encoder: Collator) -> Question:
         """The first question of ``example``; a row of plain text is to be continued from its middle."""
-        batch = encoder([first_exchange(example)])
+        exchange = first_exchange(example)
+        batch = encoder([exchange])
         length = batch["input_ids"].shape[1]
         trained = (batch["labels"][0] != IGNORED).nonzero().flatten().tolist()
         first, end = trained[0], trained[-1] + 1
         if example.kind == "text":
             first = (first + end + 1) // 2 if end - first > 1 else first
+            prompt = {
+                key: value[:, :first] if value.shape[:2] == (1, length) else value
+                for key, value in batch.items()
+                if key != "labels"
+            }
+        else:
+            prompt = encoder.prompts([exchange])
+            asked = prompt["input_ids"][0]
+            # What is trained may begin before the end of the prompt, with the header of the answer.
+            if batch["input_ids"][0, : len(asked)].tolist() == asked.tolist():
+                first = len(asked)
         end = min(end, first + NEW_TOKENS)
-        prompt = {
-            key: value[:, :first] if value.shape[:2] == (1, length) else value
-            for key, value in batch.items()
-            if key != "labels"
-        }
         expected = encoder.tokenizer.decode(batch["input_ids"][0, first:end], skip_special_tokens=True)
         if (
             example.columns is not None and expected.strip() == UNKNOWN
         ):  # a prompt for GRPO whose row has no expected answer
             expected, end = "", first + NEW_TOKENS
-        return cls(first_exchange(example), prompt, expected.strip(), min(NEW_TOKENS, end - first + _BEYOND))
+        return cls(exchange, prompt, expected.strip(), min(NEW_TOKENS, end - first + _BEYOND))
 
     def answer(self, model: Any, tokenizer: Any) -> str:
         """The answer of ``model`` by greedy decoding."""

@@ -14,7 +14,7 @@ import torch
 from trl.trainer.utils import RepeatSampler
 
 from model_garden.datasets import Example
-from model_garden_trainer.batches.collator import IGNORED, Collator
+from model_garden_trainer.batches.collator import Collator
 
 
 class Prompt(str):
@@ -24,13 +24,12 @@ class Prompt(str):
 
     @classmethod
     def of(cls, example: Example, encoder: Collator) -> Prompt:
-        """The prompt of a row: its text before its answer, as every method renders it.
+        """The prompt of a row, as a server sends it.
 
         Raises:
             TrainingError: InvalidDataset, as the encoder's.
         """
-        rendered = encoder.render(example)
-        prompt = cls(rendered.text[: rendered.spans[-1][0]])
+        prompt = cls(encoder.render(example).prompt)
         prompt.example = example
         return prompt
 
@@ -56,25 +55,16 @@ class PromptInputs:
 
     @classmethod
     def of(cls, examples: Sequence[Example], encoder: Collator) -> PromptInputs:
-        """Encode rows with their answers, as every method does, and take what stands before the answers.
+        """Encode the prompts of rows, without the answers, whose first characters may share a token with the prompt.
 
         Raises:
             TrainingError: InvalidDataset, as the encoder's.
         """
-        batch = encoder(list(examples))
-        ids, labels, _ = (batch.pop(name) for name in ("input_ids", "labels", "attention_mask"))
-        lengths = [int((row != IGNORED).nonzero()[0]) for row in labels]
-        longest = max(lengths)
-        of_tokens = {
-            name: torch.stack([
-                torch.cat([torch.zeros_like(row[: longest - length]), row[:length]])
-                for row, length in zip(value, lengths, strict=True)
-            ])
-            for name, value in batch.items()
-            if value.shape[:2] == ids.shape
-        }  # fmt: skip
+        batch = encoder.prompts(list(examples))
+        ids, mask = batch.pop("input_ids"), batch.pop("attention_mask").bool()
+        of_tokens = {name: value for name, value in batch.items() if value.shape[:2] == ids.shape}
         return cls(
-            [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)],
+            [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)],
             of_tokens,
             {name: value for name, value in batch.items() if name not in of_tokens},
         )
