@@ -98,17 +98,17 @@ def test_a_job_of_a_higher_priority_class_takes_the_gpu_and_the_other_resumes(
     classes = render("priorityClasses[0].name=urgent", "priorityClasses[0].value=1000", namespace=harness.namespace)
     harness.cluster.apply(*(item for item in classes if item["kind"] == "PriorityClass"))
     limits = {"limits": {MIG: 1}, "requests": LITTLE}
-    harness.submit("patient", {"STEPS": 1000}, resources=limits, quantization="16bit")
-    harness.until_step("patient", 1)
+    harness.submit("outranked", {"STEPS": 1000}, resources=limits, quantization="16bit")
+    harness.until_step("outranked", 1)
     urgent = {"priorityClassName": "urgent", "env": [{"name": "STEPS", "value": "1"}]}
     harness.submit("urgent", resources=limits, podTemplate=urgent, quantization="16bit")
     harness.until("urgent", "Succeeded")
-    harness.until_step("patient", harness.status("patient")["progress"]["step"] + 1)
-    first, second = harness.status("patient")["attempts"]
+    harness.until_step("outranked", harness.status("outranked")["progress"]["step"] + 1)
+    first, second = harness.status("outranked")["attempts"]
     assert first["reason"] == "Preempted"
     assert "a higher-priority pod preempted this pod" in first["message"]
     assert second["fromStep"] == first["toStep"] > 0, "no step is lost"
-    harness.kubectl("delete", "trainingjob/patient", "priorityclass/urgent")
+    harness.kubectl("delete", "trainingjob/outranked", "priorityclass/urgent")
 
 
 def test_the_scheduler_allocates_the_device_of_a_claim(harness: OperatorHarness, node: str) -> None:

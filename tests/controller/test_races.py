@@ -116,8 +116,8 @@ def test_events_that_wait_when_the_process_ends_are_posted(
 @pytest.mark.cluster
 def test_an_unexpected_error_is_one_event_about_the_job(harness: OperatorHarness, run: Callable[[Path], Run]) -> None:
     """A Job in a shape that no API server sends stands for a fault of the operator."""
-    harness.submit("odd", {"STEPS": 1000}, suspend=True)
-    key = Key(harness.namespace, "odd")
+    harness.submit("untidy", {"STEPS": 1000}, suspend=True)
+    key = Key(harness.namespace, "untidy")
 
     async def scenario(cluster: Cluster) -> None:
         reconciler = make_reconciler(cluster, SETTINGS)
@@ -132,10 +132,10 @@ def test_an_unexpected_error_is_one_event_about_the_job(harness: OperatorHarness
         posting.cancel()
 
     run(harness.kubeconfig)(scenario)
-    [(reason, message)] = harness.events("odd")
+    [(reason, message)] = harness.events("untidy")
     assert reason == "ReconcileFailed"
     assert message.startswith("the operator failed to reconcile the TrainingJob (KeyError: ")
-    harness.kubectl("delete", "trainingjob", "odd")
+    harness.kubectl("delete", "trainingjob", "untidy")
 
 
 def test_a_lease_is_not_held_when_the_api_server_does_not_answer(
