@@ -123,7 +123,7 @@ def test_an_unexpected_error_is_one_event_about_the_job(harness: OperatorHarness
         reconciler = make_reconciler(cluster, SETTINGS)
         posting = asyncio.create_task(reconciler.events.run())
         reconciler.store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
-        job = {"name": "odd-train", "namespace": key.namespace, "uid": "1", "resourceVersion": "1"}
+        job = {"name": "untidy-train", "namespace": key.namespace, "uid": "1", "resourceVersion": "1"}
         reconciler.store.put_job({"metadata": job})
         for _ in range(2):
             with pytest.raises(KeyError):
