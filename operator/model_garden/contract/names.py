@@ -26,8 +26,9 @@ ANNOTATION_CANCEL = f"{GROUP}/cancel"
 """Set by a user: ``true`` ends the job, which becomes Cancelled."""
 
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
-JOB_NAME = "batch.kubernetes.io/job-name"
 """Set by Kubernetes on each pod of an Indexed Job. The pod of index 0 is the leader of the others."""
+JOB_NAME = "batch.kubernetes.io/job-name"
+"""Set by Kubernetes on each pod of a Job, which keeps it when the Job is deleted and the pod is not."""
 
 KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 KUEUE_PRIORITY = "kueue.x-k8s.io/priority-class"

@@ -15,6 +15,8 @@ Span = tuple[int, int]
 Chat = list[dict[str, Any]]
 Render = Callable[..., str]
 """``render(chat, add_generation_prompt=False)``: the chat as text."""
+PromptOf = Callable[[int], str | None]
+"""``prompt_before`` for the turn of an index: it is needed more than once, and rendering takes time."""
 
 _MARKER = re.compile(r"<[^<>\s]*>")
 _PIECE = re.compile(r"<[^<>]*>|[^<]+|<")
@@ -26,7 +28,7 @@ class UnsuitableTemplate(ValueError):
     """The position of an answer cannot be found in what the template renders."""
 
 
-def answer_spans(render: Render, chat: Chat, text: str, answers: Sequence[int]) -> list[Span]:
+def answer_spans(render: Render, chat: Chat, text: str, answers: Sequence[int], prompt_of: PromptOf) -> list[Span]:
     """Start and end, in ``text``, of some assistant turns, with their end markers: all that the model must generate.
 
     Args:
@@ -34,16 +36,17 @@ def answer_spans(render: Render, chat: Chat, text: str, answers: Sequence[int]) 
         chat: messages of role and content; content is a string or a list of parts.
         text: ``render(chat)``.
         answers: indices of assistant turns.
+        prompt_of: the prompt of each of them.
 
     Raises:
         UnsuitableTemplate: the text does not change where the content does.
     """
-    return [_turn(render, chat, text, index) for index in answers]
+    return [_turn(render, chat, text, index, prompt_of(index)) for index in answers]
 
 
-def _turn(render: Render, chat: Chat, text: str, index: int) -> Span:
+def _turn(render: Render, chat: Chat, text: str, index: int, prompt: str | None) -> Span:
     try:
-        return _changed(render, chat, text, index)
+        return _changed(render, chat, text, index, prompt)
     except UnsuitableTemplate:
         raise
     except Exception:  # a template may refuse the result of a tool after a turn without a call
@@ -51,13 +54,13 @@ def _turn(render: Render, chat: Chat, text: str, index: int) -> Span:
             raise
     until = chat[: index + 1]
     alone = render(until)
-    start, end = _changed(render, until, alone, index)
+    start, end = _changed(render, until, alone, index, prompt)
     if text[:end] != alone[:end]:
         raise UnsuitableTemplate(f"the chat template renders message {index + 1} (assistant) as later turns need it")
     return start, end
 
 
-def _changed(render: Render, chat: Chat, text: str, index: int) -> Span:
+def _changed(render: Render, chat: Chat, text: str, index: int, prompt: str | None) -> Span:
     """The part of ``text`` that depends on a turn, from the end of the prompt before it to its end marker.
 
     The turn is replaced by one whose content is ``PROBE``, without reasoning and tool calls.
@@ -70,7 +73,6 @@ def _changed(render: Render, chat: Chat, text: str, index: int) -> Span:
     end = len(text) - tail
     if len(chat[index]) > len(("role", "content")):
         start, end = _whole_pieces(text, start, end)
-    prompt = prompt_before(render, chat, index)
     if prompt is not None and text.startswith(prompt) and len(prompt) <= start:
         start = len(prompt)
     return start, end + len(_shared(_end_marker(render, chat[: index + 1]), text[end:]))

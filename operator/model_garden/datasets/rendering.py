@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Literal
 
 from model_garden.datasets.answer_spans import Chat, Span, UnsuitableTemplate, answer_spans, common_start, prompt_before
@@ -132,21 +133,18 @@ class Renderer:
 
     def _rendered(self, example: Example, *, structured: bool) -> Rendered:
         try:
-            text, spans, prompt = self._found(example, structured=structured)
+            found = self._found(example, structured=structured)
         except UnsuitableTemplate as error:
             raise RowError(f"{error}", "change the turn, or use a model or chatTemplate that keeps it") from error
         except Exception as error:  # a template can raise any exception
             raise RowError(
                 f"the model's chat template refuses the row: {shown(str(error), 160)}", "change its turns or roles"
             ) from error
-        check_kept(example, text, [text[start:end] for start, end in spans])
-        return self._with_ends(text, spans, prompt)
+        check_kept(example, found.text, [found.text[start:end] for start, end in found.spans])
+        return self._with_ends(found)
 
-    def _found(self, example: Example, *, structured: bool) -> tuple[str, list[Span], str | None]:
-        """The text of a chat, the spans of its answers, and the prompt for the last of them.
-
-        Some templates read the arguments of calls as text.
-        """
+    def _found(self, example: Example, *, structured: bool) -> Rendered:
+        """The text of a chat and its answers. Some templates read the arguments of calls as text."""
         try:
             return self._with_spans(example, structured=structured, arguments_as_text=False)
         except Exception:  # a template can raise any exception
@@ -154,9 +152,7 @@ class Renderer:
                 raise
             return self._with_spans(example, structured=structured, arguments_as_text=True)
 
-    def _with_spans(
-        self, example: Example, *, structured: bool, arguments_as_text: bool
-    ) -> tuple[str, list[Span], str | None]:
+    def _with_spans(self, example: Example, *, structured: bool, arguments_as_text: bool) -> Rendered:
         from transformers.utils.chat_template_utils import render_jinja_template  # a second to load, and no torch
 
         template = self.format.template or ""
@@ -169,19 +165,24 @@ class Renderer:
             return str(text)
 
         chat = chat_messages(example, structured=structured, template=template, arguments_as_text=arguments_as_text)
+        prompt_of = cache(partial(prompt_before, render, chat))
         answers = [index for index, message in enumerate(example.messages) if message.role == "assistant"]
         trained = [index for index in answers if example.messages[index].answers]
-        prompt = prompt_before(render, chat, trained[-1]) if trained else None
-        if not _GENERATION.search(template):
+        if _GENERATION.search(template):
+            [text], [marked] = render_jinja_template([chat], return_assistant_tokens_mask=True, **options)
+            refuse_lists(chat, text)
+            others = [index for index in answers if index not in trained]
+            excluded = answer_spans(render, chat, text, others, prompt_of)
+            pieces = _joined(marked)
+            spans = [(a, b) for a, b in pieces if not any(a < end and start < b for start, end in excluded)]
+        else:
             text = render(chat)
             refuse_lists(chat, text)
-            return text, answer_spans(render, chat, text, trained), prompt
-        [text], [marked] = render_jinja_template([chat], return_assistant_tokens_mask=True, **options)
-        refuse_lists(chat, text)
-        excluded = answer_spans(render, chat, text, [index for index in answers if index not in trained])
-        pieces = _joined(marked)
-        kept = [(a, b) for a, b in pieces if not any(a < end and start < b for start, end in excluded)]
-        return text, kept, prompt
+            spans = answer_spans(render, chat, text, trained, prompt_of)
+        prompt = prompt_of(trained[-1]) if trained else ""
+        if prompt is None:
+            prompt = text[: spans[-1][0]] if spans else ""
+        return Rendered(text, spans, prompt)
 
     def _refuse_control_tokens(self, example: Example) -> None:
         for number, message in enumerate(example.messages, 1):
@@ -204,7 +205,7 @@ class Renderer:
                 "remove it from the row; the chat template adds control tokens",
             )
 
-    def _with_ends(self, text: str, spans: Sequence[Span], prompt: str | None) -> Rendered:
+    def _with_ends(self, found: Rendered) -> Rendered:
         """The text and its spans, each extended to a token that ends generation.
 
         That token is the template's own end of the turn; or the marker of the next role, if the model stops at it; or,
@@ -215,6 +216,7 @@ class Renderer:
         Raises:
             RowError: no such token follows an answer.
         """
+        text, spans = found.text, found.spans
         stops, controls = sorted(self.format.stops), tuple(sorted(self.format.controls))
         last = text[slice(*spans[-1])].rstrip() if spans else ""
         stop = next((token for token in stops if last.endswith(token)), None)
@@ -239,7 +241,7 @@ class Renderer:
                     if number < len(spans) and self.format.end
                     else "use a model whose chat template ends each turn with one of its end tokens",
                 )
-        return Rendered(text, ended, text[: ended[-1][0]] if prompt is None and ended else prompt or "")
+        return replace(found, text=text, spans=ended)
 
     def unlisted_end(self) -> str | None:
         """The token with which the template ends an answer, if the model's files do not list it as an end token."""

@@ -53,7 +53,7 @@ async def running_pod(cluster: Cluster, namespace: str, place: StoragePlace, tel
 
 
 async def _pods(cluster: Cluster, namespace: str, job: str) -> list[Object]:
-    found = await cluster.page(PODS, namespace, labels=f"batch.kubernetes.io/job-name={job}")
+    found = await cluster.page(PODS, namespace, labels=f"{names.JOB_NAME}={job}")
     return found.items
 
 

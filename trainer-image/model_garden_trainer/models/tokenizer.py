@@ -33,15 +33,17 @@ def load(folder: Path, *, images: bool) -> Any:
     """
     loaded = (AutoProcessor if images else AutoTokenizer).from_pretrained(folder, local_files_only=True)
     tokenizer = getattr(loaded, "tokenizer", loaded)
-    if _reads_as_written(tokenizer, folder):
+    if not tokenizer.is_fast or not (folder / _FILE).is_file():  # which the collator refuses
         return loaded
     backend, right = tokenizer.backend_tokenizer, read_tokenizer(folder)
+    if _loaded_ids(tokenizer) == (wanted := _ids(right)):
+        return loaded
     for part in ("model", "normalizer", "pre_tokenizer", "decoder"):
         setattr(backend, part, getattr(right, part))
-    if not _reads_as_written(tokenizer, folder):
+    if _loaded_ids(tokenizer) != wanted:
         raise TrainingError(
             "InvalidModel",
-            f"spec.baseModel: {folder / _FILE} reads {PROBE!r} as {_ids(right)}, but transformers makes of it a "
+            f"spec.baseModel: {folder / _FILE} reads {PROBE!r} as {wanted}, but transformers makes of it a "
             f"{type(tokenizer).__name__} that reads {_loaded_ids(tokenizer)}; set "
             f'"tokenizer_class": "{_BY_FILE_ALONE}" in {_CONFIG}',
         )
@@ -66,13 +68,7 @@ def _loads_as_written(folder: Path) -> bool:
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (ValueError, OSError):  # an adapter's folder has no config.json, and its files may name no class
         return False
-    return _reads_as_written(loaded, folder)
-
-
-def _reads_as_written(tokenizer: Any, folder: Path) -> bool:
-    if not tokenizer.is_fast or not (folder / _FILE).is_file():  # which the collator refuses
-        return True
-    return _loaded_ids(tokenizer) == _ids(read_tokenizer(folder))
+    return not loaded.is_fast or _loaded_ids(loaded) == _ids(read_tokenizer(folder))
 
 
 def _loaded_ids(tokenizer: Any) -> list[int]:
