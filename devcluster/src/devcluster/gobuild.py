@@ -54,7 +54,7 @@ def build(
     go, go_cache = find_go(), target.parent / ("go-build" if module == GO_MODULE else f"go-build-{module.name}")
     target.mkdir(parents=True, exist_ok=True)
     environment = _go_environment() | {"GOCACHE": str(go_cache)}
-    say(f"building {', '.join(names)} with {go} (3 to 7 minutes on two cores, once)")
+    say(f"building {', '.join(names)} with {go} (3 to 12 minutes on two cores, once)")
     packages = [PACKAGES[name] for name in names]
     total = _count_packages(go, module, packages, environment)
     with tempfile.TemporaryDirectory(dir=target, prefix=".build-") as folder:
