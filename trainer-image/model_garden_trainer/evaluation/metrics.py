@@ -45,7 +45,7 @@ def similarity(expected: str, answer: str) -> float:
     """
     from rapidfuzz.distance import Indel
 
-    return Indel.normalized_similarity(expected.strip(), answer.strip())
+    return float(Indel.normalized_similarity(expected.strip(), answer.strip()))  # untyped where it is not installed
 
 
 def anls(expected: str, answer: str) -> float:
