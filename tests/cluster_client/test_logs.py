@@ -91,3 +91,31 @@ def test_a_container_that_is_silent_for_long_is_followed_on(
         assert caplog.records == []
     finally:
         cluster.kubectl("delete", "pod", "silent", "--wait=false")
+
+
+@pytest.mark.cluster
+def test_a_log_that_a_node_does_not_have_yet_is_waited_for(
+    cluster: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node answers 404 for a pod it was given but does not know yet, as for one that is gone."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    signal, missing = tmp_path / "go-on", 0
+    first = container(f"wait_for({str(signal)!r})", "first")
+    cluster.apply(pod("not-known-yet", container("print('one', flush=True)"), initContainers=[first]))
+
+    def count(method: str, what: str, status: int) -> None:
+        nonlocal missing
+        missing += status == 404
+        if missing == 2:
+            signal.touch()
+
+    async def read() -> list[str]:
+        async with await connect() as client, asyncio.timeout(60):
+            client.on_request = count
+            return [line async for line in follow_log(client, "not-known-yet", "default", container="main")]
+
+    try:
+        assert asyncio.run(read()) == ["one"]
+    finally:
+        signal.touch()
+        cluster.kubectl("delete", "pod", "not-known-yet", "--wait=false")

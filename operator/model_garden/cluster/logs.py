@@ -18,8 +18,8 @@ _log = logging.getLogger(__name__)
 MAX_LINE_BYTES = 256 * 1024
 SILENT_SECONDS = 300.0
 """After this time without a byte the connection may be lost, so another one is opened. A trainer may be as silent."""
-_STARTING = 400
-"""What the API server answers for a container that has not started."""
+_NO_LOG = (400, 404)
+"""What the API server answers for a container that has not started, and for a pod that its node does not know yet."""
 
 
 async def follow_log(cluster: Cluster, pod: str, namespace: str | None = None, *, container: str) -> AsyncIterator[str]:
@@ -38,18 +38,25 @@ async def follow_log(cluster: Cluster, pod: str, namespace: str | None = None, *
             async for line in _read_from(cluster, pod, namespace, container, place, follow=not ended):
                 failures = 0
                 yield line
-            if ended:
-                return
-            ended = _ended(await cluster.get(PODS, pod, namespace), container)
+            answered = True
+        except ClusterError as error:
+            answered = error.status in _NO_LOG
+            if not answered and not error.retryable:
+                raise
+            _log.debug("log of %s/%s interrupted: %s", namespace, pod, error)
+        if ended and answered:
+            return
+        try:
+            if not ended and _ended(await cluster.get(PODS, pod, namespace), container):
+                ended = True
+                continue  # what it wrote at its end
         except ClusterError as error:
             if error.status == 404:
                 return
-            if not error.retryable and error.status != _STARTING:
+            if not error.retryable:
                 raise
-            _log.debug("log of %s/%s interrupted: %s", namespace, pod, error)
         failures += 1
-        if not ended:
-            await asyncio.sleep(pause(failures))
+        await asyncio.sleep(pause(failures))
 
 
 async def _read_from(
