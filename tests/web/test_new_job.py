@@ -76,6 +76,9 @@ def test_what_is_typed_survives_a_refresh_and_a_copied_link(page: Page) -> None:
 
 def test_what_is_chosen_while_the_form_is_drawn_again_stays(page: Page) -> None:
     page.goto("/training/new")
+    memory = page.locator("#estimate")
+    expect(memory).to_contain_text("GiB")
+    of_vision = memory.inner_text()
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -86,12 +89,22 @@ def test_what_is_chosen_while_the_form_is_drawn_again_stays(page: Page) -> None:
         page.get_by_label("Text-only (LLM)").check()
     page.get_by_role("radio", name="Upload").check()
     page.get_by_role("textbox", name="Epochs").fill("9")
+    page.get_by_role("textbox", name="Data set").fill("./data/text_test_dataset.jsonl")
     page.locator("#upload-files").focus()
     held[0].continue_()
     expect(page.get_by_label("Text model")).to_be_visible()
     expect(page.get_by_role("radio", name="Upload")).to_be_checked()
     expect(page.locator("#upload-files")).to_be_focused()
     expect(page.get_by_role("textbox", name="Epochs")).to_have_value("9")
+    expect(page.get_by_role("textbox", name="Data set")).to_have_value("./data/text_test_dataset.jsonl")
+    expect(page.locator("#check")).to_contain_text("Every row can be trained on")
+    expect(page.locator("#preview")).to_contain_text("in 9 epochs")
+    expect(page.locator("#preview")).to_contain_text(re.compile(r"Data\s*\d+ rows"))
+    expect(memory).not_to_have_text(of_vision, use_inner_text=True)
+    of_text = memory.inner_text()
+    page.unroute("**/training/new")
+    page.get_by_label("Vision-Language (VLM)").check()
+    expect(memory).not_to_have_text(of_text, use_inner_text=True)
 
 
 def test_the_settings_and_rows_of_a_training_method_follow_its_choice(page: Page) -> None:

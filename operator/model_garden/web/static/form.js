@@ -110,10 +110,13 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const standards = new Map(inputs().map((input) => [input.id, input.placeholder]));
   const source = document.querySelector("[name=source]:checked").id;
   const open = [...document.querySelectorAll(`#${REDRAWN} details`)].map((one) => one.open);
-  const restore = () => {
+  const keep = () => { // before the rows are asked for, and before the focus is set into a panel
+    document.getElementById(source).checked = true;
+    for (const input of inputs()) if (values.has(input.id)) input.value = values.get(input.id);
+  };
+  const show = () => {
     const followed = [];
     for (const input of inputs()) {
-      if (values.has(input.id)) input.value = values.get(input.id);
       mark(input);
       const field = input.closest(".grid .field");
       if (field && standards.has(input.id) && standards.get(input.id) !== input.placeholder) {
@@ -124,10 +127,10 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     document.querySelectorAll(`#${REDRAWN} details`).forEach((one, number) => (one.open = one.open || open[number]));
     announce(followed.length ? `New defaults: ${followed.join(", ")}` : "");
     keepInAddress();
+    form().dispatchEvent(new Event("change")); // what was drawn is of what was sent: run and memory follow
   };
-  const keepSource = () => (document.getElementById(source).checked = true); // before the focus is set into its panel
-  document.addEventListener("htmx:afterSwap", keepSource, { once: true });
-  document.addEventListener("htmx:afterSettle", restore, { once: true });
+  document.addEventListener("htmx:afterSwap", keep, { once: true });
+  document.addEventListener("htmx:afterSettle", show, { once: true });
 });
 
 // A YAML file that is dropped or chosen fills the form.
