@@ -127,6 +127,8 @@ def pod_of(garden: OperatorHarness, name: str) -> str:
 
 
 def test_the_node_runs_a_pod_of_a_restricted_namespace(cluster: TestCluster) -> None:
+    bridge = Path("/sys/class/net") / BRIDGE / "address"
+    without_pods = bridge.read_text()
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strict", "labels": RESTRICTED}})
     container = {"name": "main", "image": PAUSE_IMAGE, "securityContext": restricted_container()}
     spec = {"containers": [container], "securityContext": pod_security()}
@@ -136,6 +138,7 @@ def test_the_node_runs_a_pod_of_a_restricted_namespace(cluster: TestCluster) -> 
     node = cluster.get("node", "localhost")
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
     assert node["status"]["allocatable"]["nvidia.com/gpu"] == "1"
+    assert bridge.read_text() == without_pods, "a pod that knows the former address would reach nothing for a while"
     cluster.kubectl("delete", "pod", "still", "-n", "strict")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from devcluster.cluster import Cluster, write_whole
 from devcluster.kubelet.requirements import CGROUPS, RequirementsError
-from devcluster.kubelet.settings import API_ADDRESS, BRIDGE, BRIDGE_ADDRESS, folder, socket
+from devcluster.kubelet.settings import API_ADDRESS, BRIDGE, BRIDGE_ADDRESS, BRIDGE_MAC, folder, socket
 
 SYSCTLS = (
     *("kernel.keys.root_maxbytes", "kernel.keys.root_maxkeys", "kernel.panic", "kernel.panic_on_oops"),
@@ -48,7 +48,9 @@ def prepare(cluster: Cluster) -> None:
         before.parent.mkdir(parents=True, exist_ok=True)
         write_whole(before, json.dumps({"sysctls": sysctls, "made": made}))
     if not (Path("/sys/class/net") / BRIDGE).exists():
-        _ip("link", "add", BRIDGE, "type", "bridge")
+        # Without an own address it has that of one of its ports, and changes it as pods come and go. A pod that knows
+        # the former one reaches nothing for about half a minute.
+        _ip("link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge")
         _ip("address", "add", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE)
         _ip("address", "add", f"{API_ADDRESS}/32", "dev", BRIDGE)
     _ip("link", "set", BRIDGE, "up")

@@ -12,6 +12,7 @@ from devcluster.kubelet.requirements import CNI_PLUGINS
 
 BRIDGE = "devcluster0"
 BRIDGE_ADDRESS = "10.96.1.1"
+BRIDGE_MAC = "02:00:0a:60:01:01"
 POD_NETWORK = "10.96.1.0/24"
 API_ADDRESS = "10.96.0.1"
 """The address of the Service `kubernetes`: the first of the API server's service range."""
