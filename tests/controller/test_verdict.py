@@ -182,7 +182,9 @@ def test_a_pod_on_a_lost_node_does_not_hide_the_result_of_a_later_one() -> None:
     ("found", "phase", "reason"),
     [
         (verdict(None, cancelled=True), "Cancelled", "Cancelled"),
-        (verdict(None, b.running(), cancelled=True), "Cancelled", "Cancelled"),
+        (verdict(None, b.running(), cancelled=True), "Pending", "Cancelling"),
+        (verdict(None, b.ended(143), cancelled=True), "Cancelled", "Cancelled"),
+        (verdict(None, of_an_earlier_training_job(b.running()), cancelled=True), "Cancelled", "Cancelled"),
         (verdict(b.job(owner="another"), cancelled=True), "Cancelled", "Cancelled"),
         (verdict(b.job(), b.running(), cancelled=True), "Pending", "Cancelling"),
         (verdict(b.job("Complete"), b.ended(0, DONE), step="preflight", cancelled=True), "Cancelled", "Cancelled"),
@@ -195,7 +197,9 @@ def test_a_pod_on_a_lost_node_does_not_hide_the_result_of_a_later_one() -> None:
     ],
     ids=[
         "no Job",
-        "no Job, and a pod that ends",
+        "no Job, and a pod that runs",
+        "no Job, and a pod that has ended",
+        "no Job, and a pod of an earlier TrainingJob",
         "the Job of another",
         "pods that stop",
         "a preflight that has finished",
@@ -205,6 +209,10 @@ def test_a_pod_on_a_lost_node_does_not_hide_the_result_of_a_later_one() -> None:
 )
 def test_a_cancelled_job(found: Verdict, phase: str, reason: str) -> None:
     assert (found.phase, found.reason) == (phase, reason)
+
+
+def test_a_cancelled_job_whose_pod_runs_without_its_job_says_how_to_end_it() -> None:
+    assert "kubectl delete pod receipts-train-1" in verdict(None, b.running(), cancelled=True).message
 
 
 def test_time_in_the_queue_does_not_count_against_missing_seconds() -> None:

@@ -99,12 +99,13 @@ def judge(seen: Observation, missing_seconds: float) -> Verdict:
     verdict = _judge(seen, missing_seconds)
     if not seen.plan.cancelled or verdict.phase in ENDED:
         return verdict
-    job = seen.facts.job
-    if job is None or not job.owned or job.finished:  # a preflight that has finished leaves nothing to stop
+    job, pod = seen.facts.job, _runs_without_job(seen.facts)
+    if pod is None and (job is None or not job.owned or job.finished):  # a finished preflight leaves nothing to stop
         return Verdict("Cancelled", "Cancelled", f"the job was canceled (annotation {names.ANNOTATION_CANCEL})")
     if verdict.reason == "NodeNotResponding":
         return verdict
-    return Verdict(seen.previous.phase or "Pending", "Cancelling", "the job is being canceled; its pods are stopping")
+    until = f"it ends once {_that_it_ended(pod)}" if pod else "its pods are stopping"
+    return Verdict(seen.previous.phase or "Pending", "Cancelling", f"the job is being canceled; {until}")
 
 
 def _judge(seen: Observation, missing_seconds: float) -> Verdict:
@@ -143,11 +144,21 @@ def _judge(seen: Observation, missing_seconds: float) -> Verdict:
 
 def _before_the_next_job(facts: Facts, pod: PodFacts) -> Verdict:
     """The verdict on a job whose Job is to be created once the pod of an earlier one has ended."""
-    runs = pod_reasons.left_behind(pod.name, pod.node, pod.delete_by)
-    if pod.uid in (mine.uid for mine in facts.pods):
-        return Verdict("Pending", "JobDeleted", f"the Job was deleted; a new Job will resume training once {runs}")
-    why = f"the job waits until {runs}: the pod belongs to a deleted TrainingJob with the same name"
+    ended = _that_it_ended(pod)
+    if _runs_without_job(facts):
+        return Verdict("Pending", "JobDeleted", f"the Job was deleted; a new Job will resume training once {ended}")
+    why = f"the job waits until {ended}: the pod belongs to a deleted TrainingJob with the same name"
     return Verdict("Pending", "PreviousJobEnding", why)
+
+
+def _runs_without_job(facts: Facts) -> PodFacts | None:
+    """The pod of a job whose Job was deleted, as with ``--cascade=orphan``; not one of an earlier TrainingJob."""
+    pod = facts.left_behind
+    return pod if pod and facts.job is None and pod.uid in (mine.uid for mine in facts.pods) else None
+
+
+def _that_it_ended(pod: PodFacts) -> str:
+    return pod_reasons.left_behind(pod.name, pod.node, pod.delete_by)
 
 
 def _name_taken(plan: Plan, job: JobFacts, facts: Facts, now: Now) -> Verdict:
