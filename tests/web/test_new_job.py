@@ -107,6 +107,39 @@ def test_what_is_chosen_while_the_form_is_drawn_again_stays(page: Page) -> None:
     expect(memory).not_to_have_text(of_text, use_inner_text=True)
 
 
+def test_a_choice_right_after_the_form_was_drawn_again_is_followed(page: Page) -> None:
+    page.goto("/training/new?model_type=text")
+    method = page.get_by_label("Training method", exact=True)
+    expect(method).to_be_visible()
+    page.evaluate("""document.addEventListener("htmx:afterSwap", (event) => {
+      const method = document.getElementById("field-method");
+      if (event.target.id === "form-fields" && method.value === "dpo") setTimeout(() => {
+        method.value = "grpo";
+        method.dispatchEvent(new Event("change", { bubbles: true }));
+      });
+    })""")
+    method.select_option("dpo")
+    expect(page.locator("#field-rewards-functions")).to_have_count(1)
+    expect(page.locator("#field-dpo-beta")).to_have_count(0)
+
+
+def test_the_last_of_two_quick_choices_is_the_one_that_the_form_shows(page: Page) -> None:
+    page.goto("/training/new?model_type=text")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/training/new", hold, times=1)
+    method = page.get_by_label("Training method", exact=True)
+    with page.expect_request("**/training/new"):
+        method.select_option("dpo")
+    method.select_option("grpo")
+    held[0].continue_()
+    expect(page.locator("#field-rewards-functions")).to_have_count(1)
+    expect(page.locator("#field-dpo-beta")).to_have_count(0)
+
+
 def test_the_settings_and_rows_of_a_training_method_follow_its_choice(page: Page) -> None:
     page.goto("/training/new?model_type=text")
     page.get_by_label("Training method", exact=True).select_option("dpo")

@@ -104,7 +104,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.detail.target?.id === REDRAWN) sent = new Map(inputs().map((input) => [input.id, input.value]));
 });
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id !== REDRAWN) return;
+  if (event.detail.target.id !== REDRAWN || !event.detail.shouldSwap) return;
   const typed = inputs().filter((input) => sent.get(input.id) !== input.value && input.id !== "base_model");
   const values = new Map(typed.map((input) => [input.id, input.value]));
   const standards = new Map(inputs().map((input) => [input.id, input.placeholder]));
@@ -129,7 +129,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     keepInAddress();
     form().dispatchEvent(new Event("change")); // what was drawn is of what was sent: run and memory follow
   };
-  document.addEventListener("htmx:afterSwap", keep, { once: true });
+  document.addEventListener("htmx:afterSwap", keep, { once: true }); // of this swap: it is done, and settles, before any other
   document.addEventListener("htmx:afterSettle", show, { once: true });
 });
 
