@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from model_garden.contract.progress import Event, ProgressEvent, StageEvent, WarningEvent, event_line
 from model_garden.contract.status import Progress, Stage
 from model_garden.contract.time import timestamp
+from model_garden_trainer.atomic_file import write_atomically
 
 Report = Callable[[Event], None]
 METRICS_FILE = "metrics.jsonl"
@@ -95,9 +96,7 @@ class Metrics:
         if self._silent or not self.path.exists():
             return
         kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(self.path)
+        write_atomically(self.path, "".join(kept))
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The lines of steps so far; skips a line that a crash cut short, and what came after training."""

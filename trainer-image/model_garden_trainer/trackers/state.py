@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from model_garden_trainer.atomic_file import write_atomically
 from model_garden_trainer.exports.outputs import TRACKERS
 
 
@@ -38,9 +39,7 @@ class State:
 
     def write(self, file: Path) -> None:
         """Replace ``file``."""
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        partial.replace(file)
+        write_atomically(file, json.dumps(asdict(self)))
 
 
 def state_file(output: Path, tracker: str) -> Path:
