@@ -13,11 +13,13 @@ from model_garden.cluster import JOBS, TRAINING_JOBS, Cluster, ClusterError, con
 from model_garden.controller import leader
 from model_garden.controller.events import EventPoster
 from model_garden.controller.leader import Leader
+from model_garden.controller.observed import condition, trim_job, trim_pod
 from model_garden.controller.progress_stream import ProgressStreams
 from model_garden.controller.reconcile import Reconciler
 from model_garden.controller.store import Key, Store
-from tests.cluster import TestCluster
+from tests.cluster import Object, TestCluster
 from tests.controller.harness import CLAIMS, TRAINER, OperatorHarness
+from tests.devcluster.objects import state
 
 SETTINGS = Settings(trainer_command=TRAINER, **{f"{kind.lower()}_claim": name for kind, name in CLAIMS.items()})
 
@@ -68,6 +70,38 @@ def test_a_cancel_during_a_write_of_the_status_is_not_lost(
 
     run(harness.kubeconfig)(scenario)
     harness.kubectl("delete", "trainingjob", "cancelled-early")
+
+
+@pytest.mark.cluster
+def test_a_job_whose_end_is_seen_before_that_of_its_pod_keeps_its_output(
+    harness: OperatorHarness, run: Callable[[Path], Run]
+) -> None:
+    """Jobs and Pods are watched over two connections, and after an outage one may be seconds behind."""
+    harness.submit("ahead", {"STEPS": 100_000})
+    key, job = Key(harness.namespace, "ahead"), Key(harness.namespace, "ahead-train")
+
+    async def scenario(cluster: Cluster) -> None:
+        reconciler = make_reconciler(cluster, SETTINGS)
+        store = reconciler.store
+        store.put_training_job(await cluster.get(TRAINING_JOBS, key.name, key.namespace))
+        await reconciler.reconcile(key)
+
+        def running() -> Object | None:
+            return next((pod for pod in harness.pods("ahead") if "running" in state(pod)), None)
+
+        pod = await asyncio.to_thread(harness.cluster.until, running)
+        store.put_pod(trim_pod(pod))
+        harness.kubectl("annotate", "pod", pod["metadata"]["name"], "model-garden.dev/stop=save")
+        await asyncio.to_thread(harness.cluster.until, lambda: condition(harness.job("ahead") or {}, "Complete"))
+        store.put_job(trim_job(await cluster.get(JOBS, job.name, job.namespace)))
+        while (pause := await reconciler.reconcile(key)) is not None:
+            await asyncio.sleep(pause)
+
+    run(harness.kubeconfig)(scenario)
+    status = harness.status("ahead")
+    assert (status["phase"], status["output"]["path"]) == ("Succeeded", "models/ahead")
+    assert status["attempts"][0]["reason"] == "Stopped"
+    harness.kubectl("delete", "trainingjob", "ahead")
 
 
 @pytest.mark.cluster

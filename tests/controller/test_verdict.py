@@ -1,6 +1,7 @@
 """From facts to the verdict: the phase and the reason that people read."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from model_garden.builders.plan import Step
 from model_garden.controller.observed import derive_facts, trim_pod
 from model_garden.controller.status import next_status
 from model_garden.controller.trainer_events import Training
-from model_garden.controller.verdict import Observation, Verdict, awaiting_job_conclusion, judge
+from model_garden.controller.verdict import Now, Observation, Verdict, awaiting_job_conclusion, awaiting_pods, judge
 from tests.controller import builders as b
 from tests.controller.builders import BAD, DONE, NEW, Object
 
@@ -176,6 +177,20 @@ def test_a_pod_on_a_lost_node_does_not_hide_the_result_of_a_later_one() -> None:
     after = b.status(b.job("Complete", uid="new"), deleted(b.running(), delete_by=130), second, seconds=400)
     assert after.phase == "Succeeded"
     assert after.output == DONE.output
+
+
+@pytest.mark.parametrize(
+    ("pods", "seconds", "waits"),
+    [([b.running()], 0, True), ([b.running()], 31, False), ([b.ended(0, DONE)], 0, False), ([], 0, False)],
+    ids=["it may still be told", "its node may be lost", "it is known", "there is none"],
+)
+def test_the_end_of_a_pod_that_the_end_of_its_job_came_before_is_waited_for(
+    pods: list[Object], seconds: float, waits: bool
+) -> None:
+    facts = derive_facts(b.resource()["metadata"], b.job("Complete"), pods)
+    assert facts.job and facts.job.end_time
+    now = Now(datetime.fromisoformat(facts.job.end_time) + timedelta(seconds=seconds), 1)
+    assert awaiting_pods(facts, now) is waits
 
 
 @pytest.mark.parametrize(

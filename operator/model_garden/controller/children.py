@@ -40,6 +40,12 @@ class Children:
         jobs = (derive_facts(resource["metadata"], self._store.job(key), ()).job for key in job_keys(key_of(resource)))
         return any(job is not None and job.owned for job in jobs)
 
+    async def refresh_pods(self, plan: Plan) -> None:
+        """Ask for the pods of the due step, whose watch is behind."""
+        labels = f"{names.JOB_NAME}={plan.job_name}"
+        for pod in (await self._cluster.list(PODS, plan.namespace, labels=labels, trim=trim_pod)).items:
+            self._store.put_pod(pod)
+
     async def create(self, plan: Plan) -> Object | None:
         """Create the Job of the due step. Return None, or the existing Job of that name.
 

@@ -34,8 +34,10 @@ from model_garden.controller.verdict import (
     Observation,
     Verdict,
     awaiting_job_conclusion,
+    awaiting_pods,
     judge,
     now_for,
+    pods_are_behind,
     seconds_to_overdue,
 )
 
@@ -148,8 +150,12 @@ class Reconciler:
         facts = await self._act(resource, plan, status, now)
         if facts is None:
             return None
-        if self._logs_are_behind(plan, facts, status) or awaiting_job_conclusion(plan, facts, now):
-            return 1.0  # the end of the log, or of the Job, wakes the TrainingJob; a lost node sends neither
+        if pods_are_behind(facts):
+            await self._children.refresh_pods(plan)
+            facts = self._children.facts(resource, plan)
+        waits = awaiting_pods(facts, now) or awaiting_job_conclusion(plan, facts, now)
+        if self._logs_are_behind(plan, facts, status) or waits:
+            return 1.0  # the end of the log, the pod or the Job wakes the TrainingJob; a lost node sends none
         pause = _UNSERVED_SECONDS if facts.unserved else _until_events(facts, now)
         if facts.job and pause and pause > FIRST_EVENTS_SECONDS:
             facts = await self._why_pending(resource, plan, facts)

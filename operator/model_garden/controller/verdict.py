@@ -25,6 +25,9 @@ _NODE_RESPONSE_TIME = timedelta(seconds=15)
 _HOLDING_TIME = timedelta(seconds=30)
 """How long other containers of a pod may take to end after its trainer."""
 
+_PODS_BEHIND_TIME = timedelta(seconds=30)
+"""How long after the end of a Job the end of its pod is waited for. Its node may be lost."""
+
 _PATIENCE: dict[PendingKind, float] = {"Missing": 1, "Refused": 1, "Image": 6}
 """The time a pod may be pending, in multiples of ``missing_seconds``. A registry gets longer; capacity has no limit."""
 
@@ -335,6 +338,18 @@ def _reason(end: End) -> str:
 
 def _describe(end: End) -> str:
     return f"{end.reason}: {end.message}" if end.message else end.reason
+
+
+def pods_are_behind(facts: Facts) -> bool:
+    """Whether the Job has ended and the end of a pod of it is not known. They are watched over two connections."""
+    ended = facts.job is not None and facts.job.owned and facts.job.finished
+    return ended and (not facts.pods or any(pod.end is None for pod in facts.pods))
+
+
+def awaiting_pods(facts: Facts, now: Now) -> bool:
+    """Whether the end of a pod may still arrive. A final status never changes, so it is not written before."""
+    end = facts.job.end_time if facts.job else None
+    return pods_are_behind(facts) and bool(facts.pods and end) and now.since(str(end)) < _PODS_BEHIND_TIME
 
 
 def awaiting_job_conclusion(plan: Plan, facts: Facts, now: Now) -> bool:
