@@ -27,6 +27,7 @@ from tests.web.conftest import PATIENCE, REPLACED, new_page
 
 expect.set_options(timeout=PATIENCE)
 ROUTE = "/api/v1/training/jobs"
+BUSY = ":is(.htmx-request, .htmx-swapping, .htmx-settling)"
 TRAINER = Path(__file__).parent / "page_trainer.py"
 
 
@@ -161,6 +162,22 @@ def test_a_failed_job_says_why_and_is_varied(page: Page, home: httpx.Client, sub
     assert rates == [1e-05, 3e-05]
     for number in (2, 3):
         home.delete(f"{ROUTE}/failing-{number}")
+
+
+def test_jobs_are_started_by_a_press_right_after_their_values_are_typed(
+    page: Page, home: httpx.Client, submit: Submit
+) -> None:
+    submit("varied", suspend=True)
+    page.goto("/training/varied/again?field=hyperparameters.learningRate")
+    page.get_by_label("Values").press_sequentially("1e-5, 3e-5")
+    start = page.get_by_role("button", name="Start 2 jobs")
+    start.hover()
+    page.mouse.down()  # what was typed loses the focus
+    expect(page.locator(BUSY)).to_have_count(0)
+    page.mouse.up()
+    expect(page.get_by_role("row", name=re.compile("^varied-2 "))).to_be_visible()
+    for number in (2, 3):
+        home.delete(f"{ROUTE}/varied-{number}")
 
 
 def test_another_job_is_laid_over_and_stays_after_a_refresh(page: Page, submit: Submit) -> None:
