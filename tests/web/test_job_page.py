@@ -27,6 +27,7 @@ from tests.web.conftest import PATIENCE, REPLACED, new_page
 
 expect.set_options(timeout=PATIENCE)
 ROUTE = "/api/v1/training/jobs"
+RUN = "**/training/new/preview"
 BUSY = ":is(.htmx-request, .htmx-swapping, .htmx-settling)"
 TRAINER = Path(__file__).parent / "page_trainer.py"
 
@@ -178,6 +179,47 @@ def test_jobs_are_started_by_a_press_right_after_their_values_are_typed(
     expect(page.get_by_role("row", name=re.compile("^varied-2 "))).to_be_visible()
     for number in (2, 3):
         home.delete(f"{ROUTE}/varied-{number}")
+
+
+def test_a_run_that_is_read_again_during_a_press_is_shown_when_it_ends(page: Page) -> None:
+    page.goto("/training/new?dataset_path=./data/rows.jsonl")
+    expect(page.locator("#start")).to_have_text("Start training")
+    page.locator("#start").hover()
+    page.mouse.down()
+    with page.expect_response(RUN):
+        page.get_by_role("textbox", name="Epochs").fill("2")
+    expect(page.locator(BUSY)).to_have_count(0)
+    page.mouse.move(0, 0)
+    page.mouse.up()
+    expect(page.locator("#preview")).to_contain_text("2 epochs")
+
+
+@pytest.mark.parametrize("device", ["mouse", "keyboard"])
+def test_a_job_is_started_by_a_press_during_which_its_run_is_read_again(
+    page: Page, home: httpx.Client, device: str
+) -> None:
+    name = f"pressed-with-{device}"
+    page.goto(f"/training/new?dataset_path=./data/rows.jsonl&name={name}")
+    start = page.locator("#start")
+    expect(start).to_have_text("Start training")
+    with page.expect_response(RUN):
+        page.get_by_role("textbox", name="Epochs").press_sequentially("2")
+    if device == "mouse":
+        start.hover()
+        with page.expect_response(RUN):
+            page.mouse.down()  # what was typed loses the focus
+    else:
+        with page.expect_response(RUN):
+            start.focus()
+        expect(page.locator(BUSY)).to_have_count(0)
+        expect(start).to_be_focused()
+        page.keyboard.down("Space")
+        with page.expect_response(RUN):
+            page.locator("#new-job").dispatch_event("checked")  # as the end of the check of the rows does
+    expect(page.locator(BUSY)).to_have_count(0)
+    page.mouse.up() if device == "mouse" else page.keyboard.up("Space")
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+    home.delete(f"{ROUTE}/{name}")
 
 
 def test_another_job_is_laid_over_and_stays_after_a_refresh(page: Page, submit: Submit) -> None:

@@ -133,6 +133,22 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   document.addEventListener("htmx:afterSettle", show, { once: true });
 });
 
+// The run is not drawn again while its button is pressed: the browser would find no button to click where it is let go.
+let missed = false;
+for (const name of ["htmx:beforeSwap", "htmx:oobBeforeSwap"]) {
+  document.addEventListener(name, ({ detail }) => {
+    if (detail.target.id !== "preview" || !detail.target.querySelector("button:active")) return;
+    detail.shouldSwap = false;
+    missed = true;
+  });
+}
+for (const name of ["pointerup", "pointercancel", "keyup"]) {
+  document.addEventListener(name, () => {
+    if (missed) form().dispatchEvent(new Event("change")); // some milliseconds later the run is read once more
+    missed = false;
+  });
+}
+
 // A YAML file that is dropped or chosen fills the form.
 async function fillFrom(file) {
   const text = document.getElementById("job-file-text");
