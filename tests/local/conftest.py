@@ -27,8 +27,10 @@ kept.mkdir(parents=True, exist_ok=True)
 checkpoint = kept / "step"
 step = int(checkpoint.read_text()) if checkpoint.exists() else 0
 wish = []
+save = pathlib.Path(os.environ["MODEL_GARDEN_ANNOTATIONS"]).exists
+while os.environ.get("STARTS_WITH") and not os.path.exists(os.environ["STARTS_WITH"]):
+    time.sleep(0.01)
 signal.signal(signal.SIGTERM, lambda *_: wish.append("stop"))
-signal.signal(signal.SIGUSR1, lambda *_: wish.append("save"))
 def tell(**event): print(json.dumps(event), flush=True)
 def end(result, code, **more):
     outcome = {"result": result, "exitCode": code, **more}
@@ -38,7 +40,7 @@ if step: tell(event="resumed", step=step)
 tell(event="stage", stage="training")
 print("a line for people", flush=True)
 STEPS = int(os.environ.get("STEPS", "5"))
-while step < STEPS and "save" not in wish:
+while step < STEPS and not save():
     if "stop" in wish:
         checkpoint.write_text(str(step))
         end("Stopped", 143, checkpointStep=step)
@@ -49,7 +51,7 @@ while step < STEPS and "save" not in wish:
         checkpoint.write_text(str(step))
         end("Failed", int(os.environ["EXIT_CODE"]), message="it was told to fail")
 output = {"path": f"models/{name}", "adapterPath": f"models/{name}", "trainedSteps": step, "verified": True}
-end("Succeeded", 0, output=output, stoppedEarly="save" in wish)
+end("Succeeded", 0, output=output, stoppedEarly=save())
 """
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from model_garden.cluster import TRAINING_JOBS, ClusterError
 from model_garden.local import process, runner
 from model_garden.local.home import FolderInUse, local_home
+from model_garden.local.process import Attempt
 from model_garden.services.actions import change_job, delete_job
 from model_garden.services.errors import Conflict, NotFound
 from model_garden.services.logs import follow_job_log, read_log
@@ -22,6 +26,12 @@ from model_garden.services.submission import create_job
 from tests.local.conftest import Home, Scenario
 
 Serve = Callable[[Scenario], None]
+
+
+def attempts(home: Home) -> list[Attempt]:
+    """The attempts of the only job."""
+    [folder] = (home.workspace / ".model-garden" / "runs").iterdir()
+    return process.attempts(folder)
 
 
 def test_a_job_trains_to_its_end_and_its_status_is_the_operators(serve: Serve) -> None:
@@ -134,6 +144,36 @@ def test_stop_saves_early_and_cancel_ends_without_a_model(serve: Serve, monkeypa
     serve(scenario)
 
 
+def test_a_trainer_that_is_asked_to_save_while_it_starts_saves(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPS", "100000")
+    monkeypatch.setenv("STARTS_WITH", "the-wish")
+
+    async def scenario(home: Home) -> None:
+        await home.submit("early", backoffLimit=0)
+        await home.until("early", lambda status: status.get("attempts"))
+        await change_job(home.cluster, "default", "early", "stop")
+        await home.until("early", lambda _: any(one.save_requested for one in attempts(home)))
+        (home.workspace / "the-wish").touch()
+        status = await home.until("early", lambda status: status["phase"] in ("Succeeded", "Failed"))
+        assert [attempt["exitCode"] for attempt in status["attempts"]] == [0]
+        assert status["output"]["trainedSteps"] < 100000
+
+    serve(scenario)
+
+
+def test_a_trainer_whose_process_is_not_known_yet_is_asked_to_stop_once_it_is(tmp_path: Path) -> None:
+    attempt = Attempt(tmp_path)
+    with (tmp_path / "lock").open("w") as lock, subprocess.Popen(["sleep", "600"]) as trainer:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a trainer's shell holds it
+        try:
+            attempt.request_stop()
+            (tmp_path / "pid").write_text(str(trainer.pid))
+            attempt.request_stop()
+            assert trainer.wait(60) == -signal.SIGTERM
+        finally:
+            trainer.kill()
+
+
 @pytest.mark.parametrize(("code", "reason", "attempts"), [(3, "InvalidDataset", 1), (1, "TrainerError", 2)])
 def test_a_failure_is_retried_only_where_that_may_help(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, code: int, reason: str, attempts: int
@@ -160,10 +200,7 @@ def test_a_trainer_that_is_killed_is_resumed(serve: Serve, monkeypatch: pytest.M
     async def scenario(home: Home) -> None:
         await home.submit("killed")
         await home.step("killed", 3)
-        from model_garden.local import process
-
-        [folder] = (home.workspace / ".model-garden" / "runs").iterdir()
-        process.attempts(folder)[0].kill()
+        attempts(home)[0].kill()
         status = await home.phase("killed", "Succeeded")
         assert [attempt["exitCode"] for attempt in status["attempts"]] == [137, 0]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +93,8 @@ def test_stop_and_save_evaluates_the_step_and_keeps_the_better_weights(
 ) -> None:
     give_losses(monkeypatch, lambda step: 10 - step if better else step)
     job = config("early", TEXT, QUICK, {"validationFraction": 0.3, "hyperparameters": {"maxSteps": 9, "evalSteps": 3}})
+    annotations = workspace.folder / "podinfo" / "annotations"
+    annotations.parent.mkdir()
     requests, last = StopRequests(), 4
     if drained:
         with pytest.raises(Stopped):
@@ -102,7 +103,7 @@ def test_stop_and_save_evaluates_the_step_and_keeps_the_better_weights(
 
     def ask(event: Event) -> None:
         if drained or (isinstance(event, ProgressEvent) and event.progress.step == 3):
-            requests._on_save(signal.SIGUSR1, None)
+            annotations.write_text('model-garden.dev/stop="save"\n')
 
     outcome, told = workspace.train(job, requests=requests, on_event=ask)
     assert outcome.output is not None and outcome.stopped_early

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from model_garden.contract.names import ANNOTATIONS_ENV
 from model_garden.contract.progress import StageEvent, parse_event
 from model_garden.contract.status import Progress
 from model_garden_trainer.__main__ import _CACHES, set_environment
@@ -31,17 +32,18 @@ from model_garden_trainer.events import EventPrinter, Metrics
         ("", False),
     ],
 )
-def test_the_annotation_asks_to_save(tmp_path: Path, lines: str, save: bool) -> None:
+def test_the_annotation_asks_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, save: bool) -> None:
     path = tmp_path / "annotations"
-    requests = StopRequests(path)
+    monkeypatch.setenv(ANNOTATIONS_ENV, str(path))
+    requests = StopRequests()
     assert not requests.save  # there is no such file on a laptop
     path.write_text(lines)
     assert requests.save is save
 
 
 def test_a_signal_waits_for_the_step_and_a_second_one_does_not() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
-    requests, ended = StopRequests(Path("none")), []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    requests, ended = StopRequests(), []
     requests.on_interrupt = lambda: ended.append(True)
     try:
         requests.listen()
@@ -50,15 +52,13 @@ def test_a_signal_waits_for_the_step_and_a_second_one_does_not() -> None:
         assert requests.stop and not ended
         os.kill(os.getpid(), signal.SIGTERM)
         assert ended
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert requests.save
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def test_while_nothing_would_be_lost_a_signal_ends_the_process_at_once() -> None:
-    requests, ended = StopRequests(Path("none")), []
+    requests, ended = StopRequests(), []
     requests.on_interrupt = lambda: ended.append(True)
     requests._on_stop(signal.SIGTERM, None)
     assert ended

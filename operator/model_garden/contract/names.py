@@ -45,6 +45,9 @@ PREFLIGHT_DONE_ENV = "MODEL_GARDEN_PREFLIGHT_DONE"
 FETCHED_ENV = "MODEL_GARDEN_FETCHED"
 """Where the trainer has put what it fetched from remote storage, for the processes that it starts: JSON."""
 POD_ANNOTATIONS = "podinfo/annotations"
+"""Where a trainer in a pod reads its annotations, which the kubelet keeps up to date."""
+ANNOTATIONS_ENV = "MODEL_GARDEN_ANNOTATIONS"
+"""The file with the annotations of a trainer that does not run in a pod."""
 
 _MAX_LABEL = 63
 _POD_SUFFIX = 6  # a Job's pods are called JOB-xxxxx, of several nodes JOB-0 to JOB-1023 on the network

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from model_garden.contract.names import CONFIG_ENV, TERMINATION_ENV
+from model_garden.contract.names import ANNOTATION_STOP, ANNOTATIONS_ENV, CONFIG_ENV, TERMINATION_ENV
 from model_garden.contract.time import timestamp
 from model_garden.contract.trainer_config import TrainerConfig
 
@@ -93,6 +93,11 @@ class Attempt:
         return self.folder / "termination-log"
 
     @property
+    def annotations(self) -> Path:
+        """What a pod's annotations would tell it."""
+        return self.folder / "annotations"
+
+    @property
     def started(self) -> str:
         """When it was started."""
         return (self.folder / "started").read_text()
@@ -122,22 +127,22 @@ class Attempt:
     @property
     def save_requested(self) -> bool:
         """Whether it was asked to stop early and save."""
-        return (self.folder / "save-requested").exists()
+        return self.annotations.exists()
 
     def request_stop(self) -> None:
-        """Ask it to write a checkpoint and end; after ``GRACE_SECONDS``, end it."""
+        """Ask it to write a checkpoint and end; after ``GRACE_SECONDS``, end it. To be called until it has ended."""
         marker = self.folder / "stop-requested"
-        if not marker.exists():
+        if marker.exists():  # a second signal would cost the checkpoint
+            if time.time() - marker.stat().st_mtime > GRACE_SECONDS:
+                self.kill()
+        elif (self.folder / "pid").exists():  # its shell writes it; until then the process cannot be asked
             marker.touch()
-            self._signal(signal.SIGTERM)
-        elif time.time() - marker.stat().st_mtime > GRACE_SECONDS:
-            self.kill()
+            self._terminate()
 
     def request_save(self) -> None:
         """Ask it to end training early and save the model."""
         if not self.save_requested:
-            (self.folder / "save-requested").touch()
-            self._signal(signal.SIGUSR1)
+            self.annotations.write_text(f'{ANNOTATION_STOP}="save"\n')
 
     def kill(self) -> None:
         """End it at once."""
@@ -152,12 +157,11 @@ class Attempt:
                 return True
         return False
 
-    def _signal(self, number: int) -> None:
+    def _terminate(self) -> None:
         """Signal the trainer alone; the shell has to live on to write its exit code."""
-        if not self._runs():
-            return
-        with suppress(ProcessLookupError, FileNotFoundError):
-            os.kill(int((self.folder / "pid").read_text()), number)
+        if self._runs():
+            with suppress(ProcessLookupError):
+                os.kill(int((self.folder / "pid").read_text()), signal.SIGTERM)
 
 
 def attempts(folder: Path) -> list[Attempt]:
@@ -177,7 +181,7 @@ def start(folder: Path, config: TrainerConfig, workspace: Path) -> None:
         process = subprocess.Popen(
             ["/bin/sh", "-c", _SHELL, str(attempt.folder), *COMMAND],
             cwd=workspace,
-            env=environment(config, attempt.termination_log),
+            env=environment(config, attempt.termination_log) | {ANNOTATIONS_ENV: str(attempt.annotations)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

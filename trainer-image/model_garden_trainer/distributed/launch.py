@@ -87,7 +87,7 @@ def run(world: World) -> Outcome:
             for process in processes:
                 process.send_signal(number)  # nothing happens to one that has ended
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, pass_on)
         ended = _wait(processes)
         local, code = verdict(ended)

@@ -1,19 +1,21 @@
 """How a run is asked to end early: by a signal (checkpoint, exit 143, resume later) or by a person who wants the model
 as it is now (evaluate, save, export, succeed).
 
-SIGTERM and SIGINT stop. The annotation ``model-garden.dev/stop: save``, which the kubelet writes to
-``podinfo/annotations``, saves; on one's own machine SIGUSR1 does the same.
+SIGTERM and SIGINT stop. The annotation ``model-garden.dev/stop: save`` saves. In a pod the kubelet writes it to
+``podinfo/annotations``; elsewhere who started the trainer writes it to the file that MODEL_GARDEN_ANNOTATIONS names.
+A file is heard by a process that is still starting too, and by each of several.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from model_garden.contract.names import ANNOTATION_STOP, POD_ANNOTATIONS
+from model_garden.contract.names import ANNOTATION_STOP, ANNOTATIONS_ENV, POD_ANNOTATIONS
 
 
 class StopRequests:
@@ -23,18 +25,17 @@ class StopRequests:
     once; during training the loop writes a checkpoint at the end of its step. A second signal does not wait.
     """
 
-    def __init__(self, annotations: Path = Path(POD_ANNOTATIONS)) -> None:
+    def __init__(self) -> None:
         self.stop = False
         self.interruptible = True
         self.on_interrupt: Callable[[], None] = lambda: None
         self._save = False
-        self._annotations = annotations
+        self._annotations = Path(os.environ.get(ANNOTATIONS_ENV, POD_ANNOTATIONS))
 
     def listen(self) -> None:
         """Take the signals over; only the main thread may call this."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
-        signal.signal(signal.SIGUSR1, self._on_save)
 
     @property
     def save(self) -> bool:
@@ -46,9 +47,6 @@ class StopRequests:
         again, self.stop = self.stop, True
         if self.interruptible or again:
             self.on_interrupt()
-
-    def _on_save(self, _number: int, _frame: FrameType | None) -> None:
-        self._save = True
 
 
 def _annotation(path: Path, name: str) -> str | None:
