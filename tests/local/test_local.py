@@ -240,6 +240,31 @@ def test_a_watch_sees_each_state_and_a_deletion_ends_the_trainer(serve: Serve, m
     serve(scenario)
 
 
+def test_a_job_waits_until_the_trainer_of_a_deleted_one_has_ended(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEP_SECONDS", "600")  # it is deaf while it sleeps
+
+    async def scenario(home: Home) -> None:
+        await home.submit("deleted")
+        await home.phase("deleted", "Running")
+        [trainer] = attempts(home)
+        await home.until("deleted", lambda _: "a line for people" in trainer.log.read_text())
+        monkeypatch.delenv("STEP_SECONDS")
+        await delete_job(home.cluster, "default", "deleted")
+        await home.submit("next")
+        status = await home.until("next", lambda status: status.get("phase"))
+        condition = next(c for c in status["conditions"] if c["type"] == "Running")
+        assert condition["reason"] == "WaitingForTurn" and condition["message"].endswith(
+            "one job at a time; a deleted job is running now"
+        )
+        assert trainer.exit_code is None
+        monkeypatch.setattr(process, "GRACE_SECONDS", 0)
+        await home.phase("next", "Succeeded")
+
+    serve(scenario)
+
+
 def test_what_an_api_server_refuses_is_refused_here_too(serve: Serve) -> None:
     async def scenario(home: Home) -> None:
         from model_garden.cluster import TRAINING_JOBS

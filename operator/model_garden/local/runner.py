@@ -99,9 +99,9 @@ class Runner:
         jobs = sorted(self._store.all(), key=lambda job: (job["metadata"]["creationTimestamp"], int(_version(job))))
         uids = {job["metadata"]["uid"] for job in jobs}
         self._over &= uids
-        self._end_deleted(uids)
+        deleted = self._end_deleted(uids)
         seen = self._look_at(jobs)
-        busy = _running(jobs, seen)
+        busy = _running(jobs, seen) or deleted
         for job in jobs:
             uid = job["metadata"]["uid"]
             if uid not in seen:
@@ -214,17 +214,20 @@ class Runner:
                 elif text:
                     log.tail.append(text)
 
-    def _end_deleted(self, uids: set[str]) -> None:
-        """End the trainers of deleted jobs, and remove their folders."""
+    def _end_deleted(self, uids: set[str]) -> str | None:
+        """End the trainers of deleted jobs, and remove their folders; "a deleted job" while one of them still runs."""
+        found = None
         for folder in self._folder.glob("*"):
             if folder.name in uids:
                 continue
             running = [attempt for attempt in process.attempts(folder) if attempt.exit_code is None]
             for attempt in running:
                 attempt.request_stop()
+                found = "a deleted job"
             if not running:
                 shutil.rmtree(folder, ignore_errors=True)
                 self._jobs.pop(folder.name, None)
+        return found
 
     def _write(self, job: Object, before: TrainingJobStatus, after: TrainingJobStatus) -> None:
         self._store.replace(job | {"status": after.to_dict()})
