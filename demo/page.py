@@ -15,7 +15,7 @@ from demo.steps import DemoError, console, step
 
 FIRST_PORT = 8000
 PORTS = 100
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 def serve(kubeconfig: Path, example: str) -> str:
@@ -53,8 +53,10 @@ def _start(kubeconfig: Path) -> int:
     (folder / "serve.pid").write_text(str(process.pid))
     (folder / "serve.port").write_text(str(port))
     deadline = time.monotonic() + START_SECONDS
-    while not _answers(port):
+    while "Model Garden serves" not in (folder / "serve.log").read_text():  # another process may answer on the port
         if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
+            (folder / "serve.port").unlink()
             raise DemoError(f"model-garden serve did not start; see {folder / 'serve.log'}")
         time.sleep(0.1)
     return port
