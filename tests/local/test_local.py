@@ -26,6 +26,8 @@ from model_garden.services.submission import create_job
 from tests.local.conftest import Home, Scenario
 
 Serve = Callable[[Scenario], None]
+ENDLESS = "100000"
+"""Steps of a job that the test ends; the next attempt reads the variable anew."""
 
 
 def attempts(home: Home) -> list[Attempt]:
@@ -71,17 +73,19 @@ def test_a_machine_without_the_packages_of_the_trainer_fails_a_job_at_once(
 def test_jobs_run_one_after_the_other_and_the_waiting_one_says_for_which(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STEP_SECONDS", "0.1")
+    monkeypatch.setenv("STEPS", ENDLESS)
 
     async def scenario(home: Home) -> None:
         await home.submit("one")
         await home.phase("one", "Running")
+        monkeypatch.setenv("STEPS", "5")
         await home.submit("two")
         status = await home.phase("two", "Pending")
         condition = next(c for c in status["conditions"] if c["type"] == "Running")
         assert condition["reason"] == "WaitingForTurn" and condition["message"].endswith(
             "one job at a time; one is running now"
         )
+        await change_job(home.cluster, "default", "one", "stop")
         second = await home.phase("two", "Succeeded")
         first = (await find_job(home.cluster, "default", "one"))["status"]
         assert first["completionTime"] <= second["startTime"]
@@ -108,7 +112,7 @@ def test_a_running_trainer_survives_a_restart_of_the_server(serve: Serve, monkey
 def test_suspend_writes_a_checkpoint_and_resume_continues_from_it(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STEPS", "40")
+    monkeypatch.setenv("STEPS", ENDLESS)
 
     async def scenario(home: Home) -> None:
         await home.submit("paused", backoffLimit=0)
@@ -117,6 +121,7 @@ def test_suspend_writes_a_checkpoint_and_resume_continues_from_it(
         status = await home.until("paused", lambda s: s["phase"] == "Suspended" and s["attempts"][0].get("endTime"))
         assert status["attempts"][0]["reason"] == "Stopped"
         stopped_at = status["lastCheckpointStep"]
+        monkeypatch.setenv("STEPS", str(stopped_at + 5))
         await change_job(home.cluster, "default", "paused", "resume")
         status = await home.phase("paused", "Succeeded")
         assert [a["fromStep"] for a in status["attempts"]] == [0, stopped_at]
@@ -125,14 +130,14 @@ def test_suspend_writes_a_checkpoint_and_resume_continues_from_it(
 
 
 def test_stop_saves_early_and_cancel_ends_without_a_model(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPS", "2000")
+    monkeypatch.setenv("STEPS", ENDLESS)
 
     async def scenario(home: Home) -> None:
         await home.submit("stopped")
         await home.step("stopped", 2)
         await change_job(home.cluster, "default", "stopped", "stop")
         status = await home.phase("stopped", "Succeeded")
-        assert 2 <= status["output"]["trainedSteps"] < 2000
+        assert 2 <= status["output"]["trainedSteps"] < int(ENDLESS)
         await home.submit("given-up")
         await home.step("given-up", 2)
         await change_job(home.cluster, "default", "given-up", "cancel")
@@ -145,7 +150,7 @@ def test_stop_saves_early_and_cancel_ends_without_a_model(serve: Serve, monkeypa
 
 
 def test_a_trainer_that_is_asked_to_save_while_it_starts_saves(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPS", "100000")
+    monkeypatch.setenv("STEPS", ENDLESS)
     monkeypatch.setenv("STARTS_WITH", "the-wish")
 
     async def scenario(home: Home) -> None:
@@ -156,7 +161,7 @@ def test_a_trainer_that_is_asked_to_save_while_it_starts_saves(serve: Serve, mon
         (home.workspace / "the-wish").touch()
         status = await home.until("early", lambda status: status["phase"] in ("Succeeded", "Failed"))
         assert [attempt["exitCode"] for attempt in status["attempts"]] == [0]
-        assert status["output"]["trainedSteps"] < 100000
+        assert status["output"]["trainedSteps"] < int(ENDLESS)
 
     serve(scenario)
 
@@ -194,12 +199,13 @@ def test_a_failure_is_retried_only_where_that_may_help(
 
 
 def test_a_trainer_that_is_killed_is_resumed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPS", "100")
+    monkeypatch.setenv("STEPS", ENDLESS)
     monkeypatch.setattr(runner, "RETRY_SECONDS", 0.1)
 
     async def scenario(home: Home) -> None:
         await home.submit("killed")
         await home.step("killed", 3)
+        monkeypatch.setenv("STEPS", "5")
         attempts(home)[0].kill()
         status = await home.phase("killed", "Succeeded")
         assert [attempt["exitCode"] for attempt in status["attempts"]] == [137, 0]
@@ -221,7 +227,7 @@ def test_the_log_is_followed_to_its_end_and_read_afterwards(serve: Serve) -> Non
 
 
 def test_a_watch_sees_each_state_and_a_deletion_ends_the_trainer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPS", "2000")
+    monkeypatch.setenv("STEPS", ENDLESS)
 
     async def scenario(home: Home) -> None:
         job = await home.submit("watched")
