@@ -114,7 +114,7 @@ def test_a_client_that_never_finishes_its_request_is_cut_off(
 
 
 def test_a_client_that_is_slow_after_an_answer_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 3)
     with running(tmp_path) as address, connect(address) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = connection.recv(65536)
@@ -124,7 +124,7 @@ def test_a_client_that_is_slow_after_an_answer_is_cut_off(tmp_path: Path, monkey
 
 
 def test_a_body_that_no_route_reads_keeps_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 3)
     with running(tmp_path) as address, connect(address) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
         answer = connection.recv(65536)

@@ -171,7 +171,7 @@ def test_ctrl_c_during_an_upload_leaves_nothing(mg: Callable[..., Done], garden:
         folder = stored(garden, "data")
         garden.until(lambda: list(folder.glob(".upload-*/*")), "the upload is on its way", 180)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(120) == 130
         assert process.stderr and "Traceback" not in process.stderr.read()
     garden.until(lambda: not [*folder.glob(".upload-*"), *folder.glob("big")], "nothing is left")
 

@@ -85,7 +85,7 @@ def test_the_demo_ends_with_a_model_that_loads_back(demo: Demo) -> None:
     assert found["output"]["path"] == "./models/vision"
     assert "mean loss of 10 answers" in demo.printed
     address = demo.printed.partition("The page of the job: ")[2].split()[0]
-    page = urllib.request.urlopen(address, timeout=10).read().decode()
+    page = urllib.request.urlopen(address, timeout=60).read().decode()
     assert "Succeeded" in page and "./models/vision" in page
 
 
