@@ -204,6 +204,16 @@ def test_rows_are_shown_with_images_and_the_run_card_counts_their_steps(page: Pa
     expect(page.locator("#check")).to_contain_text("the job trains a text model")
 
 
+def test_a_data_set_that_is_named_right_after_another_was_read_is_shown(page: Page) -> None:
+    page.goto("/training/new?model_type=text")
+    page.evaluate("""document.addEventListener("htmx:afterSwap", () => {
+      if (document.querySelector("#check [data-checking]")) fill("dataset_path", "./data/absent.jsonl");
+    })""")
+    page.get_by_role("textbox", name="Data set").fill("./data/text_test_dataset.jsonl")
+    page.get_by_role("textbox", name="Epochs").focus()
+    expect(page.locator("#rows > [role=alert]")).to_contain_text("there is no ./data/absent.jsonl")
+
+
 def test_a_broken_row_is_named_with_its_image_and_the_job_is_not_created(page: Page, workspace: Path) -> None:
     rows = [json.loads(line) for line in (DATA / "vision_test_dataset.jsonl").read_text().splitlines()]
     rows[2]["response"] = ""
