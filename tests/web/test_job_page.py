@@ -16,7 +16,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from model_garden.api.access import LocalAccess
 from model_garden.api.app import create_app
@@ -240,6 +240,30 @@ def test_another_job_is_laid_over_and_stays_after_a_refresh(page: Page, submit: 
     expect(page.locator(".key.other")).to_have_text("first")
     expect(page.get_by_label("Compare with")).to_have_value("first")
     expect(page.get_by_label("Logarithmic")).to_be_checked()
+
+
+def test_the_curve_that_was_chosen_last_is_laid_over(page: Page, submit: Submit) -> None:
+    for name in ("slow", "quick", "shown"):
+        submit(name)
+        succeeded(page, name)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/slow/curve*", hold)
+    compare = page.get_by_label("Compare with")
+    with page.expect_request("**/slow/curve*"):
+        compare.select_option("slow")
+    compare.select_option("quick")
+    expect(page).to_have_url(re.compile("compare=quick"))
+    with page.expect_response("**/slow/curve*") as late:
+        held[0].continue_()
+    late.value.finished()
+    page.evaluate("fetch('/healthz')")  # by its answer, the page has read the one before
+    expect(page).to_have_url(re.compile("compare=quick"))
+    expect(page.locator(".key.other")).to_have_text("quick")
+    assert page.evaluate("compared.curve") == page.evaluate("fetch('quick/curve').then((answer) => answer.json())")
 
 
 def test_a_logarithmic_axis_begins_at_any_loss(page: Page, submit: Submit) -> None:

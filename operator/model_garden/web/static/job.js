@@ -185,7 +185,9 @@ async function compare(name) {
   if (name) {
     const path = location.pathname.replace(/\/[^/]*$/, "").replace(/\/new$/, "");
     const answer = await fetch(`${path}/${encodeURIComponent(name)}/curve${location.search}`);
-    if (answer.ok) compared.curve = await answer.json();
+    const curve = answer.ok ? await answer.json() : null;
+    if (compared.name !== name) return; // another one was chosen meanwhile
+    compared.curve = curve;
   }
   const address = new URL(location.href);
   if (compared.curve) address.searchParams.set("compare", name);
