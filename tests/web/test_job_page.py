@@ -266,6 +266,20 @@ def test_the_curve_that_was_chosen_last_is_laid_over(page: Page, submit: Submit)
     assert page.evaluate("compared.curve") == page.evaluate("fetch('quick/curve').then((answer) => answer.json())")
 
 
+def test_a_page_that_is_live_again_no_longer_says_that_it_is_not(
+    browser: Browser, home: httpx.Client, submit: Submit
+) -> None:
+    submit("restored", 100_000)
+    trouble = "retry: 100\nevent: trouble\ndata: <p>The page is not live.</p>\n\n"
+    headers = {"Content-Type": "text/event-stream"}
+    with new_page(browser, str(home.base_url), f"{REPLACED}|object Event") as page:  # htmx logs a stream that ends
+        page.route("**/restored/live", lambda route: route.fulfill(body=trouble, headers=headers), times=1)
+        with page.expect_response("**/restored/live"):
+            page.goto("/training/restored")
+        expect(page.locator(".badge").first).to_have_text("Running")
+        expect(page.locator("#trouble")).to_have_text("")
+
+
 def test_a_logarithmic_axis_begins_at_any_loss(page: Page, submit: Submit) -> None:
     submit("tenths")
     succeeded(page, "tenths")
