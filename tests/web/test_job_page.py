@@ -81,7 +81,8 @@ def submit(home: httpx.Client) -> Iterator[Submit]:
 
 
 @pytest.fixture
-def page(browser: Browser, home: httpx.Client) -> Iterator[Page]:
+def page(browser: Browser, home: httpx.Client, submit: Submit) -> Iterator[Page]:
+    """A page that is closed before the jobs of ``submit`` are deleted, which it may be asking for."""
     with new_page(browser, str(home.base_url), REPLACED) as page:
         yield page
 
@@ -110,6 +111,15 @@ def test_a_job_is_watched_until_its_answers_and_its_model_is_downloaded(page: Pa
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").first.click()
     assert any(name.endswith("adapter_config.json") for name in members(download.value.path()))
+
+
+def test_the_log_of_an_ended_job_is_asked_for_once_more_and_no_longer(page: Page, submit: Submit) -> None:
+    """The answer tells htmx to stop."""
+    submit("quiet", 200)
+    page.goto("/training/quiet")
+    with page.expect_response(lambda answer: answer.url.endswith("/quiet/logs") and answer.status == 286):
+        expect(page.locator(".badge").first).to_have_text("Succeeded")
+    expect(page.locator("#log")).to_contain_text("a line for people")
 
 
 def test_the_figures_of_a_training_method_have_charts_and_a_table(page: Page, submit: Submit) -> None:

@@ -19,6 +19,8 @@ from model_garden.web.security import HEADERS, PageCaller
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 LINES = 1000
+STOP_POLLING = 286
+"""The status with which htmx ends a trigger such as ``every 4s``. Source: https://htmx.org/docs/#polling"""
 
 
 @router.get("/training/{name}/logs")
@@ -32,12 +34,13 @@ async def show_logs(request: Request, caller: PageCaller, name: Name, search: st
         note = "The pod is gone; these are the last lines that the status kept." if log.from_status else ""
     except NotFound as nothing:
         note = str(nothing)
-    template = "log_lines.html" if request.headers.get("hx-request") else "log_page.html"
+    alone, ended = bool(request.headers.get("hx-request")), has_ended(job)
     return page(
         request,
-        template,
+        "log_lines.html" if alone else "log_page.html",
+        STOP_POLLING if alone and ended else 200,
         name=name,
-        ended=has_ended(job),
+        ended=ended,
         lines=lines,
         note=note,
         search=search,
