@@ -136,6 +136,9 @@ def new_page(browser: Browser, address: str, harmless: str) -> Iterator[Page]:
 # htmx logs a request that a newer one replaces as an error; one that fails logs "htmx:sendError" beside them.
 REPLACED = "^htmx:(afterRequest|sendAbort),"
 
+BUSY = ":is(.htmx-request, .htmx-swapping, .htmx-settling)"
+"""The parts of a page that are asked for or drawn at the moment."""
+
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.conftest import NAMESPACE, token
 from tests.controller.harness import OperatorHarness
-from tests.web.conftest import PATIENCE
+from tests.web.conftest import BUSY, PATIENCE
 from tests.web.keyboard import FOCUSED, has_focus, press, stops, tab_to, write
 from tests.web.test_job_page import ROUTE, Submit, home, page, submit, succeeded
 
@@ -63,7 +63,7 @@ def test_the_focus_is_seen_at_every_control_and_follows_the_page(page: Page, sub
         f"/training/{held}/stop",
     ):
         page.goto(path)
-        page.wait_for_load_state("networkidle") if path != "/training" else None  # that page follows the jobs
+        expect(page.locator(BUSY)).to_have_count(0)  # what it asks for by itself is there
         check_stops(page)
 
 
@@ -131,7 +131,7 @@ def test_a_data_set_is_uploaded_chosen_and_trained_on(page: Page, home: httpx.Cl
     first = page.get_by_label("Text model").input_value()
     with page.expect_response("**/training/new"):
         page.keyboard.press("ArrowDown")
-    expect(page.locator(":is(.htmx-request, .htmx-swapping, .htmx-settling)")).to_have_count(0)
+    expect(page.locator(BUSY)).to_have_count(0)
     expect(page.get_by_label("Text model")).not_to_have_value(first)
     expect(page.get_by_label("Text model")).to_be_focused()
 

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.api.conftest import serving, token
 from tests.api.local_server import running
 from tests.controller.harness import OperatorHarness
-from tests.web.conftest import PATIENCE, form_token
+from tests.web.conftest import BUSY, PATIENCE, form_token
 
 pytestmark = pytest.mark.cluster
 expect.set_options(timeout=PATIENCE)
@@ -238,7 +238,7 @@ def test_script_in_rows_is_text(browser: Browser, tmp_path: Path) -> None:
         for path in ("/training/new?dataset_path=./data/rows.jsonl&model_type=text", preview.url):
             page.goto(str(path))
             expect(page.locator("body")).not_to_be_empty()
-            page.wait_for_load_state("networkidle")
+            expect(page.locator(BUSY)).to_have_count(0)
             assert "owned" not in page.title()
             assert page.locator("img[onerror]").count() == 0
         context.close()
