@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.api.conftest import serving
 from tests.cluster import TestCluster
@@ -46,7 +46,7 @@ SIZES = {
     ]
 }
 PATIENCE = 60_000
-"""Milliseconds that a condition of a page may take on a busy two-core machine."""
+"""Milliseconds that a step or a condition of a page may take on a busy two-core machine."""
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +111,8 @@ def browser() -> Iterator[Browser]:
     assert CHROMIUM, "the tests of the web pages need Chromium; install it: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # root has no sandbox
+        browser.on("context", lambda context: context.set_default_timeout(PATIENCE))
+        expect.set_options(timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -125,7 +127,6 @@ def new_page(browser: Browser, address: str, harmless: str) -> Iterator[Page]:
     errors: list[str] = []
     context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     yield page

@@ -23,9 +23,8 @@ from model_garden.api.app import create_app
 from model_garden.local import process
 from model_garden.local.home import local_home
 from model_garden.web.app import add_pages
-from tests.web.conftest import BUSY, PATIENCE, REPLACED, new_page
+from tests.web.conftest import BUSY, REPLACED, new_page
 
-expect.set_options(timeout=PATIENCE)
 ROUTE = "/api/v1/training/jobs"
 RUN = "**/training/new/preview"
 TRAINER = Path(__file__).parent / "page_trainer.py"

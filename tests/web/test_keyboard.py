@@ -12,13 +12,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.conftest import NAMESPACE, token
 from tests.controller.harness import OperatorHarness
-from tests.web.conftest import BUSY, PATIENCE
+from tests.web.conftest import BUSY
 from tests.web.keyboard import FOCUSED, has_focus, press, stops, tab_to, write
 from tests.web.test_job_page import ROUTE, Submit, home, page, submit, succeeded
 
 __all__ = ["home", "page", "submit"]
 
-expect.set_options(timeout=PATIENCE)
 DATA = Path(__file__).parents[2] / "data"
 
 

@@ -16,9 +16,8 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.api.conftest import served
 from tests.cli.conftest import JOB, environment
-from tests.web.conftest import BUSY, PATIENCE, form_token
+from tests.web.conftest import BUSY, form_token
 
-expect.set_options(timeout=PATIENCE)
 DATA = Path(__file__).parents[2] / "data"
 
 

@@ -17,13 +17,11 @@ from playwright.sync_api import Browser, Page, expect
 from tests.api.conftest import NAMESPACE, serving, token
 from tests.api.test_live import watches
 from tests.controller.harness import CLAIMS, OperatorHarness
-from tests.web.conftest import PATIENCE
 from tests.web.test_new_job import folder
 
 __all__ = ["folder"]
 
 pytestmark = pytest.mark.cluster
-expect.set_options(timeout=PATIENCE)
 
 MANY = 500
 

@@ -13,10 +13,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.conftest import NAMESPACE, serving, token
 from tests.controller.harness import OperatorHarness
-from tests.web.conftest import PATIENCE, form_token
+from tests.web.conftest import form_token
 
 pytestmark = pytest.mark.cluster
-expect.set_options(timeout=PATIENCE)
 
 SCRIPT = "<script>document.title='owned'</script>"
 

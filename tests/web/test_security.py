@@ -19,10 +19,9 @@ from playwright.sync_api import Browser, Page, expect
 from tests.api.conftest import serving, token
 from tests.api.local_server import running
 from tests.controller.harness import OperatorHarness
-from tests.web.conftest import BUSY, PATIENCE, form_token
+from tests.web.conftest import BUSY, form_token
 
 pytestmark = pytest.mark.cluster
-expect.set_options(timeout=PATIENCE)
 
 GARDEN = {"Host": "garden.test"}
 SESSION, CSRF = "model-garden-session", "model-garden-csrf"
@@ -141,7 +140,6 @@ def test_a_missing_right_is_named_with_the_command_that_grants_it(
     nobody = token(harness.cluster, "nobody", "create")
     context = browser.new_context(base_url=replicas[0])
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
     page.goto("/training?namespace=rest")
     page.get_by_label("Token").fill(nobody)
     page.get_by_role("button", name="Log in").click()
@@ -193,7 +191,6 @@ def test_a_link_elsewhere_finds_the_session_and_a_form_elsewhere_does_not(
 ) -> None:
     context = browser.new_context(base_url=replicas[0])
     page = context.new_page()
-    page.set_default_timeout(PATIENCE)
     page.goto("/training")
     page.get_by_label("Token").fill(secret)
     page.get_by_role("button", name="Log in").click()
