@@ -1,9 +1,11 @@
 """Fixtures for the whole project."""
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from hypothesis import settings
 from xdist.remote import Producer
@@ -20,6 +22,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # For the Go programs of clusters, which would else collect garbage for a tenth of their time: memory is not short here.
 os.environ.setdefault("GOGC", "400")
+
+# Where no timeout is given, httpx waits 5 s: too little for a server on a busy two-core machine.
+for phase in ("connect", "read", "write", "pool"):
+    setattr(inspect.signature(httpx.get).parameters["timeout"].default, phase, 60.0)
 
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
