@@ -103,7 +103,7 @@ def test_a_stream_outlives_a_restart_of_the_api_server_and_loses_nothing(
         garden.up()
         for number in (2, 3):
             set_step(garden, number)
-        assert [step(next(stream)), step(next(stream))] == [2, 3]
+            assert step(next(stream)) == number  # a gap of the watch may hold only one
     with api.stream("GET", EVENTS, headers={"Last-Event-ID": seen["id"]}) as answer:
         stream = events(answer)
         next(stream)
@@ -169,8 +169,8 @@ def test_the_log_is_read_whole_and_followed(api: httpx.Client, garden: TestClust
             assert answer.headers["content-type"].startswith("text/plain")
             lines = answer.iter_lines()
             assert [next(lines), next(lines)] == ["one", "two"]
-            assert api.get(logs, params={"tail": 1}).text == "two\n"
             assert next(lines) == "three"
+            assert api.get(logs, params={"tail": 1}).text == "three\n"
             set_status(garden, "receipts", phase="Succeeded")
             assert list(lines) == []
     finally:
