@@ -44,10 +44,13 @@ def _no_account(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class MlflowServer:
-    """A real MLflow server with a database, which can be stopped and started again."""
+    """A real MLflow server with a database, whose port is taken before it starts and refuses until then."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+        self.folder, self.taken = folder, socket.socket()
+        self.taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server may listen beside one that does not
+        self.taken.bind(("127.0.0.1", 0))
+        self.port: int = self.taken.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -74,6 +77,7 @@ class MlflowServer:
         if self.process:
             os.killpg(self.process.pid, 9)
             self.process.wait()
+        self.taken.close()
 
     def client(self) -> Any:
         from mlflow import MlflowClient
