@@ -27,7 +27,7 @@ class OperatorHarness:
         self.port, self.health_port = free_port(), free_port()
         self._operator: subprocess.Popen[bytes] | None = None
         namespaced = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-        cluster.apply(namespaced, *(_claim(name, namespace) for name in CLAIMS.values()))
+        cluster.apply(namespaced, *(claim(name, namespace) for name in CLAIMS.values()))
 
     def second_operator(self, folder: Path) -> "OperatorHarness":
         """The same namespace with a second operator."""
@@ -62,12 +62,12 @@ class OperatorHarness:
         """As Kubernetes does; the operator must end well."""
         assert self._operator
         self._operator.send_signal(signal.SIGTERM)
-        assert self._operator.wait(20) == 0, self.log.read_text()[-3000:]
+        assert self._operator.wait(PATIENCE) == 0, self.log.read_text()[-3000:]
 
     def wait_for_operator(self) -> int:
         """The exit code of an operator that ends of itself."""
         assert self._operator
-        return self._operator.wait(60)
+        return self._operator.wait(PATIENCE)
 
     def health(self) -> Object:
         """What ``/healthz`` shows of the operator; None while it does not answer."""
@@ -77,6 +77,12 @@ class OperatorHarness:
         except OSError:
             return {"leads": None}
         return health
+
+    def metrics(self) -> str:
+        """The operator's page of metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE) as answer:
+            page: str = answer.read().decode()
+        return page
 
     def submit(self, name: str, env: dict[str, object] | None = None, **more: Any) -> None:
         """Create a TrainingJob that asks for no GPU, little memory, and runs the scripted trainer with ``env``."""
@@ -157,7 +163,17 @@ def condition(status: Object, kind: str) -> Object:
     return next(c for c in status["conditions"] if c["type"] == kind)
 
 
-def _claim(name: str, namespace: str) -> Object:
+def assert_in_order(harness: OperatorHarness, name: str, *phases: str) -> None:
+    """The Events of a job that has ended tell its phases in this order, each once.
+
+    A phase that is over before the operator looks has no Event, unless training and its end.
+    """
+    harness.cluster.until(lambda: phases[-1] in dict(harness.events(name)), f"the Event of the end of {name}")
+    told = [reason for reason, _ in harness.events(name)]
+    assert told == [phase for phase in phases if phase in (*told, "Running")]
+
+
+def claim(name: str, namespace: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",

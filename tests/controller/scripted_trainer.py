@@ -2,7 +2,8 @@
 
 With the argument `preflight` it is a preflight: PREFLIGHT_EXIT_CODE (0), PREFLIGHT_SECONDS (0), MIN_GIB (1) of its
 estimate. Else its environment is STEPS (20), STEP_SECONDS (0.1), SAVE_EVERY (5), EXIT_CODE (0) with FAIL_AT_STEP (its
-last step), SILENT (no outcome), STOP_SECONDS (0) for its last checkpoint, ALLOCATE_MIB (0) of memory. It works in its
+last step), SILENT (no outcome), STOP_SECONDS (0) for its last checkpoint, ALLOCATE_MIB (0) of memory, HANG_AT_STEP
+(0: nowhere), at which the first pod, which has no checkpoint to resume from, waits for a signal. It works in its
 working directory, as the real one: a checkpoint in `models/NAME/checkpoint.json`, the wish to stop in
 `podinfo/annotations`, the outcome in `termination-log`.
 """
@@ -39,6 +40,7 @@ SAVE_EVERY = int(os.environ.get("SAVE_EVERY", "5"))
 EXIT_CODE = int(os.environ.get("EXIT_CODE", "0"))
 ALLOCATE_MIB = int(os.environ.get("ALLOCATE_MIB", "0"))
 FAIL_AT_STEP = int(os.environ.get("FAIL_AT_STEP", str(STEPS)))
+HANG_AT_STEP = int(os.environ.get("HANG_AT_STEP", "0"))
 
 
 class Stop(Exception):
@@ -75,7 +77,7 @@ def train(folder: Path) -> None:
     report(StageEvent(stage="training"))
     print("a line for people", flush=True)
     len(b"x" * (ALLOCATE_MIB << 20))
-    stopped_early = False
+    first, stopped_early = not step, False
     try:
         while step < STEPS and not stopped_early:
             time.sleep(STEP_SECONDS)
@@ -91,6 +93,8 @@ def train(folder: Path) -> None:
                         result="Failed", exit_code=EXIT_CODE, message="it was asked to fail", progress=progress(step)
                     )
                 )
+            while first and step == HANG_AT_STEP:
+                time.sleep(STEP_SECONDS)  # signal.pause() would miss a signal that comes just before it
             stopped_early = stop_asked()
     except Stop:
         time.sleep(float(os.environ.get("STOP_SECONDS", "0")))

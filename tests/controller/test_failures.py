@@ -1,8 +1,11 @@
 """A TrainingJob that cannot continue: its reason, message and fix, and that nothing hangs or retries without use."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.controller.harness import OperatorHarness, condition
+from tests.cluster import TestCluster
+from tests.controller.harness import OperatorHarness, claim, condition
 
 pytestmark = pytest.mark.cluster
 
@@ -99,15 +102,15 @@ def test_a_queued_job_that_is_suspended_gets_no_job_until_it_is_not(harness: Ope
     assert harness.get("job", "later-on-train")["spec"]["suspend"] is True
 
 
-def test_a_job_waits_for_a_claim_that_is_created_later(harness: OperatorHarness) -> None:
-    harness.submit("patient", {"STEPS": 1}, storage={"dataClaim": "late-claim"})
-    status = harness.cluster.until(lambda: _stalled(harness.status("patient")))
+def test_a_job_waits_for_a_claim_that_is_created_later(crd: TestCluster, tmp_path: Path) -> None:
+    patient = OperatorHarness(crd, "patient", tmp_path)
+    patient.start_operator(MISSING_SECONDS="60")
+    patient.submit("patient", {"STEPS": 1}, storage={"dataClaim": "late-claim"})
+    status = crd.until(lambda: _stalled(patient.status("patient")))
     assert condition(status, "Stalled")["reason"] == "ClaimNotFound"
-    claim = harness.get("pvc", "garden-data")
-    keep = {"accessModes": claim["spec"]["accessModes"], "resources": claim["spec"]["resources"]}
-    metadata = {"name": "late-claim", "namespace": harness.namespace}
-    harness.cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": keep})
-    harness.until("patient", "Succeeded")
+    crd.apply(claim("late-claim", patient.namespace))
+    patient.until("patient", "Succeeded")
+    patient.stop_operator()
 
 
 def test_an_exhausted_quota_is_reported(harness: OperatorHarness) -> None:
@@ -118,6 +121,8 @@ def test_an_exhausted_quota_is_reported(harness: OperatorHarness) -> None:
     }
     harness.cluster.apply(scarce | {"spec": {"hard": {"requests.memory": "1Gi"}}})
     try:
+        quota = lambda: harness.get("resourcequota", "scarce")  # noqa: E731
+        harness.cluster.until(lambda: "hard" in quota().get("status", {}), "the quota acts")
         resources = {"limits": {"nvidia.com/gpu": 0}, "requests": {"cpu": "10m", "memory": "2Gi"}}
         harness.submit("frugal", {"STEPS": 1}, resources=resources)
         status = harness.until("frugal", "Pending", reason="QuotaExceeded")

@@ -1,11 +1,10 @@
 """The preflight Job of a TrainingJob that asks for a GPU: it requests a little CPU and no GPU."""
 
-import urllib.request
 from typing import Any
 
 import pytest
 
-from tests.controller.harness import OperatorHarness, condition
+from tests.controller.harness import OperatorHarness, assert_in_order, condition
 
 pytestmark = pytest.mark.cluster
 
@@ -21,13 +20,8 @@ def jobs(harness: OperatorHarness, name: str) -> list[str]:
     return sorted(job["metadata"]["labels"]["model-garden.dev/step"] for job in found)
 
 
-def metrics(harness: OperatorHarness) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{harness.port}/metrics", timeout=5) as answer:
-        return str(answer.read().decode())
-
-
 def test_the_preflight_of_a_gpu_job_runs_without_a_gpu(harness: OperatorHarness) -> None:
-    submit(harness, "ready", {"STEPS": 4, "STEP_SECONDS": 0.5})
+    submit(harness, "ready", {"STEPS": 4, "STEP_SECONDS": 1})
     status = harness.until("ready", "Succeeded")
     assert status["preflightCompletionTime"] <= status["startTime"]
     assert status["estimate"]["minGiB"] == 1
@@ -39,10 +33,9 @@ def test_the_preflight_of_a_gpu_job_runs_without_a_gpu(harness: OperatorHarness)
     )
     assert "nvidia.com/gpu" not in prepared["spec"]["containers"][0]["resources"].get("limits", {})
     assert trained["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    phases = [reason for reason, _ in harness.cluster.until(lambda: _with(harness.events("ready"), "Succeeded"))]
-    assert phases == ["Preparing", "Pending", "Starting", "Running", "Succeeded"]
+    assert_in_order(harness, "ready", "Preparing", "Pending", "Starting", "Running", "Succeeded")
     seconds = f'model_garden_job_gpu_seconds_total{{name="ready",namespace="garden"}} {attempt["gpuSeconds"]}'
-    harness.cluster.until(lambda: seconds.partition(".")[0] in metrics(harness), "the metric of the GPU's seconds")
+    harness.cluster.until(lambda: seconds.partition(".")[0] in harness.metrics(), "the metric of the GPU's seconds")
     assert status["usage"]["gpuHours"] == pytest.approx(attempt["gpuSeconds"] / 3600, abs=1e-6)
 
 
@@ -129,7 +122,3 @@ def status_pod(harness: OperatorHarness, name: str, step: str) -> str:
     selector = f"model-garden.dev/training-job={name},model-garden.dev/step={step}"
     [pod] = harness.get("pods", selector=selector)
     return str(pod["metadata"]["name"])
-
-
-def _with(events: list[tuple[str, str]], reason: str) -> list[tuple[str, str]] | None:
-    return events if any(found == reason for found, _ in events) else None

@@ -6,7 +6,9 @@ from uuid import UUID, uuid4
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from model_garden.controller import tracing
 from model_garden.controller.tracing import JobTracer
+from tests.cluster import PATIENCE
 from tests.controller import builders as b
 from tests.monitoring.receiver import receiver
 
@@ -14,6 +16,7 @@ from tests.monitoring.receiver import receiver
 def test_a_trainer_with_a_wrong_clock_costs_no_job_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The times of all jobs are sent together, in 64 bits. The environment names the service."""
     far = {"pod": "a", "stage": "training", "enteredTime": "9999-12-31T23:59:59Z"}
+    monkeypatch.setattr(tracing, "_CLOSE_SECONDS", PATIENCE)
     jobs = [ended(str(uuid4()), stages=[far]), ended(str(uuid4()))]
     with receiver() as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from model_garden.cluster import Cluster, connect
-from model_garden.controller import webhook
+from model_garden.controller import events, webhook
 from model_garden.controller.events import EventPoster
 from model_garden.controller.webhook import WebhookSender
 from tests.cluster import PATIENCE, Object, TestCluster
@@ -59,6 +59,7 @@ def test_a_missing_right_to_read_secrets_is_one_line_of_the_log(
     crd: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     harness = OperatorHarness(crd, "unreadable", tmp_path)
+    monkeypatch.setattr(webhook, "_CLOSE_SECONDS", PATIENCE)
     kubeconfig = kubeconfig_of_the_chart(harness, tmp_path, f"watchNamespaces={{{harness.namespace}}}")
 
     async def scenario(sender: WebhookSender) -> None:
@@ -76,14 +77,15 @@ def run(
 ) -> None:
     """Run a scenario, and end the sender and the Events in the order of the operator."""
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.setattr(events, "_DRAIN_SECONDS", PATIENCE)
 
     async def main(cluster: Cluster) -> None:
-        events = EventPoster(cluster, "test")
-        posting = asyncio.create_task(events.run())
-        sender = WebhookSender(cluster, events, local=True)
+        poster = EventPoster(cluster, "test")
+        posting = asyncio.create_task(poster.run())
+        sender = WebhookSender(cluster, poster, local=True)
         await scenario(sender)
         await sender.close()
-        await events.drain()
+        await poster.drain()
         posting.cancel()
 
     async def connected() -> None:
