@@ -82,6 +82,7 @@ def release(cluster: TestCluster, tmp_path: Path) -> Iterator[Release]:
     yield release
     cluster.kubectl("delete", "trainingjobs", "--all", "-n", JOBS)
     helm("uninstall", "garden", "--namespace", NAMESPACE, "--kubeconfig", str(cluster.kubeconfig))
+    cluster.until(lambda: not cluster.get("pods", namespace=NAMESPACE), "the operator is gone before the next release")
 
 
 def older_chart(folder: Path) -> Path:

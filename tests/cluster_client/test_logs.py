@@ -69,7 +69,7 @@ def test_a_container_that_is_silent_for_long_is_followed_on(
     cluster: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its connection is replaced now and then: nothing is read twice, and nobody is told."""
-    monkeypatch.setattr(logs, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(logs, "SILENT_SECONDS", 1)
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     signal, requests = tmp_path / "go-on", 0
     script = f"print('one', flush=True); wait_for({str(signal)!r}); print('two', flush=True)"

@@ -52,7 +52,7 @@ def test_the_pod_of_a_deployment_comes_back(cluster, run, unique):
     os.kill(pid, signal.SIGKILL)
     again = cluster.until(lambda: cluster.try_kubectl("logs", f"deployment/{unique}").stdout.replace(f"{pid}\n", ""))
     assert int(again) != pid
-    cluster.kubectl("rollout", "status", f"deployment/{unique}", "--timeout=30s")
+    cluster.kubectl("rollout", "status", f"deployment/{unique}", "--timeout=60s")
 
 
 def test_readiness_gates_and_liveness_restarts(cluster, run, unique, tmp_path):
@@ -72,11 +72,11 @@ def test_readiness_gates_and_liveness_restarts(cluster, run, unique, tmp_path):
     cluster.until(lambda: "running" in state(cluster.get("pod", unique)))
     assert not status()["ready"]
     ready.touch()
-    cluster.kubectl("wait", "--for=condition=ready", f"pod/{unique}", "--timeout=20s")
+    cluster.kubectl("wait", "--for=condition=ready", f"pod/{unique}", "--timeout=60s")
     alive.unlink()
     cluster.until(lambda: status()["restartCount"] > 0)
-    events = cluster.kubectl("get", "events", f"--field-selector=involvedObject.name={unique}")
-    assert "Liveness probe failed" in events
+    events = ("get", "events", f"--field-selector=involvedObject.name={unique}")
+    cluster.until(lambda: "Liveness probe failed" in cluster.kubectl(*events))
 
 
 def test_an_http_probe_makes_a_pod_ready(cluster, run, unique):
@@ -89,4 +89,4 @@ http.server.HTTPServer(('127.0.0.1', {port}), http.server.SimpleHTTPRequestHandl
 """
     probe = {"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 1}
     run(pod(unique, container(script, ports=[{"name": "web", "containerPort": port}], readinessProbe=probe)))
-    cluster.kubectl("wait", "--for=condition=ready", f"pod/{unique}", "--timeout=20s")
+    cluster.kubectl("wait", "--for=condition=ready", f"pod/{unique}", "--timeout=60s")

@@ -143,7 +143,7 @@ def test_the_node_runs_a_pod_of_a_restricted_namespace(cluster: TestCluster) -> 
 
 
 def test_a_job_trains_as_an_unprivileged_user_with_a_read_only_root(garden: OperatorHarness) -> None:
-    garden.submit("plain", {"STEPS": 600, "STEP_SECONDS": 0.1, "SAVE_EVERY": 5})
+    garden.submit("plain", {"STEPS": 100_000, "STEP_SECONDS": 0.1, "SAVE_EVERY": 5})
     garden.until_step("plain", 6)
     pod = pod_of(garden, "plain")
     assert exec_in(garden, pod, "id -u; id -g").stdout.split() == ["1000", "1000"]

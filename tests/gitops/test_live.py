@@ -111,7 +111,7 @@ def test_a_finished_job_is_synced_again_without_a_change_and_a_changed_spec_is_r
     assert "give the changed job another metadata.name" in refused.stderr
     later = wanted | {"spec": wanted["spec"] | {"ttlSecondsAfterFinished": 5}}
     assert sync(garden, later)["metadata"]["generation"] == 2
-    observed = ("wait", "trainingjob/done", "--for=condition=Complete", "--timeout=30s")
+    observed = ("wait", "trainingjob/done", "--for=condition=Complete", "--timeout=60s")
     garden.kubectl(*observed)  # kubectl waits until the condition's observedGeneration is the latest
     [found] = judge([live(garden, "done")])
     assert (found.kstatus, found.flux, found.health) == ("Current", "Current", "Healthy")
@@ -196,6 +196,6 @@ def test_helm_waits_for_an_operator_that_does_not_run(garden: OperatorHarness, t
     """A job without a status is not yet as wanted, although kstatus calls an unknown object current."""
     garden.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "unwatched"}})
     alone = chart(tmp_path / "alone", manifest("alone", {}))
-    waited = helm(garden, "install", "alone", alone, "-n", "unwatched", "--wait", "--timeout", "2s")
+    waited = helm(garden, "install", "alone", alone, "-n", "unwatched", "--wait", "--timeout", "8s")
     assert waited.returncode == 1
     assert "InProgress" in waited.stderr

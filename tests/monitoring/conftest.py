@@ -44,7 +44,7 @@ def watched(garden: OperatorHarness, tmp_path_factory: pytest.TempPathFactory) -
     """Prometheus, with the chart's alerts, before, while and after these jobs ran."""
     rules = CHART / "files" / "alerts.yaml"
     with prometheus(tmp_path_factory.mktemp("prometheus"), [garden.port], rules) as server:
-        garden.submit("trains", {"STEPS": 1000, "STEP_SECONDS": 0.2}, resources=ONE_GPU, quantization="16bit")
+        garden.submit("trains", {"STEPS": 100_000, "STEP_SECONDS": 0.2}, resources=ONE_GPU, quantization="16bit")
         garden.submit("retries", {"STEPS": 2, "EXIT_CODE": 1}, backoffLimit=20)
         garden.submit("fails", {"STEPS": 2, "EXIT_CODE": 1}, backoffLimit=0)
         garden.submit("works", {"STEPS": 2})

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -52,7 +51,7 @@ class Prometheus:
     def ready(self) -> bool:
         try:
             return bool(urlopen(f"{self._url}/-/ready", timeout=5).status == 200)
-        except URLError:
+        except OSError:  # also a connection that is closed before it answers
             return False
 
 
