@@ -36,8 +36,8 @@ STUCK_AFTER = 10.0
 """Seconds a process found running has to answer before it counts as stuck and is replaced."""
 
 
-PORT_FREE_WITHIN = 2.0
-"""Seconds the kernel may take to free the port of a process that was killed a moment ago."""
+PORT_FREE_WITHIN = 10.0
+"""Seconds the kernel may take to free the port of a process that was killed a moment ago: its other threads end too."""
 
 
 class ClusterError(RuntimeError):
