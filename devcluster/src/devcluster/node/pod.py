@@ -53,6 +53,7 @@ class PodWorker:
         self._dirty = asyncio.Event()
         self._published: Object | None = None
         self._overwritten = False
+        self._over = False
         self._failure: status.Failure | None = None
         self._tokens = Tokens(host.api)
         self._volumes = Volumes(host.api, self.folder / "volumes", self._tokens, host.allocatable)
@@ -97,8 +98,9 @@ class PodWorker:
         if self.pod.get("status", {}).get("phase") not in ENDED:
             publisher = asyncio.create_task(self._keep_publishing())
             await self._live_or_stop()
-            publisher.cancel()
-            await self._publish()
+            self._over = True
+            self._dirty.set()
+            await publisher  # not canceled: the server could commit a status in flight after the last one
         await self._leaving.wait()
         await self._remove()
 
@@ -218,8 +220,11 @@ class PodWorker:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _keep_publishing(self) -> None:
-        while True:
+        """One status after the other, until the one of a pod that is over is written."""
+        over = False
+        while not over:
             await self._dirty.wait()
+            over = self._over
             await self._publish()
 
     async def _publish(self) -> None:
