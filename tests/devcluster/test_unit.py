@@ -77,6 +77,16 @@ def test_a_deadline_fails_the_pod_once_its_containers_ended():
     assert (over["phase"], over["reason"]) == ("Failed", "DeadlineExceeded")
 
 
+def test_a_node_process_goes_on_from_the_status_that_an_earlier_one_wrote():
+    pod = {"spec": {"restartPolicy": "OnFailure"}}
+    first = status.ContainerView("first", "image", ended(0))
+    main = view(**RUNNING, last_state=ended(1), restarts=1, ready=True, started=True, identifier="process://7")
+    written = status.pod_status(pod, [first], [main], NOW)
+    told = status.recorded({"status": written})
+    views = [status.first_view({"name": name, "image": "image"}, told.get(name)) for name in ("first", "main", "new")]
+    assert views == [first, main, status.ContainerView("new", "image", status.waiting("ContainerCreating"))]
+
+
 @pytest.mark.parametrize(
     ("written", "policy", "code", "expected"),
     [

@@ -48,10 +48,10 @@ class Surroundings:
 class ContainerRunner:
     """One container. `spec` may be replaced by a newer one: the image of a pod's container may change."""
 
-    def __init__(self, spec: Object, around: Surroundings) -> None:
+    def __init__(self, spec: Object, around: Surroundings, view: status.ContainerView) -> None:
         self.spec = spec
         self.around = around
-        self.view = status.ContainerView(spec["name"], spec["image"], status.waiting("ContainerCreating"))
+        self.view = view
         self.current: Run | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._failures = 0
@@ -137,6 +137,8 @@ class ContainerRunner:
         )
         while not (run.started() or run.exit()) and self._child.poll() is None:
             await asyncio.sleep(0.005)
+        if self.view.exit_code is not None:
+            self.view.last_state = self.view.state
         return run
 
     def _warn_of_taken_ports(self) -> None:
@@ -173,8 +175,6 @@ class ContainerRunner:
     async def _watch(self, run: Run) -> Exit:
         """Shows the container as running, asks its probes, and returns how it ended."""
         self.current = run
-        if self.view.exit_code is not None:
-            self.view.last_state = self.view.state
         watchers = []
         if run.started() and not run.exit():
             self._show_running(run)

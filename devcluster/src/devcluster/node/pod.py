@@ -59,9 +59,10 @@ class PodWorker:
         self._volumes = Volumes(host.api, self.folder / "volumes", self._tokens, host.allocatable)
         self._prepared: dict[str, Path] = {}
         spec = pod["spec"]
-        self.init = [ContainerRunner(spec, self._surroundings(spec)) for spec in spec.get("initContainers", [])]
-        self.main = [ContainerRunner(spec, self._surroundings(spec)) for spec in spec["containers"]]
-        for runner in [*self.init, *self.main][1:] if self.init else []:
+        told = status.recorded(pod)
+        self.init = [self._runner(spec, told) for spec in spec.get("initContainers", [])]
+        self.main = [self._runner(spec, told) for spec in spec["containers"]]
+        for runner in [*self.init, *self.main][1:] if self.init and not told else []:
             runner.view.state = status.waiting("PodInitializing")
 
     @property
@@ -152,8 +153,9 @@ class PodWorker:
             renewal.cancel()
 
     def _next_is_creating(self, runner: ContainerRunner) -> None:
-        for waiting in self.main if runner is self.init[-1] else [self.init[self.init.index(runner) + 1]]:
-            waiting.view.state = status.waiting("ContainerCreating")
+        for following in self.main if runner is self.init[-1] else [self.init[self.init.index(runner) + 1]]:
+            if following.view.state == status.waiting("PodInitializing"):
+                following.view.state = status.waiting("ContainerCreating")
 
     async def _prepare(self) -> bool:
         """Prepares the volumes, trying until it works; False when the pod stops before."""
@@ -274,6 +276,10 @@ class PodWorker:
             except UNREACHABLE as error:
                 raise ConfigError(f"{kind[:-1]} {name}: {error}") from error
         return declared_environment(container, self.pod, data, self.host.allocatable)
+
+    def _runner(self, container: Object, told: Mapping[str, Object]) -> ContainerRunner:
+        view = status.first_view(container, told.get(container["name"]))
+        return ContainerRunner(container, self._surroundings(container), view)
 
     def _surroundings(self, container: Object) -> Surroundings:
         spec = self.pod["spec"]

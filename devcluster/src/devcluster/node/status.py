@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,6 +85,28 @@ def termination_message(written: bytes, log_tail: bytes, policy: str, code: int)
         written = log_tail
         return written[-TERMINATION_MESSAGE_LIMIT:].decode(errors="replace")
     return written[:TERMINATION_MESSAGE_LIMIT].decode(errors="replace")
+
+
+def recorded(pod: Object) -> dict[str, Object]:
+    """What a pod's status tells of each of its containers, by name; empty for a pod that has not begun."""
+    lists = [pod.get("status", {}).get(key, []) for key in ("initContainerStatuses", "containerStatuses")]
+    return {each["name"]: each for each in itertools.chain(*lists)}
+
+
+def first_view(spec: Object, told: Object | None) -> ContainerView:
+    """A container before anything is known of it, or as the pod's status told it to an earlier node process."""
+    if told is None:
+        return ContainerView(spec["name"], spec["image"], waiting("ContainerCreating"))
+    return ContainerView(
+        spec["name"],
+        spec["image"],
+        told.get("state", {}),
+        told.get("lastState", {}),
+        told["restartCount"],
+        told["ready"],
+        told.get("started", False),
+        told.get("containerID", ""),
+    )
 
 
 def restarts_after(policy: str, code: int) -> bool:
