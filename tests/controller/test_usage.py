@@ -43,6 +43,16 @@ def test_gpus_are_held_from_the_binding_of_the_pod_and_counted_with_each_report(
     assert again.usage == found.usage  # no report, no change
 
 
+def test_many_reports_do_not_add_up_the_rounding_of_each() -> None:
+    pod = bound(b.running(), 4)
+    found = b.status(b.job(), pod, **TWO_GPUS)
+    for seconds in range(50, 1000, 10):
+        training = trained("receipts-train-1", seconds)
+        found = b.status(b.job(), pod, training=training, seconds=seconds, before=found, **TWO_GPUS)
+    assert found.usage
+    assert found.usage.to_dict() == {"gpuHours": round(2 * 986 / 3600, 6), "trainingGpuHours": round(2 * 970 / 3600, 6)}
+
+
 def test_the_time_of_an_attempt_is_kept_when_its_pod_is_gone_and_that_of_the_next_is_added() -> None:
     first = bound(b.ended(1), 4)
     status = b.status(b.job(), first, training=trained("receipts-train-1", 50), **TWO_GPUS)
