@@ -109,6 +109,27 @@ def test_a_pod_deleted_while_no_node_ran_is_ended(own):
     own.until(lambda: birth(pid) is None)
 
 
+def test_a_pod_that_is_asked_to_end_while_no_node_runs_gets_its_grace_period_and_is_ended(own, tmp_path):
+    saved, ready = tmp_path / "saved", tmp_path / "ready"
+    script = f"""
+import signal
+def save(*_):
+    open({str(saved)!r}, 'w').write('checkpoint')
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+open({str(ready)!r}, 'w')
+time.sleep(600)
+"""
+    pid = start_pod(own, "leaves", script)
+    own.until(ready.exists)
+    kill(own, "node")
+    own.kubectl("delete", "pod", "leaves", "--wait=false")
+    own.up()
+    own.until(lambda: own.get("pod", "leaves") is None)
+    assert birth(pid) is None
+    assert saved.read_text() == "checkpoint"
+
+
 def test_a_killed_shim_fails_the_pod_and_leaves_nothing(own):
     pid = start_pod(own, "shimless", "time.sleep(600)")
     shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -158,9 +158,12 @@ class PodWorker:
                 following.view.state = status.waiting("ContainerCreating")
 
     async def _prepare(self) -> bool:
-        """Prepares the volumes, trying until it works; False when the pod stops before."""
+        """Prepares the volumes, trying until it works; False when the pod stops before.
+
+        Tries once also for a pod that is to stop already: an earlier node process may have left it running.
+        """
         told = ""
-        while not self.stopping.is_set():
+        while True:
             try:
                 self._prepared.update(await self._volumes.prepare(self.pod))
                 self._write_kubeconfig()
@@ -171,7 +174,7 @@ class PodWorker:
                     self.event("Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.stopping.wait(), RETRY_SECONDS)
-        return False
+                    return False
 
     def _write_kubeconfig(self) -> None:
         volume = token_volume(self.pod)
