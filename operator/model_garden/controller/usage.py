@@ -52,18 +52,23 @@ def usage(before: Usage | None, known: Sequence[Attempt], now: Iterable[Attempt]
         price: adds the cost.
     """
     counted = {attempt.pod: attempt for attempt in known}
-    held = before.gpu_hours if before else 0.0
-    trained = before.training_gpu_hours if before else 0.0
+    held = _seconds(before.gpu_hours) if before else 0.0
+    trained = _seconds(before.training_gpu_hours) if before else 0.0
     for attempt in now:
         old = counted.get(attempt.pod) or Attempt(pod=attempt.pod)
-        held += ((attempt.gpu_seconds or 0) - (old.gpu_seconds or 0)) / _HOUR
-        trained += ((attempt.training_gpu_seconds or 0) - (old.training_gpu_seconds or 0)) / _HOUR
+        held += (attempt.gpu_seconds or 0) - (old.gpu_seconds or 0)
+        trained += (attempt.training_gpu_seconds or 0) - (old.training_gpu_seconds or 0)
     if not held:
         return None
-    found = Usage(gpu_hours=round(held, 6), training_gpu_hours=round(trained, 6))
+    found = Usage(gpu_hours=round(held / _HOUR, 6), training_gpu_hours=round(trained / _HOUR, 6))
     if price:
-        found.cost, found.currency = round(held * price.gpu_hour, 2), price.currency
+        found.cost, found.currency = round(held / _HOUR * price.gpu_hour, 2), price.currency
     return found
+
+
+def _seconds(hours: float) -> float:
+    """The seconds of which the six decimal places of ``hours`` were made; else each status would add their rounding."""
+    return round(hours * _HOUR, 2)
 
 
 def _last_report(own: Sequence[StageTime], training: Training) -> str | None:
