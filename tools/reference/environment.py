@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model_garden.contract.names import CONFIG_ENV, FETCHED_ENV, PREFLIGHT_DONE_ENV, TERMINATION_ENV
+from model_garden.contract.names import ANNOTATIONS_ENV, CONFIG_ENV, FETCHED_ENV, PREFLIGHT_DONE_ENV, TERMINATION_ENV
 from tools.reference.markdown import page, table
 
 
@@ -31,6 +31,11 @@ TABLES = {
     "Trainer": [
         Variable(CONFIG_ENV, BOTH, "Name and effective spec of the job, as JSON. Required."),
         Variable(TERMINATION_ENV, "`model-garden`", "File for the outcome. Default: `termination-log`, if it exists."),
+        Variable(
+            ANNOTATIONS_ENV,
+            "`model-garden`",
+            "File with the annotations that control the job. Default: `podinfo/annotations`, which the kubelet writes.",
+        ),
         Variable("HF_TOKEN", "operator, from `hubTokenSecret`", "Token for the Hugging Face Hub."),
         Variable(
             "HF_ENDPOINT",
