@@ -39,9 +39,9 @@ def garden(
     garden.stop_operator()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def watched(garden: OperatorHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Prometheus, with the chart's alerts, before, while and after these jobs ran."""
+    """Prometheus, with the chart's alerts, before, while and after these jobs ran. One holds the GPU of the cluster."""
     rules = CHART / "files" / "alerts.yaml"
     with prometheus(tmp_path_factory.mktemp("prometheus"), [garden.port], rules) as server:
         garden.submit("trains", {"STEPS": 100_000, "STEP_SECONDS": 0.2}, resources=ONE_GPU, quantization="16bit")
