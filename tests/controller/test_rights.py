@@ -3,7 +3,7 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,18 @@ from tools.permissions import FOR_LEASE, IN_CLUSTER, IN_NAMESPACES, WITH_KUEUE, 
 pytestmark = pytest.mark.cluster
 
 ONE_GPU = {"limits": {"nvidia.com/gpu": 1}, "requests": {"cpu": "10m", "memory": "16Mi"}}
+DEVICE_CLASS = "rights.example.com"
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
-
-
 ACCOUNT = "model-garden-operator"
 ASKED_BY_ADMISSION = {("update", "model-garden.dev", "trainingjobs/finalizers")}
 """No request of its own: the API server asks for it when an object with an owner is created."""
+
+
+@pytest.fixture(autouse=True)
+def no_class_is_left(crd: TestCluster) -> Iterator[None]:
+    """The classes of the cluster are named to the jobs of other tests."""
+    yield
+    crd.kubectl("delete", "deviceclass", DEVICE_CLASS, "--ignore-not-found")
 
 
 def test_the_rights_of_the_chart_are_enough_and_none_is_unused(
@@ -100,11 +106,11 @@ def test_figures_come_as_soon_as_the_log_may_be_read(crd: TestCluster, tmp_path:
 
 def submit_with_claims(harness: OperatorHarness, name: str, *more: Object) -> None:
     """A job with a claim of devices that exists, and with more of them."""
-    v1, driver = {"apiVersion": "resource.k8s.io/v1"}, "rights.example.com"
-    requests = [{"name": "gpu", "exactly": {"deviceClassName": driver}}]
+    v1 = {"apiVersion": "resource.k8s.io/v1"}
+    requests = [{"name": "gpu", "exactly": {"deviceClassName": DEVICE_CLASS}}]
     metadata = {"name": "shared", "namespace": harness.namespace}
     harness.cluster.apply(
-        v1 | {"kind": "DeviceClass", "metadata": {"name": driver}, "spec": {}},
+        v1 | {"kind": "DeviceClass", "metadata": {"name": DEVICE_CLASS}, "spec": {}},
         v1 | {"kind": "ResourceClaim", "metadata": metadata, "spec": {"devices": {"requests": requests}}},
     )
     claims = [{"name": "shared", "resourceClaimName": "shared"}, *more]
