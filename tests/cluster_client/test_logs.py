@@ -1,6 +1,7 @@
 """Following a log: where to resume after a break, line by line."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,13 @@ def test_a_connection_that_is_lost_without_a_word_is_replaced_and_no_line_is_los
         cluster.kubectl("delete", "pod", "lost-connection", "--wait=false")
 
 
+async def read(pod: str, on_request: Callable[[str, str, int], None]) -> list[str]:
+    """The lines of a pod's log; ``on_request`` is told of each request for them."""
+    async with await connect() as client, asyncio.timeout(60):
+        client.on_request = on_request
+        return [line async for line in follow_log(client, pod, "default", container="main")]
+
+
 @pytest.mark.cluster
 def test_a_container_that_is_silent_for_long_is_followed_on(
     cluster: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -81,13 +89,8 @@ def test_a_container_that_is_silent_for_long_is_followed_on(
         if requests == 3:
             signal.touch()
 
-    async def read() -> list[str]:
-        async with await connect() as client, asyncio.timeout(60):
-            client.on_request = count
-            return [line async for line in follow_log(client, "silent", "default", container="main")]
-
     try:
-        assert asyncio.run(read()) == ["one", "two"]
+        assert asyncio.run(read("silent", count)) == ["one", "two"]
         assert caplog.records == []
     finally:
         cluster.kubectl("delete", "pod", "silent", "--wait=false")
@@ -109,13 +112,8 @@ def test_a_log_that_a_node_does_not_have_yet_is_waited_for(
         if missing == 2:
             signal.touch()
 
-    async def read() -> list[str]:
-        async with await connect() as client, asyncio.timeout(60):
-            client.on_request = count
-            return [line async for line in follow_log(client, "not-known-yet", "default", container="main")]
-
     try:
-        assert asyncio.run(read()) == ["one"]
+        assert asyncio.run(read("not-known-yet", count)) == ["one"]
     finally:
         signal.touch()
         cluster.kubectl("delete", "pod", "not-known-yet", "--wait=false")
