@@ -254,6 +254,22 @@ def test_a_folder_is_uploaded_and_then_chosen(page: Page, workspace: Path, folde
     assert len(list((workspace / "data" / "shapes" / "images").iterdir())) == 10
 
 
+def test_what_is_to_be_uploaded_stays_while_the_model_type_changes(page: Page, workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "sums.jsonl").write_text('{"prompt": "2+2?", "completion": "4"}\n')
+    page.goto("/training/new")
+    page.get_by_role("radio", name="Upload").check()
+    page.locator("#upload-files").set_input_files(tmp_path / "sums.jsonl")
+    page.get_by_label("Store as").fill("kept")
+    page.get_by_label("Store it even if rows are broken").check()
+    page.get_by_label("Text-only (LLM)").check()
+    expect(page.get_by_label("Text model")).to_be_visible()
+    expect(page.locator("#upload-chosen")).to_contain_text("1 file,")
+    expect(page.get_by_label("Store it even if rows are broken")).to_be_checked()
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page.get_by_role("textbox", name="Data set")).to_have_value("./data/kept/sums.jsonl")
+    assert (workspace / "data/kept/sums.jsonl").is_file()
+
+
 def test_broken_rows_are_named_before_they_are_stored(page: Page, workspace: Path, folder: Path) -> None:
     (folder / "images" / "0003.png").unlink()
     page.goto("/training/new")
@@ -285,6 +301,25 @@ def test_suggested_columns_are_put_into_the_form_and_read(page: Page, workspace:
     expect(page.get_by_role("article", name="Row 1").locator("mark")).to_have_text("4")
     expect(page.locator("#as-yaml")).to_contain_text("prompt: question")
     expect(page.locator("#dataset_path")).to_be_focused()
+
+
+@pytest.mark.parametrize("ends", ["on the button", "elsewhere"])
+def test_rows_that_are_read_again_during_a_press_are_shown_when_it_ends(page: Page, workspace: Path, ends: str) -> None:
+    (workspace / "data/pressed.jsonl").write_text(OWN)
+    page.goto("/training/new?model_type=text&dataset_path=./data/pressed.jsonl")
+    page.locator("#check").get_by_role("button", name="Use these columns").hover()
+    page.mouse.down()
+    if ends == "elsewhere":
+        (workspace / "data/pressed.jsonl").write_text('{"prompt": "2+2?", "completion": "4"}\n')
+    with page.expect_response("**/training/new/rows"):
+        page.locator("#dataset_path").dispatch_event("change")
+    expect(page.locator(BUSY)).to_have_count(0)
+    if ends == "elsewhere":
+        page.mouse.move(0, 0)
+    page.mouse.up()
+    expect(page.locator("#check")).to_contain_text("Every row can be trained on")
+    column = page.get_by_role("textbox", name="Prompt column", exact=True, include_hidden=True)
+    expect(column).to_have_value("question" if ends == "on the button" else "")
 
 
 def test_a_data_set_with_own_columns_is_uploaded_with_the_suggested_ones(

@@ -133,19 +133,21 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   document.addEventListener("htmx:afterSettle", show, { once: true });
 });
 
-// The run is not drawn again while its button is pressed: the browser would find no button to click where it is let go.
-let missed = false;
+// A part is not drawn again while a button in it is pressed: the browser would find no button to click where it is let
+// go. A change of the element that is named here has the part drawn some milliseconds later.
+const DRAWN_BY = { preview: "new-job", rows: "dataset_path" };
+const missed = new Set();
 for (const name of ["htmx:beforeSwap", "htmx:oobBeforeSwap"]) {
   document.addEventListener(name, ({ detail }) => {
-    if (detail.target.id !== "preview" || !detail.target.querySelector("button:active")) return;
+    if (!(detail.target.id in DRAWN_BY) || !detail.target.querySelector("button:active")) return;
     detail.shouldSwap = false;
-    missed = true;
+    missed.add(DRAWN_BY[detail.target.id]);
   });
 }
 for (const name of ["pointerup", "pointercancel", "keyup"]) {
   document.addEventListener(name, () => {
-    if (missed) form().dispatchEvent(new Event("change")); // some milliseconds later the run is read once more
-    missed = false;
+    for (const id of missed) document.getElementById(id).dispatchEvent(new Event("change", { bubbles: true }));
+    missed.clear();
   });
 }
 
