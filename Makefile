@@ -90,11 +90,11 @@ $(UV):
 	@touch $@
 
 .venv/.cluster: .venv/.tools
-	@$(PY) -m devcluster build
+	@$(PY) -m devcluster build $(KEEP)
 	@touch $@
 
 .venv/.helm: .venv/.cluster
-	@$(PY) -m devcluster build --helm
+	@$(PY) -m devcluster build --helm $(KEEP)
 	@touch $@
 
 .venv/.prometheus: .venv/.cluster
@@ -103,22 +103,24 @@ $(UV):
 	@touch $@
 
 .venv/.kueue: .venv/.cluster
-	@$(PY) -m devcluster build --kueue
+	@$(PY) -m devcluster build --kueue $(KEEP)
 	@touch $@
 
 # The binaries build or download while the training stack, about 6 GB, installs.
 .venv/.complete: .venv/.tools
 	@echo "» the training stack (about 6 GB) and the cluster's programs"
-	@$(PY) -m devcluster build & building=$$!; \
+	@$(PY) -m devcluster build $(KEEP) & building=$$!; \
 	  $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra tracing --extra api --extra trainer --extra trackers && wait $$building
 	@touch $@
 
 # The tests render the chart, read and write real storage servers, and run Unsloth's real classes on a CPU: in an
-# environment of its own, because the packages that it brings change what peft imports.
+# environment of its own, because the packages that it brings change what peft imports. The programs in Go share many
+# packages, so all of them are built in one cache, which stays (`go clean -cache` removes it).
+.venv/.tests: KEEP := --keep-go-cache
 .venv/.tests: .venv/.complete .venv/.helm .venv/.kueue .venv/.prometheus
 	@echo "» storage servers, for the tests"
 	@$(PY) -m tests.remote.servers
-	@! command -v runc >/dev/null || $(PY) -m devcluster build --kubelet
+	@! command -v runc >/dev/null || $(PY) -m devcluster build --kubelet $(KEEP)
 	@echo "» unsloth, for the tests"
 	@UV_PROJECT_ENVIRONMENT=.venv-unsloth $(UV) sync --quiet --frozen --python $(PYTHON) --extra operator --extra api --extra trainer-gpu
 	@echo "» lm-evaluation-harness, for the tests"

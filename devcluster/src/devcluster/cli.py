@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--kubelet", action="store_true", help="the kubelet node's programs too, in a folder of their own"
     )
-    build.add_argument("--keep-go-cache", action="store_true", help="keep the Go build cache (3 GB)")
+    build.add_argument("--keep-go-cache", action="store_true", help="use Go's own build cache and keep it (3 to 5 GB)")
     load_image = commands.add_parser("load-image", parents=[which], help="give images to a node that is a kubelet")
     load_image.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="as `docker save` writes it")
     return parser

@@ -48,12 +48,13 @@ def build(
     """Compiles the programs `names` of a pinned module into the folder `target`; each appears there whole or not.
 
     The Go build cache (3 to 5 GB) lives beside the binaries and is dropped after a successful build; after a failed
-    one it stays, so that the next try goes on from there.
+    one it stays, so that the next try goes on from there. To keep it is to use Go's own: who builds several modules
+    then compiles once what they share.
     """
     module = module or GO_MODULE
     go, go_cache = find_go(), target.parent / ("go-build" if module == GO_MODULE else f"go-build-{module.name}")
     target.mkdir(parents=True, exist_ok=True)
-    environment = _go_environment() | {"GOCACHE": str(go_cache)}
+    environment = _go_environment() | ({} if keep_go_cache else {"GOCACHE": str(go_cache)})
     say(f"building {', '.join(names)} with {go} (3 to 12 minutes on two cores, once)")
     packages = [PACKAGES[name] for name in names]
     total = _count_packages(go, module, packages, environment)
