@@ -16,9 +16,11 @@ from typing import Any, Literal
 
 import torch
 
+from model_garden.datasets.answer_spans import UnsuitableTemplate
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import ImageRef
 from model_garden.datasets.pictures import decode
+from model_garden.datasets.template_messages import refuse_lists
 from model_garden_trainer.errors import TrainingError
 from model_garden_trainer.exports.outputs import RECORD
 
@@ -149,6 +151,7 @@ class Talker:
         from transformers import TextStreamer
 
         if self._tokenizer.chat_template or getattr(self._processor, "chat_template", None):
+            talk = as_read(self._processor, talk)
             inputs = self._processor.apply_chat_template(
                 talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
             )
@@ -165,6 +168,24 @@ class Talker:
             )
         answer = written[0, inputs["input_ids"].shape[1] :]
         return str(self._tokenizer.decode(answer, skip_special_tokens=True)).strip()
+
+
+def as_read(processor: Any, talk: list[Message]) -> list[Message]:
+    """A conversation as the chat template of a model reads it: with texts, where it would write parts as a list.
+
+    Raises:
+        TrainingError: InvalidSpec if there are images, which such a template does not read.
+    """
+    if not any(isinstance(message["content"], list) for message in talk):
+        return talk
+    texts = [message | {"content": [part for part in message["content"] if "text" in part]} for message in talk]
+    try:
+        refuse_lists(texts, processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=False))
+    except UnsuitableTemplate as unsuitable:
+        if texts != talk:
+            raise TrainingError("InvalidSpec", f"{unsuitable}, so the model cannot be asked about images") from None
+        return [message | {"content": "".join(part["text"] for part in message["content"])} for message in texts]
+    return talk
 
 
 def _record(folder: Path) -> dict[str, Any]:
