@@ -5,6 +5,7 @@ The ClusterQueue is that of docs/kueue.md: one GPU, which the node claims to hav
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -98,6 +99,8 @@ def test_jobs_wait_with_kueues_reason_and_their_place_in_line(kueue: Queued) -> 
     kueue.queue("next")
     first = kueue.until("next", "Queued", reason="Pending")
     assert "insufficient unused quota for nvidia.com/gpu in flavor gpu-nodes, 1 more needed" in message(first)
+    created = datetime.fromisoformat(kueue.workload("next")["metadata"]["creationTimestamp"])
+    kueue.cluster.until(lambda: datetime.now(UTC) >= created + timedelta(seconds=1))  # Kueue orders by whole seconds
     kueue.queue("last")
     kueue.cluster.until(lambda: kueue.status("last").get("queue", {}).get("position") == 2)
     assert "place 2 in line" in message(kueue.status("last"))
