@@ -85,6 +85,32 @@ def test_rows_of_an_evaluation_may_be_longer_than_the_longest_to_train_on(
     assert "longer than maxSeqLength (64)" in done.stderr
 
 
+def test_rows_that_measure_a_model_and_are_trained_on_are_named(cli: Callable[..., Done], tmp_path: Path) -> None:
+    row = json.dumps({"prompt": "Which color?", "completion": "Blue."}) + "\n"
+    (tmp_path / "train.jsonl").write_text(row + row.replace("Blue", "Red"))
+    (tmp_path / "held-out.jsonl").write_text(row)
+    spec = {"baseModel": "org/model", "isVision": False, "datasetPath": "train.jsonl"}
+    job = {"apiVersion": "model-garden.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "a"}, "spec": spec}
+
+    def validate(**fields: object) -> Done:
+        (tmp_path / "job.yaml").write_text(json.dumps(job | {"spec": spec | fields}))
+        return cli("validate", "job.yaml")
+
+    done = validate(evaluation={"datasetPath": "held-out.jsonl", "metrics": ["exact_match"]})
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 evaluation rows are trained on too, first held-out.jsonl row 1" in done.stderr
+    (tmp_path / "link.jsonl").symlink_to("train.jsonl")
+    done = validate(validationDatasetPath="link.jsonl")
+    assert done.returncode == 1
+    assert "error: spec.validationDatasetPath: link.jsonl holds" in done.stderr
+    done = validate(validationFraction=0.9)
+    assert done.returncode == 1
+    assert "error: spec.validationFraction: 0.9 holds out all of 2 row(s)" in done.stderr
+    (tmp_path / "train.jsonl").write_text(row * 3)
+    done = validate(validationFraction=0.3)
+    assert "1 of 1 validation rows are trained on too, first train.jsonl row " in done.stderr
+
+
 def test_a_damaged_tokenizer_is_named(
     cli: Callable[..., Done], tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from model_garden.datasets import open_examples
 from model_garden.datasets.digest import digest_files, digest_pictures
 from model_garden.datasets.mirror import Mirror
-from model_garden_trainer.batches.splits import open_data
+from model_garden_trainer.batches.splits import check, open_data, repeats
 from model_garden_trainer.errors import TrainingError
 from tests.trainer.workspace import TEXT, config
 
@@ -62,6 +62,45 @@ def test_validation_rows_in_a_file_that_is_trained_on_are_refused(fields: dict[s
     with pytest.raises(TrainingError, match=rf"spec.validationDatasetPath: .*{shared}, whose rows") as e:
         rows(**fields)
     assert e.value.reason == "InvalidDataset"
+
+
+def told(folder: Path, **fields: object) -> list[str]:
+    """The warnings about rows that are measured and trained on, where the data set is ``folder``/rows.jsonl."""
+    data = open_data(config("x", TEXT, {"datasetPath": f"{folder}/rows.jsonl"}, fields).spec, 0)
+    return repeats(data, check(data, None, 4096))
+
+
+def write(file: Path, *rows: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_rows_that_measure_the_model_and_are_trained_on_are_counted_in_a_warning(tmp_path: Path) -> None:
+    rows = [{"instruction": f"{n}+{n}?", "output": str(2 * n)} for n in range(6)]
+    write(tmp_path / "rows.jsonl", *rows)
+    # The same row in another format, and the same question with another answer.
+    chat = [{"role": "user", "content": "3+3?"}, {"role": "assistant", "content": "6"}]
+    held_out = {"instruction": "7+7?", "output": "14"}, {"messages": chat}, rows[5] | {"output": "?"}
+    write(tmp_path / "held.jsonl", *held_out)
+    held = str(tmp_path / "held.jsonl")
+    [warning] = told(tmp_path, validationDatasetPath=held)
+    assert warning.startswith(f"1 of 3 validation rows are trained on too, first {held} row 2: ")
+    [warning] = told(tmp_path, evaluation={"datasetPath": held, "metrics": ["exact_match"]})
+    assert warning.startswith(f"1 of 3 evaluation rows are trained on too, first {held} row 2: ")
+    assert told(tmp_path, validationFraction=0.5) == []
+    write(tmp_path / "rows.jsonl", *rows, *rows)
+    [warning] = told(tmp_path, validationFraction=0.01)
+    assert warning.startswith("1 of 1 validation rows are trained on too, ")
+
+
+def test_a_copy_of_an_image_is_the_same_image(tmp_path: Path) -> None:
+    for folder, color in (("train", "red"), ("copied", "red"), ("other", "blue")):
+        write(tmp_path / folder / "rows.jsonl", {"image": f"{folder}.png", "text": "Color?", "response": "red"})
+        Image.new("RGB", (64, 64), color).save(tmp_path / folder / f"{folder}.png")
+    vision = {"isVision": True, "baseModel": "./models/qwen2_5_vl"}
+    copied, other = (str(tmp_path / folder / "rows.jsonl") for folder in ("copied", "other"))
+    assert len(told(tmp_path / "train", **vision, validationDatasetPath=copied)) == 1
+    assert told(tmp_path / "train", **vision, validationDatasetPath=other) == []
 
 
 def test_a_fetched_file_is_the_same_one_in_two_copies(tmp_path: Path) -> None:

@@ -70,6 +70,20 @@ main()
 """
 
 
+def test_validation_rows_that_are_trained_on_are_told_here_and_by_a_run_without_a_preflight(
+    workspace: Workspace,
+) -> None:
+    rows = (workspace.folder / "data/text_test_dataset.jsonl").read_text().splitlines(keepends=True)
+    (workspace.folder / "data/held.jsonl").write_text(rows[3])
+    parts: tuple[dict[str, Any], ...] = (TEXT, QUICK, {"validationDatasetPath": "./data/held.jsonl"})
+    outcome, events = prepared(workspace, *parts)
+    _, told = workspace.train(config("job", *parts, {"hyperparameters": {"maxSteps": 1}, "saveMethod": "lora"}))
+    assert outcome.result == "Succeeded"
+    for warnings in ([event.message for event in events if isinstance(event, WarningEvent)], told.warnings):
+        [warning] = [one for one in warnings if "trained on too" in one]
+        assert warning.startswith("1 of 1 validation rows are trained on too, first data/held.jsonl row 1")
+
+
 def test_good_data_is_measured_and_the_memory_estimated_with_its_longest_row(workspace: Workspace) -> None:
     outcome, events = prepared(workspace, VISION)
     assert outcome.result == "Succeeded"

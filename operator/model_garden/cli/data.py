@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model_garden.cli.output import FAILED, CommandError, error, note, print_json, print_rows, warn
 from model_garden.cli.spec_flags import named_by_flag
 from model_garden.services import format
-from model_garden.services.data_check import Check, check_by_fields, checks_of_job, trainer_packages
-from model_garden.services.remote_data import check_anywhere
+from model_garden.services.data_check import Check, check_by_fields, checks_of_job, compare, trainer_packages
+from model_garden.services.remote_data import examine_anywhere
+
+if TYPE_CHECKING:
+    from model_garden.services.manifest import Job
 
 CURVE_WIDTH = 32
 
@@ -61,8 +64,14 @@ def validate(path: str, fields: dict[str, Any], *, output: str) -> None:
         InvalidResource: the fields or the TrainingJob break a rule of the spec.
     """
     with named_by_flag():
-        checks = _checks_of_file(path, fields) if is_job(path) else [check_by_fields(path, fields)]
-    results = [check_anywhere(check) for check in checks]
+        job = _read_job(path, fields) if is_job(path) else None
+        checks = _checks_of_job(job) if job else [check_by_fields(path, fields)]
+    checked = {check.use: examine_anywhere(check) for check in checks}
+    if job:
+        from model_garden.contract.defaults import effective_spec
+
+        compare(effective_spec(job.spec, job.name), checked)
+    results = [one.values for one in checked.values()]
     if output == "json":
         print_json(results if len(results) > 1 else results[0] if results else {"path": path, "ok": True})
     else:
@@ -73,8 +82,8 @@ def validate(path: str, fields: dict[str, Any], *, output: str) -> None:
     sys.exit(0 if all(result["ok"] for result in results) else FAILED)
 
 
-def _checks_of_file(file: str, fields: dict[str, Any]) -> list[Check]:
-    """Checks for the data sets of a job that are on this machine; the others are named on stderr."""
+def _read_job(file: str, fields: dict[str, Any]) -> Job:
+    """The TrainingJob of a file; what no pod can read is named on stderr."""
     from model_garden.contract.spec import outside_workspace
     from model_garden.services.manifest import read_job
 
@@ -82,6 +91,11 @@ def _checks_of_file(file: str, fields: dict[str, Any]) -> list[Check]:
     note(f"{file}: TrainingJob {job.name} is valid")
     for problem in outside_workspace(job.spec):
         warn(f"{problem}; a run on this machine accepts any path")
+    return job
+
+
+def _checks_of_job(job: Job) -> list[Check]:
+    """Checks for the data sets of a job that are on this machine; the others are named on stderr."""
     checks, absent = checks_of_job(job)
     for path in absent:
         note(f"{path}: not on this machine; rows not checked")

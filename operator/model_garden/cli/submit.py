@@ -18,7 +18,7 @@ from model_garden.contract.defaults import effective_spec, merge
 from model_garden.contract.options import Storage
 from model_garden.contract.pod import GPU_RESOURCE
 from model_garden.contract.spec_warnings import spec_warnings
-from model_garden.services.data_check import check_of
+from model_garden.services.data_check import Use, check_of
 from model_garden.services.errors import Conflict
 from model_garden.services.manifest import Job
 from model_garden.services.queries import reference
@@ -106,8 +106,8 @@ def _upload(job: Job, how: Creation, image: str | None) -> None:
         if not Path(path).exists():
             raise CommandError(f"spec.{to_camel(field)}: {path}: no such file or folder, so it cannot be uploaded")
         same = next((done for name, done in changes.items() if paths[name] == path), None)
-        trained = field != "evaluation.dataset_path"
-        changes[field] = same or upload_dataset(check_of(spec, path, trained=trained), None, where)
+        use: Use = "evaluation" if field == "evaluation.dataset_path" else "training"
+        changes[field] = same or upload_dataset(check_of(spec, path, use=use), None, where)
     scored = changes.pop("evaluation.dataset_path", None)
     job.spec = job.spec.model_copy(update=changes)
     if job.spec.evaluation and scored:

@@ -1,7 +1,7 @@
 """Checks every row: counts what the data set contains, measures the lengths of its examples, and lists every problem.
 
 Rows are checked in spans, by several processes if that saves time. Memory hardly grows with the data: a decoded image
-is discarded, and a length takes 4 bytes.
+is discarded, and a row's lengths and digest take 16 bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from model_garden.contract.status import DatasetStatus, TokenLengths
 from model_garden.datasets.boxes import boxes_warning, scaled_under_boxes
+from model_garden.datasets.digest import digest_row
 from model_garden.datasets.errors import LISTED, DatasetError, RowError
 from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.examples import Examples
@@ -81,6 +82,8 @@ class CheckReport:
     text_tokens: int | None = None
     image_tokens: int | None = None
     tokens: Lengths | None = None
+    digests: array[int] = field(default_factory=lambda: array("Q"))
+    """``digest_row`` of each row, where none is broken."""
 
     @property
     def ok(self) -> bool:
@@ -150,6 +153,7 @@ def check_examples(
         text_tokens=sum(total.text) if measure else None,
         image_tokens=sum(total.image) if measure else None,
         tokens=_lengths(total) if measure and len(total.text) else None,
+        digests=total.digests,
     )
 
 
@@ -170,6 +174,7 @@ class _Tally:
     first_boxes: str | None = None
     text: array[int] = field(default_factory=lambda: array("I"))
     image: array[int] = field(default_factory=lambda: array("I"))
+    digests: array[int] = field(default_factory=lambda: array("Q"))
     too_long_count: int = 0
     too_long: list[tuple[int, int, str]] = field(default_factory=list)
     """The longest examples above the limit: tokens, image tokens, where."""
@@ -186,6 +191,7 @@ class _Tally:
         self.first_boxes = self.first_boxes or other.first_boxes
         self.text.extend(other.text)
         self.image.extend(other.image)
+        self.digests.extend(other.digests)
         self.too_long_count += other.too_long_count
         self.too_long = heapq.nlargest(LISTED, self.too_long + other.too_long, key=lambda row: row[0])
 
@@ -223,6 +229,7 @@ class _Checker:
         tally.images += len(images)
         tally.elsewhere += len(images) - len(sizes)
         tally.ignored.update(set(converted.ignored))
+        tally.digests.append(digest_row(example))
         if scaled := scaled_under_boxes(example, sizes, self.bounds):
             tally.boxes += 1
             tally.first_boxes = tally.first_boxes or scaled

@@ -14,13 +14,14 @@ from model_garden.services.errors import MissingPackages
 if TYPE_CHECKING:
     from model_garden.contract.methods import Method
     from model_garden.contract.spec import EffectiveSpec
-    from model_garden.datasets import Examples, TokenCounter
+    from model_garden.datasets import CheckReport, Examples, TokenCounter
     from model_garden.datasets.fetched_pictures import Pictures
     from model_garden.datasets.mirror import Mirror
     from model_garden.services.manifest import Job
 
 DATA_PACKAGES = ("PIL", "datasets", "jinja2", "numpy", "pyarrow", "tokenizers")
 """What the extra ``data`` installs, as it is imported."""
+Use = Literal["training", "validation", "evaluation"]
 SAMPLED_ROWS = 20
 """The rows of each file that are read to find out whether a data set has images."""
 
@@ -60,6 +61,7 @@ class Check:
         endpoint: the server of an s3:// or gs:// address; None for that of the environment.
         mirror: the folder of remote storage of a data set that was fetched to ``path``.
         pictures: the images at addresses, with ``fetchPictures``.
+        use: what the rows are for.
     """
 
     path: str
@@ -77,6 +79,16 @@ class Check:
     endpoint: str | None = None
     mirror: Mirror | None = None
     pictures: Pictures | None = None
+    use: Use = "training"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found of a data set (see ``check_data``), and its rows and their report, if it could be read."""
+
+    values: dict[str, Any]
+    rows: Examples | None = None
+    report: CheckReport | None = None
 
 
 def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
@@ -86,18 +98,20 @@ def checks_of_job(job: Job) -> tuple[list[Check], list[str]]:
 
     spec = effective_spec(job.spec, job.name)
     checks, absent = [], []
-    for path, split in spec.all_datasets:
+    uses: tuple[Use, ...] = ("training", "validation") if len(spec.datasets) > 1 else ("training",)
+    for use, (path, split) in zip((*uses, "evaluation"), spec.all_datasets, strict=False):
         if path.startswith(HUB_DATASET) or is_remote(path) or Path(path).exists():
-            checks.append(check_of(spec, path, split, trained=(path, split) in spec.datasets))
+            checks.append(check_of(spec, path, split, use))
         else:
             absent.append(path)
     return checks, absent
 
 
-def check_of(spec: EffectiveSpec, path: str, split: str = "train", *, trained: bool = True) -> Check:
-    """The check of a data set that a job reads. Rows that are not ``trained`` may have any length."""
+def check_of(spec: EffectiveSpec, path: str, split: str = "train", use: Use = "training") -> Check:
+    """The check of a data set that a job reads. Rows of ``evaluation`` may have any length."""
     from model_garden.datasets.fetched_pictures import Pictures
 
+    trained = use != "evaluation"
     length, bounds = spec.hyperparameters.max_seq_length, spec.pixel_bounds
     endpoint = spec.storage.endpoint_url if spec.storage else None
     return Check(
@@ -113,6 +127,7 @@ def check_of(spec: EffectiveSpec, path: str, split: str = "train", *, trained: b
         columns=spec.columns,
         endpoint=endpoint,
         pictures=Pictures() if spec.fetch_pictures else None,
+        use=use,
     )
 
 
@@ -144,13 +159,18 @@ def check_by_fields(path: str, fields: Mapping[str, Any]) -> Check:
 
 
 def check_data(check: Check) -> dict[str, Any]:
+    """Check every row, as ``examine`` does, and return its values."""
+    return examine(check).values
+
+
+def examine(check: Check) -> Checked:
     """Check every row.
 
     Returns:
-        Plain values: ``path``, ``ok``, ``problems`` (the first ones, one line each), ``problem_count`` and ``notes``
-        (what was not checked, and why, and what may be wrong). If the data set could be read, also ``kind`` (``text``
-        or ``vision``), its counts, its token lengths, and ``suggested_columns``: the ``columnMapping`` that reads the
-        first broken row, if that row has no known format; else empty.
+        The rows, their report, and plain values: ``path``, ``ok``, ``problems`` (the first ones, one line each),
+        ``problem_count`` and ``notes`` (what was not checked, and why, and what may be wrong). If the data set could
+        be read, also ``kind`` (``text`` or ``vision``), its counts, its token lengths, and ``suggested_columns``: the
+        ``columnMapping`` that reads the first broken row, if that row has no known format; else empty.
 
     Raises:
         MissingPackages: the packages that read data sets are not installed.
@@ -171,12 +191,58 @@ def check_data(check: Check) -> dict[str, Any]:
         )
     except (DatasetError, DamagedModelFile) as broken:
         problems = str(broken).splitlines()
-        return {"path": name, "ok": False, "problem_count": len(problems), "problems": problems, "notes": []}
+        return refused(name, problems)
     kind = "vision" if vision else "text"
     found = dataclasses.asdict(report)
     notes += found.pop("warnings")
+    del found["digests"]
     columns = examples.suggested_columns(report.broken_rows[0]) if report.broken_rows else {}
-    return {"path": name, "kind": kind, "ok": report.ok} | found | {"suggested_columns": columns, "notes": notes}
+    values = {"path": name, "kind": kind, "ok": report.ok} | found | {"suggested_columns": columns, "notes": notes}
+    return Checked(values, examples, report)
+
+
+def refused(path: str, problems: list[str]) -> Checked:
+    """What is said of a data set that cannot be read."""
+    return Checked({"path": path, "ok": False, "problem_count": len(problems), "problems": problems, "notes": []})
+
+
+def compare(spec: EffectiveSpec, checked: Mapping[Use, Checked]) -> None:
+    """Add to the values of a job's data sets what the trainer finds of the rows that measure the model.
+
+    It is a problem if a file has rows that are trained on too, or if nothing is left to train on, and a note if a row
+    is repeated.
+    """
+    from model_garden.datasets.held_out import all_held_out, picked, repeated_rows, shared_file, split
+
+    training = checked.get("training")
+    if training is None or training.rows is None or training.report is None:
+        return
+    rows, digests = training.rows, training.report.digests
+    kept, held_out = split(len(rows), spec.validation_fraction, spec.hyperparameters.seed)
+    if not kept:
+        _add_problem(training, all_held_out(len(rows), spec.validation_fraction))
+    elif not training.report.ok:
+        kept = held_out = ()
+    trained = picked(digests, kept)
+    if repeated := repeated_rows(
+        "validation", picked(digests, held_out), trained, lambda at: rows.origin(held_out[at])
+    ):
+        training.values["notes"].append(repeated)
+    fields: dict[Use, str] = {"validation": "validationDatasetPath", "evaluation": "evaluation.datasetPath"}
+    for use, name in fields.items():
+        other = checked.get(use)
+        if other is None or other.rows is None or other.report is None:
+            continue
+        if shared := shared_file(name, other.values["path"], other.rows, rows):
+            _add_problem(other, shared)
+        elif other.report.ok and (repeated := repeated_rows(use, other.report.digests, trained, other.rows.origin)):
+            other.values["notes"].append(repeated)
+
+
+def _add_problem(checked: Checked, problem: str) -> None:
+    checked.values["ok"] = False
+    checked.values["problem_count"] += 1
+    checked.values["problems"].insert(0, problem)
 
 
 def open_rows(check: Check, *, vision: bool) -> Examples:

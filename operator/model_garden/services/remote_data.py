@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from model_garden.contract.addresses import HUB_DATASET, RULE, is_readable, is_remote
-from model_garden.services.data_check import Check, check_data, open_rows, reads_images, trainer_packages
+from model_garden.services.data_check import Check, Checked, examine, open_rows, reads_images, refused, trainer_packages
 
 
-def check_anywhere(check: Check) -> dict[str, Any]:
-    """``check_data`` for a data set that may be in remote storage: it is fetched into the cache of this machine first.
+def examine_anywhere(check: Check) -> Checked:
+    """``examine`` for a data set that may be in remote storage: it is fetched into the cache of this machine first.
 
     For the command line alone: a server that fetched any address for its callers could be used to reach others.
 
@@ -18,17 +17,17 @@ def check_anywhere(check: Check) -> dict[str, Any]:
         MissingPackages: the packages that read data sets are not installed.
     """
     if "://" in check.path and not check.path.startswith(HUB_DATASET) and not is_readable(check.path):
-        return _refused(check, f"{check.path} {RULE}")
+        return refused(check.path, [f"{check.path} {RULE}"])
     if not is_remote(check.path) and not check.pictures:
-        return check_data(check)
+        return examine(check)
     with trainer_packages():
         from model_garden.datasets import DatasetError
         from model_garden.remote.errors import RemoteError
     try:
         fetched = _fetched(check) if is_remote(check.path) else check
-        return check_data(with_images(fetched) if check.pictures else fetched)
+        return examine(with_images(fetched) if check.pictures else fetched)
     except (RemoteError, DatasetError) as error:
-        return _refused(check, str(error))
+        return refused(check.path, [str(error)])
 
 
 def with_images(check: Check, rows: int | None = None) -> Check:
@@ -44,10 +43,6 @@ def with_images(check: Check, rows: int | None = None) -> Check:
     examples = open_rows(check, vision=True)
     wanted = range(len(examples) if rows is None else min(rows, len(examples)))
     return replace(check, pictures=Pictures(fetch_images(examples.addresses(wanted)).path))
-
-
-def _refused(check: Check, problem: str) -> dict[str, Any]:
-    return {"path": check.path, "ok": False, "problem_count": 1, "problems": [problem], "notes": []}
 
 
 def _fetched(check: Check) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,15 @@ from model_garden.datasets import (
     DatasetError,
     Example,
     Examples,
+    Origin,
     TokenCounter,
     UncountableError,
     check_examples,
     open_examples,
     warnings_of,
 )
+from model_garden.datasets.digest import digest_row
+from model_garden.datasets.held_out import all_held_out, picked, repeated_rows, shared_file, split
 from model_garden.datasets.rendering import Renderer
 from model_garden.datasets.sizes import Bounds
 from model_garden_trainer import fetched
@@ -59,6 +62,10 @@ class Subset:
         except DatasetError as error:
             raise TrainingError("InvalidDataset", str(error)) from error
 
+    def origin(self, index: int) -> Origin:
+        """File and number of a row, without reading it."""
+        return self.rows.origin(self.indices[index])
+
 
 @dataclass(frozen=True)
 class Data:
@@ -90,22 +97,13 @@ def _open_trained(spec: EffectiveSpec, seed: int, warn: Callable[[str], None]) -
     """The rows to train on and those to validate with."""
     bounds = spec.pixel_bounds
     rows, *others = [_open(spec, path, split, warn) for path, split in spec.datasets]
-    everything = list(range(len(rows)))
+    training, held_out = split(len(rows), spec.validation_fraction, seed)
+    if not training:
+        raise TrainingError("InvalidDataset", all_held_out(len(rows), spec.validation_fraction))
     if others:
         refuse_trained_files("validationDatasetPath", str(spec.validation_dataset_path), others[0], rows)
-        return Data(Subset(rows, everything), Subset(others[0], range(len(others[0]))), (rows, others[0]), bounds)
-    if not spec.validation_fraction:
-        return Data(Subset(rows, everything), Subset(rows, ()), (rows,), bounds)
-    held_out = max(1, round(len(rows) * spec.validation_fraction))
-    if held_out >= len(rows):
-        raise TrainingError(
-            "InvalidDataset",
-            f"spec.validationFraction: {spec.validation_fraction} holds out all of {len(rows)} row(s); add rows, or "
-            "lower validationFraction",
-        )
-    random.Random(seed).shuffle(everything)
-    held, kept = everything[:held_out], everything[held_out:]
-    return Data(Subset(rows, sorted(kept)), Subset(rows, sorted(held)), (rows,), bounds)
+        return Data(Subset(rows, training), Subset(others[0], range(len(others[0]))), (rows, others[0]), bounds)
+    return Data(Subset(rows, training), Subset(rows, held_out), (rows,), bounds)
 
 
 def refuse_trained_files(field: str, path: str, rows: Examples, trained: Examples) -> None:
@@ -114,13 +112,8 @@ def refuse_trained_files(field: str, path: str, rows: Examples, trained: Example
     Raises:
         TrainingError: InvalidDataset, naming the file.
     """
-    shared = rows.files & trained.files
-    if shared:
-        raise TrainingError(
-            "InvalidDataset",
-            f"spec.{field}: {path} holds {min(shared)}, whose rows spec.datasetPath trains on; keep the rows of each "
-            "field in files of their own, for example in two folders",
-        )
+    if problem := shared_file(field, path, rows, trained):
+        raise TrainingError("InvalidDataset", problem)
 
 
 def fetch_images(config: TrainerConfig, report: Report, warn: Callable[[str], None] = log) -> None:
@@ -166,7 +159,7 @@ def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tup
             p95=ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
             maximum=ordered[-1],
         )
-    return status, max(lengths, key=lambda entry: entry[0])[1], warnings_of(reports)
+    return status, max(lengths, key=lambda entry: entry[0])[1], warnings_of(reports) + repeats(data, reports)
 
 
 def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[CheckReport]:
@@ -185,6 +178,17 @@ def check_rows(rows: Subset, bounds: Bounds) -> None:
         TrainingError: InvalidDataset, with a line for each problem.
     """
     _checked(rows.rows, None, None, bounds)
+
+
+def repeats(data: Data, reports: Sequence[CheckReport]) -> list[str]:
+    """Warnings where rows that measure the model are trained on too; ``reports`` are those of ``data.sources``."""
+    trained = picked(reports[0].digests, data.training.indices)
+    held_out = picked(reports[-1].digests, data.validation.indices)
+    found = [repeated_rows("validation", held_out, trained, data.validation.origin)]
+    if data.evaluation is not None:
+        asked = array("Q", map(digest_row, data.evaluation))
+        found.append(repeated_rows("evaluation", asked, trained, data.evaluation.origin))
+    return [warning for warning in found if warning]
 
 
 def described(
