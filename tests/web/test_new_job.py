@@ -270,6 +270,18 @@ def test_what_is_to_be_uploaded_stays_while_the_model_type_changes(page: Page, w
     assert (workspace / "data/kept/sums.jsonl").is_file()
 
 
+def test_problems_of_an_upload_go_when_the_form_reads_rows_otherwise(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("{}\n")
+    page.goto("/training/new")
+    page.get_by_role("radio", name="Upload").check()
+    page.locator("#upload-files").set_input_files(tmp_path / "empty.jsonl")
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page.locator("#upload-problems")).to_contain_text("row 1")
+    page.get_by_label("Text-only (LLM)").check()
+    expect(page.get_by_label("Text model")).to_be_visible()
+    expect(page.locator("#upload-problems")).to_be_hidden()
+
+
 def test_broken_rows_are_named_before_they_are_stored(page: Page, workspace: Path, folder: Path) -> None:
     (folder / "images" / "0003.png").unlink()
     page.goto("/training/new")

@@ -112,6 +112,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const open = [...document.querySelectorAll(`#${REDRAWN} details`)].map((one) => one.open);
   const keep = () => { // before the rows are asked for, and before the focus is set into a panel
     document.getElementById(source).checked = true;
+    document.getElementById("upload-problems").hidden = true; // they are of the rows as the form read them before
     for (const input of inputs()) if (values.has(input.id)) input.value = values.get(input.id);
   };
   const show = () => {
@@ -134,14 +135,18 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 });
 
 // A part is not drawn again while a button in it is pressed: the browser would find no button to click where it is let
-// go. A change of the element that is named here has the part drawn some milliseconds later.
-const DRAWN_BY = { preview: "new-job", rows: "dataset_path" };
+// go. For each such part: its buttons, and the element whose change has it drawn.
+const PRESSED = {
+  preview: { buttons: "button", drawnBy: "new-job" },
+  rows: { buttons: "#check button", drawnBy: "dataset_path" }, // other buttons ask for another page of rows
+};
 const missed = new Set();
 for (const name of ["htmx:beforeSwap", "htmx:oobBeforeSwap"]) {
   document.addEventListener(name, ({ detail }) => {
-    if (!(detail.target.id in DRAWN_BY) || !detail.target.querySelector("button:active")) return;
+    const part = PRESSED[detail.target.id];
+    if (!part || !detail.target.querySelector(`:is(${part.buttons}):active`)) return;
     detail.shouldSwap = false;
-    missed.add(DRAWN_BY[detail.target.id]);
+    missed.add(part.drawnBy);
   });
 }
 for (const name of ["pointerup", "pointercancel", "keyup"]) {
