@@ -48,8 +48,8 @@ def build(
     """Compiles the programs `names` of a pinned module into the folder `target`; each appears there whole or not.
 
     The Go build cache (3 to 5 GB) lives beside the binaries and is dropped after a successful build; after a failed
-    one it stays, so that the next try goes on from there. To keep it is to use Go's own: who builds several modules
-    then compiles once what they share.
+    one it stays, so that the next try goes on from there. With `keep_go_cache`, Go's own cache is used and kept: code
+    that several modules share is compiled once.
     """
     module = module or GO_MODULE
     go, go_cache = find_go(), target.parent / ("go-build" if module == GO_MODULE else f"go-build-{module.name}")
@@ -63,8 +63,7 @@ def build(
         _compile(command, module, environment, total, say)
         for name in names:
             (Path(folder) / _output_name(PACKAGES[name])).replace(target / name)
-    if not keep_go_cache:
-        shutil.rmtree(go_cache, ignore_errors=True)
+    shutil.rmtree(go_cache, ignore_errors=True)
 
 
 def _output_name(package: str) -> str:
