@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import torch
 
-from model_garden.datasets.answer_spans import UnsuitableTemplate
 from model_garden.datasets.errors import RowError
 from model_garden.datasets.example import ImageRef
 from model_garden.datasets.pictures import decode
@@ -171,21 +170,47 @@ class Talker:
 
 
 def as_read(processor: Any, talk: list[Message]) -> list[Message]:
-    """A conversation as the chat template of a model reads it: with texts, where it would write parts as a list.
+    """A conversation in the form that the chat template of a model reads: with parts, or where it reads text with text.
 
     Raises:
-        TrainingError: InvalidSpec if there are images, which such a template does not read.
+        TrainingError: InvalidSpec if it reads none of the forms.
     """
     if not any(isinstance(message["content"], list) for message in talk):
         return talk
-    texts = [message | {"content": [part for part in message["content"] if "text" in part]} for message in talk]
+    answers_as_text = [_as_text(message) if message["role"] == "assistant" else message for message in talk]
+    without_images = [message if _has_image(message) else _as_text(message) for message in talk]
+    for form in (talk, answers_as_text, without_images):
+        if _is_read(processor, form):
+            return form
+    what = "a conversation with images" if any(map(_has_image, talk)) else "this conversation"
+    raise TrainingError("InvalidSpec", f"the chat template of the model does not read {what}")
+
+
+def _has_image(message: Message) -> bool:
+    return len(_texts(message)) < len(message["content"])
+
+
+def _texts(message: Message) -> list[Message]:
+    return [part for part in message["content"] if "text" in part]
+
+
+def _as_text(message: Message) -> Message:
+    return message | {"content": "".join(part["text"] for part in _texts(message))}
+
+
+def _is_read(processor: Any, talk: list[Message]) -> bool:
+    """Whether a chat template writes every question of a conversation, and no parts as a list."""
+    texts = [
+        message if isinstance(message["content"], str) else message | {"content": _texts(message)} for message in talk
+    ]
     try:
-        refuse_lists(texts, processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=False))
-    except UnsuitableTemplate as unsuitable:
-        if texts != talk:
-            raise TrainingError("InvalidSpec", f"{unsuitable}, so the model cannot be asked about images") from None
-        return [message | {"content": "".join(part["text"] for part in message["content"])} for message in texts]
-    return talk
+        written = processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
+        refuse_lists(texts, written)
+    except Exception:  # a template can raise any exception
+        return False
+    asked = [message["content"] for message in texts if message["role"] == "user"]
+    pieces = [[one] if isinstance(one, str) else [part["text"] for part in one] for one in asked]
+    return all(text.strip() in written for one in pieces for text in one)
 
 
 def _record(folder: Path) -> dict[str, Any]:
