@@ -98,7 +98,8 @@ def test_rows_that_measure_a_model_and_are_trained_on_are_named(cli: Callable[..
 
     done = validate(evaluation={"datasetPath": "held-out.jsonl", "metrics": ["exact_match"]})
     assert done.returncode == 0, done.stderr
-    assert "1 of 1 evaluation rows are trained on too, first held-out.jsonl row 1" in done.stderr
+    told = "spec.evaluation.datasetPath: the model is trained on 1 of the 1 row(s) too, first held-out.jsonl row 1; "
+    assert told in done.stderr
     (tmp_path / "link.jsonl").symlink_to("train.jsonl")
     done = validate(validationDatasetPath="link.jsonl")
     assert done.returncode == 1
@@ -108,7 +109,14 @@ def test_rows_that_measure_a_model_and_are_trained_on_are_named(cli: Callable[..
     assert "error: spec.validationFraction: 0.9 holds out all of 2 row(s)" in done.stderr
     (tmp_path / "train.jsonl").write_text(row * 3)
     done = validate(validationFraction=0.3)
-    assert "1 of 1 validation rows are trained on too, first train.jsonl row " in done.stderr
+    assert "spec.validationFraction: the model is trained on 1 of the 1 row(s) too, first train.jsonl" in done.stderr
+    assert "remove repeated rows from spec.datasetPath" in done.stderr
+    (tmp_path / "train.jsonl").write_text('{"prompt": "broken"}\n')
+    done = validate(validationFraction=0.3)
+    assert done.returncode == 1
+    assert "train.jsonl row 1: " in done.stderr and "holds out all of 1 row(s)" in done.stderr
+    (tmp_path / "train.jsonl").write_text(row * 3 + '{"prompt": "broken"}\n')
+    assert "compared with others once every row can be read" in validate(validationFraction=0.3).stderr
 
 
 def test_a_damaged_tokenizer_is_named(

@@ -92,8 +92,10 @@ def test_several_processes_report_the_same_as_one(tmp_path, tiny_model):
     (tmp_path / "data_images" / "0003.png").write_bytes(b"")
     measure = TokenCounter.load(tiny_model("qwen2_5_vl"), vision=True)
     examples = open_examples(path, vision=True, root=tmp_path)
-    alone, together = (check_examples(examples, measure=measure, max_length=150, processes=number) for number in (1, 2))
-    assert together == alone
+    alone, together = (
+        check_examples(examples, measure=measure, max_length=150, processes=number, digests=True) for number in (1, 2)
+    )
+    assert together == alone and len(set(alone.digests)) > 1
     assert alone.problem_count == 28
     assert alone.tokens.over_limit > 0
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,7 +14,7 @@ from PIL import Image
 from model_garden.datasets import open_examples
 from model_garden.datasets.digest import digest_files, digest_pictures
 from model_garden.datasets.mirror import Mirror
-from model_garden_trainer.batches.splits import check, open_data, repeats
+from model_garden_trainer.batches.splits import check, check_rows, open_data, repeated
 from model_garden_trainer.errors import TrainingError
 from tests.trainer.workspace import TEXT, config
 
@@ -67,7 +69,8 @@ def test_validation_rows_in_a_file_that_is_trained_on_are_refused(fields: dict[s
 def told(folder: Path, **fields: object) -> list[str]:
     """The warnings about rows that are measured and trained on, where the data set is ``folder``/rows.jsonl."""
     data = open_data(config("x", TEXT, {"datasetPath": f"{folder}/rows.jsonl"}, fields).spec, 0)
-    return repeats(data, check(data, None, 4096))
+    asked = check_rows(data.evaluation, data.bounds) if data.evaluation else None
+    return repeated(data, check(data, None, 4096), asked)
 
 
 def write(file: Path, *rows: object) -> None:
@@ -84,23 +87,53 @@ def test_rows_that_measure_the_model_and_are_trained_on_are_counted_in_a_warning
     write(tmp_path / "held.jsonl", *held_out)
     held = str(tmp_path / "held.jsonl")
     [warning] = told(tmp_path, validationDatasetPath=held)
-    assert warning.startswith(f"1 of 3 validation rows are trained on too, first {held} row 2: ")
+    start = "the model is trained on 1 of the 3 row(s) too, first"
+    assert warning.startswith(f"spec.validationDatasetPath: {start} {held} row 2; ")
     [warning] = told(tmp_path, evaluation={"datasetPath": held, "metrics": ["exact_match"]})
-    assert warning.startswith(f"1 of 3 evaluation rows are trained on too, first {held} row 2: ")
+    assert warning.startswith(f"spec.evaluation.datasetPath: {start} {held} row 2; ")
     assert told(tmp_path, validationFraction=0.5) == []
     write(tmp_path / "rows.jsonl", *rows, *rows)
     [warning] = told(tmp_path, validationFraction=0.01)
-    assert warning.startswith("1 of 1 validation rows are trained on too, ")
+    assert warning.startswith("spec.validationFraction: the model is trained on 1 of the 1 row(s) too, ")
 
 
-def test_a_copy_of_an_image_is_the_same_image(tmp_path: Path) -> None:
-    for folder, color in (("train", "red"), ("copied", "red"), ("other", "blue")):
-        write(tmp_path / folder / "rows.jsonl", {"image": f"{folder}.png", "text": "Color?", "response": "red"})
-        Image.new("RGB", (64, 64), color).save(tmp_path / folder / f"{folder}.png")
+def test_an_image_is_known_again_by_its_bytes(tmp_path: Path) -> None:
+    """Also in a row, or under another name; not by its size and its end, which two scans of a form may share."""
+    form = Image.new("RGB", (64, 64), "white")
+    for folder in ("train", "copied", "inside", "other"):
+        file = tmp_path / folder / f"{folder}.bmp"
+        row = {"image": file.name, "text": "Color?", "response": "red"}
+        file.parent.mkdir()
+        form.putpixel((32, 32), (0, 0, 255) if folder == "other" else (255, 0, 0))
+        form.save(file)
+        if folder == "inside":
+            row["image"] = f"data:image/bmp;base64,{b64encode(file.read_bytes()).decode()}"
+        write(tmp_path / folder / "rows.jsonl", row)
     vision = {"isVision": True, "baseModel": "./models/qwen2_5_vl"}
-    copied, other = (str(tmp_path / folder / "rows.jsonl") for folder in ("copied", "other"))
-    assert len(told(tmp_path / "train", **vision, validationDatasetPath=copied)) == 1
-    assert told(tmp_path / "train", **vision, validationDatasetPath=other) == []
+    found = {
+        folder: len(told(tmp_path / "train", **vision, validationDatasetPath=str(tmp_path / folder / "rows.jsonl")))
+        for folder in ("copied", "inside", "other")
+    }
+    assert found == {"copied": 1, "inside": 1, "other": 0}
+
+
+@pytest.mark.parametrize(
+    ("method", "row", "same", "other"),
+    [
+        ("grpo", {"prompt": "1+1?", "answer": "2", "id": 1}, {"id": 2}, {"answer": "3"}),
+        ("dpo", {"prompt": "1+1?", "chosen": "2", "rejected": "3"}, {}, {"rejected": "4"}),
+        ("kto", {"prompt": "1+1?", "completion": "2", "label": True}, {}, {"label": False}),
+    ],
+)
+def test_a_row_of_each_method_is_known_again(
+    tmp_path: Path, method: str, row: dict[str, Any], same: dict[str, Any], other: dict[str, Any]
+) -> None:
+    fields: dict[str, Any] = {"method": method, "validationDatasetPath": str(tmp_path / "held.jsonl")}
+    fields |= {"rewards": {"functions": ["exact_match"]}} if method == "grpo" else {}
+    write(tmp_path / "rows.jsonl", row)
+    write(tmp_path / "held.jsonl", row | same, row | other)
+    [warning] = told(tmp_path, **fields)
+    assert "trained on 1 of the 2 row(s) too, first" in warning and "held.jsonl row 1; " in warning
 
 
 def test_a_fetched_file_is_the_same_one_in_two_copies(tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ def test_validation_rows_that_are_trained_on_are_told_here_and_by_a_run_without_
     _, told = workspace.train(config("job", *parts, {"hyperparameters": {"maxSteps": 1}, "saveMethod": "lora"}))
     assert outcome.result == "Succeeded"
     for warnings in ([event.message for event in events if isinstance(event, WarningEvent)], told.warnings):
-        [warning] = [one for one in warnings if "trained on too" in one]
-        assert warning.startswith("1 of 1 validation rows are trained on too, first data/held.jsonl row 1")
+        [warning] = [one for one in warnings if "is trained on" in one]
+        assert "trained on 1 of the 1 row(s) too, first data/held.jsonl row 1; " in warning
 
 
 def test_good_data_is_measured_and_the_memory_estimated_with_its_longest_row(workspace: Workspace) -> None:

@@ -21,7 +21,7 @@ from model_garden.contract.trainer_config import TrainerConfig
 from model_garden.datasets import CheckReport, TokenCounter, UncountableError, warnings_of
 from model_garden.estimate.estimate import estimate
 from model_garden_trainer import exports, fetched, rewards, space
-from model_garden_trainer.batches.splits import check, described, fetch_images, open_data, repeats
+from model_garden_trainer.batches.splits import check, described, fetch_images, open_data, repeated
 from model_garden_trainer.evaluation import harness, questions
 from model_garden_trainer.events import Report, report_stage, report_warning
 from model_garden_trainer.models import base_adapter, base_model
@@ -61,10 +61,11 @@ def preflight(config: TrainerConfig, report: Report) -> Outcome:
         warn(warning)
     if spec.rewards:
         rewards.check(spec, data.training)
+    asked = None
     if spec.evaluation:
-        questions.check(spec, data)
+        asked = questions.check(spec, data)
         harness.check(spec, report)
-    for warning in repeats(data, reports):
+    for warning in repeated(data, reports, asked):
         warn(warning)
     exports.check(config, folder, report, gpu=spec.gpus > 0)
     adopted = base_adapter.adopted(spec, adapter)

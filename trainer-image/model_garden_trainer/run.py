@@ -41,7 +41,7 @@ from model_garden_trainer.models import backends, base_adapter, base_model, peft
 from model_garden_trainer.trackers import tracking
 
 if TYPE_CHECKING:
-    from model_garden.datasets import Example
+    from model_garden.datasets import CheckReport, Example
     from model_garden_trainer.batches.collator import Collator
     from model_garden_trainer.engine.context import HeldOut, Run, Trained
 
@@ -87,8 +87,9 @@ def train(
     data = open_data(spec, spec.hyperparameters.seed, warn)
     if spec.rewards:
         rewards.check(spec, data.training)
+    asked = None
     if spec.evaluation and process_group.rank() == 0:
-        questions.check(spec, data)
+        asked = questions.check(spec, data)
         harness.check(spec, report, begun=checkpoints.exist(output / outputs.CHECKPOINTS))
     adapter_folder = base_adapter.locate(spec, warn)
     identity = fingerprint(spec, data, adapter_folder)
@@ -113,7 +114,7 @@ def train(
     backend = backends.load(name)
     from model_garden_trainer.engine.context import Run
 
-    encoder, measured, longest = _encoded(spec, folder, data, team, report)
+    encoder, measured, longest = _encoded(spec, folder, data, asked, team, report)
     report_stage(report, "model", f"{spec.base_model}, backend {name} ({reason})")
     with tracking.tracking(config, output, report, leader=team.leader) as tracked:
         run = Run(spec, backend, output, identity, metrics, tracked, requests, watchdog, team)
@@ -178,7 +179,12 @@ def _trained_and_saved(
 
 
 def _encoded(
-    spec: EffectiveSpec, folder: Path, data: Data, team: process_group.ProcessGroup, report: Report
+    spec: EffectiveSpec,
+    folder: Path,
+    data: Data,
+    asked: CheckReport | None,
+    team: process_group.ProcessGroup,
+    report: Report,
 ) -> tuple[Collator, DatasetStatus, Example]:
     """The collator, the measured data set and its longest row; warnings are reported.
 
@@ -192,7 +198,7 @@ def _encoded(
     if h.packing:
         check_packing(folder)
     encoder = auto_classes.collator(spec, folder)
-    measured, longest, warnings = team.share(lambda: measure(data, encoder, folder, h.max_seq_length))
+    measured, longest, warnings = team.share(lambda: measure(data, encoder, folder, h.max_seq_length, asked))
     report(DatasetEvent(dataset=measured))
     unselective = selective_loss.warning(selective_loss.count_answers(answers(data)), encoder.selective_loss)
     unlisted = unlisted_end(data, encoder.renderer, spec.base_model)

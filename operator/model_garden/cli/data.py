@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from model_garden.cli.output import FAILED, CommandError, error, note, print_json, print_rows, warn
 from model_garden.cli.spec_flags import named_by_flag
 from model_garden.services import format
-from model_garden.services.data_check import Check, check_by_fields, checks_of_job, compare, trainer_packages
+from model_garden.services.data_check import Check, check_by_fields, checks_of_job, compare_rows, trainer_packages
 from model_garden.services.remote_data import examine_anywhere
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def validate(path: str, fields: dict[str, Any], *, output: str) -> None:
     if job:
         from model_garden.contract.defaults import effective_spec
 
-        compare(effective_spec(job.spec, job.name), checked)
+        with trainer_packages():
+            compare_rows(effective_spec(job.spec, job.name), checked)
     results = [one.values for one in checked.values()]
     if output == "json":
         print_json(results if len(results) > 1 else results[0] if results else {"path": path, "ok": True})

@@ -1,7 +1,7 @@
 """Checks every row: counts what the data set contains, measures the lengths of its examples, and lists every problem.
 
 Rows are checked in spans, by several processes if that saves time. Memory hardly grows with the data: a decoded image
-is discarded, and a row's lengths and digest take 16 bytes.
+is discarded, and what is kept of a row takes 16 bytes at most.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 
 from model_garden.contract.status import DatasetStatus, TokenLengths
 from model_garden.datasets.boxes import boxes_warning, scaled_under_boxes
-from model_garden.datasets.digest import digest_row
 from model_garden.datasets.errors import LISTED, DatasetError, RowError
 from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.examples import Examples
+from model_garden.datasets.held_out import digest_row
 from model_garden.datasets.sizes import Bounds, Size, check_scaled
 
 Measure = Callable[[Example, Sequence[Size]], tuple[int, int]]
@@ -83,7 +83,7 @@ class CheckReport:
     image_tokens: int | None = None
     tokens: Lengths | None = None
     digests: array[int] = field(default_factory=lambda: array("Q"))
-    """``digest_row`` of each row, where none is broken."""
+    """``digest_row`` of each row, if they were asked for and no row is broken."""
 
     @property
     def ok(self) -> bool:
@@ -121,6 +121,7 @@ def check_examples(
     max_length: int | None = None,
     bounds: Bounds = (None, None),
     processes: int | None = None,
+    digests: bool = False,
 ) -> CheckReport:
     """Check every row of a data set.
 
@@ -131,9 +132,10 @@ def check_examples(
         bounds: smallest and largest area in pixels to which training scales images (``imageOptions``).
         processes: number of processes; only one if ``measure`` cannot be pickled. None starts one per core if that
             saves time. ``multiprocessing`` needs an importable main module.
+        digests: also digest each row, to find it in another data set.
     """
     total = _Tally()
-    for part in _checked_spans(_Checker(examples, measure, max_length, bounds), processes):
+    for part in _checked_spans(_Checker(examples, measure, max_length, bounds, digests), processes):
         total.add(part)
     problems, count = total.problems[:LISTED], total.problem_count
     if total.too_long_count and max_length is not None:
@@ -210,6 +212,7 @@ class _Checker:
     measure: Measure | None
     max_length: int | None
     bounds: Bounds
+    digests: bool
 
     def span(self, rows: range) -> _Tally:
         tally = _Tally()
@@ -229,7 +232,8 @@ class _Checker:
         tally.images += len(images)
         tally.elsewhere += len(images) - len(sizes)
         tally.ignored.update(set(converted.ignored))
-        tally.digests.append(digest_row(example))
+        if self.digests:
+            tally.digests.append(digest_row(example))
         if scaled := scaled_under_boxes(example, sizes, self.bounds):
             tally.boxes += 1
             tally.first_boxes = tally.first_boxes or scaled

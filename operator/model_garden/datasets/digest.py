@@ -1,4 +1,4 @@
-"""A digest of a data set: of its files, of the images that its rows name, and of a single row.
+"""A digest of a data set: of its files, and of the images that its rows name.
 
 A run resumes only with the data with which it started. The digest changes with the data and is far cheaper than a
 check of every row. Modification times are not used, since a copy of a file has a new one.
@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 
 from model_garden.datasets.errors import RowError
-from model_garden.datasets.example import Example, ImageRef
 from model_garden.datasets.examples import Examples
 
 WHOLE = 2**28
@@ -58,32 +57,6 @@ def digest_pictures(examples: Examples) -> str:
             for identity in pool.map(_identity, some):
                 result.update(identity)
     return result.hexdigest()
-
-
-def digest_row(example: Example) -> int:
-    """64 bits of what a row holds, wherever it stands and however its images are called."""
-    content = (
-        example.kind,
-        [
-            (message.role, [_content(part) for part in message.parts], message.details)
-            for message in (*example.messages, *example.rejected)
-        ],
-        len(example.rejected),
-        example.tools,
-        example.label,
-        example.columns,
-    )
-    return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=8).digest(), "big")
-
-
-def _content(part: str | ImageRef) -> str | bytes:
-    """The text itself, or what identifies an image."""
-    if isinstance(part, str):
-        return part
-    source = part.source
-    if isinstance(source, Path):
-        return _identity(source)
-    return hashlib.sha256(source.encode() if isinstance(source, str) else source).digest()
 
 
 def _paths(examples: Examples) -> Iterator[Path]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import random
 from array import array
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
+from model_garden.datasets.example import PLAIN, Example, ImageRef, Message
 from model_garden.datasets.examples import Examples
 from model_garden.datasets.origin import Origin
 
 
-def split(rows: int, fraction: float | None, seed: int) -> tuple[Sequence[int], Sequence[int]]:
+def hold_out(rows: int, fraction: float | None, seed: int) -> tuple[Sequence[int], Sequence[int]]:
     """The rows to train on and those held out for ``validationFraction``, each in order; the same for the same seed."""
     if not fraction:
         return range(rows), ()
@@ -21,7 +28,7 @@ def split(rows: int, fraction: float | None, seed: int) -> tuple[Sequence[int], 
 
 
 def all_held_out(rows: int, fraction: float | None) -> str:
-    """The problem of a data set of which ``split`` leaves nothing to train on."""
+    """The problem of a data set of which ``hold_out`` leaves nothing to train on."""
     return f"spec.validationFraction: {fraction} holds out all of {rows} row(s); add rows, or lower validationFraction"
 
 
@@ -43,16 +50,26 @@ def shared_file(field: str, path: str, rows: Examples, trained: Examples) -> str
     )
 
 
+def digest_row(example: Example) -> int:
+    """64 bits of what a row holds: the same in any file and format, and for a copy of an image under another name.
+
+    Columns that only reward functions read are not part of it.
+    """
+    turns = [[_content(message) for message in messages] for messages in (example.messages, example.rejected)]
+    text = json.dumps([example.kind, turns, example.tools, example.label], sort_keys=True, default=str)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
 def picked(digests: array[int], rows: Sequence[int]) -> array[int]:
     """The digests of some rows."""
     return array("Q", (digests[row] for row in rows))
 
 
-def repeated_rows(kind: str, held_out: array[int], trained: array[int], origin: Callable[[int], Origin]) -> str | None:
+def repeated_rows(field: str, held_out: array[int], trained: array[int], origin: Callable[[int], Origin]) -> str | None:
     """A warning, if rows that measure the model are trained on too, in another file or elsewhere in it; else None.
 
     Args:
-        kind: what the rows are called in the warning.
+        field: the field of the spec by which the rows are held out.
         held_out: the digests (``digest_row``) of the rows that measure the model.
         trained: those of the rows that are trained on.
         origin: called with a position in ``held_out``; returns the row's file and number.
@@ -64,7 +81,33 @@ def repeated_rows(kind: str, held_out: array[int], trained: array[int], origin: 
     repeated = np.flatnonzero(np.isin(np.asarray(held_out), np.asarray(trained)))
     if not len(repeated):
         return None
-    return (
-        f"{len(repeated):,} of {len(held_out):,} {kind} rows are trained on too, first {origin(int(repeated[0]))}: "
-        "they do not show what the model does with new rows; remove them from one of the two"
+    fix = (
+        "remove repeated rows from spec.datasetPath"
+        if field == "validationFraction"
+        else f"remove them from spec.datasetPath or from spec.{field}"
     )
+    return (
+        f"spec.{field}: the model is trained on {len(repeated):,} of the {len(held_out):,} row(s) too, first "
+        f"{origin(int(repeated[0]))}; such rows do not show what it does with new ones; {fix}"
+    )
+
+
+def _content(message: Message) -> list[Any]:
+    parts = [part if isinstance(part, str) else {"image": _digest_image(part)} for part in message.parts]
+    return [message.role, parts, None if message.details == PLAIN else dataclasses.asdict(message.details)]
+
+
+def _digest_image(image: ImageRef) -> str:
+    """A digest of an image's bytes, from a file as from a row; of one that is not fetched, its address."""
+    source = image.source
+    if isinstance(source, Path):
+        status = source.stat()
+        return _digest_file(source, status.st_ino, status.st_size, status.st_mtime_ns)
+    return source if isinstance(source, str) else hashlib.sha256(source).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _digest_file(path: Path, *_content: int) -> str:
+    """The digest of a file with this content, which its inode, size and time stand for: rows often share an image."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

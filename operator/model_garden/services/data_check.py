@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 DATA_PACKAGES = ("PIL", "datasets", "jinja2", "numpy", "pyarrow", "tokenizers")
 """What the extra ``data`` installs, as it is imported."""
 Use = Literal["training", "validation", "evaluation"]
+_MEASURING: dict[Use, str] = {"validation": "validationDatasetPath", "evaluation": "evaluation.datasetPath"}
 SAMPLED_ROWS = 20
 """The rows of each file that are read to find out whether a data set has images."""
 
@@ -62,6 +64,7 @@ class Check:
         mirror: the folder of remote storage of a data set that was fetched to ``path``.
         pictures: the images at addresses, with ``fetchPictures``.
         use: what the rows are for.
+        compared: whether the rows are compared with others of the job.
     """
 
     path: str
@@ -80,6 +83,7 @@ class Check:
     mirror: Mirror | None = None
     pictures: Pictures | None = None
     use: Use = "training"
+    compared: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ def check_of(spec: EffectiveSpec, path: str, split: str = "train", use: Use = "t
         endpoint=endpoint,
         pictures=Pictures() if spec.fetch_pictures else None,
         use=use,
+        compared=len(spec.all_datasets) > 1 or bool(spec.validation_fraction),
     )
 
 
@@ -188,6 +193,7 @@ def examine(check: Check) -> Checked:
             measure=counter,
             max_length=check.max_seq_length if counter else None,
             bounds=(check.min_pixels, check.max_pixels),
+            digests=check.compared,
         )
     except (DatasetError, DamagedModelFile) as broken:
         problems = str(broken).splitlines()
@@ -202,41 +208,48 @@ def examine(check: Check) -> Checked:
 
 
 def refused(path: str, problems: list[str]) -> Checked:
-    """What is said of a data set that cannot be read."""
+    """The result for a data set that cannot be read."""
     return Checked({"path": path, "ok": False, "problem_count": len(problems), "problems": problems, "notes": []})
 
 
-def compare(spec: EffectiveSpec, checked: Mapping[Use, Checked]) -> None:
-    """Add to the values of a job's data sets what the trainer finds of the rows that measure the model.
+def compare_rows(spec: EffectiveSpec, checked: Mapping[Use, Checked]) -> None:
+    """Add to the values of a job's data sets where rows that measure the model are trained on too, as the trainer does.
 
-    It is a problem if a file has rows that are trained on too, or if nothing is left to train on, and a note if a row
-    is repeated.
+    A file with rows of both is a problem, as is a fraction that leaves nothing to train on; a repeated row is a note.
     """
-    from model_garden.datasets.held_out import all_held_out, picked, repeated_rows, shared_file, split
-
     training = checked.get("training")
     if training is None or training.rows is None or training.report is None:
         return
-    rows, digests = training.rows, training.report.digests
-    kept, held_out = split(len(rows), spec.validation_fraction, spec.hyperparameters.seed)
+    from model_garden.datasets.held_out import all_held_out, hold_out, picked, shared_file
+
+    kept, held_out = hold_out(len(training.rows), spec.validation_fraction, spec.hyperparameters.seed)
     if not kept:
-        _add_problem(training, all_held_out(len(rows), spec.validation_fraction))
-    elif not training.report.ok:
-        kept = held_out = ()
-    trained = picked(digests, kept)
-    if repeated := repeated_rows(
-        "validation", picked(digests, held_out), trained, lambda at: rows.origin(held_out[at])
-    ):
-        training.values["notes"].append(repeated)
-    fields: dict[Use, str] = {"validation": "validationDatasetPath", "evaluation": "evaluation.datasetPath"}
-    for use, name in fields.items():
-        other = checked.get(use)
-        if other is None or other.rows is None or other.report is None:
+        _add_problem(training, all_held_out(len(training.rows), spec.validation_fraction))
+    measuring: list[tuple[str, Checked, Sequence[int]]] = (
+        [("validationFraction", training, held_out)] if held_out else []
+    )
+    for use, name in _MEASURING.items():
+        held = checked.get(use)
+        if held is None or held.rows is None:
             continue
-        if shared := shared_file(name, other.values["path"], other.rows, rows):
-            _add_problem(other, shared)
-        elif other.report.ok and (repeated := repeated_rows(use, other.report.digests, trained, other.rows.origin)):
-            other.values["notes"].append(repeated)
+        measuring.append((name, held, range(len(held.rows))))
+        if shared := shared_file(name, held.values["path"], held.rows, training.rows):
+            _add_problem(held, shared)
+    if measuring and not all(one.values["ok"] for one in checked.values()):
+        training.values["notes"].append("rows to train on are compared with others once every row can be read")
+        return
+    trained = picked(training.report.digests, kept) if measuring else array("Q")
+    for name, held, rows in measuring:
+        if repeated := _repeated(name, held, rows, trained):
+            held.values["notes"].append(repeated)
+
+
+def _repeated(field: str, held: Checked, indices: Sequence[int], trained: array[int]) -> str | None:
+    from model_garden.datasets.held_out import picked, repeated_rows
+
+    rows, report = held.rows, held.report
+    assert rows is not None and report is not None
+    return repeated_rows(field, picked(report.digests, indices), trained, lambda at: rows.origin(indices[at]))
 
 
 def _add_problem(checked: Checked, problem: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +25,7 @@ from model_garden.datasets import (
     open_examples,
     warnings_of,
 )
-from model_garden.datasets.digest import digest_row
-from model_garden.datasets.held_out import all_held_out, picked, repeated_rows, shared_file, split
+from model_garden.datasets.held_out import all_held_out, hold_out, picked, repeated_rows, shared_file
 from model_garden.datasets.rendering import Renderer
 from model_garden.datasets.sizes import Bounds
 from model_garden_trainer import fetched
@@ -97,7 +95,7 @@ def _open_trained(spec: EffectiveSpec, seed: int, warn: Callable[[str], None]) -
     """The rows to train on and those to validate with."""
     bounds = spec.pixel_bounds
     rows, *others = [_open(spec, path, split, warn) for path, split in spec.datasets]
-    training, held_out = split(len(rows), spec.validation_fraction, seed)
+    training, held_out = hold_out(len(rows), spec.validation_fraction, seed)
     if not training:
         raise TrainingError("InvalidDataset", all_held_out(len(rows), spec.validation_fraction))
     if others:
@@ -131,12 +129,14 @@ def fetch_images(config: TrainerConfig, report: Report, warn: Callable[[str], No
         fetched.fetch_images(config, addresses, report)
 
 
-def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tuple[DatasetStatus, Example, list[str]]:
+def measure(
+    data: Data, encoder: Collator, folder: Path, max_length: int, asked: CheckReport | None = None
+) -> tuple[DatasetStatus, Example, list[str]]:
     """Check every row and measure its length (no row is truncated), then encode rows as training will.
 
     Rows are counted without torch, by all cores; a model whose files do not allow that is measured by its own
     processor, row by row. Up to ``ENCODED`` rows are encoded here and the others when their batch is made: the
-    encoder asserts of each that answers, and nothing else, carry loss.
+    encoder asserts of each that answers, and nothing else, carry loss. ``asked`` is the report of ``data.evaluation``.
 
     Returns:
         What was measured, the longest of the encoded examples, and warnings.
@@ -159,7 +159,7 @@ def measure(data: Data, encoder: Collator, folder: Path, max_length: int) -> tup
             p95=ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
             maximum=ordered[-1],
         )
-    return status, max(lengths, key=lambda entry: entry[0])[1], warnings_of(reports) + repeats(data, reports)
+    return status, max(lengths, key=lambda entry: entry[0])[1], warnings_of(reports) + repeated(data, reports, asked)
 
 
 def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[CheckReport]:
@@ -168,26 +168,33 @@ def check(data: Data, counter: TokenCounter | None, max_length: int) -> list[Che
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
     """
-    return [_checked(rows, counter, max_length, data.bounds) for rows in data.sources]
+    compared = len(data.validation) > 0 or data.evaluation is not None
+    return [_checked(rows, counter, max_length, data.bounds, digests=compared) for rows in data.sources]
 
 
-def check_rows(rows: Subset, bounds: Bounds) -> None:
+def check_rows(rows: Subset, bounds: Bounds) -> CheckReport:
     """Check every row of a data set that is not trained on, whose rows may have any length.
 
     Raises:
         TrainingError: InvalidDataset, with a line for each problem.
     """
-    _checked(rows.rows, None, None, bounds)
+    return _checked(rows.rows, None, None, bounds, digests=True)
 
 
-def repeats(data: Data, reports: Sequence[CheckReport]) -> list[str]:
-    """Warnings where rows that measure the model are trained on too; ``reports`` are those of ``data.sources``."""
-    trained = picked(reports[0].digests, data.training.indices)
+def repeated(data: Data, reports: Sequence[CheckReport], asked: CheckReport | None) -> list[str]:
+    """A warning for each field whose rows measure the model and are trained on too.
+
+    Args:
+        data: the rows.
+        reports: those of ``data.sources``.
+        asked: that of ``data.evaluation``; None if its rows are not answered.
+    """
+    trained = picked(reports[0].digests, data.training.indices if reports[0].digests else ())
+    field = "validationDatasetPath" if len(reports) > 1 else "validationFraction"
     held_out = picked(reports[-1].digests, data.validation.indices)
-    found = [repeated_rows("validation", held_out, trained, data.validation.origin)]
-    if data.evaluation is not None:
-        asked = array("Q", map(digest_row, data.evaluation))
-        found.append(repeated_rows("evaluation", asked, trained, data.evaluation.origin))
+    found = [repeated_rows(field, held_out, trained, data.validation.origin)]
+    if data.evaluation is not None and asked is not None:
+        found.append(repeated_rows("evaluation.datasetPath", asked.digests, trained, data.evaluation.origin))
     return [warning for warning in found if warning]
 
 
@@ -262,8 +269,10 @@ def _counter(encoder: Collator, folder: Path) -> TokenCounter | None:
         return None
 
 
-def _checked(rows: Examples, counter: TokenCounter | None, max_length: int | None, bounds: Bounds) -> CheckReport:
-    report = check_examples(rows, measure=counter, max_length=max_length, bounds=bounds)
+def _checked(
+    rows: Examples, counter: TokenCounter | None, max_length: int | None, bounds: Bounds, *, digests: bool
+) -> CheckReport:
+    report = check_examples(rows, measure=counter, max_length=max_length, bounds=bounds, digests=digests)
     try:
         report.raise_for_problems()
     except DatasetError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from model_garden.contract.evaluation import EffectiveEvaluation
 from model_garden.contract.spec import EffectiveSpec
-from model_garden.datasets import Example
+from model_garden.datasets import CheckReport, Example
 from model_garden.datasets.formats.prompts import ANSWERS
 from model_garden_trainer.batches.splits import Data, Subset, check_rows, refuse_trained_files
 from model_garden_trainer.errors import TrainingError
@@ -61,18 +61,23 @@ def questions(spec: EffectiveSpec, data: Data) -> list[Question]:
     return [_question(spec, rows, wanted[at]) for at in _spread(len(wanted), asked.max_rows)]
 
 
-def check(spec: EffectiveSpec, data: Data) -> None:
+def check(spec: EffectiveSpec, data: Data) -> CheckReport | None:
     """See before training that the rows can be read and compared with, and that they are not trained on.
+
+    Returns:
+        The report of the rows of ``evaluation.datasetPath``, if they are answered.
 
     Raises:
         TrainingError: InvalidDataset, naming file and row.
     """
     if spec.evaluation is None or not spec.evaluation.metrics:
-        return
+        return None
+    report = None
     if data.evaluation is not None:
-        check_rows(data.evaluation, data.bounds)
+        report = check_rows(data.evaluation, data.bounds)
         refuse_trained_files("evaluation.datasetPath", path_of(spec), data.evaluation.rows, data.training.rows)
     questions(spec, data)
+    return report
 
 
 def path_of(spec: EffectiveSpec) -> str:
