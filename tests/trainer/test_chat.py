@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from model_garden_trainer.chat import as_read
+from model_garden_trainer.chat import Request, Talker, as_read
 from model_garden_trainer.errors import TrainingError
 
 EACH = "{% for message in messages %}{{ message.role }}: BODY;{% endfor %}"
@@ -63,3 +64,15 @@ def test_a_template_that_reads_answers_as_text_gets_them_so_and_keeps_the_images
         text = written(processor, said(("user", first), ("assistant", [HELLO]), ("user", [HELLO])))
         assert text.replace("<image>", "") == "user: Hello ;assistant: Hello ;user: Hello ;"
         assert text.count("<image>") == len(first) - 1
+
+
+def test_a_question_that_the_template_does_not_read_is_forgotten(
+    tiny_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model("qwen2_5_vl"), tmp_path / "model")
+    (model / "chat_template.jinja").write_text(TEXT)
+    IMAGE["image"].save(tmp_path / "image.png")
+    talker = Talker(Request(str(model), None, [], "tuned", None, 2))
+    with pytest.raises(TrainingError, match="does not read a conversation with images"):
+        talker.answer("What is it?", [str(tmp_path / "image.png")])
+    talker.answer("Hello", [])

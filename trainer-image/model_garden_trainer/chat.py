@@ -79,16 +79,17 @@ class Talker:
         """Print the answers to a question while they are made.
 
         Raises:
-            TrainingError: InvalidDataset for an image that cannot be read.
+            TrainingError: InvalidDataset for an image that cannot be read, InvalidSpec for a conversation that the chat
+                template does not read; the question is forgotten then.
         """
         pictures = [self._picture(path) for path in images]
         for name, talk in self._talks.items():
             if len(self._talks) > 1:
                 print(f"{name}: ", end="", flush=True)
-            talk.append({"role": "user", "content": self._content(prompt, pictures)})
+            asked = {"role": "user", "content": self._content(prompt, pictures)}
             with self._form(name):
-                text = self._generate(talk)
-            talk.append({"role": "assistant", "content": self._content(text, [])})
+                text = self._generate([*talk, asked])
+            talk += [asked, {"role": "assistant", "content": self._content(text, [])}]  # no question without its answer
 
     def _load(self) -> tuple[Any, Any]:
         from peft import PeftModel
