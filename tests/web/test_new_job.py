@@ -319,7 +319,10 @@ def test_suggested_columns_are_put_into_the_form_and_read(page: Page, workspace:
 def test_rows_that_are_read_again_during_a_press_are_shown_when_it_ends(page: Page, workspace: Path, ends: str) -> None:
     (workspace / "data/pressed.jsonl").write_text(OWN)
     page.goto("/training/new?model_type=text&dataset_path=./data/pressed.jsonl")
-    page.locator("#check").get_by_role("button", name="Use these columns").hover()
+    button = page.locator("#check").get_by_role("button", name="Use these columns")
+    expect(button).to_be_visible()
+    expect(page.locator(BUSY)).to_have_count(0)  # nothing moves the button any more
+    button.hover()
     page.mouse.down()
     if ends == "elsewhere":
         (workspace / "data/pressed.jsonl").write_text('{"prompt": "2+2?", "completion": "4"}\n')
