@@ -144,5 +144,6 @@ def suspend(demo: Demo, value: bool) -> None:
 
 
 def checkpoints(demo: Demo, name: str) -> list[Path]:
+    """The complete ones: the process may be writing another."""
     (volume,) = [path for path in (demo.cluster.directory / "volumes").iterdir() if "model-garden-models" in path.name]
-    return list((volume / name / "checkpoints").glob("checkpoint-*"))
+    return [seal.parent for seal in (volume / name / "checkpoints").glob("checkpoint-*/complete.json")]
