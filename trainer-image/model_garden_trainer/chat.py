@@ -188,30 +188,32 @@ def as_read(processor: Any, talk: list[Message]) -> list[Message]:
 
 
 def _has_image(message: Message) -> bool:
-    return len(_texts(message)) < len(message["content"])
+    return _without_images(message) != message
 
 
-def _texts(message: Message) -> list[Message]:
-    return [part for part in message["content"] if "text" in part]
+def _without_images(message: Message) -> Message:
+    content = message["content"]
+    return message | {"content": content if isinstance(content, str) else [part for part in content if "text" in part]}
+
+
+def _texts(message: Message) -> list[str]:
+    content = _without_images(message)["content"]
+    return [content] if isinstance(content, str) else [part["text"] for part in content]
 
 
 def _as_text(message: Message) -> Message:
-    return message | {"content": "".join(part["text"] for part in _texts(message))}
+    return message | {"content": "".join(_texts(message))}
 
 
 def _is_read(processor: Any, talk: list[Message]) -> bool:
     """Whether a chat template writes every question of a conversation, and no parts as a list."""
-    texts = [
-        message if isinstance(message["content"], str) else message | {"content": _texts(message)} for message in talk
-    ]
     try:
         written = processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
-        refuse_lists(texts, written)
+        refuse_lists([_without_images(message) for message in talk], written)
     except Exception:  # a template can raise any exception
         return False
-    asked = [message["content"] for message in texts if message["role"] == "user"]
-    pieces = [[one] if isinstance(one, str) else [part["text"] for part in one] for one in asked]
-    return all(text.strip() in written for one in pieces for text in one)
+    questions = [message for message in talk if message["role"] == "user"]
+    return all(text.strip() in written for question in questions for text in _texts(question))
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -7,14 +7,13 @@ import hashlib
 import json
 import random
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from model_garden.datasets.example import PLAIN, Example, ImageRef, Message
 from model_garden.datasets.examples import Examples
-from model_garden.datasets.origin import Origin
 
 
 def hold_out(rows: int, fraction: float | None, seed: int) -> tuple[Sequence[int], Sequence[int]]:
@@ -65,20 +64,23 @@ def picked(digests: array[int], rows: Sequence[int]) -> array[int]:
     return array("Q", (digests[row] for row in rows))
 
 
-def repeated_rows(field: str, held_out: array[int], trained: array[int], origin: Callable[[int], Origin]) -> str | None:
+def repeated_rows(
+    field: str, rows: Examples, digests: array[int], held_out: Sequence[int], trained: array[int]
+) -> str | None:
     """A warning, if rows that measure the model are trained on too, in another file or elsewhere in it; else None.
 
     Args:
         field: the field of the spec by which the rows are held out.
-        held_out: the digests (``digest_row``) of the rows that measure the model.
-        trained: those of the rows that are trained on.
-        origin: called with a position in ``held_out``; returns the row's file and number.
+        rows: the data set that they are in.
+        digests: the digest (``digest_row``) of each row of it.
+        held_out: the rows that measure the model.
+        trained: the digests of the rows that are trained on.
     """
     if not held_out:
         return None
     import numpy as np  # a slow import, which a job without such rows does not need
 
-    repeated = np.flatnonzero(np.isin(np.asarray(held_out), np.asarray(trained)))
+    repeated = np.flatnonzero(np.isin(np.asarray(picked(digests, held_out)), np.asarray(trained)))
     if not len(repeated):
         return None
     fix = (
@@ -88,7 +90,7 @@ def repeated_rows(field: str, held_out: array[int], trained: array[int], origin:
     )
     return (
         f"spec.{field}: the model is trained on {len(repeated):,} of the {len(held_out):,} row(s) too, first "
-        f"{origin(int(repeated[0]))}; such rows do not show what it does with new ones; {fix}"
+        f"{rows.origin(held_out[int(repeated[0])])}; such rows do not show what it does with new ones; {fix}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -220,7 +219,7 @@ def compare_rows(spec: EffectiveSpec, checked: Mapping[Use, Checked]) -> None:
     training = checked.get("training")
     if training is None or training.rows is None or training.report is None:
         return
-    from model_garden.datasets.held_out import all_held_out, hold_out, picked, shared_file
+    from model_garden.datasets.held_out import all_held_out, hold_out, picked, repeated_rows, shared_file
 
     kept, held_out = hold_out(len(training.rows), spec.validation_fraction, spec.hyperparameters.seed)
     if not kept:
@@ -235,21 +234,16 @@ def compare_rows(spec: EffectiveSpec, checked: Mapping[Use, Checked]) -> None:
         measuring.append((name, held, range(len(held.rows))))
         if shared := shared_file(name, held.values["path"], held.rows, training.rows):
             _add_problem(held, shared)
-    if measuring and not all(one.values["ok"] for one in checked.values()):
+    if not measuring:
+        return
+    if not all(one.values["ok"] for one in checked.values()):
         training.values["notes"].append("rows to train on are compared with others once every row can be read")
         return
-    trained = picked(training.report.digests, kept) if measuring else array("Q")
-    for name, held, rows in measuring:
-        if repeated := _repeated(name, held, rows, trained):
+    trained = picked(training.report.digests, kept)
+    for name, held, indices in measuring:
+        assert held.rows is not None and held.report is not None
+        if repeated := repeated_rows(name, held.rows, held.report.digests, indices, trained):
             held.values["notes"].append(repeated)
-
-
-def _repeated(field: str, held: Checked, indices: Sequence[int], trained: array[int]) -> str | None:
-    from model_garden.datasets.held_out import picked, repeated_rows
-
-    rows, report = held.rows, held.report
-    assert rows is not None and report is not None
-    return repeated_rows(field, picked(report.digests, indices), trained, lambda at: rows.origin(indices[at]))
 
 
 def _add_problem(checked: Checked, problem: str) -> None:

@@ -18,7 +18,6 @@ from model_garden.datasets import (
     DatasetError,
     Example,
     Examples,
-    Origin,
     TokenCounter,
     UncountableError,
     check_examples,
@@ -59,10 +58,6 @@ class Subset:
             return self.rows[self.indices[index]]
         except DatasetError as error:
             raise TrainingError("InvalidDataset", str(error)) from error
-
-    def origin(self, index: int) -> Origin:
-        """File and number of a row, without reading it."""
-        return self.rows.origin(self.indices[index])
 
 
 @dataclass(frozen=True)
@@ -189,12 +184,14 @@ def repeated(data: Data, reports: Sequence[CheckReport], asked: CheckReport | No
         reports: those of ``data.sources``.
         asked: that of ``data.evaluation``; None if its rows are not answered.
     """
-    trained = picked(reports[0].digests, data.training.indices if reports[0].digests else ())
-    field = "validationDatasetPath" if len(reports) > 1 else "validationFraction"
-    held_out = picked(reports[-1].digests, data.validation.indices)
-    found = [repeated_rows(field, held_out, trained, data.validation.origin)]
+    if not data.validation.indices and asked is None:
+        return []
+    trained = picked(reports[0].digests, data.training.indices)
+    held_out, field = data.validation, "validationDatasetPath" if len(reports) > 1 else "validationFraction"
+    found = [repeated_rows(field, held_out.rows, reports[-1].digests, held_out.indices, trained)]
     if data.evaluation is not None and asked is not None:
-        found.append(repeated_rows("evaluation.datasetPath", asked.digests, trained, data.evaluation.origin))
+        rows = data.evaluation
+        found.append(repeated_rows("evaluation.datasetPath", rows.rows, asked.digests, rows.indices, trained))
     return [warning for warning in found if warning]
 
 
