@@ -16,7 +16,8 @@ TRAINER_TESTS := \
   tests/trainer tests/datasets tests/remote tests/testing tests/demo tests/tools tests/e2e tests/docs \
   tests/estimate/test_memory_replay.py tests/estimate/test_model_shape.py tests/cli/test_local.py \
   tests/cli/test_data.py tests/cli/test_preview.py tests/local/test_serve.py tests/openai_api/test_local.py \
-  tests/storage tests/api/test_datasets.py tests/api/test_models.py tests/web/test_new_job.py
+  tests/storage tests/api/test_datasets.py tests/api/test_models.py tests/web/test_new_job.py \
+  tests/web/test_upload.py
 IMAGE_TESTS := tests/images tests/chart
 
 help: ## list the targets

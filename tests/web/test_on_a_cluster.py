@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.api.conftest import NAMESPACE, serving, token
 from tests.api.test_live import watches
 from tests.controller.harness import CLAIMS, OperatorHarness
-from tests.web.test_new_job import folder
+from tests.web.test_upload import folder
 
 __all__ = ["folder"]
 
